@@ -1,0 +1,1 @@
+"""Mixed-Scale Dense networks for image-to-image work."""

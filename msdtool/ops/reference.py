@@ -1,0 +1,64 @@
+"""Plain torch twins of the operations: same names, same signatures, right in float64.
+
+Shapes: B batch, C channels, *space one to three spatial axes (H, W or D, H, W).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def border_index(size: int, margin: int, padding: str, device: torch.device) -> Tensor:
+    """Source index of each pixel of an axis widened by ``margin`` on both sides.
+
+    "symmetric" repeats the edge pixel (-1 -> 0, size -> size - 1); "reflect" does not
+    (-1 -> 1, size -> size - 2).
+    """
+    index = torch.arange(-margin, size + margin, device=device)
+    skip = 1 if padding == "symmetric" else 0
+    index = torch.where(index < 0, -index - skip, index)
+    return torch.where(index >= size, 2 * size - 2 + skip - index, index)
+
+
+def pad(input: Tensor, margin: int, padding: str) -> Tensor:
+    """Widen the spatial axes of ``input`` [B, C, *space] by ``margin`` under the border rule."""
+    num_axes = input.dim() - 2
+    if padding == "zeros":
+        return F.pad(input, (margin, margin) * num_axes)
+    for axis in range(2, input.dim()):
+        index = border_index(input.shape[axis], margin, padding, input.device)
+        input = input.index_select(axis, index)
+    return input
+
+
+def msd_block(
+    input: Tensor, weights: Sequence[Tensor], bias: Tensor, dilations: Sequence[int], padding: str
+) -> Tensor:
+    """Densely connected dilated convolutions with ReLU (Pelt & Sethian, PNAS 2018, eq. 3)."""
+    convolve = {4: F.conv2d, 5: F.conv3d}[input.dim()]
+    width = weights[0].shape[0]
+    features = input
+    for layer, weight in enumerate(weights):
+        dilation = dilations[layer % len(dilations)]
+        layer_bias = bias[layer * width : (layer + 1) * width]
+        padded = pad(features, dilation, padding)
+        output = convolve(padded, weight, layer_bias, dilation=dilation)
+        features = torch.cat([features, torch.relu(output)], dim=1)
+    return features
+
+
+def msd_module(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    bias: Tensor,
+    final_weight: Tensor,
+    final_bias: Tensor,
+    dilations: Sequence[int],
+    padding: str,
+) -> Tensor:
+    """An MSD block and its final 1x1 layer (Pelt & Sethian, PNAS 2018, eq. 4)."""
+    features = msd_block(input, weights, bias, dilations, padding)
+    output = F.conv1d(features.flatten(2), final_weight, final_bias)
+    return output.unflatten(2, input.shape[2:])
