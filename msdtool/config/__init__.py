@@ -1,0 +1,22 @@
+"""The experiment's YAML: its schema, and how a file and overrides become a checked config."""
+
+from msdtool.config.load import changed_keys, dump_config, load_config, parse_config
+from msdtool.config.schema import (
+    DataConfig,
+    ExperimentConfig,
+    NetworkConfig,
+    RunConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "DataConfig",
+    "ExperimentConfig",
+    "NetworkConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "changed_keys",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,199 @@
+"""A config file and overrides become one checked config; every mistake is reported at once."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from msdtool.config.schema import ExperimentConfig
+from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_source
+from msdtool.errors import ConfigError
+
+PATH_KEYS = {
+    ("data", part, name) for part in ("train", "validation") for name in ("input", "target", "mask")
+} | {("run", "directory")}
+
+# What may differ when a run goes on: how long, where and how watched, not what is computed.
+RESUMABLE_KEYS = {
+    ("data", "cache"),
+    ("data", "workers"),
+    ("run", "directory"),
+    ("run", "previews"),
+    ("run", "tensorboard"),
+    ("training", "checkpoint_every"),
+    ("training", "device"),
+    ("training", "epochs"),
+    ("training", "max_time"),
+    ("training", "patience"),
+}
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Read a YAML experiment.
+
+    Relative paths in the file count from the file's folder, those in overrides from the current
+    folder.
+
+    Args:
+        path: the YAML file.
+        overrides: "a.b=value" items, the value parsed as YAML; later ones win.
+
+    Raises:
+        ConfigError: naming every mistake with file, line and key.
+    """
+    path = Path(path).expanduser()
+    source = read_source(path)
+    tree = _anchor(source.tree, path.resolve().parent)
+    origins: dict[KeyPath, str] = {}
+    for item in overrides:
+        key, value = _parse_override(item)
+        _set(tree, key, _anchor(value, Path.cwd(), key), item)
+        origins[key] = f"--set {item}"
+    return _validate(tree, source, origins)
+
+
+def parse_config(text: str, name: str = "config") -> ExperimentConfig:
+    """Check a config given as text, its paths taken as they are.
+
+    Raises:
+        ConfigError: naming every mistake with line and key.
+    """
+    source = Source(text, name)
+    return _validate(source.tree, source, {})
+
+
+def dump_config(config: ExperimentConfig) -> str:
+    """Return the config, with every default filled in, as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
+    """Keys in which two configs differ so that one cannot continue the other's run."""
+    old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, after))
+    return [
+        dotted(key)
+        for key in {**old, **new}
+        if key not in RESUMABLE_KEYS and old.get(key) != new.get(key)
+    ]
+
+
+def _leaves(tree: dict[str, Any], path: KeyPath = ()) -> Iterable[tuple[KeyPath, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _anchor(value: Any, folder: Path, path: KeyPath = ()) -> Any:
+    """Make the relative paths below the key ``path`` absolute, counted from ``folder``."""
+    if isinstance(value, dict):
+        return {key: _anchor(item, folder, (*path, str(key))) for key, item in value.items()}
+    if path not in PATH_KEYS:
+        return value
+    if isinstance(value, list):
+        return [_anchor(item, folder, path) for item in value]
+    if isinstance(value, str) and value and not value.startswith("~"):
+        return str(folder / value)
+    return value
+
+
+def _parse_override(item: str) -> tuple[KeyPath, Any]:
+    key, equals, text = item.partition("=")
+    if not equals or not key or not all(key.split(".")):
+        raise ConfigError(f"--set {item}: expected key=value, such as training.epochs=20")
+    try:
+        return tuple(key.split(".")), parse_value(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {item}: the value is not valid YAML") from None
+
+
+def _set(tree: dict[str, Any], key: KeyPath, value: Any, item: str) -> None:
+    for depth, part in enumerate(key[:-1]):
+        if tree.get(str(part)) is None:
+            tree[str(part)] = {}
+        tree = tree[str(part)]
+        if not isinstance(tree, dict):
+            raise ConfigError(
+                f"--set {item}: {dotted(key[: depth + 1])} is a value, it has no keys below it"
+            )
+    tree[str(key[-1])] = value
+
+
+def _validate(
+    tree: dict[str, Any], source: Source, origins: dict[KeyPath, str]
+) -> ExperimentConfig:
+    # An empty section ("run:") means its defaults, as a missing one does.
+    tree = {key: {} if value is None else value for key, value in tree.items()}
+    try:
+        return ExperimentConfig.model_validate(tree)
+    except ValidationError as error:
+        problems = [item for detail in error.errors() for item in _problems(detail)]
+    lines = [_line(path, message, source, origins) for path, message in problems]
+    raise ConfigError("\n".join(lines))
+
+
+def _line(path: KeyPath, message: str, source: Source, origins: dict[KeyPath, str]) -> str:
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            return f"{origins[path[:length]]}: {dotted(path)}: {message}"
+    return f"{source.where(path)}: {dotted(path)}: {message}"
+
+
+def _problems(detail: ErrorDetails) -> list[tuple[KeyPath, str]]:
+    """Say one pydantic error in a user's words, with the key path it belongs to."""
+    path: KeyPath = detail["loc"]
+    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "keys_disagree":
+        return [(tuple(key.split(".")), message) for key, message in context["problems"]]
+    if kind == "extra_forbidden":
+        allowed = list(_section(path[:-1]).model_fields)
+        hint = _did_you_mean(str(path[-1]), allowed)
+        return [(path, f"unknown key{hint}; allowed: {', '.join(allowed)}")]
+    if kind == "missing":
+        description = _field_description(path)
+        return [(path, "missing" + (f": {description}" if description else ""))]
+    if kind == "literal_error":
+        allowed = allowed_values(_section(path[:-1]).model_fields[str(path[-1])].annotation)
+        hint = _did_you_mean(str(found), allowed)
+        return [(path, f"got {found!r}{hint}; allowed: {', '.join(allowed)}")]
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        allowed = list(_section(path).model_fields)
+        return [(path, f"got {found!r}; expected keys below it: {', '.join(allowed)}")]
+    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if isinstance(found, dict):
+        return [(path, reason)]
+    return [(path, f"got {found!r}; expected {reason.removeprefix('expected ')}")]
+
+
+def _section(path: KeyPath) -> type[BaseModel]:
+    """The schema's section at a key path."""
+    section: type[BaseModel] = ExperimentConfig
+    for part in path:
+        annotation = section.model_fields[str(part)].annotation
+        candidates = [annotation, *get_args(annotation)]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return section
+
+
+def _field_description(path: KeyPath) -> str:
+    return _section(path[:-1]).model_fields[str(path[-1])].description or ""
+
+
+def allowed_values(annotation: Any) -> list[str]:
+    """The values a Literal, or a union of Literals, allows."""
+    arguments = get_args(annotation)
+    nested = [value for argument in arguments for value in allowed_values(argument)]
+    return nested or [str(value) for value in arguments]
+
+
+def _did_you_mean(word: str, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word.lower(), [item.lower() for item in allowed], n=1)
+    if not close:
+        return ""
+    name = next(item for item in allowed if item.lower() == close[0])
+    return f"; did you mean {name!r}?"

@@ -1,0 +1,301 @@
+"""The schema of an experiment: what each key means, its default and what it allows.
+
+Models are frozen and refuse unknown keys. The README's table is made from these descriptions.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from msdtool.config.values import (
+    parse_class_weights,
+    parse_crop,
+    parse_duration,
+    parse_labels,
+    parse_specifier,
+)
+
+Specifier = Annotated[str | list[str], BeforeValidator(parse_specifier)]
+Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
+Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
+ClassWeights = Annotated[str | list[float], BeforeValidator(parse_class_weights)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM"]
+SegmentationLoss = Literal["cross_entropy", "dice", "cross_entropy+dice"]
+LOSSES = {"regression": get_args(RegressionLoss), "segmentation": get_args(SegmentationLoss)}
+
+
+class Section(BaseModel):
+    """Base of all sections."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class ImagePairs(Section):
+    """Images to train on and what the network shall make of them."""
+
+    input: Specifier = Field(description="input images: a glob, folder, file, or list of these")
+    target: Specifier = Field(
+        description="target images, paired with the inputs in natural order of their paths"
+    )
+    mask: Specifier | None = Field(
+        None, description="mask images, one per pair: only pixels that are not 0 count"
+    )
+
+
+class ValidationData(Section):
+    """Images to validate on: a set of their own, or a fraction of the training set."""
+
+    input: Specifier | None = Field(None, description="validation input images")
+    target: Specifier | None = Field(None, description="validation target images")
+    mask: Specifier | None = Field(None, description="validation masks")
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="instead of the three above: this fraction of the training pairs, picked at "
+        "random with `training.seed`, is held out. Neighbouring slices of a volume look alike: "
+        "for them name a validation set of its own",
+    )
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> "ValidationData":
+        if self.fraction is None and (self.input is None or self.target is None):
+            raise ValueError("give both input and target, or fraction")
+        if self.fraction is not None and (self.input or self.target or self.mask):
+            raise ValueError("give either input and target, or fraction, not both")
+        return self
+
+
+class DataConfig(Section):
+    """Where images come from and how samples are made of them."""
+
+    train: ImagePairs
+    validation: ValidationData | None = Field(
+        None, description="without it the training loss decides which checkpoint is best"
+    )
+    labels: Labels | None = Field(
+        None,
+        description="segmentation: k for the labels 0 to k-1, or the list of label values in the "
+        "target images, such as [0, 127, 255]",
+    )
+    ignore: int | None = Field(
+        None, description="segmentation: target pixels of this value do not count"
+    )
+    collapse_channels: bool = Field(
+        False, description="average the channels of each image (colour to grey)"
+    )
+    crop: Crop | None = Field(
+        None,
+        description="train on random crops of this size: one number, or one per spatial axis. "
+        "Null: whole images",
+    )
+    augment: bool = Field(
+        False,
+        description="turn and flip each training sample at random (8 symmetries, in-plane for "
+        "volumes; only the 4 that keep the shape where a batch needs one shape)",
+    )
+    workers: int = Field(
+        0, ge=0, description="processes that read images; 0 reads in the main process"
+    )
+    cache: bool = Field(False, description="keep all decoded images in memory")
+    data_range: float | None = Field(
+        None,
+        gt=0,
+        description="regression: value range that PSNR and SSIM refer to. Null: the largest minus "
+        "the smallest value of the training targets",
+    )
+
+
+class NetworkConfig(Section):
+    """The Mixed-Scale Dense network."""
+
+    depth: int = Field(100, ge=1, description="hidden layers")
+    width: int = Field(1, ge=1, description="channels per hidden layer")
+    dilations: list[Annotated[int, Field(ge=1)]] = Field(
+        list(range(1, 11)),
+        min_length=1,
+        description="dilation of each layer, repeated from the start when the list ends",
+    )
+    ndim: Literal[2, 3] = Field(2, description="2: images, 3: volumes")
+    padding: Literal["symmetric", "reflect", "zeros"] = Field(
+        "symmetric", description="what lies beyond the border; symmetric repeats the edge pixel"
+    )
+
+
+class TrainingConfig(Section):
+    """How the network learns."""
+
+    epochs: int = Field(100, ge=1, description="passes over the training set")
+    batch_size: int = Field(1, ge=1, description="images per step; above 1 all need one size")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are averaged per update")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
+    learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled for adamw, L2 penalty for adam")
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant",
+        description="learning rate over time: cosine falls to 0 at the last epoch, plateau halves "
+        "it after `plateau_patience` validations without improvement",
+    )
+    plateau_patience: int = Field(5, ge=1, description="validations, for `schedule: plateau`")
+    gradient_clip: float | None = Field(
+        None, gt=0, description="largest norm of the whole gradient"
+    )
+    loss: RegressionLoss | SegmentationLoss = Field(
+        "L2",
+        description="what is minimised: the first five for regression (default L2), in units of the "
+        "targets' standard deviation; the last three for segmentation (default cross_entropy)",
+    )
+    huber_delta: float = Field(
+        1.0, gt=0, description="where Huber turns linear, in target standard deviations"
+    )
+    ssim_weight: float = Field(0.84, gt=0, lt=1, description="share of 1 - SSIM in the SSIM mixes")
+    class_weights: ClassWeights | None = Field(
+        None,
+        description="segmentation: `balanced` (inverse frequency in the training targets) or one "
+        "number per label, for cross_entropy",
+    )
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
+    patience: int | None = Field(
+        None, ge=1, description="stop after this many validations without improvement"
+    )
+    max_time: Duration | None = Field(
+        None, description="stop after this much training time, such as 90m, 11.5h or 11:30:00"
+    )
+    checkpoint_every: Duration = Field(
+        600.0, description="longest time between two checkpoints, such as 10m"
+    )
+    seed: int = Field(0, ge=0, description="all randomness follows from it")
+    deterministic: bool = Field(
+        False, description="refuse GPU operations that may give different bits on each run"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto takes the GPU if there is one"
+    )
+
+
+class RunConfig(Section):
+    """Where results go."""
+
+    directory: str = Field("runs/experiment", min_length=1, description="the run directory")
+    previews: bool = Field(
+        True, description="pictures of the best, typical and worst validation image"
+    )
+    tensorboard: bool = Field(False, description="also write TensorBoard logs (an extra)")
+
+
+class ExperimentConfig(Section):
+    """A whole experiment."""
+
+    task: Literal["regression", "segmentation"] = Field(description="what the network is for")
+    data: DataConfig
+    network: NetworkConfig = Field(default_factory=lambda: NetworkConfig())
+    training: TrainingConfig = Field(default_factory=lambda: TrainingConfig())
+    run: RunConfig = Field(default_factory=lambda: RunConfig())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_loss(cls, value: Any) -> Any:
+        """The loss' default depends on the task, so the saved config names the one used."""
+        if not isinstance(value, dict) or value.get("task") != "segmentation":
+            return value
+        training = value.get("training") or {}
+        if not isinstance(training, dict):
+            return value
+        return {**value, "training": {"loss": "cross_entropy", **training}}
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> "ExperimentConfig":
+        problems = [*self._task_problems(), *self._shape_problems()]
+        if problems:
+            raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
+        return self
+
+    def _task_problems(self) -> list[tuple[str, str]]:
+        allowed = LOSSES[self.task]
+        problems = []
+        if self.training.loss not in allowed:
+            problems.append(
+                (
+                    "training.loss",
+                    f"got {self.training.loss!r}; allowed for {self.task}: {', '.join(allowed)}",
+                )
+            )
+        if self.task == "segmentation":
+            if self.data.labels is None:
+                problems.append(
+                    (
+                        "data.labels",
+                        "missing, and segmentation needs it: the number of labels k, or the list "
+                        "of label values in the target images",
+                    )
+                )
+            elif isinstance(self.training.class_weights, list):
+                k = self.num_labels
+                if len(self.training.class_weights) != k:
+                    found = len(self.training.class_weights)
+                    problems.append(
+                        ("training.class_weights", f"got {found} weights for {k} labels")
+                    )
+            if self.data.data_range is not None:
+                problems.append(("data.data_range", "only regression uses it; remove it"))
+            if self.data.ignore is not None and self.data.ignore in self.label_values:
+                problems.append(
+                    (
+                        "data.ignore",
+                        f"{self.data.ignore} is also one of data.labels; choose a value that is "
+                        "not a label",
+                    )
+                )
+        else:
+            for key, value in (
+                ("data.labels", self.data.labels),
+                ("data.ignore", self.data.ignore),
+                ("training.class_weights", self.training.class_weights),
+            ):
+                if value is not None:
+                    problems.append(
+                        (key, "only segmentation uses it; remove it or set task: segmentation")
+                    )
+        return problems
+
+    def _shape_problems(self) -> list[tuple[str, str]]:
+        crop, ndim = self.data.crop, self.network.ndim
+        if isinstance(crop, list) and len(crop) != ndim:
+            return [("data.crop", f"got {len(crop)} sizes; network.ndim is {ndim}")]
+        if crop is not None and self.network.padding != "zeros":
+            smallest = min(self.crop_size or ())
+            reach = max(self.network.dilations[: self.network.depth])
+            limit = smallest if self.network.padding == "symmetric" else smallest - 1
+            if reach > limit:
+                return [
+                    (
+                        "data.crop",
+                        f"{smallest} is too small for the dilation {reach} in network.dilations "
+                        f"with {self.network.padding} padding",
+                    )
+                ]
+        return []
+
+    @property
+    def label_values(self) -> list[int]:
+        """Label values in the target images, in the order of the network's output channels."""
+        labels = self.data.labels
+        if labels is None:
+            return []
+        return list(range(labels)) if isinstance(labels, int) else labels
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are; 0 for regression."""
+        return len(self.label_values)
+
+    @property
+    def crop_size(self) -> tuple[int, ...] | None:
+        """Crop size per spatial axis, or None for whole images."""
+        crop = self.data.crop
+        if crop is None:
+            return None
+        return (crop,) * self.network.ndim if isinstance(crop, int) else tuple(crop)

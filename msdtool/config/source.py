@@ -1,0 +1,123 @@
+"""YAML text to plain values, with the line of every key."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from msdtool.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: 1e-3 is a float and 11:30:00 is text, which YAML 1.1 reads otherwise."""
+
+
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+",
+    "tag:yaml.org,2002:float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list("-+.0123456789"))
+
+
+class Source:
+    """A parsed YAML file.
+
+    Attributes:
+        name: what error messages call it.
+        tree: its plain values.
+        lines: the line, from 1, of each key path.
+    """
+
+    def __init__(self, text: str, name: str) -> None:
+        self.name = name
+        self.lines: dict[KeyPath, int] = {}
+        try:
+            loader = _Loader(text)
+            node = loader.get_single_node()
+            if node is not None:
+                self._record(node, ())
+            tree = None if node is None else loader.construct_document(node)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+            raise ConfigError(f"{where}: not valid YAML: {error.problem}") from None
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(f"{name}: not valid YAML: {error}") from None
+        if not isinstance(tree, dict):
+            found = "nothing" if tree is None else f"a {type(tree).__name__}"
+            raise ConfigError(
+                f"{name}: expected keys such as task: and data:, found {found}; "
+                "'msdtool init' writes a config to start from"
+            )
+        self.tree: dict[str, Any] = tree
+
+    def _record(self, node: yaml.Node, path: KeyPath) -> None:
+        """Note the line of each key below ``node``; a key given twice is an error."""
+        if isinstance(node, yaml.MappingNode):
+            for key_node, value_node in node.value:
+                key = (*path, str(key_node.value))
+                line = key_node.start_mark.line + 1
+                if key in self.lines:
+                    raise ConfigError(
+                        f"{self.name}:{line}: {dotted(key)}: given twice, "
+                        f"first in line {self.lines[key]}; remove one"
+                    )
+                self.lines[key] = line
+                self._record(value_node, key)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self.lines[(*path, index)] = item.start_mark.line + 1
+                self._record(item, (*path, index))
+
+    def where(self, path: KeyPath) -> str:
+        """File and line of a key, or of the nearest key above it that is in the file."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return f"{self.name}:{self.lines[path[:length]]}"
+        return self.name
+
+
+def read_source(path: Path) -> Source:
+    """Read and parse a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is not UTF-8, or is not YAML with keys.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from None
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; 'msdtool init -o {path}' writes a config to start from"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return Source(text, str(path))
+
+
+def parse_value(text: str) -> Any:
+    """Parse one YAML value, as for ``--set key=value``.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML.
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
+def dotted(path: KeyPath) -> str:
+    """A key path as users write it: data.train.input, network.dilations[2]."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

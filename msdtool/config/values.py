@@ -1,0 +1,70 @@
+"""Values that YAML has no type for: each parser returns the value or raises ValueError."""
+
+import re
+from typing import Any
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def parse_specifier(value: Any) -> Any:
+    """A path with optional glob pattern, or a list of these."""
+    items = value if isinstance(value, list) else [value]
+    if not items or not all(isinstance(item, str) and item for item in items):
+        raise ValueError("expected a path, a glob pattern, or a list of these")
+    return value
+
+
+def parse_labels(value: Any) -> Any:
+    """A number of labels, or the list of label values."""
+    if _is_int(value):
+        if value < 2:
+            raise ValueError("expected at least 2 labels")
+        return value
+    if not isinstance(value, list) or not all(map(_is_int, value)):
+        raise ValueError("expected the number of labels, or a list of whole numbers")
+    if len(set(value)) != len(value):
+        raise ValueError("label values that differ from each other")
+    if len(value) < 2:
+        raise ValueError("expected at least 2 labels")
+    return value
+
+
+def parse_crop(value: Any) -> Any:
+    """A size in pixels for all spatial axes, or one per axis."""
+    sizes = value if isinstance(value, list) else [value]
+    if not all(_is_int(size) and size > 0 for size in sizes) or len(sizes) not in (1, 2, 3):
+        raise ValueError("expected a positive whole number, or a list with one per spatial axis")
+    return value
+
+
+def parse_class_weights(value: Any) -> Any:
+    """The word "balanced", or one number per label."""
+    if value == "balanced":
+        return value
+    if not isinstance(value, list) or not all(
+        isinstance(item, (int, float)) and not isinstance(item, bool) and item >= 0
+        for item in value
+    ):
+        raise ValueError('expected "balanced" or a list of numbers that are not negative')
+    return [float(item) for item in value]
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds, from a number of seconds or a text such as "90m", "11.5h", "11:30:00"."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    if isinstance(value, str):
+        if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value):
+            seconds = float(match[1]) * UNITS[match[2]]
+        elif match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", value):
+            days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+            seconds = days * 86400.0 + hours * 3600.0 + minutes * 60.0 + rest
+        else:
+            seconds = 0.0
+        if seconds > 0:
+            return seconds
+    raise ValueError("expected a time such as 30s, 90m, 11.5h, 2d or 11:30:00")

@@ -1,0 +1,7 @@
+"""From path specifiers to batches."""
+
+from msdtool.data.datasets import ImageDataset, Pairs, Sample, SubsetOf
+from msdtool.data.labels import IGNORED, LabelMap
+from msdtool.data.stacks import ImageStack
+
+__all__ = ["IGNORED", "ImageDataset", "ImageStack", "LabelMap", "Pairs", "Sample", "SubsetOf"]

@@ -1,0 +1,173 @@
+"""Batches of samples, the same whatever the number of workers and wherever a run was stopped."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from msdtool.data.datasets import Pairs, Sample, size_text
+from msdtool.data.transforms import random_crop, random_symmetry
+from msdtool.errors import InputError
+
+Draw = tuple[int, int]
+"""An epoch and the index of a pair."""
+
+
+class TrainingSamples:
+    """Pairs with random crops and symmetries; what is drawn follows from (seed, epoch, index)."""
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        *,
+        seed: int,
+        crop: Sequence[int] | None = None,
+        augment: bool = False,
+        keep_shape: bool = False,
+    ) -> None:
+        self.pairs = pairs
+        self.seed = seed
+        self.crop = crop
+        self.augment = augment
+        self.keep_shape = keep_shape
+
+    def sample(self, draw: Draw) -> Sample:
+        """Read the pair of a draw, crop and turn it.
+
+        Raises:
+            InputError: a file cannot be used, or is smaller than the crop.
+        """
+        epoch, index = draw
+        sample = self.pairs.sample(index)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if self.crop is not None:
+            try:
+                sample = random_crop(sample, self.crop, rng)
+            except ValueError:
+                raise InputError(
+                    f"{self.pairs.name(index)} is {size_text(sample.input.shape[1:])} pixels, "
+                    f"smaller than data.crop {size_text(self.crop)}; choose a smaller crop"
+                ) from None
+        if self.augment:
+            sample = random_symmetry(sample, rng, self.keep_shape)
+        return sample
+
+
+class ShuffledBatches:
+    """The batches of all epochs, each epoch's order following from (seed, epoch).
+
+    Args:
+        num_samples: pairs in an epoch.
+        batch_size: pairs in a batch; the last one of an epoch may be smaller.
+        epochs: how many epochs there are.
+        seed: of the order.
+        first_batch: the batch to start from, counted over all epochs.
+    """
+
+    def __init__(
+        self, num_samples: int, batch_size: int, epochs: int, seed: int, first_batch: int = 0
+    ) -> None:
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.seed = seed
+        self.first_batch = first_batch
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in one epoch."""
+        return -(-self.num_samples // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.epochs * self.batches_per_epoch - self.first_batch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        first_epoch, skip = divmod(self.first_batch, self.batches_per_epoch)
+        for epoch in range(first_epoch, self.epochs):
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+            start = skip * self.batch_size if epoch == first_epoch else 0
+            for position in range(start, self.num_samples, self.batch_size):
+                yield [(epoch, int(i)) for i in order[position : position + self.batch_size]]
+
+
+class BatchReader(Dataset[Sample | InputError]):
+    """Reads a whole batch at a time.
+
+    An InputError is returned, not raised: from a worker process it would arrive with the worker's
+    traceback as its message.
+    """
+
+    def __init__(self, pairs: Pairs, read: Callable[[Any], Sample]) -> None:
+        self.pairs = pairs
+        self.read = read
+
+    def __getitem__(self, draws: Sequence[Any]) -> Sample | InputError:
+        try:
+            return self._stack([self.read(draw) for draw in draws])
+        except InputError as error:
+            return error
+
+    def _stack(self, samples: list[Sample]) -> Sample:
+        first = samples[0]
+        for sample in samples[1:]:
+            for a, b in ((first.input, sample.input), (first.target, sample.target)):
+                if a.shape != b.shape:
+                    names = [self.pairs.name(int(item.indices)) for item in (first, sample)]
+                    raise InputError(
+                        f"{names[0]} and {names[1]} cannot be in one batch: their shapes are "
+                        f"{tuple(a.shape)} and {tuple(b.shape)}; "
+                        "set training.batch_size: 1, or data.crop"
+                    )
+        masks = [sample.mask for sample in samples if sample.mask is not None]
+        return Sample(
+            torch.stack([sample.input for sample in samples]),
+            torch.stack([sample.target for sample in samples]),
+            torch.stack(masks) if masks else None,
+            torch.stack([sample.indices for sample in samples]),
+        )
+
+
+def training_batches(
+    samples: TrainingSamples, batches: ShuffledBatches, workers: int
+) -> Iterator[Sample]:
+    """Load the batches of a whole training; workers go on through all epochs.
+
+    Raises:
+        InputError: a file cannot be used, or the images of a batch differ in shape.
+    """
+    return _load(BatchReader(samples.pairs, samples.sample), batches, workers)
+
+
+def validation_batches(pairs: Pairs, workers: int) -> Iterator[Sample]:
+    """Load whole pairs one at a time, so that their sizes may differ.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    return _load(BatchReader(pairs, pairs.sample), [[i] for i in range(len(pairs))], workers)
+
+
+def _load(
+    reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int
+) -> Iterator[Sample]:
+    loader: DataLoader[Any] = DataLoader(
+        reader,
+        batch_size=None,  # the reader makes the batches
+        sampler=batches,
+        num_workers=workers,
+        worker_init_fn=_ignore_signals,
+    )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+def _ignore_signals(_worker: int) -> None:
+    """Leave it to the main process to stop: it saves a checkpoint, then ends the workers."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

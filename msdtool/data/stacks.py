@@ -1,0 +1,100 @@
+"""A stack of images on disk, read one at a time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdtool.data.labels import LabelMap
+from msdtool.data.readers import image_shape, read_image
+from msdtool.data.specifiers import Specifier, expand
+
+
+class ImageStack:
+    """The images that a path specifier names, in natural order: scan1.tif before scan10.tif.
+
+    Images are read when they are asked for, as torch tensors: ``ImageStack("*.tif")[0]``.
+
+    Args:
+        path_specifier: a path with optional glob pattern, a folder, a file, or a list of these.
+        collapse_channels: average the channels of each image.
+        labels: k if the pixels are labels in {0, ..., k-1}, or the list of label values. Images
+            are then int64 class indices instead of float32 values.
+        ignore: label value of pixels that do not count; they get the index -100.
+        ndim: number of spatial axes of an image, 2 or 3.
+
+    Raises:
+        InputError: the specifier names no file.
+    """
+
+    def __init__(
+        self,
+        path_specifier: Specifier,
+        *,
+        collapse_channels: bool = False,
+        labels: int | Sequence[int] | None = None,
+        ignore: int | None = None,
+        ndim: int = 2,
+    ) -> None:
+        self.paths: list[Path] = expand(path_specifier)
+        self.collapse_channels = collapse_channels
+        self.label_map = None if labels is None else LabelMap(labels, ignore)
+        self.ndim = ndim
+        self._cache: dict[int, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return image ``index``, [C, H, W] or [C, D, H, W], float32 or int64 for labels.
+
+        Raises:
+            InputError: the file cannot be read, or holds a value that is not a label.
+        """
+        index = range(len(self))[index]
+        if self._cache is None:
+            return self._read(index)
+        if index not in self._cache:
+            self._cache[index] = self._read(index)
+        return self._cache[index]
+
+    def _read(self, index: int) -> Tensor:
+        path = self.paths[index]
+        image = read_image(path, self.ndim, indexed=self.label_map is not None)
+        if self.label_map is not None:
+            return torch.from_numpy(self.label_map.to_indices(image, str(path)))
+        return to_float(image, self.collapse_channels)
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Shape of image ``index`` as `__getitem__` returns it, without decoding it."""
+        channels, *space = image_shape(self.paths[index], self.ndim)
+        if self.collapse_channels or self.label_map is not None:
+            channels = 1
+        return (channels, *space)
+
+    def keep_in_memory(self) -> None:
+        """Read all images now and keep them."""
+        self._cache = {}
+        for index in range(len(self)):
+            self[index]
+
+    @property
+    def num_labels(self) -> int:
+        """The number of labels.
+
+        Raises:
+            RuntimeError: the stack is not labelled.
+        """
+        if self.label_map is None:
+            raise RuntimeError("this image stack has no labels; create it with labels=...")
+        return len(self.label_map.values)
+
+
+def to_float(image: np.ndarray[Any, np.dtype[Any]], collapse_channels: bool = False) -> Tensor:
+    """Return an image [C, *space] of any real type as a float32 tensor."""
+    if collapse_channels and image.shape[0] > 1:
+        image = image.mean(axis=0, keepdims=True, dtype=np.float64)
+    return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))

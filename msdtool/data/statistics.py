@@ -1,0 +1,125 @@
+"""What a data set's pixels are like: one pass over the files, in float64."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from msdtool.data.datasets import Pairs, Sample
+from msdtool.data.labels import IGNORED
+from msdtool.errors import InputError
+
+Vector = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass
+class Moments:
+    """Mean, spread and range per channel of the values seen so far."""
+
+    count: int = 0
+    mean: Vector = field(default_factory=lambda: np.zeros(0))
+    squares: Vector = field(default_factory=lambda: np.zeros(0))
+    """Sum of the squared differences from the mean."""
+    minimum: float = np.inf
+    maximum: float = -np.inf
+
+    def add(self, values: Vector) -> None:
+        """Take in values [C, N], without losing digits (Chan, Golub & LeVeque, 1979)."""
+        if values.shape[1] == 0:
+            return
+        mean = values.mean(axis=1)
+        squares = ((values - mean[:, np.newaxis]) ** 2).sum(axis=1)
+        if self.count == 0:
+            self.mean, self.squares = np.zeros_like(mean), np.zeros_like(squares)
+        count = self.count + values.shape[1]
+        difference = mean - self.mean
+        self.mean = self.mean + difference * (values.shape[1] / count)
+        self.squares = (
+            self.squares + squares + difference**2 * (self.count * values.shape[1] / count)
+        )
+        self.count = count
+        self.minimum = min(self.minimum, float(values.min()))
+        self.maximum = max(self.maximum, float(values.max()))
+
+    @property
+    def std(self) -> Vector:
+        """Standard deviation per channel; 1 for a channel that is constant."""
+        std = np.sqrt(self.squares / max(self.count, 1))
+        # Rounding leaves a constant channel with a spread far below its value.
+        constant = std <= 1e-12 * np.maximum(np.abs(self.mean), 1e-300)
+        return np.where(constant, 1.0, std)
+
+
+@dataclass
+class Statistics:
+    """Statistics of a training set.
+
+    Attributes:
+        input: moments of the input images.
+        target: moments of the target images that count; unused when they are labels.
+        label_counts: pixels per class index, empty for a regression.
+    """
+
+    input: Moments
+    target: Moments
+    label_counts: np.ndarray[Any, np.dtype[np.int64]]
+
+
+def measure(
+    pairs: Pairs, num_labels: int = 0, check: Callable[[int], None] = lambda index: None
+) -> Statistics:
+    """Go through all pairs once.
+
+    Args:
+        pairs: the data set.
+        num_labels: number of labels of the targets, 0 if they are values.
+        check: called with the index before each pair; may raise to stop.
+
+    Raises:
+        InputError: a file cannot be used, its number of channels differs from the first one's, or
+            it holds values that are not finite.
+    """
+    statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
+    shapes: tuple[int, int] | None = None
+    for index in range(len(pairs)):
+        check(index)
+        sample = pairs.sample(index)
+        channels = (sample.input.shape[0], sample.target.shape[0])
+        shapes = shapes or channels
+        if channels != shapes:
+            raise InputError(
+                f"{pairs.name(index)}: input and target have {channels[0]} and {channels[1]} "
+                f"channels, those of {pairs.name(0)} have {shapes[0]} and {shapes[1]}"
+            )
+        statistics.input.add(_finite(sample.input, pairs.name(index)))
+        if num_labels:
+            statistics.label_counts += count_labels(sample.target, num_labels)
+        else:
+            statistics.target.add(_counted_target(sample, pairs.name(index)))
+    return statistics
+
+
+def count_labels(target: Tensor, num_labels: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Pixels per class index; those that do not count are left out."""
+    indices = target.numpy().ravel()
+    return np.bincount(indices[indices != IGNORED], minlength=num_labels)
+
+
+def _counted_target(sample: Sample, name: str) -> Vector:
+    values = _finite(sample.target, f"the target of {name}")
+    if sample.mask is not None:
+        values = values[:, sample.mask.numpy().ravel()]
+    return values
+
+
+def _finite(image: Tensor, name: str) -> Vector:
+    values = image.numpy().reshape(image.shape[0], -1).astype(np.float64)
+    bad = values.size - np.count_nonzero(np.isfinite(values))
+    if bad:
+        raise InputError(
+            f"{name}: {bad} of {values.size} values are NaN or infinite; replace them, "
+            "or mask them in the target"
+        )
+    return values

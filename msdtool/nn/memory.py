@@ -1,0 +1,25 @@
+"""How much memory a network needs, before it takes it."""
+
+import math
+from collections.abc import Sequence
+
+from msdtool.nn.build import Architecture
+
+BYTES_PER_VALUE = 4
+WORKSPACE_BYTES = 64 * 2**20
+
+
+def activation_bytes(architecture: Architecture, space: Sequence[int], batch: int = 1) -> int:
+    """Size of the buffer that holds all channels of the block, in bytes."""
+    channels = architecture["c_in"] + architecture["width"] * architecture["depth"]
+    return BYTES_PER_VALUE * batch * channels * math.prod(space)
+
+
+def training_bytes(architecture: Architecture, space: Sequence[int], batch: int = 1) -> int:
+    """Estimate of a training step: activations, their gradients and a bounded workspace."""
+    return 2 * activation_bytes(architecture, space, batch) + WORKSPACE_BYTES
+
+
+def prediction_bytes(architecture: Architecture, space: Sequence[int]) -> int:
+    """Estimate of applying the network to one image."""
+    return activation_bytes(architecture, space) + WORKSPACE_BYTES

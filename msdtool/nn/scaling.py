@@ -1,0 +1,65 @@
+"""Fixed 1x1 layers that bring data to mean 0 and spread 1, and back."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def scaling_module(c_in: int, c_out: int, *, conv3d: bool = False) -> nn.Module:
+    """Return a 1x1 convolution that passes channels on until it is set.
+
+    Its parameters are saved with the network and not trained.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        conv3d: for volumes instead of images.
+    """
+    layer = (nn.Conv3d if conv3d else nn.Conv2d)(c_in, c_out, 1)
+    assert layer.bias is not None
+    nn.init.dirac_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer.requires_grad_(False)
+
+
+def set_normalising(layer: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Have a scaling layer map values of the given mean and std per channel to 0 and 1."""
+    scale = [1 / s for s in std]
+    _set_affine(layer, scale, [-m * s for m, s in zip(mean, scale, strict=True)])
+
+
+def set_denormalising(layer: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Have a scaling layer map mean 0 and std 1 to the given ones per channel."""
+    _set_affine(layer, std, mean)
+
+
+def _set_affine(layer: nn.Module, scale: Sequence[float], shift: Sequence[float]) -> None:
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    diagonal = torch.diag(torch.tensor(scale, dtype=torch.float64))
+    with torch.no_grad():
+        weight.copy_(diagonal.reshape(weight.shape))
+        bias.copy_(torch.tensor(shift, dtype=torch.float64))
+
+
+class ScaledNetwork(nn.Module):
+    """A network between its two scaling layers.
+
+    Args:
+        msd: the network, with attributes c_in and c_out.
+        ndim: number of spatial axes.
+
+    State-dict names: ``scale_in.*``, ``msd.*``, ``scale_out.*``.
+    """
+
+    def __init__(self, msd: nn.Module, c_in: int, c_out: int, ndim: int) -> None:
+        super().__init__()
+        self.c_in, self.c_out, self.ndim = c_in, c_out, ndim
+        self.scale_in = scaling_module(c_in, c_in, conv3d=ndim == 3)
+        self.msd = msd
+        self.scale_out = scaling_module(c_out, c_out, conv3d=ndim == 3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [B, c_in, *space] to [B, c_out, *space], both in the data's own units."""
+        output: Tensor = self.scale_out(self.msd(self.scale_in(input)))
+        return output
