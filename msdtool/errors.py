@@ -38,7 +38,7 @@ class TrainingError(Error):
     """Training cannot go on, for example because the loss is not finite."""
 
 
-class Stopped(Error):
+class Stopped(Error):  # noqa: N818 - nothing went wrong
     """A signal asked the work to stop; a checkpoint of it is saved."""
 
     exit_code = 75

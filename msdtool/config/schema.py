@@ -145,8 +145,8 @@ class TrainingConfig(Section):
     )
     loss: RegressionLoss | SegmentationLoss = Field(
         "L2",
-        description="what is minimised: the first five for regression (default L2), in units of the "
-        "targets' standard deviation; the last three for segmentation (default cross_entropy)",
+        description="what is minimised: the first five for regression (default L2), in units of "
+        "the targets' standard deviation; the last three for segmentation (default cross_entropy)",
     )
     huber_delta: float = Field(
         1.0, gt=0, description="where Huber turns linear, in target standard deviations"
@@ -191,9 +191,9 @@ class ExperimentConfig(Section):
 
     task: Literal["regression", "segmentation"] = Field(description="what the network is for")
     data: DataConfig
-    network: NetworkConfig = Field(default_factory=lambda: NetworkConfig())
-    training: TrainingConfig = Field(default_factory=lambda: TrainingConfig())
-    run: RunConfig = Field(default_factory=lambda: RunConfig())
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
 
     @model_validator(mode="before")
     @classmethod

@@ -40,7 +40,8 @@ class LabelMap:
         """
         if not (image == image[:1]).all():
             raise InputError(
-                f"{name}: a label image needs one channel, this one has {image.shape[0]} that differ"
+                f"{name}: a label image needs one channel, this one has {image.shape[0]} "
+                "that differ"
             )
         image = image[:1]
         values = np.nan_to_num(image, nan=0, posinf=0, neginf=0).astype(np.int64)

@@ -150,9 +150,7 @@ def validation_batches(pairs: Pairs, workers: int) -> Iterator[Sample]:
     return _load(BatchReader(pairs, pairs.sample), [[i] for i in range(len(pairs))], workers)
 
 
-def _load(
-    reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int
-) -> Iterator[Sample]:
+def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:
     loader: DataLoader[Any] = DataLoader(
         reader,
         batch_size=None,  # the reader makes the batches

@@ -118,9 +118,7 @@ def _other_shape(path: Path) -> tuple[tuple[int, ...], str]:
     return shape, "YXS"[: len(shape)]
 
 
-def _channels_first(
-    array: Array, axes: str, ndim: int, path: Path
-) -> Array:
+def _channels_first(array: Array, axes: str, ndim: int, path: Path) -> Array:
     """Bring an array to [C, *space]; ``axes`` tells colour samples (S) from other axes."""
     if array.size == 0:
         raise InputError(f"{path}: the image has no pixels, its shape is {array.shape}")

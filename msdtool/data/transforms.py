@@ -27,9 +27,7 @@ def random_crop(sample: Sample, size: Sequence[int], rng: np.random.Generator) -
     space = sample.input.shape[1:]
     if any(have < want for have, want in zip(space, size, strict=True)):
         raise ValueError(f"a crop of {tuple(size)} does not fit in an image of {tuple(space)}")
-    corner = [
-        int(rng.integers(0, have - want + 1)) for have, want in zip(space, size, strict=True)
-    ]
+    corner = [int(rng.integers(0, have - want + 1)) for have, want in zip(space, size, strict=True)]
     window = tuple(slice(start, start + want) for start, want in zip(corner, size, strict=True))
     return _map_images(sample, lambda image: image[(slice(None), *window)])
 

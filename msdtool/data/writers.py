@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from msdtool.errors import Error
 from msdtool.atomic import atomic_path
+from msdtool.errors import Error
 
 
 def write_tiff(path: Path, image: np.ndarray[Any, np.dtype[Any]]) -> None:
@@ -21,9 +21,7 @@ def write_tiff(path: Path, image: np.ndarray[Any, np.dtype[Any]]) -> None:
         image, axes = image[0], axes[1:]
     try:
         with atomic_path(path) as temporary:
-            tifffile.imwrite(
-                temporary, image, photometric="minisblack", metadata={"axes": axes}
-            )
+            tifffile.imwrite(temporary, image, photometric="minisblack", metadata={"axes": axes})
     except OSError as error:
         raise Error(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -127,8 +127,9 @@ class MSDModule(nn.Module):
         ndim: number of spatial axes, 2 or 3.
         padding: border rule, "symmetric", "reflect" or "zeros".
 
-    State-dict names: ``msd_block.bias`` [depth*width], ``msd_block.weight{i}``
-    [width, c_in + width*i, 3, 3(, 3)], ``final_layer.linear.weight`` [c_out, c_in + width*depth, 1],
+    State-dict names: ``msd_block.bias`` [depth*width],
+    ``msd_block.weight{i}`` [width, c_in + width*i, 3, 3(, 3)],
+    ``final_layer.linear.weight`` [c_out, c_in + width*depth, 1],
     ``final_layer.linear.bias`` [c_out].
     """
 

@@ -64,9 +64,7 @@ def msd_module(
         ValueError: a shape, a dilation or a name does not fit.
     """
     check_block(input, weights, bias, dilations, padding, impl)
-    return reference.msd_module(
-        input, weights, bias, final_weight, final_bias, dilations, padding
-    )
+    return reference.msd_module(input, weights, bias, final_weight, final_bias, dilations, padding)
 
 
 def check_block(
@@ -91,9 +89,7 @@ def check_block(
         if tuple(weight.shape) != expected:
             raise ValueError(f"weight{layer} has shape {tuple(weight.shape)}; expected {expected}")
     if bias.shape != (width * len(weights),):
-        raise ValueError(
-            f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)"
-        )
+        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)")
     check_dilations(dilations[: len(weights)], tuple(input.shape[2:]), padding)
 
 

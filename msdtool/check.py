@@ -1,0 +1,222 @@
+"""Looking at an experiment's data before training on it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdtool.config import ExperimentConfig
+from msdtool.data import ImageDataset, ImageStack, Pairs, SubsetOf
+from msdtool.data.build import build_datasets
+from msdtool.data.datasets import size_text
+from msdtool.data.pairing import disagreeing_pairs
+from msdtool.data.readers import read_image
+from msdtool.data.statistics import count_labels
+from msdtool.errors import InputError
+from msdtool.nn.build import architecture
+from msdtool.nn.memory import training_bytes
+from msdtool.ops import check_dilations
+
+MAX_LISTED = 10
+
+
+@dataclass
+class StackFacts:
+    """What the images of a stack are like.
+
+    Attributes:
+        count: number of files.
+        shapes: each shape [C, *space] and how many images have it.
+        dtypes: likewise.
+        minimum, maximum: over all finite values.
+        mean: over all finite values.
+    """
+
+    count: int
+    shapes: dict[str, int] = field(default_factory=dict)
+    dtypes: dict[str, int] = field(default_factory=dict)
+    minimum: float = float("inf")
+    maximum: float = float("-inf")
+    mean: float = 0.0
+
+
+@dataclass
+class Report:
+    """The result of a check.
+
+    Attributes:
+        pairs: the first pairs of each data set, by name.
+        stacks: facts per stack, such as "train input".
+        label_counts: pixels per label value in the training targets.
+        memory_bytes: estimate for a training step on the largest image or the crop.
+        problems: what makes training impossible.
+        warnings: what looks wrong.
+    """
+
+    pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    stacks: dict[str, StackFacts] = field(default_factory=dict)
+    label_counts: dict[int, int] = field(default_factory=dict)
+    memory_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return asdict(self)
+
+
+def check(config: ExperimentConfig, tick: Callable[[str], None] = lambda name: None) -> Report:
+    """Read every image of an experiment and say what training would meet.
+
+    Args:
+        config: the experiment.
+        tick: called with the name of each pair before it is read.
+
+    Raises:
+        InputError: files are missing or their numbers differ, so that nothing can be read.
+    """
+    report = Report()
+    train, validation = build_datasets(config)
+    for name, pairs in (("train", train), ("validation", validation)):
+        if pairs is not None:
+            _check_pairs(config, name, pairs, report, tick)
+    _check_sizes(config, report)
+    if config.num_labels:
+        _check_labels(report)
+    return report
+
+
+def _check_pairs(
+    config: ExperimentConfig, name: str, pairs: Pairs, report: Report, tick: Callable[[str], None]
+) -> None:
+    dataset, chosen = _whole(pairs)
+    paths = list(zip(dataset.inputs.paths, dataset.targets.paths, strict=True))
+    report.pairs[name] = [(str(a), str(b)) for a, b in (paths[i] for i in chosen[:3])]
+    differing = disagreeing_pairs(dataset)
+    if differing:
+        input, target = differing[0]
+        report.warnings.append(
+            f"{name}: {len(differing)} pairs have names that disagree, such as {input.name} and "
+            f"{target.name}; pairs are made in natural order, is a file missing?"
+        )
+    stacks = {"input": dataset.inputs, "target": dataset.targets, "mask": dataset.masks}
+    for kind, stack in stacks.items():
+        if stack is not None:
+            report.stacks[f"{name} {kind}"] = StackFacts(len(chosen))
+    counts = np.zeros(config.num_labels, dtype=np.int64)
+    problems: list[str] = []
+    for index in chosen:
+        tick(dataset.name(index))
+        try:
+            for kind, stack in stacks.items():
+                if stack is not None:
+                    _add_facts(report, f"{name} {kind}", stack, index)
+            sample = dataset.sample(index)
+        except InputError as error:
+            problems.append(error.message)
+            continue
+        problems += _check_values(dataset, index)
+        if config.num_labels:
+            counts += count_labels(sample.target, config.num_labels)
+    if name == "train" and config.num_labels:
+        report.label_counts = dict(zip(config.label_values, counts.tolist(), strict=True))
+    report.problems += problems[:MAX_LISTED]
+    if len(problems) > MAX_LISTED:
+        report.problems.append(f"... and {len(problems) - MAX_LISTED} more of {name}")
+
+
+def _whole(pairs: Pairs) -> tuple[ImageDataset, list[int]]:
+    if isinstance(pairs, SubsetOf):
+        return pairs.dataset, pairs.chosen
+    return pairs, list(range(len(pairs)))
+
+
+def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None:
+    path = stack.paths[index]
+    image = read_image(path, stack.ndim, indexed=stack.label_map is not None)
+    facts = report.stacks[name]
+    shape, dtype = size_text(image.shape), str(image.dtype)
+    facts.shapes[shape] = facts.shapes.get(shape, 0) + 1
+    facts.dtypes[dtype] = facts.dtypes.get(dtype, 0) + 1
+    finite = image[np.isfinite(image)]
+    if finite.size:
+        facts.minimum = min(facts.minimum, float(finite.min()))
+        facts.maximum = max(facts.maximum, float(finite.max()))
+        facts.mean += float(finite.mean(dtype=np.float64)) / facts.count
+    if stack.label_map is None and finite.size and finite.min() == finite.max():
+        report.warnings.append(f"{path}: every pixel has the value {finite.min():g}")
+
+
+def _check_values(dataset: ImageDataset, index: int) -> list[str]:
+    """Values that are not finite, in the input or where the target counts."""
+    sample = dataset.sample(index)
+    found = []
+    for image, path in (
+        (sample.input, dataset.inputs.paths[index]),
+        (sample.target, dataset.targets.paths[index]),
+    ):
+        bad = int(image.numel() - image.isfinite().sum())
+        if bad:
+            found.append(f"{path}: {bad} of {image.numel()} values are NaN or infinite")
+    return found
+
+
+def _check_sizes(config: ExperimentConfig, report: Report) -> None:
+    """Channels and sizes that differ, or do not fit crop, batch or dilations."""
+    shapes = {
+        name: [tuple(map(int, shape.split(" x "))) for shape in facts.shapes]
+        for name, facts in report.stacks.items()
+    }
+    for kind in ("input", "target"):
+        found = sorted({s[0] for name in shapes if name.endswith(kind) for s in shapes[name]})
+        if len(found) > 1 and not config.data.collapse_channels:
+            report.problems.append(
+                f"{kind} images have {' and '.join(map(str, found))} channels; all need the same "
+                "number, or set data.collapse_channels: true"
+            )
+    inputs = [shape for name in shapes if name.endswith("input") for shape in shapes[name]]
+    training = [shape[1:] for shape in shapes.get("train input", [])]
+    if not inputs:
+        return
+    crop = config.crop_size
+    if crop is not None:
+        for size in training:
+            if any(have < want for have, want in zip(size, crop, strict=True)):
+                report.problems.append(
+                    f"a training image of {size_text(size)} pixels is smaller than data.crop "
+                    f"{size_text(crop)}"
+                )
+    elif config.training.batch_size > 1 and len(set(training)) > 1:
+        report.problems.append(
+            f"training images have {len(set(training))} sizes, which need "
+            "training.batch_size: 1, or data.crop"
+        )
+    for shape in inputs:
+        try:
+            used = config.network.dilations[: config.network.depth]
+            check_dilations(used, shape[1:], config.network.padding)
+        except ValueError as error:
+            report.problems.append(f"{error}; choose smaller network.dilations")
+            break
+    channels = 1 if config.data.collapse_channels else inputs[0][0]
+    largest = crop or max(training or [inputs[0][1:]], key=lambda size: np.prod(size))
+    report.memory_bytes = training_bytes(
+        architecture(config.network, channels, max(config.num_labels, 1)),
+        largest,
+        config.training.batch_size,
+    )
+
+
+def _check_labels(report: Report) -> None:
+    absent = [value for value, count in report.label_counts.items() if count == 0]
+    if absent and not report.problems:
+        report.warnings.append(
+            f"the training targets have no pixel with the label {', '.join(map(str, absent))}"
+        )
+
+
+def short_name(path: str) -> str:
+    """A path's last folder and file name."""
+    return str(Path(*Path(path).parts[-2:]))

@@ -1,0 +1,28 @@
+"""Which device networks run on."""
+
+import torch
+
+from msdtool.errors import ConfigError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device that "auto" (the GPU if there is one), "cpu" or "cuda" means here.
+
+    Raises:
+        ConfigError: a GPU is asked for and torch finds none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device: got 'cuda', but torch finds no GPU on this machine; use auto or cpu, "
+            "or install the torch build for your GPU"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """The device as people know it."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"

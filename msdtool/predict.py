@@ -1,0 +1,197 @@
+"""Applying a trained network to images on disk."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdtool.data import LabelMap
+from msdtool.data.readers import read_image
+from msdtool.data.specifiers import Specifier, expand
+from msdtool.data.stacks import to_float
+from msdtool.data.writers import label_dtype, write_tiff
+from msdtool.errors import ConfigError, InputError, ModelFileError, RunDirectoryError
+from msdtool.nn.build import build_network
+from msdtool.nn.device import choose_device
+from msdtool.runs.checkpoint import Model, find_model, load_checkpoint
+
+
+class Predictor:
+    """A trained network and what it needs to read and write images.
+
+    Args:
+        model: the network, as a checkpoint holds it.
+        device: "auto", "cpu" or "cuda".
+        name: what error messages call the model.
+
+    Raises:
+        ModelFileError: the weights do not fit the architecture.
+    """
+
+    def __init__(self, model: Model, device: str = "auto", name: str = "model") -> None:
+        self.model = model
+        self.device = choose_device(device)
+        self.ndim: int = model["architecture"]["ndim"]
+        self.label_map = LabelMap(model["labels"], model["ignore"]) if model["labels"] else None
+        try:
+            self.network = build_network(model["architecture"])
+            self.network.load_state_dict(model["state"])
+        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise ModelFileError(f"{name}: its weights do not fit its network: {reason}") from None
+        self.network.to(self.device).eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> "Predictor":
+        """Load a run directory's best checkpoint, or a checkpoint file.
+
+        Raises:
+            ModelFileError: there is none, or it cannot be used.
+        """
+        file = find_model(path)
+        return cls(load_checkpoint(file)["model"], device, str(file))
+
+    def read(self, path: Path) -> Tensor:
+        """Read an image the way the training images were read, [C, *space] float32.
+
+        Raises:
+            InputError: the file is not an image that the network can work on.
+        """
+        image = to_float(read_image(path, self.ndim), self.model["collapse_channels"])
+        expected = self.model["architecture"]["c_in"]
+        if image.shape[0] != expected:
+            raise InputError(
+                f"{path}: the image has {image.shape[0]} channels, the model was trained on "
+                f"images with {expected}"
+            )
+        bad = int(image.numel() - image.isfinite().sum())
+        if bad:
+            raise InputError(
+                f"{path}: {bad} of {image.numel()} values are NaN or infinite; replace them"
+            )
+        return image
+
+    def __call__(self, image: Tensor, name: str = "image") -> Tensor:
+        """Map an image [c_in, *space] to the network's output [c_out, *space], on the CPU.
+
+        Raises:
+            InputError: the image is too small for the network's dilations.
+        """
+        try:
+            with torch.no_grad():
+                return self.network(image.unsqueeze(0).to(self.device))[0].cpu()
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
+
+    def to_image(self, output: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+        """Turn the network's output into what is written: float32, or label values."""
+        if self.label_map is None:
+            return output.numpy()
+        values = self.label_map.to_values(output.argmax(0, keepdim=True).numpy())
+        return values.astype(label_dtype(self.label_map.values))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to predict and where its results go."""
+
+    input: Path
+    output: Path
+    probabilities: Path | None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All files that the job writes."""
+        return [self.output] if self.probabilities is None else [self.output, self.probabilities]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A job that is done."""
+
+    job: Job
+    skipped: bool
+    seconds: float
+
+
+def plan_jobs(
+    inputs: Specifier,
+    folder: str | Path,
+    *,
+    probabilities: bool = False,
+    part: int = 0,
+    num_parts: int = 1,
+) -> list[Job]:
+    """Decide which images this part predicts and how the results are named.
+
+    A result keeps its input's name, with the ending .tif; probabilities add "_probabilities".
+
+    Raises:
+        InputError: a specifier names no file.
+        ConfigError: two results would have one name, a result would replace an input, or there is
+            no such part.
+    """
+    if not 0 <= part < num_parts:
+        raise ConfigError(f"--part {part}: expected a number from 0 to {num_parts - 1}")
+    folder = Path(folder).expanduser()
+    jobs = []
+    sources: dict[Path, Path] = {}
+    paths = expand(inputs)
+    for path in paths:
+        output = folder / f"{path.stem}.tif"
+        extra = folder / f"{path.stem}_probabilities.tif" if probabilities else None
+        job = Job(path, output, extra)
+        for file in job.outputs:
+            if file in sources:
+                raise ConfigError(
+                    f"{sources[file]} and {path} would both be written to {file}; "
+                    "predict them into different folders"
+                )
+            sources[file] = path
+        jobs.append(job)
+    originals = {path.resolve() for path in paths}
+    for file in sources:
+        if file.resolve() in originals:
+            raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
+    return jobs[part::num_parts]
+
+
+def check_outputs(jobs: Sequence[Job], folder: str | Path) -> None:
+    """Refuse to replace results that are there.
+
+    Raises:
+        RunDirectoryError: there are some, or the folder is a file.
+    """
+    if Path(folder).is_file():
+        raise RunDirectoryError(f"{folder}: is a file; choose a folder for the results")
+    existing = [file for job in jobs for file in job.outputs if file.exists()]
+    if existing:
+        raise RunDirectoryError(
+            f"{existing[0]}: exists already ({len(existing)} of the results do); "
+            "use --skip-existing to go on, or --overwrite to replace them"
+        )
+
+
+def predict(
+    predictor: Predictor, jobs: Sequence[Job], *, skip_existing: bool = False
+) -> Iterator[Prediction]:
+    """Do the jobs one after the other; each result is written whole or not at all.
+
+    Raises:
+        InputError: an image cannot be used; the results of those before it stay.
+        Error: a result cannot be written.
+    """
+    for job in jobs:
+        start = time.perf_counter()
+        skipped = skip_existing and all(file.exists() for file in job.outputs)
+        if not skipped:
+            output = predictor(predictor.read(job.input), str(job.input))
+            if job.probabilities is not None:
+                write_tiff(job.probabilities, output.softmax(0).numpy())
+            write_tiff(job.output, predictor.to_image(output))
+        yield Prediction(job, skipped, time.perf_counter() - start)

@@ -1,0 +1,79 @@
+"""Losses, metrics and normalisation of an experiment."""
+
+from collections.abc import Callable
+
+from msdtool.config import ExperimentConfig
+from msdtool.data import Pairs
+from msdtool.data.statistics import Statistics, measure
+from msdtool.errors import InputError
+from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
+from msdtool.runs.checkpoint import Normalisation
+from msdtool.train.losses import Loss, RegressionLoss, SegmentationLoss, balanced_weights
+from msdtool.train.metrics import Metrics, RegressionMetrics, SegmentationMetrics
+
+
+def measure_normalisation(
+    config: ExperimentConfig, pairs: Pairs, check: Callable[[int], None]
+) -> Normalisation:
+    """Measure the training set; ``check`` is called before each image and may raise to stop.
+
+    Raises:
+        InputError: a file cannot be used, or no target pixel counts.
+    """
+    statistics = measure(pairs, config.num_labels, check)
+    input, target = statistics.input, statistics.target
+    return Normalisation(
+        input_mean=input.mean.tolist(),
+        input_std=input.std.tolist(),
+        target_mean=target.mean.tolist(),
+        target_std=target.std.tolist(),
+        data_range=0.0 if config.num_labels else _data_range(config, statistics),
+        label_counts=_label_counts(config, statistics),
+    )
+
+
+def _data_range(config: ExperimentConfig, statistics: Statistics) -> float:
+    if not statistics.target.count:
+        raise InputError("no pixel of the training targets counts; look at data.train.mask")
+    measured = statistics.target.maximum - statistics.target.minimum
+    return config.data.data_range or measured or 1.0
+
+
+def _label_counts(config: ExperimentConfig, statistics: Statistics) -> list[int]:
+    if config.num_labels and not statistics.label_counts.any():
+        raise InputError(
+            "no pixel of the training targets counts; look at data.ignore and data.train.mask"
+        )
+    return statistics.label_counts.tolist()
+
+
+def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:
+    """Set the network's scaling layers; a segmentation's scores are not scaled."""
+    set_normalising(network.scale_in, normalisation["input_mean"], normalisation["input_std"])
+    if not normalisation["label_counts"]:
+        set_denormalising(
+            network.scale_out, normalisation["target_mean"], normalisation["target_std"]
+        )
+
+
+def build_loss(config: ExperimentConfig, normalisation: Normalisation) -> Loss:
+    """Return the loss that training minimises."""
+    training = config.training
+    if config.task == "regression":
+        return RegressionLoss(
+            training.loss,
+            normalisation["target_std"],
+            huber_delta=training.huber_delta,
+            ssim_weight=training.ssim_weight,
+            data_range=normalisation["data_range"],
+        )
+    weights = training.class_weights
+    if weights == "balanced":
+        return SegmentationLoss(training.loss, balanced_weights(normalisation["label_counts"]))
+    assert not isinstance(weights, str)
+    return SegmentationLoss(training.loss, weights)
+
+
+def build_metrics(labels: list[int], data_range: float) -> Metrics:
+    """Return a segmentation's metrics if there are labels, else a regression's."""
+    return SegmentationMetrics(labels) if labels else RegressionMetrics(data_range)

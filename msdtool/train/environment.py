@@ -1,0 +1,39 @@
+"""Where a run happened: versions, machine and device, as plain data."""
+
+import os
+import platform
+import socket
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from msdtool.nn.device import device_name
+
+PACKAGES = ("msdtool", "torch", "numpy", "tifffile", "imageio", "torchmetrics")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """What environment.json holds."""
+    variables = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+    return {
+        "versions": versions(),
+        "command": sys.argv,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device_name(device),
+        "variables": {name: os.environ[name] for name in variables if name in os.environ},
+    }

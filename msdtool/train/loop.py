@@ -1,0 +1,262 @@
+"""The training loop: a generator that touches no file and prints nothing.
+
+Whoever consumes its events logs, saves and decides to stop. At each event the network, the
+optimizer, the schedule and the progress belong together, so that a checkpoint may be made of them.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from msdtool.data import Sample
+from msdtool.errors import InputError, TrainingError
+from msdtool.train.losses import Loss
+from msdtool.train.metrics import Metrics
+from msdtool.train.optim import Schedule
+
+
+@dataclass
+class Progress:
+    """How far training has come; all plain data."""
+
+    epoch: int = 0
+    """Epochs that are finished, their validation included."""
+    step: int = 0
+    """Updates of the weights."""
+    batches: int = 0
+    """Batches over all epochs."""
+    loss_sum: float = 0.0
+    """Sum of the batches' losses in the epoch so far."""
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    stale: int = 0
+    """Validations since the best one."""
+    seconds: float = 0.0
+    """Time spent in training and validation."""
+    finished: str = ""
+    """Why training is over; empty while it is not."""
+
+
+@dataclass
+class Validation:
+    """The result of a validation."""
+
+    loss: float
+    metrics: dict[str, Any]
+    image_losses: list[float]
+
+
+@dataclass
+class StepDone:
+    """An update of the weights."""
+
+    loss: float
+    learning_rate: float
+    images: int
+
+
+@dataclass
+class ImageValidated:
+    """One image of a validation."""
+
+    index: int
+
+
+@dataclass
+class EpochDone:
+    """An epoch, with its validation if there was one."""
+
+    train_loss: float
+    validation: Validation | None
+    improved: bool
+
+
+Event = StepDone | ImageValidated | EpochDone
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do how often."""
+
+    epochs: int
+    batches_per_epoch: int
+    accumulate: int = 1
+    gradient_clip: float | None = None
+    validate_every: int = 1
+    patience: int | None = None
+    max_seconds: float | None = None
+    seed: int = 0
+
+
+@dataclass
+class Learner:
+    """Everything that changes while a network learns."""
+
+    network: nn.Module
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    device: torch.device
+    progress: Progress = field(default_factory=Progress)
+
+
+def train(
+    learner: Learner,
+    plan: Plan,
+    batches: Iterator[Sample],
+    validate: Callable[[], Generator[ImageValidated, None, Validation]] | None,
+    name: Callable[[int], str],
+) -> Iterator[Event]:
+    """Train until the plan is fulfilled; `Progress.finished` then says why it ended.
+
+    Args:
+        learner: what learns; its progress tells where to go on.
+        plan: what to do how often.
+        batches: the training batches from there on.
+        validate: starts a validation, see `validation`; None: the training loss is what counts.
+        name: the file name of a training image, for messages.
+
+    Raises:
+        TrainingError: the loss or its gradient is not finite; the weights are the last good ones.
+        InputError: the network cannot work on images of a batch.
+    """
+    progress = learner.progress
+    learner.network.train()
+    while not progress.finished:
+        # Updates, up to the end of the epoch.
+        epoch_end = (progress.epoch + 1) * plan.batches_per_epoch
+        while progress.batches < epoch_end:
+            start = time.perf_counter()
+            group = min(plan.accumulate, epoch_end - progress.batches)
+            done = _update(learner, plan, batches, group, name)
+            progress.seconds += time.perf_counter() - start
+            yield done
+
+        # Validation.
+        result = None
+        is_last = progress.epoch + 1 >= plan.epochs or _out_of_time(progress, plan)
+        if validate is not None and ((progress.epoch + 1) % plan.validate_every == 0 or is_last):
+            start = time.perf_counter()
+            result = yield from validate()
+            learner.network.train()
+            progress.seconds += time.perf_counter() - start
+            learner.schedule.after_validation(result.loss)
+
+        # What the epoch brought, and whether to go on.
+        train_loss = progress.loss_sum / plan.batches_per_epoch
+        progress.epoch += 1
+        progress.loss_sum = 0.0
+        score = train_loss if validate is None else result.loss if result else None
+        improved = score is not None and score < progress.best_loss
+        if improved and score is not None:
+            progress.best_loss, progress.best_epoch, progress.stale = score, progress.epoch, 0
+        elif score is not None:
+            progress.stale += 1
+        progress.finished = _reason_to_finish(progress, plan)
+        yield EpochDone(train_loss, result, improved)
+
+
+def _update(
+    learner: Learner,
+    plan: Plan,
+    batches: Iterator[Sample],
+    group: int,
+    name: Callable[[int], str],
+) -> StepDone:
+    """Average the gradients of ``group`` batches and update the weights once."""
+    progress = learner.progress
+    # Layers that draw random numbers draw the same ones after a resume.
+    torch.manual_seed(plan.seed + progress.step)
+    learner.optimizer.zero_grad(set_to_none=True)
+    losses, indices = [], []
+    for _ in range(group):
+        batch = next(batches)
+        indices += batch.indices.tolist()
+        losses.append(_backward(learner, batch, group, name))
+    norm = _clip(learner.network, plan.gradient_clip)
+    if not all(map(math.isfinite, [*losses, norm])):
+        what = "gradient" if all(map(math.isfinite, losses)) else "loss"
+        raise TrainingError(
+            f"the {what} is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}), "
+            f"in the batch of {', '.join(map(name, indices))}; look at these images with "
+            "'msdtool check', or lower training.learning_rate or set training.gradient_clip"
+        )
+    learning_rate = float(learner.optimizer.param_groups[0]["lr"])
+    learner.optimizer.step()
+    learner.schedule.after_update()
+    progress.step += 1
+    progress.batches += group
+    progress.loss_sum += math.fsum(losses)
+    return StepDone(math.fsum(losses) / group, learning_rate, len(indices))
+
+
+def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int], str]) -> float:
+    input, target, mask = to_device(batch, learner.device)
+    try:
+        loss = learner.loss(learner.network(input), target, mask)
+    except ValueError as error:
+        names = ", ".join(name(int(index)) for index in batch.indices)
+        raise InputError(f"{names}: {error}") from None
+    torch.autograd.backward(loss / group)
+    return float(loss)
+
+
+def _clip(network: nn.Module, gradient_clip: float | None) -> float:
+    """Limit the norm of the whole gradient; return what it was."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return float(nn.utils.clip_grad_norm_(trained, gradient_clip or math.inf))
+
+
+def validation(
+    learner: Learner,
+    metrics: Metrics,
+    batches: Iterator[Sample],
+    name: Callable[[int], str],
+) -> Generator[ImageValidated, None, Validation]:
+    """Measure the network on batches of one image each; the result is the return value.
+
+    Raises:
+        InputError: the network cannot work on an image.
+    """
+    learner.network.eval()
+    losses: list[float] = []
+    for batch in batches:
+        index = int(batch.indices)
+        input, target, mask = to_device(batch, learner.device)
+        try:
+            with torch.no_grad():
+                output = learner.network(input)
+                losses.append(float(learner.loss(output, target, mask)))
+                metrics.update(output, target, mask)
+        except ValueError as error:
+            raise InputError(f"{name(index)}: {error}") from None
+        yield ImageValidated(index)
+    return Validation(math.fsum(losses) / len(losses), metrics.compute(), losses)
+
+
+def to_device(
+    batch: Sample, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return a batch's input, target and mask on the device."""
+    mask = None if batch.mask is None else batch.mask.to(device)
+    return batch.input.to(device), batch.target.to(device), mask
+
+
+def _out_of_time(progress: Progress, plan: Plan) -> bool:
+    return plan.max_seconds is not None and progress.seconds >= plan.max_seconds
+
+
+def _reason_to_finish(progress: Progress, plan: Plan) -> str:
+    if progress.epoch >= plan.epochs:
+        return f"all {plan.epochs} epochs are done"
+    if plan.patience is not None and progress.stale >= plan.patience:
+        return f"no improvement in {progress.stale} validations"
+    if _out_of_time(progress, plan):
+        return f"the time of {plan.max_seconds:g} s is used up"
+    return ""

@@ -1,0 +1,143 @@
+"""What training minimises. Each loss maps (output, target, mask) to one number.
+
+Shapes: B batch, C channels, K labels, *space two or three spatial axes.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from msdtool.data import IGNORED
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+SSIM_WINDOW = 11
+
+
+class RegressionLoss:
+    """Mean difference of output and target over the pixels that count.
+
+    Args:
+        name: L1, L2, Huber, or an SSIM mix, "L1+SSIM" or "L2+SSIM":
+            (1 - ssim_weight) * L + ssim_weight * (1 - SSIM) (Zhao et al., IEEE TCI 2017, eq. 9,
+            with a single scale).
+        scale: the unit of the differences per channel, [C]; None: the data's own unit. The
+            targets' standard deviation makes the loss, and with it Adam's epsilon and gradient
+            clipping, independent of the data's unit.
+        huber_delta: in that unit.
+        ssim_weight: share of the SSIM term.
+        data_range: value range that SSIM refers to, in the data's own unit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scale: Sequence[float] | None = None,
+        *,
+        huber_delta: float = 1.0,
+        ssim_weight: float = 0.84,
+        data_range: float | None = None,
+    ) -> None:
+        pixelwise: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "L1": partial(F.l1_loss, reduction="none"),
+            "L2": partial(F.mse_loss, reduction="none"),
+            "Huber": partial(F.huber_loss, reduction="none", delta=huber_delta),
+        }
+        self.pixelwise = pixelwise[name.removesuffix("+SSIM")]
+        self.scale = scale
+        self.ssim_weight = ssim_weight if name.endswith("+SSIM") else 0.0
+        self.data_range = data_range
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space]."""
+        a, b = output, target
+        if self.scale is not None:
+            scale = torch.tensor(self.scale, dtype=output.dtype, device=output.device)
+            scale = scale.reshape(-1, *(1,) * (output.dim() - 2))
+            a, b = output / scale, target / scale
+        loss = masked_mean(self.pixelwise(a, b), mask)
+        if self.ssim_weight:
+            similarity = masked_mean(ssim_image(output, target, self.data_range), mask)
+            loss = (1 - self.ssim_weight) * loss + self.ssim_weight * (1 - similarity)
+        return loss
+
+
+class SegmentationLoss:
+    """Cross entropy, Dice, or their sum, over the pixels that count.
+
+    Args:
+        name: cross_entropy, dice, or cross_entropy+dice.
+        class_weights: for cross entropy, one per label.
+    """
+
+    def __init__(self, name: str, class_weights: Sequence[float] | None = None) -> None:
+        self.terms = name.split("+")
+        self.class_weights = class_weights
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the loss of scores [B, K, *space] and class indices [B, 1, *space]."""
+        indices = target[:, 0]
+        if mask is not None:
+            indices = torch.where(mask[:, 0], indices, IGNORED)
+        if not (indices != IGNORED).any():
+            return output.sum() * 0.0  # a crop without labels teaches nothing
+        losses = {"cross_entropy": self._cross_entropy, "dice": dice_loss}
+        return torch.stack([losses[term](output, indices) for term in self.terms]).sum()
+
+    def _cross_entropy(self, output: Tensor, indices: Tensor) -> Tensor:
+        weights = None
+        if self.class_weights is not None:
+            weights = torch.tensor(self.class_weights, dtype=output.dtype, device=output.device)
+        return F.cross_entropy(output, indices, weights, ignore_index=IGNORED)
+
+
+def dice_loss(output: Tensor, indices: Tensor) -> Tensor:
+    """1 - mean Dice coefficient over the labels (Milletari et al., 3DV 2016, per label).
+
+    Sums run over the whole batch; one pixel added above and below keeps absent labels harmless.
+
+    Args:
+        output: scores [B, K, *space].
+        indices: class indices [B, *space]; -100 does not count.
+    """
+    counts = (indices != IGNORED).unsqueeze(1)
+    probabilities = output.softmax(dim=1) * counts
+    one_hot = F.one_hot(indices.clamp(min=0), output.shape[1]).movedim(-1, 1) * counts
+    axes = (0, *range(2, output.dim()))
+    overlap = (probabilities * one_hot).sum(axes)
+    total = probabilities.sum(axes) + one_hot.sum(axes)
+    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of ``values`` [B, C, *space] where ``mask`` [B, 1, *space] holds; 0 if nowhere."""
+    if mask is None:
+        return values.mean()
+    weights = mask.expand_as(values).to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1)
+
+
+def ssim_image(output: Tensor, target: Tensor, data_range: float | None) -> Tensor:
+    """Structural similarity at each pixel (Wang et al., IEEE TIP 2004), [B, C, *space].
+
+    Raises:
+        ValueError: an axis is shorter than the window.
+    """
+    smallest = min(output.shape[2:])
+    if smallest < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs images of at least {SSIM_WINDOW} pixels, got {smallest}")
+    _, image = structural_similarity_index_measure(
+        output, target, data_range=data_range, kernel_size=SSIM_WINDOW, return_full_image=True
+    )
+    assert isinstance(image, Tensor)
+    return image
+
+
+def balanced_weights(label_counts: Sequence[int]) -> list[float]:
+    """Inverse frequency of each label, 1 if all are equally frequent; 1 for one that is absent."""
+    total = sum(label_counts)
+    return [total / (len(label_counts) * count) if count else 1.0 for count in label_counts]

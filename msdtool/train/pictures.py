@@ -1,0 +1,102 @@
+"""Pictures of a run while it goes on, at little cost."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdtool.data import Pairs, Sample
+from msdtool.nn.scaling import ScaledNetwork
+from msdtool.report.curves import save_curves
+from msdtool.report.pictures import Comparison, save_comparisons
+from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.runs.rundir import RunDirectory
+from msdtool.train.loop import Validation
+from msdtool.train.metrics import RegressionMetrics
+
+SHARE_OF_TIME = 0.05
+"""Drawing waits until it took no more than this share of the time since the start."""
+
+
+class RunPictures:
+    """Draws the best, typical and worst validation image, and the curves, of a run.
+
+    Args:
+        directory: where to draw.
+        network: what to draw the outputs of.
+        num_labels: 0 for a regression.
+        data_range: value range of PSNR.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, network: ScaledNetwork, num_labels: int, data_range: float
+    ) -> None:
+        self.directory = directory
+        self.network = network
+        self.num_labels = num_labels
+        self.data_range = data_range
+        self.started = time.monotonic()
+        self.spent = 0.0
+        self.latest: tuple[Pairs, Validation] | None = None
+
+    def update(self, pairs: Pairs, validation: Validation) -> None:
+        """Take note of the best validation so far, and draw it if there is time."""
+        self.latest = (pairs, validation)
+        if self.spent <= SHARE_OF_TIME * (time.monotonic() - self.started):
+            self._draw(pairs, validation)
+            self._draw_curves()
+
+    def finish(self) -> None:
+        """Draw the curves, and the outputs of the best network, which ``network`` then is."""
+        self._draw_curves()
+        if self.latest is not None:
+            best = load_checkpoint(self.directory.best)
+            self.network.load_state_dict(best["model"]["state"])
+            self._draw(*self.latest)
+
+    def _draw_curves(self) -> None:
+        start = time.monotonic()
+        save_curves(self.directory.report / "curves.png", self.directory.read_rows())
+        self.spent += time.monotonic() - start
+
+    def _draw(self, pairs: Pairs, validation: Validation) -> None:
+        start = time.monotonic()
+        order = np.argsort(validation.image_losses)
+        chosen = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
+        for name, index in chosen.items():
+            comparison = self._compare(pairs, int(index), f"{name} of {len(order)}")
+            path = self.directory.previews / f"{name}.png"
+            save_comparisons(path, [comparison], self.num_labels)
+        self.spent += time.monotonic() - start
+
+    def _compare(self, pairs: Pairs, index: int, rank: str) -> Comparison:
+        sample = pairs.sample(index)
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            output = self.network(sample.input.unsqueeze(0).to(device))[0].cpu()
+        title = f"{rank}, {Path(pairs.name(index)).name}"
+        return compare(sample, output, self.num_labels, self.data_range, title)
+
+
+def compare(
+    sample: Sample, output: Tensor, num_labels: int, data_range: float, title: str
+) -> Comparison:
+    """Put a sample beside the network's output for it [C, *space], with PSNR and SSIM below."""
+    if num_labels:
+        indices = output.argmax(0).numpy()
+        return Comparison(sample.input.numpy(), indices, sample.target[0].numpy(), title)
+    comparison = Comparison(sample.input.numpy(), output.numpy(), sample.target.numpy(), title)
+    comparison.output_note = _quality(output, sample, data_range)
+    if sample.input.shape == sample.target.shape:
+        comparison.input_note = _quality(sample.input, sample, data_range)
+    return comparison
+
+
+def _quality(image: Tensor, sample: Sample, data_range: float) -> str:
+    mask = None if sample.mask is None else sample.mask.unsqueeze(0)
+    values = RegressionMetrics(data_range).update(
+        image.unsqueeze(0), sample.target.unsqueeze(0), mask
+    )
+    return f"PSNR {values['psnr']:.2f} dB, SSIM {values['ssim']:.3f}"

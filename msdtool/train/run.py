@@ -1,0 +1,344 @@
+"""A training run: a config becomes a learner, and its events become files in a run directory."""
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from msdtool.config import ExperimentConfig, changed_keys, dump_config, load_config
+from msdtool.data import Pairs
+from msdtool.data.build import build_batches, build_datasets, build_samples
+from msdtool.data.loaders import training_batches, validation_batches
+from msdtool.errors import InputError, RunDirectoryError, Stopped
+from msdtool.nn.build import architecture, build_network
+from msdtool.nn.device import choose_device, device_name
+from msdtool.nn.memory import training_bytes
+from msdtool.nn.scaling import ScaledNetwork
+from msdtool.runs.checkpoint import (
+    Checkpoint,
+    Model,
+    load_checkpoint,
+    save_checkpoint,
+)
+from msdtool.runs.rundir import RunDirectory
+from msdtool.train.build import (
+    build_loss,
+    build_metrics,
+    measure_normalisation,
+    set_normalisation,
+)
+from msdtool.train.environment import environment, versions
+from msdtool.train.loop import (
+    EpochDone,
+    Event,
+    ImageValidated,
+    Learner,
+    Plan,
+    Progress,
+    Validation,
+    train,
+    validation,
+)
+from msdtool.train.optim import Schedule, build_optimizer
+from msdtool.train.pictures import RunPictures
+from msdtool.train.tensorboard import TensorBoardLog
+
+
+class TrainingRun:
+    """One experiment in its run directory, new or continued.
+
+    Args:
+        config: the experiment.
+        resume: continue the run in the directory, or start it when there is none.
+        overwrite: replace a run in the directory.
+        should_stop: asked after each update and each image read or validated.
+
+    Raises:
+        RunDirectoryError: the directory holds something that must not be lost.
+        ConfigError: the config does not fit the machine, or not the run that is continued.
+        InputError: the data cannot be used.
+        Stopped: the run was asked to stop before it began.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.config = config
+        self.should_stop = should_stop
+        self.device = choose_device(config.training.device)
+        self.directory = RunDirectory(config.run.directory)
+        self.tensorboard = (
+            TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
+        )
+        self.train_pairs, self.validation_pairs = build_datasets(config)
+        first = self.train_pairs.sample(0)
+        self.directory.claim(resume=resume, overwrite=overwrite)
+        checkpoint = self._earlier_checkpoint()
+        self._write_description()
+        if checkpoint is None:
+            torch.manual_seed(config.training.seed)
+            c_out = config.num_labels or first.target.shape[0]
+            self.architecture = architecture(config.network, first.input.shape[0], c_out)
+            self.network = build_network(self.architecture)
+            self.normalisation = measure_normalisation(config, self.train_pairs, self._stop_early)
+            set_normalisation(self.network, self.normalisation)
+        else:
+            self.architecture = checkpoint["model"]["architecture"]
+            self.network = build_network(self.architecture)
+            self.normalisation = checkpoint["model"]["normalisation"]
+        self.first_shape = tuple(first.input.shape)
+        self.metrics: dict[str, Any] = {}
+        self.learner = self._build_learner(checkpoint)
+        self.pictures = RunPictures(
+            self.directory, self.network, config.num_labels, self.normalisation["data_range"]
+        )
+
+    # Making ready ------------------------------------------------------------------------------
+
+    def _earlier_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint to go on from, if the directory has one and it belongs to this config."""
+        if not self.directory.last.exists():
+            return None
+        checkpoint = load_checkpoint(self.directory.last)
+        earlier = load_config(self.directory.config)
+        changed = changed_keys(earlier, self.config)
+        if changed:
+            raise RunDirectoryError(
+                f"{self.directory.path}: the run there was started with other values of "
+                f"{', '.join(changed)}; take back the change, or start anew with --run-dir"
+            )
+        count = checkpoint["training"]["num_pairs"]
+        if count != len(self.train_pairs):
+            raise InputError(
+                f"{self.directory.path}: the run was started on {count} training images, now "
+                f"{len(self.train_pairs)} are found; restore the files, or start anew with "
+                "--run-dir"
+            )
+        return checkpoint
+
+    def _write_description(self) -> None:
+        self.directory.write_text(self.directory.config, dump_config(self.config))
+        text = json.dumps(environment(self.device), indent=2)
+        self.directory.write_text(self.directory.environment, text + "\n")
+
+    def _stop_early(self, _index: int) -> None:
+        if self.should_stop():
+            raise Stopped(
+                "stopped before the first step; nothing is lost, start again with --resume"
+            )
+
+    def _build_learner(self, checkpoint: Checkpoint | None) -> Learner:
+        training = self.config.training
+        self.network.to(self.device)
+        optimizer = build_optimizer(
+            training.optimizer,
+            self.network.parameters(),
+            training.learning_rate,
+            training.weight_decay,
+        )
+        self.batches = build_batches(self.config, len(self.train_pairs), 0)
+        updates_per_epoch = -(-self.batches.batches_per_epoch // training.accumulate)
+        schedule = Schedule(
+            training.schedule,
+            optimizer,
+            training.epochs * updates_per_epoch,
+            training.plateau_patience,
+        )
+        learner = Learner(
+            self.network,
+            build_loss(self.config, self.normalisation),
+            optimizer,
+            schedule,
+            self.device,
+        )
+        if checkpoint is not None:
+            self.network.load_state_dict(checkpoint["model"]["state"])
+            optimizer.load_state_dict(checkpoint["training"]["optimizer"])
+            schedule.load_state_dict(checkpoint["training"]["schedule"])
+            learner.progress = Progress(**checkpoint["progress"])
+            self.metrics = checkpoint["metrics"]
+            self._reopen(learner.progress)
+            self.directory.forget_rows_after(checkpoint["training"]["metrics_bytes"])
+        return learner
+
+    def _reopen(self, progress: Progress) -> None:
+        """A finished run goes on when it is now asked for more."""
+        training = self.config.training
+        more_epochs = progress.epoch < training.epochs
+        more_time = training.max_time is None or progress.seconds < training.max_time
+        more_patience = training.patience is None or progress.stale < training.patience
+        if progress.finished and more_epochs and more_time and more_patience:
+            progress.finished = ""
+
+    # What a user wants to know before the start ------------------------------------------------
+
+    def summary(self) -> dict[str, str]:
+        """Data, network, memory and device, in words."""
+        config, progress = self.config, self.learner.progress
+        space = config.crop_size or self.first_shape[1:]
+        trained = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
+        memory = training_bytes(self.architecture, space, config.training.batch_size)
+        held_out = "none" if self.validation_pairs is None else str(len(self.validation_pairs))
+        network = config.network
+        return {
+            "task": f"{config.task}, loss {config.training.loss}",
+            "data": f"{len(self.train_pairs)} training pairs, {held_out} for validation; the first "
+            f"image has {self.first_shape[0]} channels of {' x '.join(map(str, space))}"
+            + (" (cropped)" if config.crop_size else ""),
+            "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
+            f"{self.architecture['c_in']} -> {self.architecture['c_out']} channels, "
+            f"{trained:,} parameters",
+            "memory": f"about {memory / 2**20:,.0f} MiB for a step",
+            "device": device_name(self.device),
+            "run directory": str(self.directory.path),
+            "start": f"epoch {progress.epoch + 1} of {config.training.epochs}"
+            + (f", resumed at step {progress.step}" if progress.step else ""),
+        }
+
+    @property
+    def total_steps(self) -> int:
+        """Updates that all epochs together make."""
+        per_epoch = -(-self.batches.batches_per_epoch // self.config.training.accumulate)
+        return per_epoch * self.config.training.epochs
+
+    # Training ----------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[Event]:
+        """Train; log, save and draw at each event, then pass it on.
+
+        Raises:
+            Stopped: asked to stop; a checkpoint is saved.
+            TrainingError: the loss is not finite; the last good checkpoint stays.
+            InputError: an image cannot be used.
+        """
+        if self.learner.progress.finished:
+            return
+        torch.use_deterministic_algorithms(self.config.training.deterministic)
+        self.save(best=False)
+        saved = time.monotonic()
+        for event in self._train():
+            if isinstance(event, EpochDone):
+                self._end_epoch(event)
+                saved = time.monotonic()
+            elif self.should_stop():
+                self.save(best=False)
+                raise Stopped(self._stop_message())
+            elif time.monotonic() - saved > self.config.training.checkpoint_every:
+                self.save(best=False)
+                saved = time.monotonic()
+            yield event
+            if isinstance(event, EpochDone) and self.should_stop():
+                raise Stopped(self._stop_message())
+        self._finish()
+
+    def _stop_message(self) -> str:
+        progress = self.learner.progress
+        message = f"stopped at step {progress.step}, epoch {progress.epoch + 1}"
+        self.directory.log(message)
+        return f"{message}; checkpoint saved, continue with --resume"
+
+    def _train(self) -> Iterator[Event]:
+        training, progress = self.config.training, self.learner.progress
+        order = build_batches(self.config, len(self.train_pairs), progress.batches)
+        samples = build_samples(self.config, self.train_pairs)
+        plan = Plan(
+            epochs=training.epochs,
+            batches_per_epoch=order.batches_per_epoch,
+            accumulate=training.accumulate,
+            gradient_clip=training.gradient_clip,
+            validate_every=training.validate_every,
+            patience=training.patience,
+            max_seconds=training.max_time,
+            seed=training.seed,
+        )
+        batches = training_batches(samples, order, self.config.data.workers)
+        validate = None if self.validation_pairs is None else self._validate
+        return train(self.learner, plan, batches, validate, self.train_pairs.name)
+
+    def _validate(self) -> Generator[ImageValidated, None, Validation]:
+        pairs = self._validation_pairs()
+        return validation(
+            self.learner,
+            build_metrics(self.config.label_values, self.normalisation["data_range"]),
+            validation_batches(pairs, self.config.data.workers),
+            pairs.name,
+        )
+
+    def _validation_pairs(self) -> Pairs:
+        assert self.validation_pairs is not None
+        return self.validation_pairs
+
+    def _end_epoch(self, event: EpochDone) -> None:
+        """Write the epoch's row, then the checkpoints: a row without one is dropped on resume."""
+        progress = self.learner.progress
+        metrics = {} if event.validation is None else event.validation.metrics
+        row = {
+            "event": "epoch",
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "train_loss": event.train_loss,
+            "validation_loss": None if event.validation is None else event.validation.loss,
+            **metrics,
+            "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
+            "seconds": round(progress.seconds, 3),
+        }
+        self.metrics = row if metrics else self.metrics
+        self.directory.append_row(row)
+        self.directory.log(", ".join(f"{key} {value}" for key, value in row.items()))
+        self.save(best=event.improved)
+        if self.tensorboard is not None:
+            self.tensorboard.add(row)
+        if event.validation is not None and event.improved and self.config.run.previews:
+            self.pictures.update(self._validation_pairs(), event.validation)
+
+    def _finish(self) -> None:
+        self.directory.log(f"finished: {self.learner.progress.finished}")
+        self.pictures.finish()
+
+    def save(self, *, best: bool) -> None:
+        """Write the best checkpoint if this is it, then the last one.
+
+        Raises:
+            Error: a file cannot be written.
+        """
+        checkpoint = Checkpoint(
+            model=self._model(),
+            config=self.config.model_dump(mode="json"),
+            progress=asdict(self.learner.progress),
+            metrics=self.metrics,
+            versions=versions(),
+            training={},
+        )
+        if best:
+            save_checkpoint(self.directory.best, checkpoint)
+        checkpoint["training"] = {
+            "optimizer": self.learner.optimizer.state_dict(),
+            "schedule": self.learner.schedule.state_dict(),
+            "metrics_bytes": self.directory.metrics_bytes,
+            "num_pairs": len(self.train_pairs),
+        }
+        save_checkpoint(self.directory.last, checkpoint)
+
+    def _model(self) -> Model:
+        return Model(
+            task=self.config.task,
+            architecture=self.architecture,
+            state=network_state(self.network),
+            normalisation=self.normalisation,
+            labels=self.config.label_values,
+            ignore=self.config.data.ignore,
+            collapse_channels=self.config.data.collapse_channels,
+        )
+
+
+def network_state(network: ScaledNetwork) -> dict[str, torch.Tensor]:
+    """The network's tensors, on the CPU."""
+    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
