@@ -1,14 +1,14 @@
 """Looking at an experiment's data before training on it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from msdtool.config import ExperimentConfig
-from msdtool.data import ImageDataset, ImageStack, Pairs, SubsetOf
+from msdtool.data import ImageDataset, ImageStack, Pairs, Sample, SubsetOf
 from msdtool.data.build import build_datasets
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
@@ -117,7 +117,7 @@ def _check_pairs(
         except InputError as error:
             problems.append(error.message)
             continue
-        problems += _check_values(dataset, index)
+        problems += _check_values(dataset, sample, index)
         if config.num_labels:
             counts += count_labels(sample.target, config.num_labels)
     if name == "train" and config.num_labels:
@@ -149,9 +149,8 @@ def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None
         report.warnings.append(f"{path}: every pixel has the value {finite.min():g}")
 
 
-def _check_values(dataset: ImageDataset, index: int) -> list[str]:
+def _check_values(dataset: ImageDataset, sample: Sample, index: int) -> list[str]:
     """Values that are not finite, in the input or where the target counts."""
-    sample = dataset.sample(index)
     found = []
     for image, path in (
         (sample.input, dataset.inputs.paths[index]),
@@ -201,7 +200,7 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break
     channels = 1 if config.data.collapse_channels else inputs[0][0]
-    largest = crop or max(training or [inputs[0][1:]], key=lambda size: np.prod(size))
+    largest = crop or max(training or [inputs[0][1:]], key=math.prod)
     report.memory_bytes = training_bytes(
         architecture(config.network, channels, max(config.num_labels, 1)),
         largest,
@@ -215,8 +214,3 @@ def _check_labels(report: Report) -> None:
         report.warnings.append(
             f"the training targets have no pixel with the label {', '.join(map(str, absent))}"
         )
-
-
-def short_name(path: str) -> str:
-    """A path's last folder and file name."""
-    return str(Path(*Path(path).parts[-2:]))

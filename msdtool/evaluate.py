@@ -65,7 +65,7 @@ def evaluate(
     images, comparable = [], not labels
     for index in range(len(pairs)):
         sample = pairs.sample(index)
-        predictor.read(pairs.inputs.paths[index])
+        predictor.check(sample.input, pairs.name(index))
         output = predictor(sample.input, pairs.name(index)).unsqueeze(0)
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)

@@ -63,18 +63,22 @@ class Predictor:
             InputError: the file is not an image that the network can work on.
         """
         image = to_float(read_image(path, self.ndim), self.model["collapse_channels"])
+        self.check(image, str(path))
+        return image
+
+    def check(self, image: Tensor, name: str) -> None:
+        """Raise InputError if the network cannot work on an image."""
         expected = self.model["architecture"]["c_in"]
         if image.shape[0] != expected:
             raise InputError(
-                f"{path}: the image has {image.shape[0]} channels, the model was trained on "
+                f"{name}: the image has {image.shape[0]} channels, the model was trained on "
                 f"images with {expected}"
             )
         bad = int(image.numel() - image.isfinite().sum())
         if bad:
             raise InputError(
-                f"{path}: {bad} of {image.numel()} values are NaN or infinite; replace them"
+                f"{name}: {bad} of {image.numel()} values are NaN or infinite; replace them"
             )
-        return image
 
     def __call__(self, image: Tensor, name: str = "image") -> Tensor:
         """Map an image [c_in, *space] to the network's output [c_out, *space], on the CPU.

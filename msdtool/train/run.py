@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from msdtool.config import ExperimentConfig, changed_keys, dump_config, load_config
-from msdtool.data import Pairs
+from msdtool.data import Pairs, SubsetOf
 from msdtool.data.build import build_batches, build_datasets, build_samples
 from msdtool.data.loaders import training_batches, validation_batches
+from msdtool.data.pairing import disagreeing_pairs
 from msdtool.errors import InputError, RunDirectoryError, Stopped
 from msdtool.nn.build import architecture, build_network
 from msdtool.nn.device import choose_device, device_name
@@ -55,6 +56,7 @@ class TrainingRun:
         resume: continue the run in the directory, or start it when there is none.
         overwrite: replace a run in the directory.
         should_stop: asked after each update and each image read or validated.
+        log: told what takes a while.
 
     Raises:
         RunDirectoryError: the directory holds something that must not be lost.
@@ -70,6 +72,7 @@ class TrainingRun:
         resume: bool = False,
         overwrite: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
+        log: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.config = config
         self.should_stop = should_stop
@@ -88,6 +91,7 @@ class TrainingRun:
             c_out = config.num_labels or first.target.shape[0]
             self.architecture = architecture(config.network, first.input.shape[0], c_out)
             self.network = build_network(self.architecture)
+            log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(config, self.train_pairs, self._stop_early)
             set_normalisation(self.network, self.normalisation)
         else:
@@ -202,6 +206,15 @@ class TrainingRun:
             "start": f"epoch {progress.epoch + 1} of {config.training.epochs}"
             + (f", resumed at step {progress.step}" if progress.step else ""),
         }
+
+    def warnings(self) -> list[str]:
+        """What looks wrong with the data."""
+        pairs = self.train_pairs
+        dataset = pairs.dataset if isinstance(pairs, SubsetOf) else pairs
+        return [
+            f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
+            for input, target in disagreeing_pairs(dataset)[:1]
+        ]
 
     @property
     def total_steps(self) -> int:

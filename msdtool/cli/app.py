@@ -1,0 +1,75 @@
+"""The program: its commands, and how errors become messages and exit codes."""
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from msdtool.cli import check, demo, evaluate, info, init, predict, train
+from msdtool.cli.console import error
+from msdtool.errors import Error
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="msdtool",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (init, check, train, predict, evaluate, info, demo):
+    app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"msdtool {version('msdtool')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")
+    ] = False,
+) -> None:
+    """Train and apply Mixed-Scale Dense networks: denoise, clean and segment images.
+
+    Start with: msdtool init denoise -o denoise.yaml
+
+    Exit codes: 0 done; 1 the work failed; 2 usage or config; 3 data or model file; 75 stopped by
+    a signal with a checkpoint saved; 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the program and exit with its code; errors are one message, not a traceback."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(arguments, standalone_mode=True)
+    except Error as problem:
+        if debug:
+            raise
+        error(problem.message)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        error("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output, `head` for example, has enough; that is no failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as problem:
+        if debug:
+            raise
+        error(f"unexpected {type(problem).__name__}: {problem}; run again with --debug for details")
+        sys.exit(1)

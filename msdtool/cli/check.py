@@ -1,0 +1,76 @@
+"""msdtool check"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from msdtool.cli import console
+from msdtool.cli.console import Json, Quiet
+
+if TYPE_CHECKING:
+    from msdtool.check import Report
+
+EXIT_PROBLEMS = 3
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=20."),
+]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment, a YAML file.")]
+
+
+def command(
+    config: ConfigFile,
+    set_: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look at an experiment's data without training.
+
+    Shows how files are paired, their sizes, types and values, the label histogram and the memory
+    a training step takes. Exits with 3 if training would fail.
+
+    Example: msdtool check denoise.yaml
+    """
+    from msdtool.check import check
+    from msdtool.config import load_config
+
+    experiment = load_config(config, set_ or [])
+    with console.progress("check", 0, quiet=quiet) as bar:
+        report = check(experiment, lambda name: bar.update(0, name))
+    if json:
+        console.result_json(report.to_dict())
+    else:
+        console.result(_text(report))
+    if report.problems:
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+def _text(report: "Report") -> str:
+    lines = []
+    for name, pairs in report.pairs.items():
+        lines.append(f"{name} pairs, the first {len(pairs)}:")
+        lines += [f"  {input}  ->  {target}" for input, target in pairs]
+    for name, facts in report.stacks.items():
+        lines.append(
+            f"{name}: {facts.count} images, sizes {_counts(facts.shapes)}, "
+            f"types {_counts(facts.dtypes)}, values {facts.minimum:.6g} to "
+            f"{facts.maximum:.6g}, mean {facts.mean:.6g}"
+        )
+    if report.label_counts:
+        total = max(sum(report.label_counts.values()), 1)
+        lines.append("labels in the training targets:")
+        lines += [
+            f"  {value}: {count} pixels, {100 * count / total:.2f} %"
+            for value, count in report.label_counts.items()
+        ]
+    lines.append(f"memory of a training step: about {report.memory_bytes / 2**20:,.0f} MiB")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    lines += [f"problem: {problem}" for problem in report.problems]
+    lines.append("training can start" if not report.problems else "training would fail")
+    return "\n".join(lines)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    shown = [f"{name} ({count})" for name, count in list(counts.items())[:6]]
+    return ", ".join(shown) + (" ..." if len(counts) > len(shown) else "")

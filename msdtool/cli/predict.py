@@ -1,0 +1,89 @@
+"""msdtool predict"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from msdtool.cli import console
+from msdtool.cli.console import Json, Quiet
+from msdtool.cli.signals import StopRequest
+from msdtool.errors import ConfigError, Stopped
+
+ModelPath = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A run directory (its best checkpoint) or a file.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def command(
+    model: ModelPath,
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, or - for stdin.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the results.")],
+    part: Annotated[int, typer.Option(help="Which part to do, from 0.")] = 0,
+    num_parts: Annotated[int, typer.Option(min=1, help="Divide the inputs into parts.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out results that are there.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Segmentation: also write each label's.")
+    ] = False,
+    device: Device = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Apply a network to images; prints the path of each result.
+
+    Results keep their input's name and end in .tif: float32 values, or label values.
+
+    Example: msdtool predict runs/denoise 'scan/*.tif' -o cleaned
+    """
+    from msdtool.predict import Predictor, check_outputs, plan_jobs, predict
+
+    if overwrite and skip_existing:
+        raise ConfigError("--overwrite and --skip-existing: choose one")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--device {device}: allowed: auto, cpu, cuda")
+    predictor = Predictor.load(model, device)
+    if probabilities and predictor.label_map is None:
+        raise ConfigError("--probabilities: the model is a regression, which has none")
+    jobs = plan_jobs(
+        _from_stdin(inputs), output, probabilities=probabilities, part=part, num_parts=num_parts
+    )
+    if not overwrite and not skip_existing:
+        check_outputs(jobs, output)
+    stop = StopRequest()
+    with console.progress("predict", len(jobs), quiet=quiet) as bar:
+        for count, done in enumerate(predict(predictor, jobs, skip_existing=skip_existing), 1):
+            bar.update(count, done.job.input.name)
+            if json:
+                console.result_json(
+                    {
+                        "input": str(done.job.input),
+                        "output": str(done.job.output),
+                        "skipped": done.skipped,
+                        "seconds": done.seconds,
+                    }
+                )
+            else:
+                console.result(str(done.job.output))
+            if stop() and count < len(jobs):
+                raise Stopped(
+                    f"stopped after {count} of {len(jobs)} images; go on with --skip-existing",
+                    stop.exit_code,
+                )
+
+
+def _from_stdin(inputs: list[str]) -> list[str]:
+    """Replace "-" by the lines of stdin."""
+    paths = []
+    for item in inputs:
+        if item == "-":
+            paths += [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        else:
+            paths.append(item)
+    return paths
