@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from msdtool.ops import reference
+from msdtool.ops import function, reference
 
 PADDINGS = ("symmetric", "reflect", "zeros")
-IMPLEMENTATIONS = ("auto", "reference")
+IMPLEMENTATIONS = {"auto": function, "blocked": function, "reference": reference}
 
 
 def msd_block(
@@ -37,7 +37,7 @@ def msd_block(
         ValueError: a shape, a dilation or a name does not fit.
     """
     check_block(input, weights, bias, dilations, padding, impl)
-    return reference.msd_block(input, weights, bias, dilations, padding)
+    return IMPLEMENTATIONS[impl].msd_block(input, weights, bias, dilations, padding)
 
 
 def msd_module(
@@ -64,7 +64,7 @@ def msd_module(
         ValueError: a shape, a dilation or a name does not fit.
     """
     check_block(input, weights, bias, dilations, padding, impl)
-    return reference.msd_module(
+    return IMPLEMENTATIONS[impl].msd_module(
         input, weights, bias, final_weight, final_bias, dilations, padding
     )
 
