@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from msdtool.ops import reference
+from msdtool.ops import function, reference
 
 PADDINGS = ("symmetric", "reflect", "zeros")
-IMPLEMENTATIONS = ("auto", "reference")
+IMPLEMENTATIONS = {"auto": function, "blocked": function, "reference": reference}
 
 
 def msd_block(
@@ -37,7 +37,7 @@ def msd_block(
         ValueError: a shape, a dilation or a name does not fit.
     """
     check_block(input, weights, bias, dilations, padding, impl)
-    return reference.msd_block(input, weights, bias, dilations, padding)
+    return IMPLEMENTATIONS[impl].msd_block(input, weights, bias, dilations, padding)
 
 
 def msd_module(
@@ -64,7 +64,9 @@ def msd_module(
         ValueError: a shape, a dilation or a name does not fit.
     """
     check_block(input, weights, bias, dilations, padding, impl)
-    return reference.msd_module(input, weights, bias, final_weight, final_bias, dilations, padding)
+    return IMPLEMENTATIONS[impl].msd_module(
+        input, weights, bias, final_weight, final_bias, dilations, padding
+    )
 
 
 def check_block(
@@ -89,7 +91,9 @@ def check_block(
         if tuple(weight.shape) != expected:
             raise ValueError(f"weight{layer} has shape {tuple(weight.shape)}; expected {expected}")
     if bias.shape != (width * len(weights),):
-        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)")
+        raise ValueError(
+            f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)"
+        )
     check_dilations(dilations[: len(weights)], tuple(input.shape[2:]), padding)
 
 

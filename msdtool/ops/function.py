@@ -1,0 +1,148 @@
+"""The autograd functions: one for an MSD block, one for a block and its final 1x1 layer.
+
+Both keep one buffer of all channels for the backward pass and nothing else of that size.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from msdtool.ops.engine import BlockEngine, BlockGradients, Network
+from msdtool.ops.final import backward_final, forward_final
+from msdtool.ops.halo import Layout
+
+
+def msd_block(
+    input: Tensor, weights: Sequence[Tensor], bias: Tensor, dilations: Sequence[int], padding: str
+) -> Tensor:
+    """Blocked twin of `reference.msd_block`; the result is a view of a buffer with a halo."""
+    engine = _make_engine(input, weights, dilations, padding)
+    if not _records(input, bias, *weights):
+        planes = engine.new_planes(len(input), like=input)
+        for image, pixels in zip(planes, input, strict=True):
+            _run_block(engine, image, pixels, weights, bias)
+        return engine.layout.interior(planes)
+    return _Block.apply(engine, input, bias, *weights)
+
+
+def msd_module(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    bias: Tensor,
+    final_weight: Tensor,
+    final_bias: Tensor,
+    dilations: Sequence[int],
+    padding: str,
+) -> Tensor:
+    """Blocked twin of `reference.msd_module`."""
+    engine = _make_engine(input, weights, dilations, padding)
+    if not _records(input, bias, final_weight, final_bias, *weights):
+        output = input.new_empty(len(input), len(final_bias), *input.shape[2:])
+        image = engine.new_planes(like=input)
+        for pixels, result in zip(input, output, strict=True):
+            _run_block(engine, image, pixels, weights, bias)
+            forward_final(engine.layout, image, final_weight, final_bias, result)
+        return output
+    return _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, engine: BlockEngine, input: Tensor, bias: Tensor, *weights: Tensor
+    ) -> Tensor:
+        planes = engine.new_planes(len(input), like=input)
+        for image, pixels in zip(planes, input, strict=True):
+            _run_block(engine, image, pixels, weights, bias)
+        ctx.engine = engine
+        ctx.save_for_backward(planes, bias, *weights)
+        return engine.layout.interior(planes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        planes, bias, *weights = ctx.saved_tensors
+        engine: BlockEngine = ctx.engine
+        _, needs_input, needs_bias, *needs_weights = ctx.needs_input_grad
+        gradients = BlockGradients(weights, bias, needs_input, needs_bias, needs_weights)
+        grad_input = _new_input_gradient(engine, planes, needs_input)
+        grads = engine.new_planes(like=planes)
+        for index, image in enumerate(planes):
+            engine.layout.load(grads, grad_output[index])
+            engine.backward(image, grads, weights, gradients)
+            if grad_input is not None:
+                grad_input[index] = engine.layout.interior(grads[: engine.network.c_in])
+        return None, grad_input, gradients.bias, *gradients.weights
+
+
+class _Module(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        engine: BlockEngine,
+        input: Tensor,
+        bias: Tensor,
+        final_weight: Tensor,
+        final_bias: Tensor,
+        *weights: Tensor,
+    ) -> Tensor:
+        planes = engine.new_planes(len(input), like=input)
+        output = input.new_empty(len(input), len(final_bias), *input.shape[2:])
+        for image, pixels, result in zip(planes, input, output, strict=True):
+            _run_block(engine, image, pixels, weights, bias)
+            forward_final(engine.layout, image, final_weight, final_bias, result)
+        ctx.engine = engine
+        ctx.save_for_backward(planes, bias, final_weight, *weights)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        planes, bias, final_weight, *weights = ctx.saved_tensors
+        engine: BlockEngine = ctx.engine
+        _, needs_input, needs_bias, needs_final, needs_final_bias, *needs_weights = (
+            ctx.needs_input_grad
+        )
+        gradients = BlockGradients(weights, bias, needs_input, needs_bias, needs_weights)
+        grad_input = _new_input_gradient(engine, planes, needs_input)
+        grad_final = torch.zeros_like(final_weight) if needs_final else None
+        grads = engine.new_planes(like=planes)
+        for index, image in enumerate(planes):
+            backward_final(engine.layout, image, final_weight, grad_output[index], grads, grad_final)
+            engine.backward(image, grads, weights, gradients)
+            if grad_input is not None:
+                grad_input[index] = engine.layout.interior(grads[: engine.network.c_in])
+        grad_final_bias = grad_output.flatten(2).sum((0, 2)) if needs_final_bias else None
+        return (
+            None, grad_input, gradients.bias, grad_final, grad_final_bias, *gradients.weights,
+        )
+
+
+def _records(*tensors: Tensor) -> bool:
+    """Whether autograd will ask for a gradient."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _make_engine(
+    input: Tensor, weights: Sequence[Tensor], dilations: Sequence[int], padding: str
+) -> BlockEngine:
+    per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
+    network = Network(input.shape[1], weights[0].shape[0], per_layer)
+    layout = Layout(tuple(input.shape[2:]), max(per_layer), padding)
+    return BlockEngine(network, layout, input.element_size())
+
+
+def _run_block(
+    engine: BlockEngine, image: Tensor, pixels: Tensor, weights: Sequence[Tensor], bias: Tensor
+) -> None:
+    engine.layout.interior(image[: engine.network.c_in]).copy_(pixels)
+    engine.forward(image, weights, bias)
+
+
+def _new_input_gradient(engine: BlockEngine, planes: Tensor, needed: bool) -> Tensor | None:
+    if not needed:
+        return None
+    return planes.new_empty(len(planes), engine.network.c_in, *engine.layout.space)
