@@ -54,6 +54,9 @@ def main() -> None:
     """Run the program and exit with its code; errors are one message, not a traceback."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    # OpenMP's threads spin while they wait for each other, which costs a multiple of the time
+    # wherever other processes want the same cores. It reads this when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(arguments, standalone_mode=True)
     except Error as problem:

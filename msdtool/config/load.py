@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -187,8 +187,9 @@ def _field_description(path: KeyPath) -> str:
 def allowed_values(annotation: Any) -> list[str]:
     """The values a Literal, or a union of Literals, allows."""
     arguments = get_args(annotation)
-    nested = [value for argument in arguments for value in allowed_values(argument)]
-    return nested or [str(value) for value in arguments]
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in arguments]
+    return [value for argument in arguments for value in allowed_values(argument)]
 
 
 def _did_you_mean(word: str, allowed: Sequence[str]) -> str:

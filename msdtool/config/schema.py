@@ -119,7 +119,7 @@ class NetworkConfig(Section):
         min_length=1,
         description="dilation of each layer, repeated from the start when the list ends",
     )
-    ndim: Literal[2, 3] = Field(2, description="2: images, 3: volumes")
+    ndim: Literal[2, 3] = Field(2, description="images or volumes")
     padding: Literal["symmetric", "reflect", "zeros"] = Field(
         "symmetric", description="what lies beyond the border; symmetric repeats the edge pixel"
     )

@@ -91,9 +91,7 @@ def check_block(
         if tuple(weight.shape) != expected:
             raise ValueError(f"weight{layer} has shape {tuple(weight.shape)}; expected {expected}")
     if bias.shape != (width * len(weights),):
-        raise ValueError(
-            f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)"
-        )
+        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)")
     check_dilations(dilations[: len(weights)], tuple(input.shape[2:]), padding)
 
 

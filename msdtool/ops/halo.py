@@ -12,7 +12,6 @@ Terms: "slice" is one index of the outermost axis (a row in 2D, a plane of rows 
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 FLOATS_PER_CACHE_LINE = 16
@@ -150,4 +149,3 @@ def mirrored_runs(size: int, shift: int, start: int, stop: int, padding: str) ->
         first, last = max(start, low), min(stop, high)
         runs.append(Run(first, mirror_sum - (last - 1), last - first, mirrored=True))
     return [run for run in runs if run.length > 0]
-

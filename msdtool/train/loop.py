@@ -204,7 +204,7 @@ def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int],
         names = ", ".join(name(int(index)) for index in batch.indices)
         raise InputError(f"{names}: {error}") from None
     torch.autograd.backward(loss / group)
-    return float(loss)
+    return float(loss.detach())
 
 
 def _clip(network: nn.Module, gradient_clip: float | None) -> float:
