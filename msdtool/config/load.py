@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from msdtool.config.schema import ExperimentConfig
+from msdtool.config.schema import ExperimentConfig, RunConfig
 from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_source
 from msdtool.errors import ConfigError
 
@@ -47,7 +47,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     """
     path = Path(path).expanduser()
     source = read_source(path)
-    tree = _anchor(source.tree, path.resolve().parent)
+    tree = _anchor(_with_run_directory(source.tree), path.resolve().parent)
     origins: dict[KeyPath, str] = {}
     for item in overrides:
         key, value = _parse_override(item)
@@ -87,6 +87,14 @@ def _leaves(tree: dict[str, Any], path: KeyPath = ()) -> Iterable[tuple[KeyPath,
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), value
+
+
+def _with_run_directory(tree: dict[str, Any]) -> dict[str, Any]:
+    """Name the default run directory, so that it is anchored like one that the file names."""
+    run = tree.get("run") or {}
+    if not isinstance(run, dict):
+        return tree
+    return {**tree, "run": {"directory": RunConfig().directory, **run}}
 
 
 def _anchor(value: Any, folder: Path, path: KeyPath = ()) -> Any:

@@ -203,7 +203,8 @@ class TrainingRun:
             "memory": f"about {memory / 2**20:,.0f} MiB for a step",
             "device": device_name(self.device),
             "run directory": str(self.directory.path),
-            "start": f"epoch {progress.epoch + 1} of {config.training.epochs}"
+            "start": progress.finished
+            or f"epoch {progress.epoch + 1} of {config.training.epochs}"
             + (f", resumed at step {progress.step}" if progress.step else ""),
         }
 
