@@ -17,7 +17,7 @@ help: ## Show this help
 setup: .venv/installed ## Make .venv with msdtool, the demo's and the development tools
 
 demo: setup ## Make low-dose tomograms of real images, train on them, show input | output | target
-	$(BIN)/msdtool demo --output $(DEMO)
+	$(BIN)/msdtool demo tomograms --output $(DEMO)
 	$(BIN)/msdtool check $(DEMO)/denoise.yaml
 	$(BIN)/msdtool train $(DEMO)/denoise.yaml --overwrite
 	$(BIN)/msdtool predict $(DEMO)/run '$(DEMO)/test/noisy' --output $(DEMO)/predictions --overwrite

@@ -1,5 +1,6 @@
 """msdtool demo"""
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,19 +10,34 @@ from msdtool.cli import console
 from msdtool.cli.console import Quiet
 
 
+class DataSet(str, Enum):
+    """The data sets there are."""
+
+    TOMOGRAMS = "tomograms"
+    SHAPES = "shapes"
+
+
 def command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
+    data_set: Annotated[DataSet, typer.Argument(help="Which data set.")] = DataSet.TOMOGRAMS,
     quiet: Quiet = False,
 ) -> None:
-    """Write a small real data set and a config to train on it.
+    """Write a small data set and a config to train on it; prints the config's path.
 
-    Photographs and micrographs are measured by a simulated low-dose, few-view tomograph and
-    reconstructed by filtered back-projection; a network learns to clean such reconstructions.
+    tomograms: photographs and micrographs, measured by a simulated low-dose, few-view tomograph,
+    to be cleaned. shapes: squares, frames, discs and rings in strong noise, to be labelled.
 
-    Example: msdtool demo -o demo
+    Example: msdtool demo shapes -o shapes
     """
-    from msdtool.demo import NUM_IMAGES, write_demo
+    if data_set is DataSet.TOMOGRAMS:
+        from msdtool.demo.tomograms import NUM_IMAGES, write_tomograms
 
-    with console.progress("scan", NUM_IMAGES, quiet=quiet) as bar:
-        config = write_demo(output, bar.update)
+        with console.progress("scan", NUM_IMAGES, quiet=quiet) as bar:
+            config = write_tomograms(output, bar.update)
+    else:
+        from msdtool.demo.shapes import NUM_IMAGES as NUM_DRAWINGS
+        from msdtool.demo.shapes import write_shapes
+
+        with console.progress("draw", NUM_DRAWINGS, quiet=quiet) as bar:
+            config = write_shapes(output, bar.update)
     console.result(str(config))

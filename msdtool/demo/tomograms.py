@@ -17,9 +17,9 @@ Image = np.ndarray[Any, np.dtype[np.float32]]
 
 SIZE = 192
 """Pixels on a side of each image."""
-VIEWS = 96
+VIEWS = 64
 """Projections over half a turn; sampling theory asks for about SIZE * pi / 2 = 300."""
-PHOTONS = 20_000
+PHOTONS = 5_000
 """Photons per detector pixel of an open beam."""
 ABSORPTION = 3.0
 """Largest line integral: exp(-3), 5 % of the photons, pass the densest path."""
@@ -38,7 +38,7 @@ WINDOWS = {"train": 4, "validation": 2, "test": 2}
 NUM_IMAGES = sum(len(names) * WINDOWS[part] for part, names in PICTURES.items())
 
 CONFIG = """\
-# Clean low-dose, few-view tomograms. Written by: msdtool demo
+# Clean low-dose, few-view tomograms. Written by: msdtool demo tomograms
 task: regression
 data:
   train:      {input: train/noisy, target: train/clean}
@@ -46,12 +46,12 @@ data:
   crop: 128
   augment: true
 network: {depth: 30}
-training: {epochs: 30, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}
+training: {epochs: 40, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}
 run: {directory: run}
 """
 
 
-def write_demo(folder: Path, tick: Callable[[int], None] = lambda count: None) -> Path:
+def write_tomograms(folder: Path, tick: Callable[[int], None] = lambda count: None) -> Path:
     """Write train/, validation/ and test/ with noisy/ and clean/ images, and denoise.yaml.
 
     Args:

@@ -1,0 +1,88 @@
+"""The project as a whole: what is built, shipped, documented and imported."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from msdtool.config.reference import update
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    # The build backend is installed for development, so no isolated environment is needed.
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    return next(folder.glob("*.whl"))
+
+
+def test_a_wheel_carries_kernels_and_configs(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ("kernels", "configs"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+        assert files
+        for file in files:
+            assert f"msdtool/share/{file.relative_to(ROOT)}" in names
+
+
+def test_a_wheel_works_installed_elsewhere(wheel, tmp_path):
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
+         "--target", site, wheel],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    code = (
+        "import msdtool, msdtool.resources as r; from pathlib import Path;"
+        "print(Path(msdtool.__file__).parent.parent);"
+        "print(*(r.resource_folder(n).is_dir() for n in ('kernels', 'configs')))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    ).stdout.splitlines()
+    assert found == [str(site), "True True"]
+    template = subprocess.run(
+        [sys.executable, "-m", "msdtool", "init", "segment"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    ).stdout
+    assert yaml.safe_load(template)["task"] == "segmentation"
+
+
+def test_the_readme_has_the_current_table_of_keys():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == update(text), "run: make docs"
+
+
+def test_every_make_target_in_the_readme_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = {line.split(":")[0] for line in makefile.splitlines() if line[:1].isalpha()}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = {
+        word.strip("`.,;:")
+        for line in readme.splitlines()
+        if line.startswith("make ")
+        for word in line.split("#")[0].split()[1:]
+        if "=" not in word
+    }
+    assert named and named <= targets
