@@ -47,7 +47,7 @@ def _points(rows: Rows, name: str) -> list[tuple[int, float]]:
     return [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
 
 
-def _draw(axis: Axes, rows: Rows, name: str, label: str, **style: str) -> None:
+def _draw(axis: Axes, rows: Rows, name: str, label: str, **style: Any) -> None:
     points = _points(rows, name)
     if points:
         # A line needs two points to be seen.
