@@ -1,0 +1,136 @@
+"""Checkpoint files: self-describing, made of tensors and plain data only, written atomically."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+import torch
+from torch import Tensor
+
+from msdtool.atomic import atomic_path
+from msdtool.errors import ModelFileError
+from msdtool.runs.rundir import RunDirectory, writing
+
+FORMAT = "msdtool checkpoint"
+VERSION = 1
+
+
+class Normalisation(TypedDict):
+    """Statistics of the training set, per channel."""
+
+    input_mean: list[float]
+    input_std: list[float]
+    target_mean: list[float]
+    target_std: list[float]
+    data_range: float
+    """Value range that PSNR and SSIM refer to; 0 for a segmentation."""
+    label_counts: list[int]
+    """Training pixels per label; empty for a regression."""
+
+
+class Model(TypedDict):
+    """A trained network and all that is needed to apply it."""
+
+    task: str
+    architecture: dict[str, Any]
+    state: dict[str, Tensor]
+    normalisation: Normalisation
+    labels: list[int]
+    ignore: int | None
+    collapse_channels: bool
+
+
+class Checkpoint(TypedDict):
+    """A model, where it comes from, and what is needed to train it further.
+
+    Attributes:
+        model: the network.
+        config: the experiment, resolved.
+        progress: how far training has come.
+        metrics: the newest validation metrics.
+        versions: of the packages that made it.
+        training: states of optimizer and schedule and the length of metrics.jsonl; empty in a
+            checkpoint that is for prediction only.
+    """
+
+    model: Model
+    config: dict[str, Any]
+    progress: dict[str, Any]
+    metrics: dict[str, Any]
+    versions: dict[str, str]
+    training: dict[str, Any]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; a file that was there stays until the new one is whole.
+
+    Raises:
+        Error: it cannot be written.
+    """
+    content = {"format": FORMAT, "version": VERSION, **checkpoint}
+    with writing(path), atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:
+            # torch's zip writer reports a full disk this way.
+            raise OSError(str(error).split("\n")[0]) from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU. No code in the file is run.
+
+    Raises:
+        ModelFileError: there is none, or it is not one of ours.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
+            raise ModelFileError(
+                f"{path}: holds something else than tensors and plain data, which may be code; "
+                "it is not loaded"
+            ) from None
+        raise ModelFileError(f"{path}: not a checkpoint of msdtool") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError):
+        raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one") from None
+    return _checked(content, path)
+
+
+def _checked(content: Any, path: Path) -> Checkpoint:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ModelFileError(f"{path}: not a checkpoint of msdtool")
+    version = content.get("version")
+    if version != VERSION:
+        raise ModelFileError(
+            f"{path}: is a checkpoint of version {version}, this msdtool reads version {VERSION}; "
+            "update msdtool"
+        )
+    for kind, keys in ((content, Checkpoint), (content.get("model"), Model)):
+        missing = [key for key in keys.__annotations__ if key not in (kind or {})]
+        if missing:
+            raise ModelFileError(f"{path}: is damaged, it has no {', '.join(missing)}")
+    return cast(Checkpoint, {key: content[key] for key in Checkpoint.__annotations__})
+
+
+def find_model(path: str | Path) -> Path:
+    """Return the checkpoint that MODEL names: a checkpoint file, or a run directory's best one.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise ModelFileError(f"{path}: no such run directory or checkpoint file")
+    if not path.is_dir():
+        return path
+    directory = RunDirectory(path)
+    for checkpoint in (directory.best, directory.last):
+        if checkpoint.exists():
+            return checkpoint
+    raise ModelFileError(
+        f"{path}: no checkpoint in this folder; expected checkpoints/best.pt, which "
+        "'msdtool train' writes"
+    )

@@ -1,0 +1,137 @@
+"""A run directory: the names in it, and who may write there."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from msdtool.atomic import atomic_path
+from msdtool.errors import Error, RunDirectoryError
+
+Row = dict[str, Any]
+
+
+class RunDirectory:
+    """The files of one training run.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.log_file = self.path / "log.txt"
+        self.checkpoints = self.path / "checkpoints"
+        self.last = self.checkpoints / "last.pt"
+        self.best = self.checkpoints / "best.pt"
+        self.previews = self.path / "previews"
+        self.report = self.path / "report"
+        self.tensorboard = self.path / "tensorboard"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return self.config.exists() or self.last.exists()
+
+    def claim(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready for a run.
+
+        Raises:
+            RunDirectoryError: it holds a run and neither flag says what to do with it, or it holds
+                other files, or it cannot be made.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunDirectoryError(f"{self.path}: is a file; choose another run.directory")
+        if self.holds_run and not resume and not overwrite:
+            raise RunDirectoryError(
+                f"{self.path}: holds a run already; continue it with --resume, replace it with "
+                "--overwrite, or choose another place with --run-dir"
+            )
+        if not self.holds_run and self.path.is_dir() and any(self.path.iterdir()):
+            raise RunDirectoryError(
+                f"{self.path}: holds files that are not a run; choose an empty or new folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.holds_run and overwrite:
+                self._clear()
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{self.path}: cannot be used as run directory: {error.strerror}"
+            ) from None
+        if not os.access(self.path, os.W_OK):
+            raise RunDirectoryError(f"{self.path}: no permission to write there")
+
+    def _clear(self) -> None:
+        """Remove what a run writes, and nothing else; the config goes last."""
+        for folder in (self.checkpoints, self.previews, self.report, self.tensorboard):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.metrics, self.log_file, self.environment, self.config):
+            file.unlink(missing_ok=True)
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a small file whole."""
+        with writing(path), atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def append_row(self, row: Row) -> None:
+        """Add one event to metrics.jsonl and put it on disk."""
+        text = json.dumps(_without_nan(row), ensure_ascii=False)
+        with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_rows(self) -> list[Row]:
+        """All events of metrics.jsonl."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def metrics_bytes(self) -> int:
+        """Length of metrics.jsonl; a checkpoint records it."""
+        return self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def forget_rows_after(self, metrics_bytes: int) -> None:
+        """Drop events written after a checkpoint: they are about to happen again."""
+        if self.metrics_bytes > metrics_bytes:
+            os.truncate(self.metrics, metrics_bytes)
+
+    def log(self, message: str) -> None:
+        """Add a line with the time to log.txt."""
+        with writing(self.log_file), self.log_file.open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write ``path`` into an Error that names it.
+
+    Raises:
+        Error: for example because the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Error(
+            f"{path}: cannot be written: {error.strerror or error}; "
+            "once there is space, continue with --resume"
+        ) from None
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN or infinity; null stands for them."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
