@@ -18,6 +18,7 @@ from torch import Tensor
 
 from msdtool.ops.halo import Layout
 from msdtool.ops.plan import make_plan
+from msdtool.ops.products import add_pixel_sums, matrix_product
 from msdtool.ops.taps import DeltaTile, TapStack
 
 
@@ -130,7 +131,7 @@ class BlockEngine:
             if m > lowest:
                 grads[lowest:m, pixels].addmm_(columns, taps)
             if needs_weights:
-                grad_columns.addmm_(planes[:num_sources, pixels], taps.t())
+                add_pixel_sums(grad_columns, planes[:num_sources, pixels], taps)
             if gradients.bias is not None:
                 center = taps[stack.num_taps // 2 :: stack.num_taps]
                 gradients.bias[block.start * width : block.stop * width] += center.sum(1)
@@ -147,7 +148,7 @@ class BlockEngine:
         first = self.network.channels_before(layers.start)
         for start, stop, pixels in self._tiles(stack):
             taps = stack.tile(width * len(layers), stop - start)
-            torch.mm(rows, sources[:, pixels], out=taps)
+            matrix_product(rows, sources[:, pixels], out=taps)
             for channel in range(width * len(layers)):
                 dilation = self.network.dilations[layers.start + channel // width]
                 stack.gather(channel, dilation, start, stop, planes[first + channel])

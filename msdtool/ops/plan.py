@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from msdtool.ops.halo import Layout
 
+WORKSPACE_BYTES = 64 * 2**20
 STACK_BYTES = 16 * 2**20
 
 

@@ -92,7 +92,7 @@ class TapStack:
                     taps[1 - tap].narrow(-1, offset, mirrored.shape[-1]).add_(mirrored)
         self._fold_rows(channel, dilation, stop - start)
 
-    def _runs(self, shift: int, start: int, stop: int) -> list[Run]:
+    def _runs(self, shift: int, start: int, stop: int) -> tuple[Run, ...]:
         return mirrored_runs(self.layout.num_slices, shift, start, stop, self.layout.padding)
 
     def _taps_of(self, channel: int) -> Tensor:
