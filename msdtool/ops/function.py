@@ -57,15 +57,18 @@ class _Block(torch.autograd.Function):
         planes = engine.new_planes(len(input), like=input)
         for image, pixels in zip(planes, input, strict=True):
             _run_block(engine, image, pixels, weights, bias)
+        output = engine.layout.interior(planes)
         ctx.engine = engine
-        ctx.save_for_backward(planes, bias, *weights)
-        return engine.layout.interior(planes)
+        # The output, not the buffer under it: autograd then notices changes made in place.
+        ctx.save_for_backward(output, bias, *weights)
+        return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        planes, bias, *weights = ctx.saved_tensors
+        output, bias, *weights = ctx.saved_tensors
         engine: BlockEngine = ctx.engine
+        planes = engine.layout.planes_under(output)
         _, needs_input, needs_bias, *needs_weights = ctx.needs_input_grad
         gradients = BlockGradients(weights, bias, needs_input, needs_bias, needs_weights)
         grad_input = _new_input_gradient(engine, planes, needs_input)

@@ -12,7 +12,6 @@ Terms: "slice" is one index of the outermost axis (a row in 2D, a plane of rows 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import torch
 from torch import Tensor
 
 FLOATS_PER_CACHE_LINE = 16
@@ -89,6 +88,15 @@ class Layout:
     def interior(self, planes: Tensor) -> Tensor:
         """View planes [..., n * slice_size] as pixels [..., n, (H,) W], without the halo."""
         return self.rows(planes)[..., self.margin : self.margin + self.space[-1]]
+
+    def planes_under(self, interior: Tensor) -> Tensor:
+        """The planes [..., size] that `interior` made a view [..., *space] of."""
+        leading = interior.dim() - len(self.space)
+        return interior.as_strided(
+            (*interior.shape[:leading], self.size),
+            (*interior.stride()[:leading], 1),
+            interior.storage_offset() - self.margin,
+        )
 
     def load(self, planes: Tensor, pixels: Tensor) -> None:
         """Copy pixels [..., n, (H,) W] to planes [..., n * slice_size], with zeros in the halo."""
