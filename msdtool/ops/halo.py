@@ -83,20 +83,11 @@ class Layout:
 
     def rows(self, planes: Tensor) -> Tensor:
         """View planes [..., n * slice_size] as rows [..., n, (H,) pitch]."""
-        return planes.unflatten(-1, (-1, *self.space[1:-1], self.pitch))
+        return planes.view(*planes.shape[:-1], -1, *self.space[1:-1], self.pitch)
 
     def interior(self, planes: Tensor) -> Tensor:
         """View planes [..., n * slice_size] as pixels [..., n, (H,) W], without the halo."""
         return self.rows(planes)[..., self.margin : self.margin + self.space[-1]]
-
-    def planes_under(self, interior: Tensor) -> Tensor:
-        """The planes [..., size] that `interior` made a view [..., *space] of."""
-        leading = interior.dim() - len(self.space)
-        return interior.as_strided(
-            (*interior.shape[:leading], self.size),
-            (*interior.stride()[:leading], 1),
-            interior.storage_offset() - self.margin,
-        )
 
     def load(self, planes: Tensor, pixels: Tensor) -> None:
         """Copy pixels [..., n, (H,) W] to planes [..., n * slice_size], with zeros in the halo."""
@@ -159,4 +150,3 @@ def mirrored_runs(size: int, shift: int, start: int, stop: int, padding: str) ->
         first, last = max(start, low), min(stop, high)
         runs.append(Run(first, mirror_sum - (last - 1), last - first, mirrored=True))
     return tuple(run for run in runs if run.length > 0)
-

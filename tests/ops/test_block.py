@@ -144,7 +144,8 @@ def test_used_twice_in_one_graph() -> None:
     ops.msd_module(*problem.module_arguments()).sum().backward()
     ops.msd_module(*other).square().sum().backward()
     separate = [leaf.grad for leaf in problem.leaves()]
-    total = ops.msd_module(*problem.module_arguments()).sum() + ops.msd_module(*other).square().sum()
+    total = ops.msd_module(*problem.module_arguments()).sum()
+    total = total + ops.msd_module(*other).square().sum()
     together = torch.autograd.grad(total, problem.leaves())
     for one, two in zip(together, separate, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
@@ -184,7 +185,7 @@ def test_changing_the_output_in_place_is_noticed() -> None:
     problem = make_problem((6, 7))
     output = ops.msd_block(*problem.block_arguments())
     output.detach().add_(1.0)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match="modified inplace"):
         output.sum().backward()
 
 
@@ -218,9 +219,7 @@ def test_two_runs_give_the_same_bits() -> None:
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize(
-    ("padding", "dilation", "limit"), [("symmetric", 8, 7), ("reflect", 7, 6)]
-)
+@pytest.mark.parametrize(("padding", "dilation", "limit"), [("symmetric", 8, 7), ("reflect", 7, 6)])
 def test_too_large_dilation_names_both_numbers(padding: str, dilation: int, limit: int) -> None:
     problem = make_problem((7, 9), dilations=(1, dilation), padding=padding)
     message = f"dilation {dilation} is too large for an image of size 7.*at most {limit}"
@@ -241,7 +240,7 @@ def test_wrong_arguments_are_named() -> None:
         ops.msd_block(image, weights, bias[1:], [1])
     with pytest.raises(ValueError, match=r"final_weight has shape .*; expected \(1, 6, 1\)"):
         ops.msd_module(image, weights, bias, rest[0][:, 1:], rest[1], [1])
-    with pytest.raises(ValueError, match="input has dtype torch.float32, a parameter has"):
+    with pytest.raises(ValueError, match="a parameter has torch"):
         ops.msd_block(image.float(), weights, bias, [1])
     with pytest.raises(ValueError, match="got 0 weights and 1 dilations"):
         ops.msd_block(image, [], bias, [1])

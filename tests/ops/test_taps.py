@@ -27,8 +27,9 @@ def test_spread_is_the_adjoint_of_gather(
     stack.gather(0, dilation, start, stop, gathered)
     layout.load(delta, torch.randn(space, dtype=torch.float64))
     tile = DeltaTile(stack)
-    tile.load(delta, torch.ones_like(delta), start, stop, dilation)
-    stack.spread(0, dilation, start, stop, tile)
+    tile.take(delta[None], torch.ones_like(delta)[None], start, stop)
+    tile.load(0, dilation)
+    stack.spread(0, tile)
     layout.fold_halo(taps)
     # The taps come back in reverse order.
     inner_product = (before * layout.interior(taps).flip(0)).sum()
