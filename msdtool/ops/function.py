@@ -25,7 +25,7 @@ def msd_block(
         for image, pixels in zip(planes, input, strict=True):
             _run_block(engine, image, pixels, weights, bias)
         return engine.layout.interior(planes)
-    output: Tensor = _Block.apply(engine, input, bias, *weights)  # type: ignore[no-untyped-call]
+    output: Tensor = _Block.apply(engine, input, bias, *weights)
     return output
 
 
@@ -47,9 +47,7 @@ def msd_module(
             _run_block(engine, image, pixels, weights, bias)
             forward_final(engine.layout, image, final_weight, final_bias, result)
         return output
-    output = _Module.apply(  # type: ignore[no-untyped-call]
-        engine, input, bias, final_weight, final_bias, *weights
-    )
+    output: Tensor = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
     return output
 
 
