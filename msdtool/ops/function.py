@@ -47,7 +47,7 @@ def msd_module(
             _run_block(engine, image, pixels, weights, bias)
             forward_final(engine.layout, image, final_weight, final_bias, result)
         return output
-    output: Tensor = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
+    output = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
     return output
 
 

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from formula import Problem, block_formula, make_problem, module_formula
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdtool import ops
+from tests.ops.formula import Problem, block_formula, make_problem, module_formula
 
 PADDINGS = ("symmetric", "reflect", "zeros")
 EXACT = {torch.float64: 1e-10, torch.float32: 2e-5}

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from formula import mirrored_index
 from hypothesis import given
 from hypothesis import strategies as st
 
 from msdtool.ops.halo import Layout, mirrored_runs, padded_stride
+from tests.ops.formula import mirrored_index
 
 PADDINGS = ("symmetric", "reflect", "zeros")
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from formula import block_formula, make_problem, module_formula
 
 from msdtool.ops import reference
+from tests.ops.formula import block_formula, make_problem, module_formula
 
 
 @pytest.mark.parametrize("padding", ["symmetric", "reflect", "zeros"])

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from formula import Problem, make_problem
 
 from msdtool import ops
 from msdtool.ops.engine import Network
 from msdtool.ops.plan import WORKSPACE_BYTES
 from msdtool.ops.streaming import plan_passes
+from tests.ops.formula import Problem, make_problem
 
 
 def stream(problem: Problem, memory_bytes: int, directory: Path) -> np.ndarray:
