@@ -299,7 +299,7 @@ class TrainingRun:
         metrics = {} if event.validation is None else event.validation.metrics
         row = {
             "event": "epoch",
-            "epoch": progress.epoch,
+            "epoch": event.epoch,
             "step": progress.step,
             "train_loss": event.train_loss,
             "validation_loss": None if event.validation is None else event.validation.loss,
