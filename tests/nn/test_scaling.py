@@ -32,7 +32,9 @@ def test_scaling_layers_hold_mean_and_std_per_channel(ndim):
     mean, std = np.reshape(MEAN, column), np.reshape(STD, column)
     set_normalising(net.scale_in, MEAN, STD)
     set_denormalising(net.scale_out, MEAN, STD)
-    np.testing.assert_allclose(net.scale_in(torch.tensor(x)), (x - mean) / std, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        net.scale_in(torch.tensor(x)), (x - mean) / std, rtol=1e-5, atol=1e-5
+    )
     np.testing.assert_allclose(net.scale_out(torch.tensor(x)), x * std + mean, rtol=1e-5)
 
 
