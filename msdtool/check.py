@@ -17,7 +17,7 @@ from msdtool.data.statistics import count_labels
 from msdtool.errors import InputError
 from msdtool.nn.build import architecture
 from msdtool.nn.memory import training_bytes
-from msdtool.ops import check_dilations
+from msdtool.ops.checks import check_dilations
 
 MAX_LISTED = 10
 

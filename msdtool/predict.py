@@ -15,9 +15,10 @@ from msdtool.data.readers import read_image
 from msdtool.data.specifiers import Specifier, expand
 from msdtool.data.stacks import to_float
 from msdtool.data.writers import label_dtype, write_tiff
-from msdtool.errors import ConfigError, InputError, ModelFileError, RunDirectoryError
+from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
 from msdtool.nn.build import build_network
 from msdtool.nn.device import choose_device
+from msdtool.nn.memory import out_of_memory, prediction_bytes
 from msdtool.runs.checkpoint import Model, find_model, load_checkpoint
 
 
@@ -91,6 +92,14 @@ class Predictor:
                 return self.network(image.unsqueeze(0).to(self.device))[0].cpu()
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            needed = prediction_bytes(self.model["architecture"], image.shape[1:])
+            raise Error(
+                f"{name}: an image of shape {tuple(image.shape)} does not fit in memory, it needs "
+                f"about {needed / 2**20:,.0f} MiB; cut it, or use a machine with more"
+            ) from None
 
     def to_image(self, output: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
         """Turn the network's output into what is written: float32, or label values."""

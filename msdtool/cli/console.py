@@ -4,6 +4,7 @@ Results go to stdout through `result`.
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 

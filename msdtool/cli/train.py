@@ -1,5 +1,6 @@
 """msdtool train"""
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +49,8 @@ def command(
         raise ConfigError("--resume and --overwrite: choose one")
     overrides = list(set_ or [])
     if run_dir is not None:
-        overrides.append(f"run.directory={run_dir}")
+        # Quoted, as the text it is: a directory may be called 2024 or a#b.
+        overrides.append(f"run.directory={dumps(str(run_dir), ensure_ascii=False)}")
     experiment = load_config(config, overrides)
     if dry_run:
         console.result(dump_config(experiment).rstrip())

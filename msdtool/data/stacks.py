@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
-from msdtool.data.readers import image_shape, read_image
+from msdtool.data.readers import read_image
 from msdtool.data.specifiers import Specifier, expand
 
 
@@ -67,13 +67,6 @@ class ImageStack:
         if self.label_map is not None:
             return torch.from_numpy(self.label_map.to_indices(image, str(path)))
         return to_float(image, self.collapse_channels)
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Shape of image ``index`` as `__getitem__` returns it, without decoding it."""
-        channels, *space = image_shape(self.paths[index], self.ndim)
-        if self.collapse_channels or self.label_map is not None:
-            channels = 1
-        return (channels, *space)
 
     def keep_in_memory(self) -> None:
         """Read all images now and keep them."""

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import torch
+
 from msdtool.nn.build import Architecture
 
 BYTES_PER_VALUE = 4
@@ -18,6 +20,11 @@ def activation_bytes(architecture: Architecture, space: Sequence[int], batch: in
 def training_bytes(architecture: Architecture, space: Sequence[int], batch: int = 1) -> int:
     """Estimate of a training step: activations, their gradients and a bounded workspace."""
     return 2 * activation_bytes(architecture, space, batch) + WORKSPACE_BYTES
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch raised an error because memory, of a GPU or of the machine, ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def prediction_bytes(architecture: Architecture, space: Sequence[int]) -> int:

@@ -1,5 +1,6 @@
 """Operations of an MSD network, one public function each."""
 
-from msdtool.ops.block import check_dilations, msd_block, msd_module
+from msdtool.ops.block import msd_block, msd_module
+from msdtool.ops.streaming import msd_module_streamed
 
-__all__ = ["check_dilations", "msd_block", "msd_module"]
+__all__ = ["msd_block", "msd_module", "msd_module_streamed"]

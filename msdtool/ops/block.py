@@ -1,12 +1,18 @@
-"""The MSD block: checks its arguments and picks who computes it."""
+"""The MSD block and module: public functions, which pick who computes them.
+
+Pelt & Sethian, "A mixed-scale dense convolutional neural network for image analysis", PNAS 2018.
+Shapes: B batch, C channels, *space two or three spatial axes (H, W or D, H, W).
+"""
 
 from collections.abc import Sequence
+from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from msdtool.ops import function, reference
+from msdtool.ops.checks import check_block, check_final, check_same_dtype
 
-PADDINGS = ("symmetric", "reflect", "zeros")
 IMPLEMENTATIONS = {"auto": function, "blocked": function, "reference": reference}
 
 
@@ -18,26 +24,32 @@ def msd_block(
     padding: str = "symmetric",
     impl: str = "auto",
 ) -> Tensor:
-    """Run the hidden layers of an MSD network.
+    """Run the hidden layers of an MSD network (Pelt & Sethian, PNAS 2018, eq. 3).
 
     Layer i reads the c_in + width*i channels in front of it and adds ``width`` channels.
+    float16 and bfloat16 are computed in float32. Two runs on one machine give the same bits.
 
     Args:
         input: [B, c_in, *space], two or three spatial axes, floating point.
-        weights: per layer [width, c_in + width*i, 3, 3(, 3)].
+        weights: per layer [width, c_in + width*i, 3, 3(, 3)], dtype and device of the input.
         bias: [depth*width].
         dilations: one per layer, repeated from the start when there are fewer.
         padding: border rule, "symmetric", "reflect" or "zeros".
-        impl: "auto" takes the fastest for the device; "reference" is plain torch.
+        impl: "blocked" is the engine of matrix products, whose result is a view of a buffer with
+            a halo and so not contiguous; "reference" is plain torch; "auto" takes the fastest.
 
     Returns:
         [B, c_in + width*depth, *space], the input channels first.
 
     Raises:
-        ValueError: a shape, a dilation or a name does not fit.
+        ValueError: a shape, a dtype, a dilation or a name does not fit.
     """
-    check_block(input, weights, bias, dilations, padding, impl)
-    return IMPLEMENTATIONS[impl].msd_block(input, weights, bias, dilations, padding)
+    implementation = _implementation(impl)
+    check_block(input.shape, weights, bias, dilations, padding)
+    check_same_dtype(input.dtype, (bias, *weights))
+    wide_input, wide_bias, *wide_weights = _at_least_float32(input, bias, *weights)
+    output = implementation.msd_block(wide_input, wide_weights, wide_bias, dilations, padding)
+    return output.to(input.dtype)
 
 
 def msd_module(
@@ -50,57 +62,40 @@ def msd_module(
     padding: str = "symmetric",
     impl: str = "auto",
 ) -> Tensor:
-    """Run an MSD block and the final 1x1 layer over all its channels.
+    """Run an MSD block and the final 1x1 layer over all its channels (ibid., eq. 4).
 
     Args:
+        input, weights, bias, dilations, padding, impl: as for `msd_block`.
         final_weight: [c_out, c_in + width*depth, 1].
         final_bias: [c_out].
-        The others: as for `msd_block`.
 
     Returns:
         [B, c_out, *space].
 
     Raises:
-        ValueError: a shape, a dilation or a name does not fit.
+        ValueError: a shape, a dtype, a dilation or a name does not fit.
     """
-    check_block(input, weights, bias, dilations, padding, impl)
-    return IMPLEMENTATIONS[impl].msd_module(
-        input, weights, bias, final_weight, final_bias, dilations, padding
+    implementation = _implementation(impl)
+    check_block(input.shape, weights, bias, dilations, padding)
+    check_final(input.shape[1] + len(bias), final_weight, final_bias)
+    parameters = (bias, final_weight, final_bias, *weights)
+    check_same_dtype(input.dtype, parameters)
+    wide_input, wide_bias, wide_final, wide_final_bias, *wide_weights = _at_least_float32(
+        input, *parameters
     )
+    output = implementation.msd_module(
+        wide_input, wide_weights, wide_bias, wide_final, wide_final_bias, dilations, padding
+    )
+    return output.to(input.dtype)
 
 
-def check_block(
-    input: Tensor,
-    weights: Sequence[Tensor],
-    bias: Tensor,
-    dilations: Sequence[int],
-    padding: str,
-    impl: str,
-) -> None:
-    """Raise ValueError for arguments that no implementation can compute."""
+def _implementation(impl: str) -> ModuleType:
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl is {impl!r}; allowed: {', '.join(IMPLEMENTATIONS)}")
-    if padding not in PADDINGS:
-        raise ValueError(f"padding is {padding!r}; allowed: {', '.join(PADDINGS)}")
-    ndim = input.dim() - 2
-    if ndim not in (2, 3):
-        raise ValueError(f"input has shape {tuple(input.shape)}; expected [B, C, (D,) H, W]")
-    width = weights[0].shape[0]
-    for layer, weight in enumerate(weights):
-        expected = (width, input.shape[1] + width * layer) + (3,) * ndim
-        if tuple(weight.shape) != expected:
-            raise ValueError(f"weight{layer} has shape {tuple(weight.shape)}; expected {expected}")
-    if bias.shape != (width * len(weights),):
-        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)")
-    check_dilations(dilations[: len(weights)], tuple(input.shape[2:]), padding)
+    return IMPLEMENTATIONS[impl]
 
 
-def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str) -> None:
-    """Raise ValueError if a border of the widest dilation cannot be taken from the image."""
-    dilation, size = max(dilations), min(space)
-    limit = {"symmetric": size, "reflect": size - 1, "zeros": None}[padding]
-    if limit is not None and dilation > limit:
-        raise ValueError(
-            f"dilation {dilation} is too large for an image of size {size}: "
-            f"{padding} padding allows at most {limit}"
-        )
+def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
+    return [
+        tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors
+    ]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from msdtool.ops.halo import Layout
 from msdtool.ops.plan import make_plan
+from msdtool.ops.products import add_pixel_sums, matrix_product
 from msdtool.ops.taps import DeltaTile, TapStack
 
 
@@ -97,7 +98,9 @@ class BlockEngine:
         """Add the gradients of one image; grads ends as the gradient by the input channels."""
         width, channels_before = self.network.width, self.network.channels_before
         block_stack, layer_stack = self._stacks(planes)
-        block_delta, layer_delta = (DeltaTile(stack) for stack in (block_stack, layer_stack))
+        block_delta, layer_delta = (
+            DeltaTile(stack) for stack in (block_stack, layer_stack)
+        )
         for block in reversed(self._blocks()):
             m = channels_before(block.start)
             for layer in reversed(block):
@@ -107,9 +110,7 @@ class BlockEngine:
                     columns = reversed_tap_rows(weights[layer][:, m:]).t()
                     layers = range(layer, layer + 1)
                     for start, stop, pixels in self._tiles(layer_stack):
-                        taps = self._spread(
-                            layer_stack, layer_delta, planes, grads, layers, start, stop
-                        )
+                        taps = self._spread(layer_stack, layer_delta, planes, grads, layers, start, stop)
                         grads[m:first, pixels].addmm_(columns, taps)
             self._backward_block(block_stack, block_delta, planes, grads, block, weights, gradients)
         if gradients.needs_input:
@@ -118,7 +119,9 @@ class BlockEngine:
     def _backward_block(self, stack, delta, planes, grads, block, weights, gradients) -> None:
         m = self.network.channels_before(block.start)
         lowest = 0 if gradients.needs_input else self.network.c_in
-        columns = torch.cat([reversed_tap_rows(weights[layer][:, lowest:m]) for layer in block]).t()
+        columns = torch.cat(
+            [reversed_tap_rows(weights[layer][:, lowest:m]) for layer in block]
+        ).t()
         width = self.network.width
         num_sources = self.network.channels_before(block.stop - 1)
         needs_weights = any(gradients.weights[layer] is not None for layer in block)
@@ -128,7 +131,7 @@ class BlockEngine:
             if m > lowest:
                 grads[lowest:m, pixels].addmm_(columns, taps)
             if needs_weights:
-                grad_columns.addmm_(planes[:num_sources, pixels], taps.t())
+                add_pixel_sums(grad_columns, planes[:num_sources, pixels], taps)
             if gradients.bias is not None:
                 center = taps[stack.num_taps // 2 :: stack.num_taps]
                 gradients.bias[block.start * width : block.stop * width] += center.sum(1)
@@ -145,7 +148,7 @@ class BlockEngine:
         first = self.network.channels_before(layers.start)
         for start, stop, pixels in self._tiles(stack):
             taps = stack.tile(width * len(layers), stop - start)
-            torch.mm(rows, sources[:, pixels], out=taps)
+            matrix_product(rows, sources[:, pixels], out=taps)
             for channel in range(width * len(layers)):
                 dilation = self.network.dilations[layers.start + channel // width]
                 stack.gather(channel, dilation, start, stop, planes[first + channel])

@@ -10,8 +10,9 @@ Terms: "slice" is one index of the outermost axis (a row in 2D, a plane of rows 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
+import torch
 from torch import Tensor
 
 FLOATS_PER_CACHE_LINE = 16
@@ -131,7 +132,8 @@ def edge_width(padding: str) -> int:
     return 1 if padding == "reflect" else 0
 
 
-def mirrored_runs(size: int, shift: int, start: int, stop: int, padding: str) -> list[Run]:
+@lru_cache(maxsize=4096)
+def mirrored_runs(size: int, shift: int, start: int, stop: int, padding: str) -> tuple[Run, ...]:
     """Where slices start..stop-1 go when every slice x takes the value of slice rho(x + shift).
 
     Returns:
@@ -148,4 +150,5 @@ def mirrored_runs(size: int, shift: int, start: int, stop: int, padding: str) ->
             mirror_sum = 2 * size - 1 - shift - edge
         first, last = max(start, low), min(stop, high)
         runs.append(Run(first, mirror_sum - (last - 1), last - first, mirrored=True))
-    return [run for run in runs if run.length > 0]
+    return tuple(run for run in runs if run.length > 0)
+

@@ -92,7 +92,7 @@ class TapStack:
                     taps[1 - tap].narrow(-1, offset, mirrored.shape[-1]).add_(mirrored)
         self._fold_rows(channel, dilation, stop - start)
 
-    def _runs(self, shift: int, start: int, stop: int) -> list[Run]:
+    def _runs(self, shift: int, start: int, stop: int) -> tuple[Run, ...]:
         return mirrored_runs(self.layout.num_slices, shift, start, stop, self.layout.padding)
 
     def _taps_of(self, channel: int) -> Tensor:
@@ -148,9 +148,7 @@ class DeltaTile:
         self.lead = stack.lead
         self.reach = self.layout.margin
         self.start = self.reach * self.layout.slice_size + 2 * self.lead
-        self.flat = stack.planes.new_zeros(
-            2 * self.start + stack.tile_slices * self.layout.slice_size
-        )
+        self.flat = stack.planes.new_zeros(2 * self.start + stack.tile_slices * self.layout.slice_size)
 
     def load(self, grad: Tensor, output: Tensor, start: int, stop: int, dilation: int) -> None:
         """Take grad where output > 0 (both planes [size]) for the tile of slices start..stop-1."""

@@ -1,6 +1,7 @@
 """A run directory: the names in it, and who may write there."""
 
 import json
+import math
 import os
 import shutil
 import time
@@ -132,6 +133,6 @@ def _without_nan(value: Any) -> Any:
     """JSON has no NaN or infinity; null stands for them."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from msdtool.data import Sample
 from msdtool.errors import InputError, TrainingError
+from msdtool.nn.memory import out_of_memory
 from msdtool.train.losses import Loss
 from msdtool.train.metrics import Metrics
 from msdtool.train.optim import Schedule
@@ -197,13 +198,20 @@ def _update(
 
 
 def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int], str]) -> float:
-    input, target, mask = to_device(batch, learner.device)
+    names = ", ".join(name(int(index)) for index in batch.indices)
     try:
+        input, target, mask = to_device(batch, learner.device)
         loss = learner.loss(learner.network(input), target, mask)
+        torch.autograd.backward(loss / group)
     except ValueError as error:
-        names = ", ".join(name(int(index)) for index in batch.indices)
         raise InputError(f"{names}: {error}") from None
-    torch.autograd.backward(loss / group)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"{names}: a training step on a batch of shape {tuple(batch.input.shape)} does not fit "
+            "in memory; set data.crop, or lower training.batch_size or network.depth"
+        ) from None
     return float(loss.detach())
 
 

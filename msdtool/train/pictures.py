@@ -58,7 +58,8 @@ class RunPictures:
 
     def _draw_curves(self) -> None:
         start = time.monotonic()
-        save_curves(self.directory.report / "curves.png", self.directory.read_rows())
+        rows = [row for row in self.directory.read_rows() if row.get("event") == "epoch"]
+        save_curves(self.directory.report / "curves.png", {self.directory.path.name: rows})
         self.spent += time.monotonic() - start
 
     def _draw(self, pairs: Pairs, validation: Validation) -> None:

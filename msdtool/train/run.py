@@ -306,7 +306,7 @@ class TrainingRun:
         }
         self.metrics = row if metrics else self.metrics
         self.directory.append_row(row)
-        self.directory.log(", ".join(f"{key} {value}" for key, value in row.items()))
+        self.directory.log(_line(row))
         self.save(best=event.improved)
         if self.tensorboard is not None:
             self.tensorboard.add(row)
@@ -351,6 +351,12 @@ class TrainingRun:
             ignore=self.config.data.ignore,
             collapse_channels=self.config.data.collapse_channels,
         )
+
+
+def _line(row: dict[str, Any]) -> str:
+    """An epoch's row as people read it."""
+    numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
+    return ", ".join(f"{key} {value:.5g}" for key, value in numbers.items())
 
 
 def network_state(network: ScaledNetwork) -> dict[str, torch.Tensor]:

@@ -1,0 +1,67 @@
+"""Argument checks shared by the public operations; every message names what was found."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+PADDINGS = ("symmetric", "reflect", "zeros")
+
+
+def check_block(
+    input_shape: Sequence[int],
+    weights: Sequence[Tensor],
+    bias: Tensor,
+    dilations: Sequence[int],
+    padding: str,
+) -> None:
+    """Raise ValueError for an input [B, c_in, *space] or layers that no block can compute."""
+    if padding not in PADDINGS:
+        raise ValueError(f"padding is {padding!r}; allowed: {', '.join(PADDINGS)}")
+    ndim = len(input_shape) - 2
+    if ndim not in (2, 3):
+        raise ValueError(f"input has shape {tuple(input_shape)}; expected [B, C, (D,) H, W]")
+    if len(weights) == 0 or len(dilations) == 0:
+        raise ValueError(
+            f"got {len(weights)} weights and {len(dilations)} dilations; expected at least one"
+        )
+    width = weights[0].shape[0]
+    for layer, weight in enumerate(weights):
+        expected = (width, input_shape[1] + width * layer) + (3,) * ndim
+        if tuple(weight.shape) != expected:
+            raise ValueError(f"weight{layer} has shape {tuple(weight.shape)}; expected {expected}")
+    if bias.shape != (width * len(weights),):
+        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({width * len(weights)},)")
+    check_dilations(dilations[: len(weights)], tuple(input_shape[2:]), padding)
+
+
+def check_final(num_channels: int, weight: Tensor, bias: Tensor) -> None:
+    """Raise ValueError for a final layer that does not fit ``num_channels``."""
+    if tuple(weight.shape) != (len(bias), num_channels, 1):
+        raise ValueError(
+            f"final_weight has shape {tuple(weight.shape)}; expected {(len(bias), num_channels, 1)}"
+        )
+
+
+def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str) -> None:
+    """Raise ValueError if a border of the widest dilation cannot be taken from the image."""
+    dilation, size = max(dilations), min(space)
+    if min(dilations) < 1:
+        raise ValueError(f"dilation {min(dilations)} is not positive")
+    if size < 1:
+        raise ValueError(f"the image has shape {tuple(space)}; expected at least one pixel")
+    limit = {"symmetric": size, "reflect": size - 1, "zeros": None}[padding]
+    if limit is not None and dilation > limit:
+        raise ValueError(
+            f"dilation {dilation} is too large for an image of size {size}: "
+            f"{padding} padding allows at most {limit}"
+        )
+
+
+def check_same_dtype(dtype: torch.dtype, tensors: Iterable[Tensor]) -> None:
+    """Raise ValueError unless all tensors have the floating-point dtype of the input."""
+    if not dtype.is_floating_point:
+        raise ValueError(f"input has dtype {dtype}; expected floating point")
+    for tensor in tensors:
+        if tensor.dtype != dtype:
+            raise ValueError(f"input has dtype {dtype}, a parameter has {tensor.dtype}")

@@ -1,0 +1,43 @@
+"""What runs reached, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msdtool.errors import ModelFileError
+from msdtool.runs.rundir import RunDirectory
+
+COLUMNS = ("psnr", "ssim", "mae", "accuracy", "mean_iou", "mean_dice")
+
+
+def read_runs(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
+    """Return the epoch rows of each run directory, by its path.
+
+    Raises:
+        ModelFileError: a path is no run directory, or the run has not finished an epoch.
+    """
+    runs = {}
+    for path in paths:
+        rows = [row for row in RunDirectory(path).read_rows() if row.get("event") == "epoch"]
+        if not rows:
+            raise ModelFileError(
+                f"{path}: no finished epoch here; expected a run directory with metrics.jsonl"
+            )
+        runs[str(path)] = rows
+    return runs
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a run's best epoch, by validation loss if it was validated, and its metrics then."""
+    validated = [row for row in rows if row.get("validation_loss") is not None]
+    key = "validation_loss" if validated else "train_loss"
+    best = min(validated or rows, key=lambda row: row[key])
+    metrics = {name: best[name] for name in COLUMNS if best.get(name) is not None}
+    return {
+        "epochs": rows[-1]["epoch"],
+        "best_epoch": best["epoch"],
+        "train_loss": best["train_loss"],
+        "validation_loss": best.get("validation_loss"),
+        **metrics,
+        "seconds": rows[-1]["seconds"],
+    }
