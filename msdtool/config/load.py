@@ -166,9 +166,10 @@ def _validate(
 
 
 def _line(path: KeyPath, message: str, source: Source, origins: dict[KeyPath, str]) -> str:
-    for length in range(len(path), 0, -1):
-        if path[:length] in origins:
-            return f"{origins[path[:length]]}: {dotted(path)}: {message}"
+    """A problem with where it comes from: an override at, above or below the key, or the file."""
+    for key in sorted(origins, key=len, reverse=True):
+        if key[: len(path)] == path[: len(key)]:
+            return f"{origins[key]}: {dotted(path)}: {message}"
     return f"{source.where(path)}: {dotted(path)}: {message}"
 
 
