@@ -1,6 +1,10 @@
 """Image files to arrays: channels first, the file's own dtype."""
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +16,8 @@ from PIL import Image
 from msdtool.errors import InputError
 
 TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf8"}
+# What tifffile says, in its log only, when it gives fewer pages than a file should hold.
+SIGNS_OF_DAMAGE = ("invalid page offset", "failed to reshape", "corrupted file")
 T = TypeVar("T")
 
 # Pillow refuses large images as a defence against malicious uploads; scans are large.
@@ -66,13 +72,15 @@ def _guarded(path: Path, read: Callable[[Path], T]) -> T:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         if "imagecodecs" in reason:
             reason = "its compression needs: pip install 'msdtool[codecs]'"
+        if reason.startswith("Could not find a backend"):
+            reason = "its content is of no known image format"
         if path.stat().st_size == 0:
             reason = "the file is empty"
         raise InputError(f"{path}: cannot be read as an image: {reason}") from None
 
 
 def _read_tiff(path: Path) -> tuple[Array, str]:
-    with tifffile.TiffFile(path) as file:
+    with _tifffile_log() as log, tifffile.TiffFile(path) as file:
         kinds = {(series.shape, series.axes, series.dtype) for series in file.series}
         if len(kinds) != 1:
             shapes = ", ".join(str(series.shape) for series in file.series)
@@ -81,20 +89,48 @@ def _read_tiff(path: Path) -> tuple[Array, str]:
         if len(file.series) > 1:
             # Pages that were appended one by one.
             array, axes = np.stack([series.asarray() for series in file.series]), f"I{axes}"
+        if any(sign in message for message in log for sign in SIGNS_OF_DAMAGE):
+            raise InputError(f"{path}: is damaged or cut short, some of its pages are missing")
         return array, axes
 
 
+@contextmanager
+def _tifffile_log() -> Iterator[list[str]]:
+    """Collect what tifffile logs, most of it about odd metadata, instead of printing it."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
 def _read_other(path: Path) -> tuple[Array, str]:
-    array = iio.imread(path)
+    array = _decode(path, iio.imread)
     if array.ndim == 4 and len(array) == 1:
         array = array[0]  # an animation of a single frame
     return array, "YXS"[: array.ndim]
 
 
 def _read_indexed(path: Path) -> tuple[Array, str]:
-    if iio.immeta(path).get("mode") == "P":
-        return iio.imread(path, mode="P"), "YX"
+    if _decode(path, iio.immeta).get("mode") == "P":
+        return _decode(path, partial(iio.imread, mode="P")), "YX"
     return _read_other(path)
+
+
+def _decode(path: Path, read: Callable[..., T]) -> T:
+    """Call a function of imageio on a file's content: given a path, it may leave files open."""
+    # The suffix only says which format to try first.
+    with warnings.catch_warnings():
+        # Trying the formats, imageio meets some of its own that it plans to drop.
+        warnings.filterwarnings("ignore", "The legacy `.*` plugin", DeprecationWarning)
+        return read(path.read_bytes(), extension=path.suffix or ".png")
 
 
 def _channels_first(array: Array, axes: str, ndim: int, path: Path) -> Array:
