@@ -73,9 +73,9 @@ class BlockEngine:
 
     def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
         """Compute all channels of planes after the first c_in, whose interior is given."""
-        block_stack, layer_stack = self._stacks(planes)
+        block_stack, layer_stack = self._stacks(self.plan.forward_layers, planes)
         self.layout.fill_halo(planes[: self.network.c_in])
-        for block in self._blocks():
+        for block in self._blocks(self.plan.forward_layers):
             m = self.network.channels_before(block.start)
             planes[self._channels(block)] = bias[self._outputs(block), None]
             rows = torch.cat([tap_rows(weights[layer][:, :m]) for layer in block])
@@ -93,9 +93,10 @@ class BlockEngine:
         self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: BlockGradients
     ) -> None:
         """Add the gradients of one image; grads ends as the gradient by the input channels."""
-        block_stack, layer_stack = self._stacks(planes)
-        block_delta, layer_delta = DeltaTile(block_stack), DeltaTile(layer_stack)
-        for block in reversed(self._blocks()):
+        block_stack, layer_stack = self._stacks(self.plan.backward_layers, planes)
+        layer_delta = DeltaTile(layer_stack)
+        block_delta = layer_delta if block_stack is layer_stack else DeltaTile(block_stack)
+        for block in reversed(self._blocks(self.plan.backward_layers)):
             m = self.network.channels_before(block.start)
             for layer in reversed(block):
                 alone = range(layer, layer + 1)
@@ -173,17 +174,18 @@ class BlockEngine:
             stack.spread(index, delta)
         return stack.tile(channels.stop - channels.start, delta.stop - delta.first)
 
-    def _stacks(self, planes: Tensor) -> tuple[TapStack, TapStack]:
+    def _stacks(self, layers: int, like: Tensor) -> tuple[TapStack, TapStack]:
         """Workspace for the layers of a block together, and for one layer."""
         width, plan = self.network.width, self.plan
-        return (
-            TapStack(self.layout, width * plan.layers_per_block, plan.block_tile, planes),
-            TapStack(self.layout, width, plan.layer_tile, planes),
-        )
+        layer_stack = TapStack(self.layout, width, plan.tile_slices(1), like)
+        if layers == 1:
+            return layer_stack, layer_stack
+        tile_slices = plan.tile_slices(layers)
+        return TapStack(self.layout, width * layers, tile_slices, like), layer_stack
 
-    def _blocks(self) -> list[range]:
-        step, depth = self.plan.layers_per_block, self.network.depth
-        return [range(first, min(first + step, depth)) for first in range(0, depth, step)]
+    def _blocks(self, layers: int) -> list[range]:
+        depth = self.network.depth
+        return [range(first, min(first + layers, depth)) for first in range(0, depth, layers)]
 
     def _channels(self, layers: range) -> slice:
         """The channels that some layers compute."""

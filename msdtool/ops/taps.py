@@ -61,7 +61,7 @@ class TapStack:
                 if not run.mirrored:
                     self._add_inner_taps(channel, tap, dilation, run.source - start, target)
                     continue
-                sums = torch.zeros_like(target)
+                sums = target.new_zeros(len(target))
                 self._add_inner_taps(channel, tap, dilation, run.source - start, sums)
                 target.view(run.length, -1).add_(sums.view(run.length, -1).flip(0))
 

@@ -280,3 +280,17 @@ def test_peak_memory_is_the_buffers_and_a_bounded_workspace(train: bool) -> None
     plane_bytes = 4 * size * size
     buffer_bytes = (1 + depth) * plane_bytes * (2 if train else 1)
     assert int(result.stdout) < 1.1 * buffer_bytes + 64 * 2**20 + 4 * plane_bytes
+
+
+def test_one_thread_and_two_give_nearly_the_same() -> None:
+    """BLAS splits its sums by the number of threads, so only rounding may differ."""
+    problem = make_problem((65, 70), 20, dilations=tuple(range(1, 11)))
+    threads = torch.get_num_threads()
+    results = []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        output = ops.msd_module(*problem.module_arguments())
+        results.append([output, *torch.autograd.grad(output.sum(), problem.leaves())])
+    torch.set_num_threads(threads)
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
