@@ -47,10 +47,10 @@ def msd_module(
             _run_block(engine, image, pixels, weights, bias)
             forward_final(engine.layout, image, final_weight, final_bias, result)
         return output
-    result: Tensor = _Module.apply(  # type: ignore[no-untyped-call]
+    recorded: Tensor = _Module.apply(  # type: ignore[no-untyped-call]
         engine, input, bias, final_weight, final_bias, *weights
     )
-    return result
+    return recorded
 
 
 class _Block(torch.autograd.Function):
