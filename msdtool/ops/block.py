@@ -96,6 +96,4 @@ def _implementation(impl: str) -> ModuleType:
 
 
 def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
-    return [
-        tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors
-    ]
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]

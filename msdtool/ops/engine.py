@@ -98,9 +98,7 @@ class BlockEngine:
         """Add the gradients of one image; grads ends as the gradient by the input channels."""
         width, channels_before = self.network.width, self.network.channels_before
         block_stack, layer_stack = self._stacks(planes)
-        block_delta, layer_delta = (
-            DeltaTile(stack) for stack in (block_stack, layer_stack)
-        )
+        block_delta, layer_delta = (DeltaTile(stack) for stack in (block_stack, layer_stack))
         for block in reversed(self._blocks()):
             m = channels_before(block.start)
             for layer in reversed(block):
@@ -110,7 +108,9 @@ class BlockEngine:
                     columns = reversed_tap_rows(weights[layer][:, m:]).t()
                     layers = range(layer, layer + 1)
                     for start, stop, pixels in self._tiles(layer_stack):
-                        taps = self._spread(layer_stack, layer_delta, planes, grads, layers, start, stop)
+                        taps = self._spread(
+                            layer_stack, layer_delta, planes, grads, layers, start, stop
+                        )
                         grads[m:first, pixels].addmm_(columns, taps)
             self._backward_block(block_stack, block_delta, planes, grads, block, weights, gradients)
         if gradients.needs_input:
@@ -119,9 +119,7 @@ class BlockEngine:
     def _backward_block(self, stack, delta, planes, grads, block, weights, gradients) -> None:
         m = self.network.channels_before(block.start)
         lowest = 0 if gradients.needs_input else self.network.c_in
-        columns = torch.cat(
-            [reversed_tap_rows(weights[layer][:, lowest:m]) for layer in block]
-        ).t()
+        columns = torch.cat([reversed_tap_rows(weights[layer][:, lowest:m]) for layer in block]).t()
         width = self.network.width
         num_sources = self.network.channels_before(block.stop - 1)
         needs_weights = any(gradients.weights[layer] is not None for layer in block)

@@ -111,13 +111,20 @@ class _Module(torch.autograd.Function):
         grad_final = torch.zeros_like(final_weight) if needs_final else None
         grads = engine.new_planes(like=planes)
         for index, image in enumerate(planes):
-            backward_final(engine.layout, image, final_weight, grad_output[index], grads, grad_final)
+            backward_final(
+                engine.layout, image, final_weight, grad_output[index], grads, grad_final
+            )
             engine.backward(image, grads, weights, gradients)
             if grad_input is not None:
                 grad_input[index] = engine.layout.interior(grads[: engine.network.c_in])
         grad_final_bias = grad_output.flatten(2).sum((0, 2)) if needs_final_bias else None
         return (
-            None, grad_input, gradients.bias, grad_final, grad_final_bias, *gradients.weights,
+            None,
+            grad_input,
+            gradients.bias,
+            grad_final,
+            grad_final_bias,
+            *gradients.weights,
         )
 
 

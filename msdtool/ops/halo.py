@@ -151,4 +151,3 @@ def mirrored_runs(size: int, shift: int, start: int, stop: int, padding: str) ->
         first, last = max(start, low), min(stop, high)
         runs.append(Run(first, mirror_sum - (last - 1), last - first, mirrored=True))
     return tuple(run for run in runs if run.length > 0)
-

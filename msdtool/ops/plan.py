@@ -21,6 +21,8 @@ def make_plan(layout: Layout, width: int, depth: int, element_size: int) -> Plan
     num_taps = 3 ** len(layout.space)
     k = min(depth, 8 if len(layout.space) == 2 else 2)
     slice_bytes = layout.slice_size * num_taps * width * element_size
+
     def tile(layers: int) -> int:
         return max(1, min(layout.num_slices, STACK_BYTES // (slice_bytes * layers)))
+
     return Plan(k, tile(k), tile(1))

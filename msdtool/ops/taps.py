@@ -148,7 +148,9 @@ class DeltaTile:
         self.lead = stack.lead
         self.reach = self.layout.margin
         self.start = self.reach * self.layout.slice_size + 2 * self.lead
-        self.flat = stack.planes.new_zeros(2 * self.start + stack.tile_slices * self.layout.slice_size)
+        self.flat = stack.planes.new_zeros(
+            2 * self.start + stack.tile_slices * self.layout.slice_size
+        )
 
     def load(self, grad: Tensor, output: Tensor, start: int, stop: int, dilation: int) -> None:
         """Take grad where output > 0 (both planes [size]) for the tile of slices start..stop-1."""
