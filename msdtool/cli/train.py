@@ -104,13 +104,16 @@ def _train(
             elif isinstance(event, ImageValidated):
                 bar.update(progress.step, f"{epoch}, validating image {event.index + 1}")
             elif isinstance(event, EpochDone):
-                bar.say(_epoch_line(progress.epoch, experiment, event))
+                bar.say(_epoch_line(experiment, event))
         bar.say(f"finished: {progress.finished}; best epoch {progress.best_epoch}")
     return run
 
 
-def _epoch_line(epoch: int, experiment: "ExperimentConfig", event: "EpochDone") -> str:
-    parts = [f"epoch {epoch}/{experiment.training.epochs}", f"loss {number(event.train_loss)}"]
+def _epoch_line(experiment: "ExperimentConfig", event: "EpochDone") -> str:
+    parts = [
+        f"epoch {event.epoch}/{experiment.training.epochs}",
+        f"loss {number(event.train_loss)}",
+    ]
     if event.validation is not None:
         parts.append(f"validation {number(event.validation.loss)}")
         parts += [

@@ -164,7 +164,9 @@ class TrainingConfig(Section):
         None, ge=1, description="stop after this many validations without improvement"
     )
     max_time: Duration | None = Field(
-        None, description="stop after this much training time, such as 90m, 11.5h or 11:30:00"
+        None,
+        description="stop after this much training time, in mid-epoch if need be, such as 90m, "
+        "11.5h or 11:30:00",
     )
     checkpoint_every: Duration = Field(
         600.0, description="longest time between two checkpoints, such as 10m"

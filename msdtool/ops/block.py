@@ -48,7 +48,9 @@ def msd_block(
     check_block(input.shape, weights, bias, dilations, padding)
     check_same_dtype(input.dtype, (bias, *weights))
     wide_input, wide_bias, *wide_weights = _at_least_float32(input, bias, *weights)
-    output = implementation.msd_block(wide_input, wide_weights, wide_bias, dilations, padding)
+    output: Tensor = implementation.msd_block(
+        wide_input, wide_weights, wide_bias, dilations, padding
+    )
     return output.to(input.dtype)
 
 
@@ -83,7 +85,7 @@ def msd_module(
     wide_input, wide_bias, wide_final, wide_final_bias, *wide_weights = _at_least_float32(
         input, *parameters
     )
-    output = implementation.msd_module(
+    output: Tensor = implementation.msd_module(
         wide_input, wide_weights, wide_bias, wide_final, wide_final_bias, dilations, padding
     )
     return output.to(input.dtype)
