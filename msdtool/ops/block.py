@@ -27,7 +27,8 @@ def msd_block(
     """Run the hidden layers of an MSD network (Pelt & Sethian, PNAS 2018, eq. 3).
 
     Layer i reads the c_in + width*i channels in front of it and adds ``width`` channels.
-    float16 and bfloat16 are computed in float32. Two runs on one machine give the same bits.
+    float16 and bfloat16 are computed in float32. Two runs with as many threads give the same bits;
+    another number of threads changes how BLAS splits its sums, and so the rounding.
 
     Args:
         input: [B, c_in, *space], two or three spatial axes, floating point.

@@ -47,8 +47,15 @@ def msd_module(
             _run_block(engine, image, pixels, weights, bias)
             forward_final(engine.layout, image, final_weight, final_bias, result)
         return output
+<<<<<<< HEAD
     output = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
     return output
+=======
+    recorded: Tensor = _Module.apply(  # type: ignore[no-untyped-call]
+        engine, input, bias, final_weight, final_bias, *weights
+    )
+    return recorded
+>>>>>>> engine
 
 
 class _Block(torch.autograd.Function):

@@ -2,10 +2,10 @@
 
 A block of k layers shares one product of k * width * 3^n rows. More rows read the channels in
 front less often and suit BLAS better; but every layer after the first of its block needs a
-second, small product and shift-and-add for the channels inside the block. Measured on two cores
-with AVX-512, 2D: forward is best at 27 to 72 rows, backward, which passes over the channels three
-times per block, at 144. In 3D one layer has 27 rows and its shifts outweigh the products,
-so a second round of them never pays: k = 1.
+second, small product and shift-and-add for the channels inside the block. Measured on one
+AVX-512 core at 256 x 256: forward is best near 27 rows and flat up to 144; backward, which passes
+over the channels three times per block, is best at 144. In 3D one layer has 27 rows and its
+shifts outweigh the products, so a second round of them did not pay: k = 1 at 64^3.
 
 A tile is as many slices as keep the stack of taps within `STACK_BYTES`. Smaller tiles would stay
 in a core's own cache, but then the calls, some 10 per layer and tile, cost more than they save.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from msdtool.ops.halo import Layout
 
-# All the workspace there is: two stacks (one if k = 1), the gradient of a channel on a tile, a strip
+# All the workspace there is: two stacks (one if k = 1), a channel's gradient on a tile, a strip
 # of the final layer. In 3D one slice must fit, which holds up to 500 x 500 pixels.
 WORKSPACE_BYTES = 64 * 2**20
 STACK_BYTES = 16 * 2**20
