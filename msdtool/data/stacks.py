@@ -90,4 +90,5 @@ def to_float(image: np.ndarray[Any, np.dtype[Any]], collapse_channels: bool = Fa
     """Return an image [C, *space] of any real type as a float32 tensor."""
     if collapse_channels and image.shape[0] > 1:
         image = image.mean(axis=0, keepdims=True, dtype=np.float64)
-    return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))

@@ -47,8 +47,8 @@ def msd_module(
             _run_block(engine, image, pixels, weights, bias)
             forward_final(engine.layout, image, final_weight, final_bias, result)
         return output
-    output = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
-    return output
+    recorded: Tensor = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
+    return recorded
 
 
 class _Block(torch.autograd.Function):
