@@ -84,16 +84,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ModelFileError: there is none, or it is not one of ours.
     """
     try:
+        with path.open("rb") as file:
+            # torch would warn about some pickles, and ours are in a zip archive.
+            if not zipfile.is_zipfile(file):
+                raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ModelFileError(f"{path}: is a folder, not a checkpoint of msdtool") from None
+    except PermissionError:
+        raise ModelFileError(f"{path}: no permission to read the file") from None
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
+        if "unsupported" in str(error).lower():
             raise ModelFileError(
                 f"{path}: holds something else than tensors and plain data, which may be code; "
                 "it is not loaded"
             ) from None
-        raise ModelFileError(f"{path}: not a checkpoint of msdtool") from None
+        raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one") from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError):
         raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one") from None
     return _checked(content, path)

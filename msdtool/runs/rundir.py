@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from msdtool.atomic import atomic_path
+from msdtool.atomic import PARTIAL, atomic_path
 from msdtool.errors import Error, RunDirectoryError
 
 Row = dict[str, Any]
@@ -55,12 +55,13 @@ class RunDirectory:
                 f"{self.path}: holds a run already; continue it with --resume, replace it with "
                 "--overwrite, or choose another place with --run-dir"
             )
-        if not self.holds_run and self.path.is_dir() and any(self.path.iterdir()):
+        if not self.holds_run and self._holds_other_files():
             raise RunDirectoryError(
                 f"{self.path}: holds files that are not a run; choose an empty or new folder"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._remove_partial_files()
             if self.holds_run and overwrite:
                 self._clear()
         except OSError as error:
@@ -69,6 +70,15 @@ class RunDirectory:
             ) from None
         if not os.access(self.path, os.W_OK):
             raise RunDirectoryError(f"{self.path}: no permission to write there")
+
+    def _holds_other_files(self) -> bool:
+        return self.path.is_dir() and any(not file.match(PARTIAL) for file in self.path.iterdir())
+
+    def _remove_partial_files(self) -> None:
+        """Remove what a process that was killed was just writing."""
+        for folder in (self.path, self.checkpoints, self.previews, self.report):
+            for file in folder.glob(PARTIAL):
+                file.unlink()
 
     def _clear(self) -> None:
         """Remove what a run writes, and nothing else; the config goes last."""
