@@ -69,10 +69,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         Error: it cannot be written.
     """
-    content = {"format": FORMAT, "version": VERSION, **checkpoint}
-    # Made in memory, for it is small: torch itself reports a full disk in riddles.
+    # Through memory, since torch reports a failed write without the system's reason.
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save({"format": FORMAT, "version": VERSION, **checkpoint}, buffer)
     with writing(path), atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 

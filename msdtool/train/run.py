@@ -175,13 +175,15 @@ class TrainingRun:
         return learner
 
     def _reopen(self, progress: Progress) -> None:
-        """A finished run goes on when it is now asked for more."""
+        """A finished run goes on when it is now asked for more; one that did all is finished."""
         training = self.config.training
         more_epochs = progress.epoch < training.epochs
         more_time = training.max_time is None or progress.seconds < training.max_time
         more_patience = training.patience is None or progress.stale < training.patience
         if progress.finished and more_epochs and more_time and more_patience:
             progress.finished = ""
+        elif not progress.finished and not more_epochs:
+            progress.finished = f"{progress.epoch} of {training.epochs} epochs are done"
 
     # What a user wants to know before the start ------------------------------------------------
 
@@ -252,7 +254,8 @@ class TrainingRun:
                 self.save(best=False)
                 saved = time.monotonic()
             yield event
-            if isinstance(event, EpochDone) and self.should_stop():
+            is_over = bool(self.learner.progress.finished)
+            if isinstance(event, EpochDone) and not is_over and self.should_stop():
                 raise Stopped(self._stop_message())
         self._finish()
 

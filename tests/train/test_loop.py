@@ -177,27 +177,16 @@ def test_without_validation_the_training_loss_decides_what_is_best():
 
 def test_time_that_is_used_up_ends_training_within_the_epoch_after_a_last_validation():
     learner = make_learner()
-    learner.progress.seconds = 3600.0
-    plan = Plan(99, 2, validate_every=7, max_seconds=3600.0)
-    letters, epochs = run(learner, plan, validate=scripted([1]))
-    assert letters == "svvE"
-    assert learner.progress.finished == "the time of 3600 s is used up"
-    assert [event.epoch for event in epochs] == [1]
-    assert epochs[0].train_loss == learner.progress.loss_sum  # of the one batch there was time for
-    assert (learner.progress.epoch, learner.progress.batches) == (0, 1)
-
-
-def test_an_epoch_cut_short_goes_on_when_there_is_more_time():
-    learner, undisturbed = make_learner(), make_learner()
-    learner.progress.seconds = 3600.0
-    batches = endless(2)
-    run(learner, Plan(2, 2, max_seconds=3600.0), batches, validate=scripted([1]))
-    learner.progress.finished = ""
-    letters, epochs = run(learner, Plan(2, 2), batches, validate=scripted([1, 1]))
-    run(undisturbed, Plan(2, 2), validate=scripted([1, 1]))
-    assert letters == "svvEssvvE"
-    assert [event.epoch for event in epochs] == [1, 2]
-    assert torch.equal(weights(learner), weights(undisturbed))
+    plan = Plan(99, 4, validate_every=7, max_seconds=3600.0)
+    letters = ""
+    for event in train(learner, plan, endless(4), scripted([1]), names):
+        letters += LETTERS[type(event)]
+        if letters == "ssssEs":
+            learner.progress.seconds = 3600.0
+    assert letters == "ssssEsvvE"
+    progress = learner.progress
+    assert (progress.epoch, progress.batches) == (1, 5)
+    assert progress.finished == "the time of 3600 s is used up"
 
 
 def spoiled(batches, position, value):
