@@ -58,7 +58,7 @@ def main() -> None:
     # wherever other processes want the same cores. It reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        app(arguments, standalone_mode=True)
+        app(arguments, prog_name="msdtool", standalone_mode=True)
     except Error as problem:
         if debug:
             raise
@@ -71,6 +71,12 @@ def main() -> None:
         # Whoever read our output, `head` for example, has enough; that is no failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as problem:
+        if debug:
+            raise
+        place = f"{problem.filename}: " if problem.filename else ""
+        error(f"{place}{problem.strerror or problem}")
+        sys.exit(1)
     except Exception as problem:
         if debug:
             raise
