@@ -50,7 +50,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @pytest.mark.parametrize("convolve", CONVOLUTIONS)
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(case=cases(), before=st.integers(0, 2), after=st.integers(0, 2))
 def test_any_convolution_into_a_slice_equals_the_formula(convolve, case, before, after):
     plain = case.new_output()
@@ -90,7 +90,7 @@ def test_float32_equals_the_formula(convolve, device, monkeypatch):
 @pytest.mark.parametrize("convolve", CONVOLUTIONS)
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (1, 4), (2, 1), (3, 2)])
 def test_gradcheck_of_convolutions(convolve, stride, dilation):
-    case = make_case((2, 2, 4, 5), stride=stride, dilation=dilation)
+    case = make_case((1, 2, 4, 4), 1, stride=stride, dilation=dilation)
 
     def run(*leaves: Tensor) -> Tensor:
         return Case(*leaves, stride, dilation).run(convolve)
