@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".*.part"
+"""Pattern of the temporary names; a process that was killed leaves such files behind."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

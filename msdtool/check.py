@@ -106,6 +106,7 @@ def _check_pairs(
         if stack is not None:
             report.stacks[f"{name} {kind}"] = StackFacts(len(chosen))
     counts = np.zeros(config.num_labels, dtype=np.int64)
+    num_counted = 0
     problems: list[str] = []
     for index in chosen:
         tick(dataset.name(index))
@@ -120,8 +121,13 @@ def _check_pairs(
         problems += _check_values(dataset, sample, index)
         if config.num_labels:
             counts += count_labels(sample.target, config.num_labels)
+        else:
+            num_counted += int(sample.target.numel() if sample.mask is None else sample.mask.sum())
     if name == "train" and config.num_labels:
         report.label_counts = dict(zip(config.label_values, counts.tolist(), strict=True))
+    if name == "train" and not problems and not num_counted and not counts.any():
+        keys = "data.ignore and data.train.mask" if config.num_labels else "data.train.mask"
+        problems.append(f"no pixel of the training targets counts; look at {keys}")
     report.problems += problems[:MAX_LISTED]
     if len(problems) > MAX_LISTED:
         report.problems.append(f"... and {len(problems) - MAX_LISTED} more of {name}")

@@ -1,5 +1,6 @@
 """msdtool train"""
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,7 +49,8 @@ def command(
         raise ConfigError("--resume and --overwrite: choose one")
     overrides = list(set_ or [])
     if run_dir is not None:
-        overrides.append(f"run.directory={run_dir}")
+        # Quoted, as the text it is: a directory may be called 2024 or a#b.
+        overrides.append(f"run.directory={dumps(str(run_dir), ensure_ascii=False)}")
     experiment = load_config(config, overrides)
     if dry_run:
         console.result(dump_config(experiment).rstrip())
@@ -102,13 +104,16 @@ def _train(
             elif isinstance(event, ImageValidated):
                 bar.update(progress.step, f"{epoch}, validating image {event.index + 1}")
             elif isinstance(event, EpochDone):
-                bar.say(_epoch_line(progress.epoch, experiment, event))
+                bar.say(_epoch_line(experiment, event))
         bar.say(f"finished: {progress.finished}; best epoch {progress.best_epoch}")
     return run
 
 
-def _epoch_line(epoch: int, experiment: "ExperimentConfig", event: "EpochDone") -> str:
-    parts = [f"epoch {epoch}/{experiment.training.epochs}", f"loss {number(event.train_loss)}"]
+def _epoch_line(experiment: "ExperimentConfig", event: "EpochDone") -> str:
+    parts = [
+        f"epoch {event.epoch}/{experiment.training.epochs}",
+        f"loss {number(event.train_loss)}",
+    ]
     if event.validation is not None:
         parts.append(f"validation {number(event.validation.loss)}")
         parts += [

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from msdtool.config.schema import ExperimentConfig, RunConfig
@@ -16,6 +17,8 @@ from msdtool.errors import ConfigError
 PATH_KEYS = {
     ("data", part, name) for part in ("train", "validation") for name in ("input", "target", "mask")
 } | {("run", "directory")}
+
+SECTIONS = ("data", "network", "training", "run")
 
 # What may differ when a run goes on: how long, where and how watched, not what is computed.
 RESUMABLE_KEYS = {
@@ -29,6 +32,23 @@ RESUMABLE_KEYS = {
     ("training", "epochs"),
     ("training", "max_time"),
     ("training", "patience"),
+}
+
+
+# What pydantic's error types mean to a user.
+EXPECTED = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number not less than {ge:g}",
+    "int_type": "a whole number",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number not greater than {le:g}",
+    "list_type": "a list, such as [1, 2, 3]",
+    "string_too_short": "a text that is not empty",
+    "string_type": "a text",
+    "too_short": "a list that is not empty",
 }
 
 
@@ -136,7 +156,7 @@ def _validate(
     tree: dict[str, Any], source: Source, origins: dict[KeyPath, str]
 ) -> ExperimentConfig:
     # An empty section ("run:") means its defaults, as a missing one does.
-    tree = {key: {} if value is None else value for key, value in tree.items()}
+    tree = {key: {} if value is None and key in SECTIONS else value for key, value in tree.items()}
     try:
         return ExperimentConfig.model_validate(tree)
     except ValidationError as error:
@@ -146,9 +166,10 @@ def _validate(
 
 
 def _line(path: KeyPath, message: str, source: Source, origins: dict[KeyPath, str]) -> str:
-    for length in range(len(path), 0, -1):
-        if path[:length] in origins:
-            return f"{origins[path[:length]]}: {dotted(path)}: {message}"
+    """A problem with where it comes from: an override at, above or below the key, or the file."""
+    for key in sorted(origins, key=len, reverse=True):
+        if key[: len(path)] == path[: len(key)]:
+            return f"{origins[key]}: {dotted(path)}: {message}"
     return f"{source.where(path)}: {dotted(path)}: {message}"
 
 
@@ -160,22 +181,22 @@ def _problems(detail: ErrorDetails) -> list[tuple[KeyPath, str]]:
         return [(tuple(key.split(".")), message) for key, message in context["problems"]]
     if kind == "extra_forbidden":
         allowed = list(_section(path[:-1]).model_fields)
-        hint = _did_you_mean(str(path[-1]), allowed)
-        return [(path, f"unknown key{hint}; allowed: {', '.join(allowed)}")]
+        return [(path, f"unknown key{_choices(str(path[-1]), allowed)}")]
     if kind == "missing":
-        description = _field_description(path)
-        return [(path, "missing" + (f": {description}" if description else ""))]
+        return [(path, f"missing: {_what_is_missing(path)}")]
     if kind == "literal_error":
-        allowed = allowed_values(_section(path[:-1]).model_fields[str(path[-1])].annotation)
-        hint = _did_you_mean(str(found), allowed)
-        return [(path, f"got {found!r}{hint}; allowed: {', '.join(allowed)}")]
+        allowed = allowed_values(_field(path).annotation)
+        return [(path, f"got {_shown(found)}{_choices(found, allowed)}")]
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         allowed = list(_section(path).model_fields)
-        return [(path, f"got {found!r}; expected keys below it: {', '.join(allowed)}")]
-    reason = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if isinstance(found, dict):
-        return [(path, reason)]
-    return [(path, f"got {found!r}; expected {reason.removeprefix('expected ')}")]
+        return [(path, f"got {_shown(found)}; expected keys below it: {', '.join(allowed)}")]
+    if kind == "value_error" and isinstance(found, dict):
+        return [(path, str(context["error"]))]
+    reason = str(context["error"]) if kind == "value_error" else detail["msg"]
+    expected = reason.removeprefix("expected ")
+    if kind in EXPECTED:
+        expected = EXPECTED[kind].format(**context)
+    return [(path, f"got {_shown(found)}; expected {expected}")]
 
 
 def _section(path: KeyPath) -> type[BaseModel]:
@@ -188,8 +209,19 @@ def _section(path: KeyPath) -> type[BaseModel]:
     return section
 
 
-def _field_description(path: KeyPath) -> str:
-    return _section(path[:-1]).model_fields[str(path[-1])].description or ""
+def _field(path: KeyPath) -> FieldInfo:
+    return _section(path[:-1]).model_fields[str(path[-1])]
+
+
+def _what_is_missing(path: KeyPath) -> str:
+    return _field(path).description or f"takes the keys {', '.join(_section(path).model_fields)}"
+
+
+def _shown(value: Any) -> str:
+    """A value as the user wrote it, or nearly so."""
+    if value is None:
+        return "nothing"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def allowed_values(annotation: Any) -> list[str]:
@@ -200,9 +232,13 @@ def allowed_values(annotation: Any) -> list[str]:
     return [value for argument in arguments for value in allowed_values(argument)]
 
 
-def _did_you_mean(word: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), [item.lower() for item in allowed], n=1)
+def _choices(found: Any, allowed: Sequence[str]) -> str:
+    """What is allowed, and which of it may have been meant."""
+    if found in allowed:
+        # Quoted: '2' is text.
+        return f"; allowed: {', '.join(allowed)}, without quotes"
+    close = difflib.get_close_matches(str(found).lower(), [item.lower() for item in allowed], n=1)
     if not close:
-        return ""
+        return f"; allowed: {', '.join(allowed)}"
     name = next(item for item in allowed if item.lower() == close[0])
-    return f"; did you mean {name!r}?"
+    return f"; did you mean {name!r}? Allowed: {', '.join(allowed)}"

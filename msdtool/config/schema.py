@@ -30,7 +30,9 @@ LOSSES = {"regression": get_args(RegressionLoss), "segmentation": get_args(Segme
 class Section(BaseModel):
     """Base of all sections."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class ImagePairs(Section):
@@ -143,7 +145,7 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(
         None, gt=0, description="largest norm of the whole gradient"
     )
-    loss: RegressionLoss | SegmentationLoss = Field(
+    loss: Literal[RegressionLoss, SegmentationLoss] = Field(
         "L2",
         description="what is minimised: the first five for regression (default L2), in units of "
         "the targets' standard deviation; the last three for segmentation (default cross_entropy)",
@@ -162,12 +164,14 @@ class TrainingConfig(Section):
         None, ge=1, description="stop after this many validations without improvement"
     )
     max_time: Duration | None = Field(
-        None, description="stop after this much training time, such as 90m, 11.5h or 11:30:00"
+        None,
+        description="stop after this much training time, in mid-epoch if need be, such as 90m, "
+        "11.5h or 11:30:00",
     )
     checkpoint_every: Duration = Field(
         600.0, description="longest time between two checkpoints, such as 10m"
     )
-    seed: int = Field(0, ge=0, description="all randomness follows from it")
+    seed: int = Field(0, ge=0, lt=2**32, description="all randomness follows from it")
     deterministic: bool = Field(
         False, description="refuse GPU operations that may give different bits on each run"
     )

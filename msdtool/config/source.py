@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from msdtool.errors import ConfigError
 
@@ -12,21 +13,30 @@ KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: 1e-3 is a float and 11:30:00 is text, which YAML 1.1 reads otherwise."""
+    """YAML 1.2 numbers: 1e-3 is a float and 010 is ten; 11:30:00 and 2024-05-17 are text."""
+
+    def construct_whole_number(self, node: yaml.ScalarNode) -> int:
+        """Read 10, 010, 0xa and 0o12 as ten; YAML 1.1 takes 010 for eight."""
+        text = str(self.construct_scalar(node))
+        return int(text, 0 if text[:2] in ("0x", "0o") else 10)
 
 
+_INT, _FLOAT, _DATE, _TEXT = (
+    f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp", "str")
+)
 _NUMBERS = {
-    "tag:yaml.org,2002:int": r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+",
-    "tag:yaml.org,2002:float": (
+    _INT: r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+",
+    _FLOAT: (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
     ),
 }
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT, _DATE)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _tag, _pattern in _NUMBERS.items():
     _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), list("-+.0123456789"))
+_Loader.add_constructor(_INT, _Loader.construct_whole_number)
 
 
 class Source:
@@ -50,11 +60,19 @@ class Source:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-            raise ConfigError(f"{where}: not valid YAML: {error.problem}") from None
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"{name}: not valid YAML: {error}") from None
+            raise ConfigError(f"{where}: not valid YAML: {_reason(error)}") from None
+        except ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise ConfigError(
+                f"{name}:{line}: not valid YAML: holds the character "
+                f"{chr(error.character)!r}, which text files cannot hold"
+            ) from None
+        except RecursionError:
+            raise ConfigError(
+                f"{name}: not valid YAML: nested too deeply, or an alias refers to itself"
+            ) from None
         if not isinstance(tree, dict):
-            found = "nothing" if tree is None else f"a {type(tree).__name__}"
+            found = {type(None): "nothing", list: "a list"}.get(type(tree), "a single value")
             raise ConfigError(
                 f"{name}: expected keys such as task: and data:, found {found}; "
                 "'msdtool init' writes a config to start from"
@@ -65,8 +83,12 @@ class Source:
         """Note the line of each key below ``node``; a key given twice is an error."""
         if isinstance(node, yaml.MappingNode):
             for key_node, value_node in node.value:
-                key = (*path, str(key_node.value))
                 line = key_node.start_mark.line + 1
+                if not isinstance(key_node, yaml.ScalarNode):
+                    raise ConfigError(f"{self.name}:{line}: a key must be a word")
+                if key_node.tag != "tag:yaml.org,2002:merge":
+                    key_node.tag = _TEXT  # keys are names, even those that look like numbers
+                key = (*path, key_node.value)
                 if key in self.lines:
                     raise ConfigError(
                         f"{self.name}:{line}: {dotted(key)}: given twice, "
@@ -85,6 +107,14 @@ class Source:
             if path[:length] in self.lines:
                 return f"{self.name}:{self.lines[path[:length]]}"
         return self.name
+
+
+def _reason(error: yaml.MarkedYAMLError) -> str:
+    """What the parser says, and what it was doing then."""
+    text = ", ".join(part for part in (error.context, error.problem) if part)
+    if "'\\t'" in text:
+        text += "; indent with spaces, not tabs"
+    return text
 
 
 def read_source(path: Path) -> Source:

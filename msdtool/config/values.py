@@ -1,5 +1,6 @@
 """Values that YAML has no type for: each parser returns the value or raises ValueError."""
 
+import math
 import re
 from typing import Any
 
@@ -27,7 +28,7 @@ def parse_labels(value: Any) -> Any:
     if not isinstance(value, list) or not all(map(_is_int, value)):
         raise ValueError("expected the number of labels, or a list of whole numbers")
     if len(set(value)) != len(value):
-        raise ValueError("label values that differ from each other")
+        raise ValueError("expected label values that differ from each other")
     if len(value) < 2:
         raise ValueError("expected at least 2 labels")
     return value
@@ -46,7 +47,7 @@ def parse_class_weights(value: Any) -> Any:
     if value == "balanced":
         return value
     if not isinstance(value, list) or not all(
-        isinstance(item, (int, float)) and not isinstance(item, bool) and item >= 0
+        isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item < math.inf
         for item in value
     ):
         raise ValueError('expected "balanced" or a list of numbers that are not negative')
@@ -55,7 +56,7 @@ def parse_class_weights(value: Any) -> Any:
 
 def parse_duration(value: Any) -> Any:
     """Seconds, from a number of seconds or a text such as "90m", "11.5h", "11:30:00"."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
     if isinstance(value, str):
         if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value):

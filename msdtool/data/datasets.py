@@ -128,6 +128,10 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         """The input file of pair ``index``."""
         return str(self.inputs.paths[index])
 
+    def target_name(self, index: int) -> str:
+        """The target file of pair ``index``."""
+        return str(self.targets.paths[index])
+
     def keep_in_memory(self) -> None:
         """Read all images now and keep them."""
         for stack in (self.inputs, self.targets, self.masks):
@@ -165,6 +169,10 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
     def name(self, index: int) -> str:
         """The input file of pair ``index``."""
         return self.dataset.name(self.chosen[index])
+
+    def target_name(self, index: int) -> str:
+        """The target file of pair ``index``."""
+        return self.dataset.target_name(self.chosen[index])
 
 
 Pairs = ImageDataset | SubsetOf

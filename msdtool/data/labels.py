@@ -38,13 +38,14 @@ class LabelMap:
         Raises:
             InputError: a pixel has a value that is not a label.
         """
-        if not (image == image[:1]).all():
+        if image.shape[0] > 1 and not (image == image[:1]).all():
             raise InputError(
                 f"{name}: a label image needs one channel, this one has {image.shape[0]} "
-                "that differ"
+                "that differ; save it with one channel, or as a PNG with a palette"
             )
         image = image[:1]
-        values = np.nan_to_num(image, nan=0, posinf=0, neginf=0).astype(np.int64)
+        with np.errstate(invalid="ignore"):
+            values = image.astype(np.int64)  # whatever NaN becomes, it differs from NaN
         slot = np.clip(np.searchsorted(self._known, values), 0, len(self._known) - 1)
         unknown = (self._known[slot] != values) | (values != image)
         if unknown.any():

@@ -1,7 +1,9 @@
 """Batches of samples, the same whatever the number of workers and wherever a run was stopped."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -156,7 +158,7 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
         batch_size=None,  # the reader makes the batches
         sampler=batches,
         num_workers=workers,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_prepare_worker,
     )
     for batch in loader:
         if isinstance(batch, InputError):
@@ -164,8 +166,17 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
         yield batch
 
 
-def _ignore_signals(_worker: int) -> None:
+def _prepare_worker(_worker: int) -> None:
     """Leave it to the main process to stop: it saves a checkpoint, then ends the workers."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    sys.excepthook = _print_unless_disconnected
+
+
+def _print_unless_disconnected(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Say nothing when the main process was killed while it took over a batch."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)

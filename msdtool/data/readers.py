@@ -1,6 +1,10 @@
 """Image files to arrays: channels first, the file's own dtype."""
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +16,8 @@ from PIL import Image
 from msdtool.errors import InputError
 
 TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf8"}
+# What tifffile says, in its log only, when it gives fewer pages than a file should hold.
+SIGNS_OF_DAMAGE = ("invalid page offset", "failed to reshape", "corrupted file")
 T = TypeVar("T")
 
 # Pillow refuses large images as a defence against malicious uploads; scans are large.
@@ -46,17 +52,6 @@ def read_image(path: Path, ndim: int = 2, *, indexed: bool = False) -> Array:
     return _channels_first(array, axes, ndim, path)
 
 
-def image_shape(path: Path, ndim: int = 2) -> tuple[int, ...]:
-    """Return the shape that `read_image` gives, mostly without decoding the file.
-
-    Raises:
-        InputError: the file cannot be read as such an image.
-    """
-    shape, axes = _guarded(path, _tiff_shape if _is_tiff(path) else _other_shape)
-    # A broadcast scalar has the shape and no memory, so one rule decides on the axes.
-    return _channels_first(np.broadcast_to(np.uint8(0), shape), axes, ndim, path).shape
-
-
 def _is_tiff(path: Path) -> bool:
     return path.suffix.lower() in TIFF_SUFFIXES
 
@@ -77,66 +72,83 @@ def _guarded(path: Path, read: Callable[[Path], T]) -> T:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         if "imagecodecs" in reason:
             reason = "its compression needs: pip install 'msdtool[codecs]'"
+        if reason.startswith("Could not find a backend"):
+            reason = "its content is of no known image format"
         if path.stat().st_size == 0:
             reason = "the file is empty"
         raise InputError(f"{path}: cannot be read as an image: {reason}") from None
 
 
 def _read_tiff(path: Path) -> tuple[Array, str]:
-    with tifffile.TiffFile(path) as file:
-        series = _only_series(file, path)
-        array = series.asarray()
-        return array, series.axes
+    with _tifffile_log() as log, tifffile.TiffFile(path) as file:
+        kinds = {(series.shape, series.axes, series.dtype) for series in file.series}
+        if len(kinds) != 1:
+            shapes = ", ".join(str(series.shape) for series in file.series)
+            raise InputError(f"{path}: holds images of different shapes or types: {shapes}")
+        array, axes = file.series[0].asarray(), file.series[0].axes
+        if len(file.series) > 1:
+            # Pages that were appended one by one.
+            array, axes = np.stack([series.asarray() for series in file.series]), f"I{axes}"
+        if any(sign in message for message in log for sign in SIGNS_OF_DAMAGE):
+            raise InputError(f"{path}: is damaged or cut short, some of its pages are missing")
+        return array, axes
 
 
-def _tiff_shape(path: Path) -> tuple[tuple[int, ...], str]:
-    with tifffile.TiffFile(path) as file:
-        series = _only_series(file, path)
-        return series.shape, series.axes
-
-
-def _only_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
-    if len(file.series) != 1:
-        shapes = ", ".join(str(series.shape) for series in file.series)
-        raise InputError(f"{path}: holds images of different shapes or kinds: {shapes}")
-    return file.series[0]
+@contextmanager
+def _tifffile_log() -> Iterator[list[str]]:
+    """Collect what tifffile logs, most of it about odd metadata, instead of printing it."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 def _read_other(path: Path) -> tuple[Array, str]:
-    array = iio.imread(path)
+    array = _decode(path, iio.imread)
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]  # an animation of a single frame
     return array, "YXS"[: array.ndim]
 
 
 def _read_indexed(path: Path) -> tuple[Array, str]:
-    has_palette = iio.immeta(path).get("mode") == "P"
-    array = iio.imread(path, mode="P") if has_palette else iio.imread(path)
-    return array, "YXS"[: array.ndim]
+    if _decode(path, iio.immeta).get("mode") == "P":
+        return _decode(path, partial(iio.imread, mode="P")), "YX"
+    return _read_other(path)
 
 
-def _other_shape(path: Path) -> tuple[tuple[int, ...], str]:
-    shape = iio.improps(path).shape
-    return shape, "YXS"[: len(shape)]
+def _decode(path: Path, read: Callable[..., T]) -> T:
+    """Call a function of imageio on a file's content: given a path, it may leave files open."""
+    # The suffix only says which format to try first.
+    with warnings.catch_warnings():
+        # Trying the formats, imageio meets some of its own that it plans to drop.
+        warnings.filterwarnings("ignore", "The legacy `.*` plugin", DeprecationWarning)
+        return read(path.read_bytes(), extension=path.suffix or ".png")
 
 
 def _channels_first(array: Array, axes: str, ndim: int, path: Path) -> Array:
-    """Bring an array to [C, *space]; ``axes`` tells colour samples (S) from other axes."""
+    """Bring an array to [C, *space]; ``axes`` names colour samples (S) and channels (C)."""
     if array.size == 0:
         raise InputError(f"{path}: the image has no pixels, its shape is {array.shape}")
-    if "S" in axes and len(axes) == array.ndim:
+    found = f"the image has {array.ndim} dimensions, shape {array.shape}"
+    if len(axes) == array.ndim and "S" in axes:
+        found = f"the image has colours and {array.ndim - 1} further dimensions"
         array = np.moveaxis(array, axes.index("S"), 0)
+    elif len(axes) == array.ndim == ndim + 1 and "C" in axes:
+        array = np.moveaxis(array, axes.index("C"), 0)
     elif array.ndim == ndim:
         array = array[np.newaxis]
     elif array.ndim == 1 and ndim == 2:
         array = array[np.newaxis, np.newaxis]
     if array.ndim != ndim + 1:
-        expected = f"{ndim} dimensions, or {ndim + 1} with channels" if ndim == 3 else "1 to 3"
-        hint = ""
-        if ndim == 2 and array.ndim > 3:
-            hint = "; for volumes set network.ndim: 3"
-        if ndim == 3 and array.ndim < 3:
-            hint = "; for images set network.ndim: 2"
-        raise InputError(
-            f"{path}: the image has {array.ndim} dimensions, shape {array.shape}; "
-            f"expected {expected}{hint}"
-        )
+        expected = "1 to 3 dimensions" if ndim == 2 else "3 dimensions, or 4 with channels"
+        hint = "volumes set network.ndim: 3" if ndim == 2 else "images set network.ndim: 2"
+        raise InputError(f"{path}: {found}; expected {expected}; for {hint}")
     return array

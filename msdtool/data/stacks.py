@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
-from msdtool.data.readers import image_shape, read_image
+from msdtool.data.readers import read_image
 from msdtool.data.specifiers import Specifier, expand
 
 
@@ -68,13 +68,6 @@ class ImageStack:
             return torch.from_numpy(self.label_map.to_indices(image, str(path)))
         return to_float(image, self.collapse_channels)
 
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Shape of image ``index`` as `__getitem__` returns it, without decoding it."""
-        channels, *space = image_shape(self.paths[index], self.ndim)
-        if self.collapse_channels or self.label_map is not None:
-            channels = 1
-        return (channels, *space)
-
     def keep_in_memory(self) -> None:
         """Read all images now and keep them."""
         self._cache = {}
@@ -97,4 +90,5 @@ def to_float(image: np.ndarray[Any, np.dtype[Any]], collapse_channels: bool = Fa
     """Return an image [C, *space] of any real type as a float32 tensor."""
     if collapse_channels and image.shape[0] > 1:
         image = image.mean(axis=0, keepdims=True, dtype=np.float64)
-    return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))

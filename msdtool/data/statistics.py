@@ -82,23 +82,28 @@ def measure(
             it holds values that are not finite.
     """
     statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
-    shapes: tuple[int, int] | None = None
+    first: Sample | None = None
     for index in range(len(pairs)):
         check(index)
         sample = pairs.sample(index)
-        channels = (sample.input.shape[0], sample.target.shape[0])
-        shapes = shapes or channels
-        if channels != shapes:
-            raise InputError(
-                f"{pairs.name(index)}: input and target have {channels[0]} and {channels[1]} "
-                f"channels, those of {pairs.name(0)} have {shapes[0]} and {shapes[1]}"
-            )
-        statistics.input.add(_finite(sample.input, pairs.name(index)))
+        first = first or sample
+        _check_channels(sample.input, first.input, pairs.name(index), pairs.name(0), "input")
+        names = pairs.target_name(index), pairs.target_name(0)
+        _check_channels(sample.target, first.target, *names, "target")
+        statistics.input.add(_finite(sample.input, pairs.name(index), "replace them"))
         if num_labels:
             statistics.label_counts += count_labels(sample.target, num_labels)
         else:
-            statistics.target.add(_counted_target(sample, pairs.name(index)))
+            statistics.target.add(_counted_target(sample, names[0]))
     return statistics
+
+
+def _check_channels(image: Tensor, first: Tensor, name: str, first_name: str, kind: str) -> None:
+    if image.shape[0] != first.shape[0]:
+        raise InputError(
+            f"{name} has {image.shape[0]} channels, {first_name} has {first.shape[0]}; all {kind} "
+            "images need the same number, or set data.collapse_channels: true"
+        )
 
 
 def count_labels(target: Tensor, num_labels: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -108,18 +113,15 @@ def count_labels(target: Tensor, num_labels: int) -> np.ndarray[Any, np.dtype[np
 
 
 def _counted_target(sample: Sample, name: str) -> Vector:
-    values = _finite(sample.target, f"the target of {name}")
+    values = _finite(sample.target, name, "replace them, or leave them out by data.train.mask")
     if sample.mask is not None:
         values = values[:, sample.mask.numpy().ravel()]
     return values
 
 
-def _finite(image: Tensor, name: str) -> Vector:
+def _finite(image: Tensor, name: str, remedy: str) -> Vector:
     values = image.numpy().reshape(image.shape[0], -1).astype(np.float64)
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
-        raise InputError(
-            f"{name}: {bad} of {values.size} values are NaN or infinite; replace them, "
-            "or mask them in the target"
-        )
+        raise InputError(f"{name}: {bad} of {values.size} values are NaN or infinite; {remedy}")
     return values

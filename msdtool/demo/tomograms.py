@@ -19,7 +19,7 @@ SIZE = 192
 """Pixels on a side of each image."""
 VIEWS = 64
 """Projections over half a turn; sampling theory asks for about SIZE * pi / 2 = 300."""
-PHOTONS = 5_000
+PHOTONS = 20_000
 """Photons per detector pixel of an open beam."""
 ABSORPTION = 3.0
 """Largest line integral: exp(-3), 5 % of the photons, pass the densest path."""
@@ -46,7 +46,7 @@ data:
   crop: 128
   augment: true
 network: {depth: 30}
-training: {epochs: 40, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}
+training: {epochs: 80, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}
 run: {directory: run}
 """
 

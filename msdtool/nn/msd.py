@@ -39,6 +39,21 @@ def init_convolution_weights(
         conv_weight.normal_(0, math.sqrt(2 / n_c))
 
 
+def msdblock2d(input: Tensor, dilations: Sequence[int], bias: Tensor, *weights: Tensor) -> Tensor:
+    """Run the hidden layers of an MSD network on images, with symmetric borders.
+
+    Args:
+        input: [B, c_in, H, W].
+        dilations: one per layer, repeated from the start when there are fewer.
+        bias: [depth*width].
+        weights: per layer [width, c_in + width*i, 3, 3].
+
+    Returns:
+        [B, c_in + width*depth, H, W]; see `msdtool.ops.msd_block`.
+    """
+    return ops.msd_block(input, weights, bias, dilations)
+
+
 class _MSDBlock(nn.Module):
     """The hidden layers; the number of spatial axes is set by the two classes below."""
 

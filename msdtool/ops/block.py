@@ -27,7 +27,8 @@ def msd_block(
     """Run the hidden layers of an MSD network (Pelt & Sethian, PNAS 2018, eq. 3).
 
     Layer i reads the c_in + width*i channels in front of it and adds ``width`` channels.
-    float16 and bfloat16 are computed in float32. Two runs on one machine give the same bits.
+    float16 and bfloat16 are computed in float32. Two runs with as many threads give the same bits;
+    another number of threads changes how BLAS splits its sums, and so the rounding.
 
     Args:
         input: [B, c_in, *space], two or three spatial axes, floating point.
@@ -48,7 +49,9 @@ def msd_block(
     check_block(input.shape, weights, bias, dilations, padding)
     check_same_dtype(input.dtype, (bias, *weights))
     wide_input, wide_bias, *wide_weights = _at_least_float32(input, bias, *weights)
-    output = implementation.msd_block(wide_input, wide_weights, wide_bias, dilations, padding)
+    output: Tensor = implementation.msd_block(
+        wide_input, wide_weights, wide_bias, dilations, padding
+    )
     return output.to(input.dtype)
 
 
@@ -83,7 +86,7 @@ def msd_module(
     wide_input, wide_bias, wide_final, wide_final_bias, *wide_weights = _at_least_float32(
         input, *parameters
     )
-    output = implementation.msd_module(
+    output: Tensor = implementation.msd_module(
         wide_input, wide_weights, wide_bias, wide_final, wide_final_bias, dilations, padding
     )
     return output.to(input.dtype)
@@ -96,6 +99,4 @@ def _implementation(impl: str) -> ModuleType:
 
 
 def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
-    return [
-        tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors
-    ]
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]

@@ -7,7 +7,7 @@ channels inside the block of layers follow layer by layer. Backward, with S the 
 shift-and-add, G += W^T S and dW = S Y^T. Tiles of whole slices keep Z and S in the cache.
 
 Terms: planes [C, size] are the channels of one image in a `Layout`, grads [C, size] the
-gradient by them.
+gradient by them; ``m`` counts the channels in front of a block of layers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -73,110 +73,135 @@ class BlockEngine:
 
     def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
         """Compute all channels of planes after the first c_in, whose interior is given."""
-        width, channels_before = self.network.width, self.network.channels_before
-        block_stack, layer_stack = self._stacks(planes)
+        block_stack, layer_stack = self._stacks(self.plan.forward_layers, planes)
         self.layout.fill_halo(planes[: self.network.c_in])
-        for block in self._blocks():
-            m = channels_before(block.start)
-            biases = bias[block.start * width : block.stop * width]
-            planes[m : channels_before(block.stop)] = biases[:, None]
+        for block in self._blocks(self.plan.forward_layers):
+            m = self.network.channels_before(block.start)
+            planes[self._channels(block)] = bias[self._outputs(block), None]
             rows = torch.cat([tap_rows(weights[layer][:, :m]) for layer in block])
             self._convolve(block_stack, rows, planes[:m], planes, block)
             for layer in block:
-                first = channels_before(layer)
+                alone = range(layer, layer + 1)
+                channels = self._channels(alone)
                 if layer > block.start:
                     rows = tap_rows(weights[layer][:, m:])
-                    layers = range(layer, layer + 1)
-                    self._convolve(layer_stack, rows, planes[m:first], planes, layers)
-                outputs = planes[first : first + width]
-                outputs.relu_()
-                self.layout.fill_halo(outputs)
+                    self._convolve(layer_stack, rows, planes[m : channels.start], planes, alone)
+                planes[channels].relu_()
+                self.layout.fill_halo(planes[channels])
 
     def backward(
         self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: BlockGradients
     ) -> None:
         """Add the gradients of one image; grads ends as the gradient by the input channels."""
-        width, channels_before = self.network.width, self.network.channels_before
-        block_stack, layer_stack = self._stacks(planes)
-        block_delta, layer_delta = (
-            DeltaTile(stack) for stack in (block_stack, layer_stack)
-        )
-        for block in reversed(self._blocks()):
-            m = channels_before(block.start)
+        block_stack, layer_stack = self._stacks(self.plan.backward_layers, planes)
+        layer_delta = DeltaTile(layer_stack)
+        block_delta = layer_delta if block_stack is layer_stack else DeltaTile(block_stack)
+        for block in reversed(self._blocks(self.plan.backward_layers)):
+            m = self.network.channels_before(block.start)
             for layer in reversed(block):
-                first = channels_before(layer)
-                self.layout.fold_halo(grads[first : first + width])
-                if layer > block.start:
-                    columns = reversed_tap_rows(weights[layer][:, m:]).t()
-                    layers = range(layer, layer + 1)
-                    for start, stop, pixels in self._tiles(layer_stack):
-                        taps = self._spread(layer_stack, layer_delta, planes, grads, layers, start, stop)
-                        grads[m:first, pixels].addmm_(columns, taps)
+                alone = range(layer, layer + 1)
+                channels = self._channels(alone)
+                self.layout.fold_halo(grads[channels])
+                if layer == block.start:
+                    continue
+                columns = reversed_tap_rows(weights[layer][:, m:]).t()
+                for start, stop, pixels in self._tiles(layer_stack):
+                    layer_delta.take(grads, planes, start, stop)
+                    taps = self._spread(layer_stack, layer_delta, alone)
+                    grads[m : channels.start, pixels].addmm_(columns, taps)
             self._backward_block(block_stack, block_delta, planes, grads, block, weights, gradients)
         if gradients.needs_input:
             self.layout.fold_halo(grads[: self.network.c_in])
 
-    def _backward_block(self, stack, delta, planes, grads, block, weights, gradients) -> None:
+    def _backward_block(
+        self,
+        stack: TapStack,
+        delta: DeltaTile,
+        planes: Tensor,
+        grads: Tensor,
+        block: range,
+        weights: Sequence[Tensor],
+        gradients: BlockGradients,
+    ) -> None:
+        """Gradients by a block's parameters and by the channels in front of it."""
         m = self.network.channels_before(block.start)
         lowest = 0 if gradients.needs_input else self.network.c_in
-        columns = torch.cat(
-            [reversed_tap_rows(weights[layer][:, lowest:m]) for layer in block]
-        ).t()
-        width = self.network.width
+        columns = torch.cat([reversed_tap_rows(weights[layer][:, lowest:m]) for layer in block]).t()
+        # Up to the last source in the block: a layer's own rows are cut out at the end.
         num_sources = self.network.channels_before(block.stop - 1)
-        needs_weights = any(gradients.weights[layer] is not None for layer in block)
         grad_columns = planes.new_zeros(num_sources, columns.shape[1])
+        needs_weights = any(gradients.weights[layer] is not None for layer in block)
         for start, stop, pixels in self._tiles(stack):
-            taps = self._spread(stack, delta, planes, grads, block, start, stop)
+            delta.take(grads, planes, start, stop)
+            taps = self._spread(stack, delta, block)
             if m > lowest:
                 grads[lowest:m, pixels].addmm_(columns, taps)
             if needs_weights:
                 add_pixel_sums(grad_columns, planes[:num_sources, pixels], taps)
             if gradients.bias is not None:
                 center = taps[stack.num_taps // 2 :: stack.num_taps]
-                gradients.bias[block.start * width : block.stop * width] += center.sum(1)
-        grad_taps = grad_columns.unflatten(1, (len(block), width, stack.num_taps)).flip(-1)
+                gradients.bias[self._outputs(block)] += center.sum(1)
+        self._add_weight_gradients(gradients, block, grad_columns)
+
+    def _add_weight_gradients(
+        self, gradients: BlockGradients, block: range, grad_columns: Tensor
+    ) -> None:
+        """Cut the gradient [sources, block * width * 3^n], taps reversed, into weights."""
+        shape = (len(block), self.network.width, 3 ** len(self.layout.space))
+        grad_taps = grad_columns.view(-1, *shape).flip(-1)
         for index, layer in enumerate(block):
             target = gradients.weights[layer]
             if target is not None:
                 sources = grad_taps[: self.network.channels_before(layer), index]
                 target.flatten(2).add_(sources.transpose(0, 1))
 
-    def _convolve(self, stack, rows, sources, planes, layers) -> None:
+    def _convolve(
+        self, stack: TapStack, rows: Tensor, sources: Tensor, planes: Tensor, layers: range
+    ) -> None:
         """Add the convolutions of sources [m, size] to the channels of some layers."""
-        width = self.network.width
-        first = self.network.channels_before(layers.start)
+        channels = self._channels(layers)
         for start, stop, pixels in self._tiles(stack):
-            taps = stack.tile(width * len(layers), stop - start)
+            taps = stack.tile(channels.stop - channels.start, stop - start)
             matrix_product(rows, sources[:, pixels], out=taps)
-            for channel in range(width * len(layers)):
-                dilation = self.network.dilations[layers.start + channel // width]
-                stack.gather(channel, dilation, start, stop, planes[first + channel])
+            for index, output in enumerate(planes[channels]):
+                stack.gather(index, self._dilation(layers, index), start, stop, output)
 
-    def _spread(self, stack, delta, planes, grads, layers, start, stop) -> Tensor:
+    def _spread(self, stack: TapStack, delta: DeltaTile, layers: range) -> Tensor:
         """The stack S of some layers on a tile, [len(layers) * width * 3^n, pixels]."""
-        width = self.network.width
-        first = self.network.channels_before(layers.start)
-        for channel in range(width * len(layers)):
-            dilation = self.network.dilations[layers.start + channel // width]
-            delta.load(grads[first + channel], planes[first + channel], start, stop, dilation)
-            stack.spread(channel, dilation, start, stop, delta)
-        return stack.tile(width * len(layers), stop - start)
+        channels = self._channels(layers)
+        for index in range(channels.stop - channels.start):
+            delta.load(channels.start + index, self._dilation(layers, index))
+            stack.spread(index, delta)
+        return stack.tile(channels.stop - channels.start, delta.stop - delta.first)
 
-    def _stacks(self, planes: Tensor) -> tuple[TapStack, TapStack]:
+    def _stacks(self, layers: int, like: Tensor) -> tuple[TapStack, TapStack]:
         """Workspace for the layers of a block together, and for one layer."""
         width, plan = self.network.width, self.plan
-        return (
-            TapStack(self.layout, width * plan.layers_per_block, plan.block_tile, planes),
-            TapStack(self.layout, width, plan.layer_tile, planes),
-        )
+        layer_stack = TapStack(self.layout, width, plan.tile_slices(1), like)
+        if layers == 1:
+            return layer_stack, layer_stack
+        tile_slices = plan.tile_slices(layers)
+        return TapStack(self.layout, width * layers, tile_slices, like), layer_stack
 
-    def _blocks(self) -> list[range]:
-        step, depth = self.plan.layers_per_block, self.network.depth
-        return [range(first, min(first + step, depth)) for first in range(0, depth, step)]
+    def _blocks(self, layers: int) -> list[range]:
+        depth = self.network.depth
+        return [range(first, min(first + layers, depth)) for first in range(0, depth, layers)]
+
+    def _channels(self, layers: range) -> slice:
+        """The channels that some layers compute."""
+        before = self.network.channels_before
+        return slice(before(layers.start), before(layers.stop))
+
+    def _outputs(self, layers: range) -> slice:
+        """The same, counted without the input channels."""
+        return slice(layers.start * self.network.width, layers.stop * self.network.width)
+
+    def _dilation(self, layers: range, index: int) -> int:
+        """Dilation of channel ``index`` of some layers."""
+        return self.network.dilations[layers.start + index // self.network.width]
 
     def _tiles(self, stack: TapStack) -> Iterator[tuple[int, int, slice]]:
-        """First and last slice of each tile, and its elements of a plane."""
+        """First slice and end of each tile, and its elements of a plane."""
         step = self.layout.slice_size
         for start in range(0, self.layout.num_slices, stack.tile_slices):
             stop = min(start + stack.tile_slices, self.layout.num_slices)

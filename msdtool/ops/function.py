@@ -25,7 +25,8 @@ def msd_block(
         for image, pixels in zip(planes, input, strict=True):
             _run_block(engine, image, pixels, weights, bias)
         return engine.layout.interior(planes)
-    return _Block.apply(engine, input, bias, *weights)
+    output: Tensor = _Block.apply(engine, input, bias, *weights)
+    return output
 
 
 def msd_module(
@@ -46,7 +47,8 @@ def msd_module(
             _run_block(engine, image, pixels, weights, bias)
             forward_final(engine.layout, image, final_weight, final_bias, result)
         return output
-    return _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
+    recorded: Tensor = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
+    return recorded
 
 
 class _Block(torch.autograd.Function):
@@ -59,6 +61,7 @@ class _Block(torch.autograd.Function):
             _run_block(engine, image, pixels, weights, bias)
         ctx.engine = engine
         ctx.save_for_backward(planes, bias, *weights)
+        # A view: if someone changes the buffer through it, autograd refuses to go on.
         return engine.layout.interior(planes)
 
     @staticmethod
@@ -111,13 +114,19 @@ class _Module(torch.autograd.Function):
         grad_final = torch.zeros_like(final_weight) if needs_final else None
         grads = engine.new_planes(like=planes)
         for index, image in enumerate(planes):
-            backward_final(engine.layout, image, final_weight, grad_output[index], grads, grad_final)
+            upstream = grad_output[index]
+            backward_final(engine.layout, image, final_weight, upstream, grads, grad_final)
             engine.backward(image, grads, weights, gradients)
             if grad_input is not None:
                 grad_input[index] = engine.layout.interior(grads[: engine.network.c_in])
         grad_final_bias = grad_output.flatten(2).sum((0, 2)) if needs_final_bias else None
         return (
-            None, grad_input, gradients.bias, grad_final, grad_final_bias, *gradients.weights,
+            None,
+            grad_input,
+            gradients.bias,
+            grad_final,
+            grad_final_bias,
+            *gradients.weights,
         )
 
 

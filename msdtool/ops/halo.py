@@ -12,7 +12,6 @@ Terms: "slice" is one index of the outermost axis (a row in 2D, a plane of rows 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import torch
 from torch import Tensor
 
 FLOATS_PER_CACHE_LINE = 16
@@ -84,7 +83,7 @@ class Layout:
 
     def rows(self, planes: Tensor) -> Tensor:
         """View planes [..., n * slice_size] as rows [..., n, (H,) pitch]."""
-        return planes.unflatten(-1, (-1, *self.space[1:-1], self.pitch))
+        return planes.view(*planes.shape[:-1], -1, *self.space[1:-1], self.pitch)
 
     def interior(self, planes: Tensor) -> Tensor:
         """View planes [..., n * slice_size] as pixels [..., n, (H,) W], without the halo."""
@@ -151,4 +150,3 @@ def mirrored_runs(size: int, shift: int, start: int, stop: int, padding: str) ->
         first, last = max(start, low), min(stop, high)
         runs.append(Run(first, mirror_sum - (last - 1), last - first, mirrored=True))
     return tuple(run for run in runs if run.length > 0)
-

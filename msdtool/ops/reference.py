@@ -61,4 +61,4 @@ def msd_module(
     """An MSD block and its final 1x1 layer (Pelt & Sethian, PNAS 2018, eq. 4)."""
     features = msd_block(input, weights, bias, dilations, padding)
     output = F.conv1d(features.flatten(2), final_weight, final_bias)
-    return output.unflatten(2, input.shape[2:])
+    return output.view(*output.shape[:2], *input.shape[2:])

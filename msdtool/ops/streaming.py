@@ -211,7 +211,5 @@ def _new_store(shape: tuple[int, ...], like: Tensor, folder: Path | None) -> Ten
     if folder is None:
         return like.new_empty(shape)
     size = int(np.prod(shape))
-    mapped = torch.from_file(
-        str(folder / "channels"), shared=True, size=size, dtype=like.dtype
-    )
+    mapped = torch.from_file(str(folder / "channels"), shared=True, size=size, dtype=like.dtype)
     return mapped.view(shape)

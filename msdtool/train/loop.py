@@ -71,8 +71,9 @@ class ImageValidated:
 
 @dataclass
 class EpochDone:
-    """An epoch, with its validation if there was one."""
+    """An epoch, with its validation if there was one; cut short when time was up."""
 
+    epoch: int
     train_loss: float
     validation: Validation | None
     improved: bool
@@ -138,6 +139,8 @@ def train(
             done = _update(learner, plan, batches, group, name)
             progress.seconds += time.perf_counter() - start
             yield done
+            if _out_of_time(progress, plan):
+                break
 
         # Validation.
         result = None
@@ -150,17 +153,18 @@ def train(
             learner.schedule.after_validation(result.loss)
 
         # What the epoch brought, and whether to go on.
-        train_loss = progress.loss_sum / plan.batches_per_epoch
-        progress.epoch += 1
-        progress.loss_sum = 0.0
+        epoch = progress.epoch + 1
+        train_loss = progress.loss_sum / (progress.batches - epoch_end + plan.batches_per_epoch)
+        if progress.batches == epoch_end:
+            progress.epoch, progress.loss_sum = epoch, 0.0
         score = train_loss if validate is None else result.loss if result else None
         improved = score is not None and score < progress.best_loss
         if improved and score is not None:
-            progress.best_loss, progress.best_epoch, progress.stale = score, progress.epoch, 0
+            progress.best_loss, progress.best_epoch, progress.stale = score, epoch, 0
         elif score is not None:
             progress.stale += 1
         progress.finished = _reason_to_finish(progress, plan)
-        yield EpochDone(train_loss, result, improved)
+        yield EpochDone(epoch, train_loss, result, improved)
 
 
 def _update(

@@ -36,6 +36,8 @@ class RegressionMetrics:
         data_range: value range that PSNR and SSIM refer to.
     """
 
+    NAMES = ("mse", "mae", "psnr", "ssim")
+
     def __init__(self, data_range: float) -> None:
         self.data_range = data_range
         self.rows: list[Values] = []
@@ -43,8 +45,11 @@ class RegressionMetrics:
     def update(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Values:
         """Take in an image [1, C, *space], its target and mask [1, 1, *space].
 
-        SSIM is NaN for images smaller than its window.
+        SSIM is NaN for images smaller than its window. An image of which the mask leaves nothing
+        has no values, all are NaN, and no part in the means.
         """
+        if mask is not None and not mask.any():
+            return dict.fromkeys(self.NAMES, math.nan)
         output = output.to(target.dtype)
         difference = output - target
         ssim = math.nan
@@ -65,8 +70,10 @@ class RegressionMetrics:
 
     def compute(self) -> Values:
         """Return the mean of each metric over the images, and the data range used."""
+        count = len(self.rows)
         means = {
-            key: math.fsum(row[key] for row in self.rows) / len(self.rows) for key in self.rows[0]
+            name: math.fsum(row[name] for row in self.rows) / count if count else math.nan
+            for name in self.NAMES
         }
         return {**means, "data_range": self.data_range}
 

@@ -11,6 +11,7 @@ import torch
 from msdtool.config import ExperimentConfig, changed_keys, dump_config, load_config
 from msdtool.data import Pairs, SubsetOf
 from msdtool.data.build import build_batches, build_datasets, build_samples
+from msdtool.data.datasets import size_text
 from msdtool.data.loaders import training_batches, validation_batches
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.errors import InputError, RunDirectoryError, Stopped
@@ -174,13 +175,15 @@ class TrainingRun:
         return learner
 
     def _reopen(self, progress: Progress) -> None:
-        """A finished run goes on when it is now asked for more."""
+        """A finished run goes on when it is now asked for more; one that did all is finished."""
         training = self.config.training
         more_epochs = progress.epoch < training.epochs
         more_time = training.max_time is None or progress.seconds < training.max_time
         more_patience = training.patience is None or progress.stale < training.patience
         if progress.finished and more_epochs and more_time and more_patience:
             progress.finished = ""
+        elif not progress.finished and not more_epochs:
+            progress.finished = f"{progress.epoch} of {training.epochs} epochs are done"
 
     # What a user wants to know before the start ------------------------------------------------
 
@@ -194,9 +197,11 @@ class TrainingRun:
         network = config.network
         return {
             "task": f"{config.task}, loss {config.training.loss}",
-            "data": f"{len(self.train_pairs)} training pairs, {held_out} for validation; the first "
-            f"image has {self.first_shape[0]} channels of {' x '.join(map(str, space))}"
-            + (" (cropped)" if config.crop_size else ""),
+            "data": f"{len(self.train_pairs)} training pairs, {held_out} for validation",
+            "samples": f"{size_text((self.first_shape[0], *space))} (channels and pixels), "
+            + (
+                "random crops" if config.crop_size else "whole images; this is the first one's size"
+            ),
             "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
             f"{self.architecture['c_in']} -> {self.architecture['c_out']} channels, "
             f"{trained:,} parameters",
@@ -249,7 +254,8 @@ class TrainingRun:
                 self.save(best=False)
                 saved = time.monotonic()
             yield event
-            if isinstance(event, EpochDone) and self.should_stop():
+            is_over = bool(self.learner.progress.finished)
+            if isinstance(event, EpochDone) and not is_over and self.should_stop():
                 raise Stopped(self._stop_message())
         self._finish()
 
@@ -296,7 +302,7 @@ class TrainingRun:
         metrics = {} if event.validation is None else event.validation.metrics
         row = {
             "event": "epoch",
-            "epoch": progress.epoch,
+            "epoch": event.epoch,
             "step": progress.step,
             "train_loss": event.train_loss,
             "validation_loss": None if event.validation is None else event.validation.loss,

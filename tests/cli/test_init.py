@@ -1,0 +1,44 @@
+"""msdtool init"""
+
+import pytest
+
+from msdtool.config import load_config
+from msdtool.resources import resource_folder
+
+
+@pytest.mark.parametrize("template", ["denoise", "segment", "volume"])
+def test_a_template_is_printed_or_written(cli, tmp_path, template):
+    text = (resource_folder("configs") / f"{template}.yaml").read_text(encoding="utf-8")
+    printed = cli("init", template)
+    assert (printed.code, printed.out, printed.err) == (0, text, "")
+    path = tmp_path / "new" / "a.yaml"
+    written = cli("init", template, "-o", path)
+    assert (written.code, written.out, written.err) == (0, f"{path}\n", "")
+    assert path.read_text(encoding="utf-8") == text
+    assert load_config(path).task == ("segmentation" if template == "segment" else "regression")
+
+
+def test_without_a_name_it_is_the_denoising_template(cli):
+    assert cli("init").out == cli("init", "denoise").out
+
+
+def test_a_file_that_exists_is_kept(cli, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("mine")
+    result = cli("init", "-o", path)
+    expected = f"error: {path}: exists already; choose another name or remove it\n"
+    assert (result.code, result.out, result.err) == (2, "", expected)
+    assert path.read_text() == "mine"
+
+
+def test_an_unknown_template_is_refused_with_the_known_ones(cli):
+    result = cli("init", "denois")
+    assert result.code == 2
+    assert "'denois' is not one of 'denoise', 'segment', 'volume'" in result.err
+
+
+def test_a_file_that_cannot_be_written_is_named(cli, tmp_path):
+    (tmp_path / "file").touch()
+    result = cli("init", "-o", tmp_path / "file" / "a.yaml")
+    assert result.code == 2
+    assert result.err.startswith(f"error: {tmp_path}/file/a.yaml: cannot be written: ")

@@ -1,0 +1,169 @@
+"""A file and overrides become one config."""
+
+from pathlib import Path
+
+import pytest
+
+from msdtool.config import changed_keys, dump_config, load_config
+from msdtool.errors import ConfigError
+
+TEXT = """\
+task: regression
+data:
+  train: {input: noisy/*.tif, target: [clean/a.tif, /data/b.tif]}
+  validation: {input: ~/noisy, target: ../clean}
+training: {epochs: 5}
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """A config in a folder that is not the current one."""
+    path = tmp_path / "project" / "denoise.yaml"
+    path.parent.mkdir()
+    path.write_text(TEXT)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return path
+
+
+def refusal(path, *overrides):
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides)
+    return error.value.message
+
+
+def test_relative_paths_count_from_the_files_folder(experiment):
+    folder = experiment.parent
+    config = load_config("../project/denoise.yaml")
+    assert config.data.train.input == f"{folder}/noisy/*.tif"
+    assert config.data.train.target == [f"{folder}/clean/a.tif", "/data/b.tif"]
+    assert config.data.validation.input == "~/noisy"
+    assert config.data.validation.target == f"{folder}/../clean"
+    assert config.run.directory == f"{folder}/runs/experiment"
+
+
+def test_the_run_directory_counts_from_the_files_folder(experiment):
+    experiment.write_text(TEXT + "run: {directory: out}")
+    assert load_config(experiment).run.directory == f"{experiment.parent}/out"
+    experiment.write_text(TEXT + "run: {previews: false}")
+    assert load_config(experiment).run.directory == f"{experiment.parent}/runs/experiment"
+
+
+def test_paths_in_overrides_count_from_the_current_folder(experiment):
+    overrides = [
+        "data.train.input=new/*.tif",
+        "data.validation={input: [a, /b], target: c}",
+        "run.directory=out",
+    ]
+    config = load_config(experiment, overrides)
+    here = Path.cwd()
+    assert config.data.train.input == f"{here}/new/*.tif"
+    assert config.data.validation.input == [f"{here}/a", "/b"]
+    assert config.data.validation.target == f"{here}/c"
+    assert config.run.directory == f"{here}/out"
+
+
+def test_a_link_to_a_config_counts_from_the_links_target(experiment):
+    link = Path("link.yaml")
+    link.symlink_to(experiment)
+    assert load_config(link).run.directory == load_config(experiment).run.directory
+
+
+def test_overrides_are_yaml_and_later_ones_win(experiment):
+    overrides = [
+        "training.epochs=7",
+        "network.dilations=[1, 2]",
+        "training.learning_rate=1e-4",
+        "training.max_time=11:30:00",
+        "data.augment=true",
+        "training.patience=",
+        "training.epochs=9",
+    ]
+    config = load_config(experiment, overrides)
+    assert config.training.epochs == 9
+    assert config.network.dilations == [1, 2]
+    assert config.training.learning_rate == 1e-4
+    assert config.training.max_time == 41400
+    assert config.data.augment is True
+    assert config.training.patience is None
+
+
+def test_an_override_may_hold_an_equals_sign(experiment):
+    config = load_config(experiment, ["run.directory=a=b"])
+    assert config.run.directory == f"{Path.cwd()}/a=b"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs", "expected key=value, such as training.epochs=20"),
+        ("=3", "expected key=value, such as training.epochs=20"),
+        ("training..epochs=3", "expected key=value, such as training.epochs=20"),
+        ("training.epochs=[1", "the value is not valid YAML"),
+        ("training.epochs.x=3", "training.epochs is a value, it has no keys below it"),
+        ("training.epochs=many", "training.epochs: got 'many'; expected a whole number"),
+        ("training.epoch=3", "training.epoch: unknown key; did you mean 'epochs'?"),
+        ("network.depth.x=3", "network.depth: got {'x': 3}; expected a whole number"),
+        ("network=3", "network: got 3; expected keys below it: depth"),
+        ("network={dept: 3}", "network.dept: unknown key; did you mean 'depth'?"),
+        ("data.train.input=", "data.train.input: got nothing; expected a path"),
+    ],
+)
+def test_a_wrong_override_is_named_as_it_was_given(experiment, override, message):
+    assert refusal(experiment, override).startswith(f"--set {override}: {message}")
+
+
+def test_mistakes_in_file_and_overrides_are_reported_together(experiment):
+    experiment.write_text(TEXT + "network: {depth: none}")
+    found = refusal(experiment, "training.epochs=0").split("\n")
+    assert found == [
+        f"{experiment}:6: network.depth: got 'none'; expected a whole number",
+        "--set training.epochs=0: training.epochs: got 0; expected a number not less than 1",
+    ]
+
+
+def test_an_override_can_mend_the_file(experiment):
+    experiment.write_text(TEXT + "network: {depth: none}")
+    assert load_config(experiment, ["network.depth=3"]).network.depth == 3
+
+
+def test_an_override_reaches_a_section_that_is_empty(experiment):
+    experiment.write_text(TEXT + "network:")
+    assert load_config(experiment, ["network.depth=3"]).network.depth == 3
+
+
+def test_a_saved_config_loads_as_itself_from_anywhere(experiment, tmp_path):
+    config = load_config(experiment, ["training.max_time=90m"])
+    saved = tmp_path / "elsewhere" / "config.yaml"
+    saved.write_text(dump_config(config))
+    assert load_config(saved) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("network.depth=3", ["network.depth"]),
+        ("training.learning_rate=1e-5", ["training.learning_rate"]),
+        ("training.seed=1", ["training.seed"]),
+        ("data.crop=64", ["data.crop"]),
+        ("data.augment=true", ["data.augment"]),
+        ("data.train.input=x", ["data.train.input"]),
+        ("data.validation={fraction: 0.5}",
+         ["data.validation.input", "data.validation.target", "data.validation.fraction"]),
+        ("data.validation=", ["data.validation.input", "data.validation.target"]),
+        ("training.epochs=50", []),
+        ("training.max_time=1h", []),
+        ("training.patience=3", []),
+        ("training.device=cpu", []),
+        ("training.checkpoint_every=5m", []),
+        ("data.workers=4", []),
+        ("data.cache=true", []),
+        ("run={directory: x, previews: false, tensorboard: true}", []),
+    ],
+)  # fmt: skip
+def test_which_keys_may_differ_when_a_run_goes_on(experiment, override, changed):
+    before, after = load_config(experiment), load_config(experiment, [override])
+    assert before != after
+    assert changed_keys(before, after) == changed
+    assert changed_keys(before, before) == []

@@ -1,0 +1,109 @@
+"""Values that YAML has no type for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from msdtool.config.values import (
+    parse_class_weights,
+    parse_crop,
+    parse_duration,
+    parse_labels,
+    parse_specifier,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (90, 90),
+        (0.5, 0.5),
+        ("30s", 30),
+        ("90m", 5400),
+        ("90 m", 5400),
+        ("11.5h", 41400),
+        ("2d", 172800),
+        ("11:30:00", 41400),
+        ("0:00:01", 1),
+        ("1-02:03:04", 93784),
+        ("100:00:00", 360000),
+    ],
+)
+def test_durations_are_seconds(value, seconds):
+    assert parse_duration(value) == seconds
+
+
+@given(st.integers(0, 9), st.integers(0, 99), st.integers(0, 59), st.integers(1, 59))
+def test_durations_as_clusters_write_them(days, hours, minutes, seconds):
+    expected = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    assert parse_duration(f"{days}-{hours}:{minutes:02}:{seconds:02}") == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, True, None, [], "soon", "", "5", "5 x", "0s", "-3m", "11:30", "1:2:3",
+     float("nan"), float("inf")],
+)  # fmt: skip
+def test_what_is_no_duration_is_refused(value):
+    with pytest.raises(ValueError, match="expected a time such as 30s"):
+        parse_duration(value)
+
+
+@pytest.mark.parametrize("value", ["a.tif", "b/*.tif", ["a", "b/**/*.png"]])
+def test_specifiers(value):
+    assert parse_specifier(value) == value
+
+
+@pytest.mark.parametrize("value", ["", [], [""], ["a", 3], 3, None, {"a": "b"}])
+def test_what_is_no_specifier_is_refused(value):
+    with pytest.raises(ValueError, match="expected a path, a glob pattern, or a list of these"):
+        parse_specifier(value)
+
+
+@pytest.mark.parametrize("value", [2, 300, [0, 255], [3, 1, 2], [-1, 1]])
+def test_labels(value):
+    assert parse_labels(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1, "at least 2 labels"),
+        (0, "at least 2 labels"),
+        ([7], "at least 2 labels"),
+        ([], "at least 2 labels"),
+        ([1, 2, 1], "differ from each other"),
+        (True, "the number of labels, or a list of whole numbers"),
+        (2.0, "the number of labels, or a list of whole numbers"),
+        ([0, 1.0], "a list of whole numbers"),
+        ([0, True], "a list of whole numbers"),
+        ("3", "the number of labels"),
+    ],
+)
+def test_what_are_no_labels_is_refused(value, message):
+    with pytest.raises(ValueError, match=message):
+        parse_labels(value)
+
+
+@pytest.mark.parametrize("value", [1, [2, 3], [4, 5, 6]])
+def test_crops(value):
+    assert parse_crop(value) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, "5", [], [1, 0], [1, 2, 3, 4]])
+def test_what_is_no_crop_is_refused(value):
+    with pytest.raises(ValueError, match="expected a positive whole number"):
+        parse_crop(value)
+
+
+def test_class_weights():
+    assert parse_class_weights("balanced") == "balanced"
+    assert parse_class_weights([0, 1, 2.5]) == [0.0, 1.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    "value", ["balancd", 1, [1, -1], [True, 1], ["1"], [float("nan")], [float("inf")], {}]
+)
+def test_what_are_no_class_weights_is_refused(value):
+    with pytest.raises(ValueError, match='expected "balanced" or a list of numbers'):
+        parse_class_weights(value)

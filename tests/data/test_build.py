@@ -1,0 +1,92 @@
+"""A config to data sets."""
+
+import pytest
+
+from msdtool import InputError
+from msdtool.config import load_config
+from msdtool.data.build import build_batches, build_datasets, build_samples
+
+from ..helpers import write_experiment, write_labelled_pairs, write_noisy_pairs
+
+
+def experiment(tmp_path, data, **sections):
+    return load_config(write_experiment(tmp_path / "a.yaml", {"data": data, **sections}))
+
+
+def files(pairs):
+    return [pairs.name(index) for index in range(len(pairs))]
+
+
+def test_a_validation_set_of_its_own(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 3)}
+    data["validation"] = write_noisy_pairs(tmp_path / "v", 2)
+    train, validation = build_datasets(experiment(tmp_path, data))
+    assert files(train) == [f"{tmp_path}/t/noisy/image_00{k}.tif" for k in range(3)]
+    assert files(validation) == [f"{tmp_path}/v/noisy/image_00{k}.tif" for k in range(2)]
+
+
+def test_without_validation_there_is_none(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 3)}
+    assert build_datasets(experiment(tmp_path, data))[1] is None
+
+
+@pytest.mark.parametrize(
+    ("fraction", "count", "held_out"), [(0.3, 10, 3), (0.01, 10, 1), (0.99, 10, 9), (0.5, 2, 1)]
+)
+def test_a_fraction_is_held_out(tmp_path, fraction, count, held_out):
+    pairs = write_noisy_pairs(tmp_path / "t", count, shape=(3, 3))
+    data = {"train": pairs, "validation": {"fraction": fraction}}
+    train, validation = build_datasets(experiment(tmp_path, data))
+    assert len(validation) == held_out
+    everything = [f"{tmp_path}/t/noisy/image_{k:03}.tif" for k in range(count)]
+    assert sorted(files(train) + files(validation)) == everything
+    again = build_datasets(experiment(tmp_path, data))
+    assert [files(part) for part in again] == [files(train), files(validation)]
+
+
+def test_the_seed_chooses_what_is_held_out(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 20, shape=(3, 3))}
+    data["validation"] = {"fraction": 0.5}
+    chosen = {
+        tuple(files(build_datasets(experiment(tmp_path, data, training={"seed": seed}))[1]))
+        for seed in range(4)
+    }
+    assert len(chosen) == 4
+
+
+def test_one_pair_cannot_be_divided(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 1), "validation": {"fraction": 0.5}}
+    with pytest.raises(InputError) as error:
+        build_datasets(experiment(tmp_path, data))
+    assert error.value.message == (
+        "data.validation.fraction needs at least 2 training pairs, found 1"
+    )
+
+
+def test_every_option_reaches_the_data(tmp_path):
+    data = {
+        "train": write_labelled_pairs(tmp_path / "t", 4),
+        "labels": [0, 255],
+        "ignore": 127,
+        "crop": [8, 10],
+        "augment": True,
+        "cache": True,
+        "collapse_channels": True,
+    }
+    training = {"batch_size": 3, "epochs": 2, "seed": 9}
+    config = experiment(tmp_path, data, task="segmentation", training=training)
+    train, _ = build_datasets(config)
+    assert set(train[0][1].unique().tolist()) == {0, 1, -100}
+    assert train.inputs.collapse_channels and train.num_labels == 2
+    for path in [*train.inputs.paths, *train.targets.paths]:
+        path.unlink()
+    samples = build_samples(config, train)
+    assert samples.sample((0, 1)).input.shape == (1, 8, 10)
+    assert (samples.seed, samples.augment, samples.keep_shape) == (9, True, True)
+    batches = build_batches(config, len(train), 1)
+    assert (batches.batches_per_epoch, len(batches), batches.seed) == (2, 3, 9)
+
+
+def test_single_images_may_be_turned_on_their_side(tmp_path):
+    config = experiment(tmp_path, {"train": write_noisy_pairs(tmp_path / "t", 2)})
+    assert not build_samples(config, build_datasets(config)[0]).keep_shape

@@ -1,0 +1,144 @@
+"""Pairs of input and target images."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch.utils.data import DataLoader
+
+from msdtool import ImageDataset, InputError
+from msdtool.data import IGNORED, SubsetOf
+
+
+def write(folder, images):
+    folder.mkdir()
+    for number, image in enumerate(images):
+        tifffile.imwrite(folder / f"{number}.tif", np.asarray(image), photometric="minisblack")
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two pairs with masks; the second is larger."""
+    rng = np.random.default_rng(0)
+    shapes = [(4, 5), (6, 7)]
+    inputs = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    masks = [rng.integers(0, 2, shape, np.uint8) for shape in shapes]
+    return (
+        write(tmp_path / "in", inputs),
+        write(tmp_path / "out", [image + 1 for image in inputs]),
+        write(tmp_path / "mask", masks),
+    )
+
+
+def read(path):
+    return tifffile.imread(path)[np.newaxis].tolist()
+
+
+def test_pairs_are_in_order(folders):
+    dataset = ImageDataset(*folders[:2])
+    assert len(dataset) == 2
+    for index in (0, 1):
+        input, target = dataset[index]
+        assert input.tolist() == read(folders[0] / f"{index}.tif")
+        assert target.tolist() == read(folders[1] / f"{index}.tif")
+        assert dataset.name(index) == str(folders[0] / f"{index}.tif")
+        assert int(dataset.sample(index).indices) == index
+    with pytest.raises(IndexError):
+        dataset[2]
+
+
+def test_torch_can_load_it(folders):
+    shapes = [input.shape for input, _ in DataLoader(ImageDataset(*folders[:2]))]
+    assert shapes == [(1, 1, 4, 5), (1, 1, 6, 7)]
+
+
+def test_masked_values_become_zero_and_the_mask_is_bool(folders):
+    bad = read(folders[1] / "0.tif")
+    target = np.array(bad[0], np.float32)
+    mask = tifffile.imread(folders[2] / "0.tif")
+    target[mask == 0] = np.nan
+    tifffile.imwrite(folders[1] / "0.tif", target)
+    dataset = ImageDataset(*folders[:2], mask_path_specifier=folders[2])
+    input, found, found_mask = dataset[0]
+    assert found_mask.dtype == torch.bool and found_mask.tolist() == [(mask != 0).tolist()]
+    np.testing.assert_array_equal(found[0], np.where(mask, target, 0))
+    assert input.tolist() == read(folders[0] / "0.tif")
+
+
+def test_any_mask_value_but_0_counts(folders):
+    tifffile.imwrite(folders[2] / "0.tif", np.tile(np.float32([0, 255, -1, 0.5, 0]), (4, 1)))
+    dataset = ImageDataset(*folders[:2], mask_path_specifier=folders[2])
+    assert dataset[0][2][0, 0].tolist() == [False, True, True, True, False]
+
+
+def test_masked_labels_are_ignored(tmp_path):
+    dataset = ImageDataset(
+        write(tmp_path / "in", [[[1.0, 2.0, 3.0, 4.0]]]),
+        write(tmp_path / "out", [np.uint8([[0, 7, 9, 7]])]),
+        labels=[7, 0],
+        ignore=9,
+        mask_path_specifier=write(tmp_path / "mask", [np.uint8([[1, 1, 1, 0]])]),
+    )
+    _, target = dataset[0]
+    assert target.tolist() == [[[1, 0, IGNORED, IGNORED]]]
+    assert dataset.num_labels == 2
+
+
+def test_only_labelled_data_has_a_number_of_labels(folders):
+    with pytest.raises(RuntimeError, match="no labels"):
+        _ = ImageDataset(*folders[:2]).num_labels
+
+
+def test_the_numbers_of_files_must_agree(folders):
+    (folders[1] / "1.tif").unlink()
+    with pytest.raises(InputError) as error:
+        ImageDataset(*folders[:2])
+    assert error.value.message == (
+        f"found 2 input images ({folders[0]}/0.tif ...) but 1 target images "
+        f"({folders[1]}/0.tif ...); each input needs one, in the same natural order"
+    )
+    (folders[1] / "1.tif").touch()
+    (folders[2] / "1.tif").unlink()
+    with pytest.raises(InputError, match=r"2 input images .* but 1 mask images"):
+        ImageDataset(*folders[:2], mask_path_specifier=folders[2])
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("target", 1), ("mask", 2)])
+def test_the_sizes_of_a_pair_must_agree(folders, kind, folder):
+    tifffile.imwrite(folders[folder] / "1.tif", np.zeros((7, 6), np.float32))
+    dataset = ImageDataset(*folders[:2], mask_path_specifier=folders[2])
+    assert len(dataset[0]) == 3
+    with pytest.raises(InputError) as error:
+        dataset[1]
+    assert error.value.message == (
+        f"{folders[0]}/1.tif is 6 x 7 pixels, its {kind} {folders[folder]}/1.tif is 7 x 6; "
+        "both need the same size"
+    )
+
+
+def test_inputs_and_targets_may_differ_in_channels(tmp_path):
+    dataset = ImageDataset(
+        write(tmp_path / "in", [np.ones((3, 4, 5), np.uint8)]),
+        write(tmp_path / "out", [np.ones((4, 5), np.uint8)]),
+    )
+    assert [image.shape for image in dataset[0]] == [(3, 4, 5), (1, 4, 5)]
+
+
+def test_everything_can_be_kept_in_memory(folders):
+    dataset = ImageDataset(*folders[:2], mask_path_specifier=folders[2])
+    before = [[image.tolist() for image in dataset[index]] for index in (0, 1)]
+    dataset.keep_in_memory()
+    for folder in folders:
+        for path in folder.iterdir():
+            path.unlink()
+    assert [[image.tolist() for image in dataset[index]] for index in (0, 1)] == before
+
+
+def test_a_subset_counts_its_own_pairs(folders):
+    dataset = ImageDataset(*folders[:2])
+    subset = SubsetOf(dataset, [1])
+    assert len(subset) == 1
+    assert subset.name(0) == dataset.name(1)
+    assert subset[0][0].tolist() == dataset[1][0].tolist()
+    assert int(subset.sample(0).indices) == 0

@@ -1,0 +1,27 @@
+"""Whether the names of paired files agree."""
+
+import pytest
+
+from msdtool import ImageDataset
+from msdtool.data.pairing import disagreeing_pairs
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "differing"),
+    [
+        (["a_1.tif", "a_2.tif"], ["b_1.tif", "b_2.tif"], []),
+        (["a_1.tif", "a_3.tif"], ["b_1.tif", "b_2.tif"], [("a_3.tif", "b_2.tif")]),
+        (["scan_003.tif"], ["scan_3.png"], []),
+        (["a.tif", "b.tif"], ["c.tif", "d.tif"], []),
+        (["a_1.tif"], ["b.tif"], []),
+        (["run2_5.tif"], ["run7_5.tif"], []),
+        (["5.tif", "6.tif"], ["6.tif", "7.tif"], [("5.tif", "6.tif"), ("6.tif", "7.tif")]),
+    ],
+)
+def test_pairs_whose_last_numbers_differ(tmp_path, inputs, targets, differing):
+    for folder, names in (("in", inputs), ("out", targets)):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    found = disagreeing_pairs(ImageDataset(tmp_path / "in", tmp_path / "out"))
+    assert [(a.name, b.name) for a, b in found] == differing

@@ -1,0 +1,296 @@
+"""msd_block and msd_module against the formula, and their behaviour under autograd."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msdtool import ops
+from tests.ops.formula import Problem, block_formula, make_problem, module_formula
+
+PADDINGS = ("symmetric", "reflect", "zeros")
+EXACT = {torch.float64: 1e-10, torch.float32: 2e-5}
+
+
+def largest_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative to the largest expected value."""
+    assert actual.shape == expected.shape
+    scale = expected.abs().max().clamp(min=1e-30)
+    return ((actual.double() - expected).abs().max() / scale).item()
+
+
+def check_module(problem: Problem, dtype: torch.dtype) -> None:
+    """Output and every gradient of msd_module equal the formula's in float64."""
+    expected = module_formula(problem)
+    upstream = torch.randn(
+        expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    expected_grads = torch.autograd.grad(expected, problem.leaves(), upstream)
+    cast = problem.to(dtype)
+    output = ops.msd_module(*cast.module_arguments())
+    grads = torch.autograd.grad(output, cast.leaves(), upstream.to(dtype))
+    assert largest_difference(output, expected) < EXACT[dtype]
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert largest_difference(grad, expected_grad) < EXACT[dtype]
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Networks on images of 2 to 3 axes, with dilations up to what the border rule allows."""
+    num_axes = draw(st.sampled_from((2, 2, 3)))
+    largest = 14 if num_axes == 2 else 7
+    space = tuple(draw(st.integers(2, largest)) for _ in range(num_axes))
+    padding = draw(st.sampled_from(PADDINGS))
+    limit = {"symmetric": min(space), "reflect": min(space) - 1, "zeros": max(space) + 2}[padding]
+    return make_problem(
+        space,
+        draw(st.integers(1, 10)),
+        width=draw(st.integers(1, 3)),
+        c_in=draw(st.integers(1, 3)),
+        c_out=draw(st.integers(1, 3)),
+        batch=draw(st.integers(1, 2)),
+        dilations=tuple(draw(st.lists(st.integers(1, limit), min_size=1, max_size=4))),
+        padding=padding,
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(problem=problems())
+def test_any_network_equals_the_formula_in_float64(problem: Problem) -> None:
+    check_module(problem, torch.float64)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(problem=problems(), tile_bytes=st.integers(1, 20_000))
+def test_tiles_of_any_size_equal_the_formula(problem: Problem, tile_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("msdtool.ops.plan.STACK_BYTES", tile_bytes)
+        check_module(problem, torch.float64)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(("space", "depth"), [((40, 37), 24), ((10, 9, 11), 9)])
+def test_float32_equals_the_formula(space: tuple[int, ...], depth: int, padding: str) -> None:
+    check_module(make_problem(space, depth, dilations=(1, 4, 8), padding=padding), torch.float32)
+
+
+@pytest.mark.parametrize("impl", ["auto", "blocked", "reference"])
+def test_block_equals_the_formula(impl: str) -> None:
+    problem = make_problem((9, 11), width=2, c_in=2, batch=2)
+    expected = block_formula(problem)
+    upstream = torch.randn_like(expected)
+    leaves = [problem.input, problem.bias, *problem.weights]
+    output = ops.msd_block(*problem.block_arguments(), impl=impl)
+    assert largest_difference(output, expected) < 1e-10
+    expected_grads = torch.autograd.grad(expected, leaves, upstream)
+    for grad, wanted in zip(
+        torch.autograd.grad(output, leaves, upstream), expected_grads, strict=True
+    ):
+        assert largest_difference(grad, wanted) < 1e-10
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("space", [(5, 4), (4, 3, 4)])
+def test_gradcheck(space: tuple[int, ...], padding: str) -> None:
+    problem = make_problem(space, 3, dilations=(1, 2), padding=padding)
+    with torch.no_grad():
+        problem.bias += 4.0  # far from the kink of the ReLU
+
+    def module(input: torch.Tensor, bias: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        final_weight, final_bias, *weights = rest
+        return ops.msd_module(input, weights, bias, final_weight, final_bias, [1, 2], padding)
+
+    assert torch.autograd.gradcheck(module, problem.leaves())
+
+
+def test_second_derivative_is_refused() -> None:
+    problem = make_problem((6, 6))
+    output = ops.msd_module(*problem.module_arguments())
+    (grad,) = torch.autograd.grad(output.square().sum(), problem.input, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("frozen", range(9))
+def test_frozen_parameters_get_no_gradient_and_change_no_other(frozen: int) -> None:
+    problem = make_problem((7, 8), width=2)
+    output = ops.msd_module(*problem.module_arguments())
+    all_grads = torch.autograd.grad(output.sum(), problem.leaves())
+    problem.leaves()[frozen].requires_grad_(False)
+    ops.msd_module(*problem.module_arguments()).sum().backward()
+    for index, (leaf, grad) in enumerate(zip(problem.leaves(), all_grads, strict=True)):
+        if index == frozen:
+            assert leaf.grad is None
+        else:
+            assert torch.equal(leaf.grad, grad)
+
+
+def test_only_one_weight_trains() -> None:
+    problem = make_problem((7, 8), 12)
+    expected = torch.autograd.grad(module_formula(problem).sum(), problem.weights[4])[0]
+    for leaf in problem.leaves():
+        leaf.requires_grad_(leaf is problem.weights[4])
+    ops.msd_module(*problem.module_arguments()).sum().backward()
+    assert largest_difference(problem.weights[4].grad, expected) < 1e-10
+
+
+def test_used_twice_in_one_graph() -> None:
+    problem = make_problem((7, 6))
+    other = [problem.input.flip(2), *problem.module_arguments()[1:]]
+    ops.msd_module(*problem.module_arguments()).sum().backward()
+    ops.msd_module(*other).square().sum().backward()
+    separate = [leaf.grad for leaf in problem.leaves()]
+    total = ops.msd_module(*problem.module_arguments()).sum()
+    total = total + ops.msd_module(*other).square().sum()
+    together = torch.autograd.grad(total, problem.leaves())
+    for one, two in zip(together, separate, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_non_contiguous_input_and_gradient() -> None:
+    problem = make_problem((6, 8))
+    output = ops.msd_module(*problem.module_arguments())
+    upstream = torch.randn(1, 1, 8, 6, dtype=torch.float64)
+    expected = torch.autograd.grad(output, problem.leaves(), upstream.mT.contiguous())
+    strided = problem.input.mT.contiguous().mT
+    assert not strided.is_contiguous()
+    again = ops.msd_module(strided, *problem.module_arguments()[1:])
+    assert torch.equal(again, output)
+    for grad, wanted in zip(
+        torch.autograd.grad(again, problem.leaves(), upstream.mT), expected, strict=True
+    ):
+        assert torch.equal(grad, wanted)
+
+
+def test_no_gradient_flows_where_none_comes_from() -> None:
+    problem = make_problem((6, 7))
+    output = ops.msd_module(*problem.module_arguments())
+    for grad in torch.autograd.grad(output, problem.leaves(), torch.zeros_like(output)):
+        assert torch.count_nonzero(grad) == 0
+
+
+def test_empty_batch() -> None:
+    problem = make_problem((6, 7), batch=0)
+    output = ops.msd_module(*problem.module_arguments())
+    assert output.shape == (0, 1, 6, 7)
+    grads = torch.autograd.grad(output.sum(), problem.leaves())
+    assert all(torch.count_nonzero(grad) == 0 for grad in grads)
+
+
+def test_changing_the_output_in_place_is_noticed() -> None:
+    problem = make_problem((6, 7))
+    output = ops.msd_block(*problem.block_arguments())
+    output.detach().add_(1.0)
+    with pytest.raises(RuntimeError, match="modified inplace"):
+        output.sum().backward()
+
+
+def test_inference_equals_training_bit_for_bit() -> None:
+    problem = make_problem((20, 23), 12, batch=2)
+    output = ops.msd_module(*problem.module_arguments())
+    with torch.no_grad():
+        inferred = ops.msd_module(*problem.module_arguments())
+    assert inferred.grad_fn is None
+    assert torch.equal(inferred, output)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_as_close_as_its_rounding(dtype: torch.dtype) -> None:
+    problem = make_problem((12, 13), dtype=dtype)
+    output = ops.msd_module(*problem.module_arguments())
+    output.sum().backward()
+    assert output.dtype == problem.input.grad.dtype == dtype
+    expected = module_formula(problem.to(torch.float64))
+    assert largest_difference(output, expected) < torch.finfo(dtype).eps
+
+
+def test_two_runs_give_the_same_bits() -> None:
+    problem = make_problem((65, 70), 20, dilations=tuple(range(1, 11)), dtype=torch.float32)
+
+    def run() -> list[torch.Tensor]:
+        output = ops.msd_module(*problem.module_arguments())
+        return [output, *torch.autograd.grad(output.sum(), problem.leaves())]
+
+    for first, second in zip(run(), run(), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("padding", "dilation", "limit"), [("symmetric", 8, 7), ("reflect", 7, 6)])
+def test_too_large_dilation_names_both_numbers(padding: str, dilation: int, limit: int) -> None:
+    problem = make_problem((7, 9), dilations=(1, dilation), padding=padding)
+    message = f"dilation {dilation} is too large for an image of size 7.*at most {limit}"
+    with pytest.raises(ValueError, match=message):
+        ops.msd_module(*problem.module_arguments())
+
+
+def test_wrong_arguments_are_named() -> None:
+    problem = make_problem((7, 9))
+    image, weights, bias, *rest = problem.module_arguments()
+    with pytest.raises(ValueError, match="impl is 'fast'; allowed: auto, blocked, reference"):
+        ops.msd_block(*problem.block_arguments(), impl="fast")
+    with pytest.raises(ValueError, match="padding is 'wrap'; allowed: symmetric, reflect, zeros"):
+        ops.msd_block(image, weights, bias, [1], "wrap")
+    with pytest.raises(ValueError, match=r"weight1 has shape .*; expected \(1, 2, 3, 3\)"):
+        ops.msd_block(image, [weights[0], weights[0]], bias, [1])
+    with pytest.raises(ValueError, match=r"bias has shape \(4,\); expected \(5,\)"):
+        ops.msd_block(image, weights, bias[1:], [1])
+    with pytest.raises(ValueError, match=r"final_weight has shape .*; expected \(1, 6, 1\)"):
+        ops.msd_module(image, weights, bias, rest[0][:, 1:], rest[1], [1])
+    with pytest.raises(ValueError, match="a parameter has torch"):
+        ops.msd_block(image.float(), weights, bias, [1])
+    with pytest.raises(ValueError, match="got 0 weights and 1 dilations"):
+        ops.msd_block(image, [], bias, [1])
+    with pytest.raises(ValueError, match=r"input has shape \(1, 1, 7\)"):
+        ops.msd_block(image[..., 0], weights, bias, [1])
+
+
+PEAK_MEMORY = """
+import resource, torch
+from msdtool import ops
+torch.set_num_threads(1)
+weights = [torch.zeros(1, 1 + i, 3, 3, requires_grad=True) for i in range({depth})]
+bias, final_bias = torch.zeros({depth}), torch.zeros(1)
+final_weight = torch.zeros(1, 1 + {depth}, 1)
+
+def run(size):
+    with torch.set_grad_enabled({train}):
+        image = torch.zeros(1, 1, size, size)
+        output = ops.msd_module(image, weights, bias, final_weight, final_bias, range(1, 11))
+        if {train}:
+            output.sum().backward()
+
+run(32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+run({size})
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_peak_memory_is_the_buffers_and_a_bounded_workspace(train: bool) -> None:
+    depth, size = 60, 512
+    script = PEAK_MEMORY.format(depth=depth, size=size, train=train)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    plane_bytes = 4 * size * size
+    buffer_bytes = (1 + depth) * plane_bytes * (2 if train else 1)
+    assert int(result.stdout) < 1.1 * buffer_bytes + 64 * 2**20 + 4 * plane_bytes
+
+
+def test_one_thread_and_two_give_nearly_the_same() -> None:
+    """BLAS splits its sums by the number of threads, so only rounding may differ."""
+    problem = make_problem((65, 70), 20, dilations=tuple(range(1, 11)))
+    threads = torch.get_num_threads()
+    results = []
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        output = ops.msd_module(*problem.module_arguments())
+        results.append([output, *torch.autograd.grad(output.sum(), problem.leaves())])
+    torch.set_num_threads(threads)
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,156 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from msdtool.errors import Error, RunDirectoryError
+from msdtool.runs.rundir import RunDirectory, writing
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    return RunDirectory(tmp_path / "runs" / "one")
+
+
+def start(run: RunDirectory) -> None:
+    """Leave what a run leaves, and a note of the user's."""
+    run.claim(resume=False, overwrite=False)
+    for path in (run.last, run.best, run.previews / "best.png", run.report / "curves.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"content")
+    for path in (run.config, run.environment, run.metrics, run.log_file, run.path / "note.txt"):
+        path.write_text("content")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_new_folder_is_made_with_its_parents(run, resume):
+    run.claim(resume=resume, overwrite=False)
+    assert run.path.is_dir() and not any(run.path.iterdir())
+
+
+def test_an_empty_folder_is_taken(run):
+    run.path.mkdir(parents=True)
+    run.claim(resume=False, overwrite=False)
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_all_ways_out(run):
+    start(run)
+    with pytest.raises(RunDirectoryError) as error:
+        run.claim(resume=False, overwrite=False)
+    for part in (str(run.path), "holds a run already", "--resume", "--overwrite", "--run-dir"):
+        assert part in error.value.message
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize("left", ["config.yaml", "checkpoints/last.pt"])
+def test_either_a_config_or_a_checkpoint_makes_a_run(run, left):
+    (run.path / left).parent.mkdir(parents=True)
+    (run.path / left).touch()
+    with pytest.raises(RunDirectoryError, match="holds a run already"):
+        run.claim(resume=False, overwrite=False)
+
+
+def test_resuming_keeps_every_file(run):
+    start(run)
+    before = set(run.path.rglob("*"))
+    run.claim(resume=True, overwrite=False)
+    assert set(run.path.rglob("*")) == before
+
+
+def test_overwriting_removes_what_a_run_writes_and_nothing_else(run):
+    start(run)
+    run.claim(resume=False, overwrite=True)
+    assert [path.name for path in run.path.rglob("*")] == ["note.txt"]
+
+
+@pytest.mark.parametrize("flag", ["resume", "overwrite"])
+def test_a_folder_of_other_files_is_never_taken(run, flag):
+    run.path.mkdir(parents=True)
+    (run.path / "thesis.tex").write_text("years of work")
+    flags = {"resume": False, "overwrite": False, flag: True}
+    with pytest.raises(RunDirectoryError, match="holds files that are not a run"):
+        run.claim(**flags)
+    assert (run.path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_is_not_a_run_directory(run):
+    run.path.parent.mkdir()
+    run.path.touch()
+    with pytest.raises(RunDirectoryError, match=r"is a file; choose another run\.directory"):
+        run.claim(resume=False, overwrite=False)
+
+
+def test_a_folder_below_a_file_says_why_it_cannot_be_made(run):
+    run.path.parent.touch()
+    with pytest.raises(RunDirectoryError, match="cannot be used as run directory: Not a directory"):
+        run.claim(resume=False, overwrite=False)
+
+
+def test_a_run_killed_while_it_wrote_its_first_file_can_be_resumed(run):
+    run.path.mkdir(parents=True)
+    (run.path / ".config.yaml.1234.part").write_text("task: regr")
+    run.claim(resume=True, overwrite=False)
+    assert not any(run.path.iterdir())
+
+
+def test_what_a_killed_process_was_writing_is_removed(run):
+    start(run)
+    (run.checkpoints / ".last.pt.1234.part").write_bytes(b"half")
+    (run.previews / ".best.png.1234.part").write_bytes(b"half")
+    run.claim(resume=True, overwrite=False)
+    assert not list(run.path.rglob(".*"))
+    assert run.last.exists()
+
+
+def test_rows_come_back_as_they_went_in(run):
+    run.claim(resume=False, overwrite=False)
+    assert run.read_rows() == []
+    assert run.metrics_bytes == 0
+    rows = [{"epoch": 1, "name": "naïve"}, {"epoch": 2, "iou": {"0": 0.1, "255": 1 / 3}}]
+    for row in rows:
+        run.append_row(row)
+    assert run.read_rows() == rows
+    assert run.metrics_bytes == run.metrics.stat().st_size
+
+
+def test_what_is_not_a_number_becomes_null(run):
+    run.claim(resume=False, overwrite=False)
+    run.append_row({"ssim": math.nan, "psnr": math.inf, "iou": {"0": math.nan, "1": 0.5}})
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    row = json.loads(run.metrics.read_text(), parse_constant=refuse)
+    assert row == {"ssim": None, "psnr": None, "iou": {"0": None, "1": 0.5}}
+
+
+def test_rows_after_a_checkpoint_are_forgotten(run):
+    run.claim(resume=False, overwrite=False)
+    run.append_row({"epoch": 1})
+    length = run.metrics_bytes
+    run.append_row({"epoch": 2})
+    with run.metrics.open("a") as file:
+        file.write('{"epoch": 3, "los')  # killed in the middle of a line
+    run.forget_rows_after(length)
+    assert run.read_rows() == [{"epoch": 1}]
+    run.forget_rows_after(length + 100)
+    assert run.read_rows() == [{"epoch": 1}]
+
+
+def test_log_lines_carry_the_time(run):
+    run.claim(resume=False, overwrite=False)
+    run.log("first")
+    run.log("second")
+    lines = run.log_file.read_text().splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["first", "second"]
+    assert all(line[:4].isdigit() and line[10] == " " for line in lines)
+
+
+def test_a_failure_to_write_names_the_file_and_what_to_do():
+    with (
+        pytest.raises(Error, match=r"/x/last.pt: cannot be written: No space left.*--resume"),
+        writing(Path("/x/last.pt")),
+    ):
+        raise OSError(28, os.strerror(28))

@@ -1,0 +1,199 @@
+"""What a check finds out about data."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from msdtool.check import check
+from msdtool.config import load_config
+from msdtool.errors import InputError
+
+from .helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs, write_stack
+
+
+def report(tmp_path, data, **sections):
+    return check(load_config(write_experiment(tmp_path / "a.yaml", {"data": data, **sections})))
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    return {
+        "train": write_noisy_pairs(tmp_path / "t", 4),
+        "validation": write_noisy_pairs(tmp_path / "v", 2, seed=1),
+    }
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    return {"train": write_labelled_pairs(tmp_path / "t", 3), "labels": LABELS}
+
+
+def replace(folder, number, image):
+    tifffile.imwrite(f"{folder}/image_{number:03}.tif", image, photometric="minisblack")
+
+
+def test_good_data_has_facts_and_no_problems(tmp_path, noisy):
+    found = report(tmp_path, noisy)
+    assert (found.problems, found.warnings, found.label_counts) == ([], [], {})
+    names = ["train input", "train target", "validation input", "validation target"]
+    assert list(found.stacks) == names
+    images = [tifffile.imread(f"{noisy['train']['input']}/image_00{k}.tif") for k in range(4)]
+    facts = found.stacks["train input"]
+    assert (facts.count, facts.shapes, facts.dtypes) == (4, {"1 x 20 x 24": 4}, {"float32": 4})
+    assert (facts.minimum, facts.maximum) == (np.min(images), np.max(images))
+    assert facts.mean == pytest.approx(np.mean(images, dtype=np.float64))
+
+
+def test_the_first_pairs_are_shown(tmp_path, noisy):
+    (first, *others) = report(tmp_path, noisy).pairs["train"]
+    assert first == tuple(f"{noisy['train'][kind]}/image_000.tif" for kind in ("input", "target"))
+    assert len(others) == 2
+
+
+def test_every_pair_is_told_before_it_is_read(tmp_path, noisy):
+    told = []
+    check(load_config(write_experiment(tmp_path / "a.yaml", {"data": noisy})), told.append)
+    assert told == [f"{noisy['train']['input']}/image_00{k}.tif" for k in range(4)] + [
+        f"{noisy['validation']['input']}/image_00{k}.tif" for k in range(2)
+    ]
+
+
+def test_a_held_out_fraction_is_checked_apart(tmp_path, noisy):
+    found = report(tmp_path, {"train": noisy["train"], "validation": {"fraction": 0.25}})
+    assert found.stacks["train input"].count == 3
+    assert found.stacks["validation input"].count == 1
+
+
+def test_labels_are_counted_by_value(tmp_path, labelled):
+    found = report(tmp_path, {**labelled, "ignore": 3}, task="segmentation")
+    images = [tifffile.imread(path) for path in sorted((tmp_path / "t" / "labels").iterdir())]
+    assert found.label_counts == {v: sum(int((a == v).sum()) for a in images) for v in LABELS}
+    assert not found.problems and not found.warnings
+
+
+def test_the_memory_of_a_step_covers_what_the_network_keeps(tmp_path, noisy):
+    """Two buffers, activations and gradients, of all channels in float32."""
+    network = {"depth": 7, "width": 3, "dilations": [1]}
+    pixels = 20 * 24
+    for data, count in ((noisy, pixels), ({**noisy, "crop": [10, 12]}, 120)):
+        found = report(tmp_path, data, network=network, training={"batch_size": 2})
+        buffers = 2 * 2 * 4 * (1 + 7 * 3) * count
+        assert buffers <= found.memory_bytes <= buffers + 2**27
+
+
+PROBLEMS = {
+    "nan": (lambda a: np.where(a == a.max(), np.nan, a), "input",
+            "image_001.tif: 1 of 480 values are NaN or infinite"),
+    "infinite target": (lambda a: np.full_like(a, -np.inf), "target",
+                        "image_001.tif: 480 of 480 values are NaN or infinite"),
+    "size": (lambda a: a[1:], "target", "image_001.tif is 20 x 24 pixels, its target "),
+    "channels": (lambda a: np.stack([a] * 2), "input", "input images have 1 and 2 channels; all "
+                 "need the same number, or set data.collapse_channels: true"),
+    "complex": (lambda a: a.astype(np.complex64), "input",
+                "image_001.tif: pixels of type complex64 are not real numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_what_training_would_stumble_over_is_a_problem(tmp_path, noisy, name):
+    change, kind, message = PROBLEMS[name]
+    folder = noisy["train"][kind]
+    replace(folder, 1, change(tifffile.imread(f"{folder}/image_001.tif")))
+    (problem,) = report(tmp_path, noisy).problems
+    assert message in problem
+
+
+def test_unreadable_files_are_all_listed_up_to_ten(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 13, shape=(4, 5))}
+    for number in range(12):
+        (tmp_path / "t" / "noisy" / f"image_{number:03}.tif").write_text("junk")
+    problems = report(tmp_path, data, network={"dilations": [1]}).problems
+    assert len(problems) == 11
+    assert all(f"image_{number:03}.tif" in problems[number] for number in range(10))
+    assert problems[10] == "... and 2 more of train"
+
+
+def test_values_outside_a_mask_are_no_problem(tmp_path, noisy):
+    target = tifffile.imread(f"{noisy['train']['target']}/image_001.tif")
+    target[0] = np.nan
+    replace(noisy["train"]["target"], 1, target)
+    mask = np.isfinite(target).astype(np.uint8)
+    noisy["train"]["mask"] = str(write_stack(tmp_path / "mask", [mask] * 4))
+    assert report(tmp_path, noisy).problems == []
+
+
+def test_pixels_that_never_count_are_a_problem(tmp_path, noisy, labelled):
+    none = [np.zeros((20, 24), np.uint8)] * 4
+    noisy["train"]["mask"] = str(write_stack(tmp_path / "mask", none))
+    expected = "no pixel of the training targets counts; look at data.train.mask"
+    assert report(tmp_path, noisy).problems == [expected]
+
+
+def test_labels_that_are_all_ignored_are_a_problem(tmp_path, labelled):
+    for number in range(3):
+        replace(labelled["train"]["target"], number, np.full((20, 24), 9, np.uint8))
+    found = report(tmp_path, {**labelled, "ignore": 9}, task="segmentation")
+    assert found.problems == [
+        "no pixel of the training targets counts; look at data.ignore and data.train.mask"
+    ]
+
+
+def test_an_absent_label_is_a_warning(tmp_path, labelled):
+    found = report(tmp_path, {**labelled, "labels": [*LABELS, 3, 4]}, task="segmentation")
+    expected = "the training targets have no pixel with the label 3, 4"
+    assert (found.warnings, found.problems) == ([expected], [])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, bool])
+def test_a_constant_image_is_a_warning(tmp_path, noisy, dtype):
+    replace(noisy["train"]["input"], 2, np.ones((20, 24), dtype))
+    found = report(tmp_path, noisy)
+    expected = f"{noisy['train']['input']}/image_002.tif: every pixel has the value 1"
+    assert (found.warnings, found.problems) == ([expected], [])
+
+
+def test_names_that_disagree_are_a_warning(tmp_path, noisy):
+    folder = tmp_path / "t" / "clean"
+    (folder / "image_003.tif").rename(folder / "image_004.tif")
+    (warning,) = report(tmp_path, noisy).warnings
+    assert warning == (
+        "train: 1 pairs have names that disagree, such as image_003.tif and image_004.tif; pairs "
+        "are made in natural order, is a file missing?"
+    )
+
+
+def test_sizes_that_fit_no_crop_batch_or_dilation_are_problems(tmp_path, noisy):
+    for kind in ("input", "target"):
+        replace(noisy["train"][kind], 2, np.eye(5, 30, dtype=np.float32))
+    batch = {"batch_size": 2}
+    assert report(tmp_path, noisy).problems == []
+    assert report(tmp_path, noisy, training=batch).problems == [
+        "training images have 2 sizes, which need training.batch_size: 1, or data.crop"
+    ]
+    assert report(tmp_path, {**noisy, "crop": [5, 20]}, training=batch).problems == []
+    assert report(tmp_path, {**noisy, "crop": [6, 20]}).problems == [
+        "a training image of 5 x 30 pixels is smaller than data.crop 6 x 20"
+    ]
+    (problem,) = report(tmp_path, noisy, network={"dilations": [1, 6]}).problems
+    assert problem == (
+        "dilation 6 is too large for an image of size 5: symmetric padding allows at most 5; "
+        "choose smaller network.dilations"
+    )
+
+
+def test_missing_files_leave_nothing_to_check(tmp_path, noisy):
+    (tmp_path / "t" / "clean" / "image_003.tif").unlink()
+    with pytest.raises(InputError, match="found 4 input images"):
+        report(tmp_path, noisy)
+
+
+def test_volumes_are_checked(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 2, shape=(4, 8, 6))}
+    found = report(tmp_path, data, network={"ndim": 3, "depth": 2, "dilations": [1, 2]})
+    assert found.problems == []
+    assert found.stacks["train input"].shapes == {"1 x 4 x 8 x 6": 2}
+
+
+def test_a_report_is_plain_data(tmp_path, noisy):
+    found = report(tmp_path, noisy).to_dict()
+    assert found["stacks"]["train input"]["count"] == 4

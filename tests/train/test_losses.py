@@ -1,0 +1,240 @@
+"""Losses against float64 numpy formulas, and against torch's where torch has them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import correlate1d
+from skimage.metrics import structural_similarity
+from torch.nn import functional as F
+
+from msdtool.data import IGNORED
+from msdtool.train.losses import (
+    RegressionLoss,
+    SegmentationLoss,
+    balanced_weights,
+    dice_loss,
+    masked_mean,
+    ssim_image,
+)
+
+WIDE = settings(deadline=None, max_examples=25)
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+
+
+def pair(shape, seed=0, spread=1.0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(5, spread, shape), rng.normal(5, spread, shape)
+
+
+def ssim_formula(x, y, data_range):
+    """Wang et al. 2004: 11 taps of a Gaussian of sigma 1.5, K1 = 0.01, K2 = 0.03; x, y [*space]."""
+    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    taps /= taps.sum()
+
+    def blur(image):
+        for axis in range(image.ndim):
+            image = correlate1d(image, taps, axis, mode="mirror")
+        return image
+
+    mean_x, mean_y = blur(x), blur(y)
+    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    cov = blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    top = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
+    return top / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+
+
+def pixelwise_formula(name, difference, delta):
+    size = np.abs(difference)
+    huber = np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+    return {"L1": size, "L2": size**2, "Huber": huber}[name]
+
+
+@WIDE
+@given(
+    name=st.sampled_from(["L1", "L2", "Huber"]),
+    shape=shapes,
+    delta=st.floats(0.1, 3),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_pixelwise_losses_are_means_in_units_of_the_scale(name, shape, delta, masked, seed):
+    output, target = pair(shape, seed)
+    scale = np.random.default_rng(seed).uniform(0.5, 4, shape[1])
+    values = pixelwise_formula(name, (output - target) / scale[:, None, None], delta)
+    mask = np.random.default_rng(seed + 1).random((shape[0], 1, *shape[2:])) < 0.5
+    chosen = values[np.broadcast_to(mask, shape)] if masked else values
+    loss = RegressionLoss(name, scale.tolist(), huber_delta=delta)(
+        torch.tensor(output), torch.tensor(target), torch.tensor(mask) if masked else None
+    )
+    assert loss.item() == pytest.approx(chosen.mean() if chosen.size else 0.0, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("L1", F.l1_loss), ("L2", F.mse_loss), ("Huber", F.huber_loss)]
+)
+def test_without_scale_and_mask_the_losses_are_torchs(name, theirs):
+    output, target = map(torch.tensor, pair((2, 3, 7, 5)))
+    torch.testing.assert_close(RegressionLoss(name)(output, target), theirs(output, target))
+
+
+@pytest.mark.parametrize("space", [(11, 11), (17, 12), (11, 12, 13)])
+@pytest.mark.parametrize("data_range", [1.0, 255.0])
+def test_ssim_is_the_formula_at_every_pixel(space, data_range):
+    x, y = pair((2, 2, *space), spread=0.2 * data_range)
+    found = ssim_image(torch.tensor(x), torch.tensor(y), data_range).numpy()
+    expected = [
+        [ssim_formula(a, b, data_range) for a, b in zip(*p, strict=True)]
+        for p in zip(x, y, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_ssim_away_from_the_border_is_that_of_scikit_image():
+    x, y = (image[0, 0] for image in pair((1, 1, 24, 31)))
+    _, expected = structural_similarity(
+        x, y, data_range=4.0, gaussian_weights=True, use_sample_covariance=False, full=True
+    )
+    found = ssim_image(torch.tensor(x)[None, None], torch.tensor(y)[None, None], 4.0)[0, 0]
+    np.testing.assert_allclose(found[5:-5, 5:-5], expected[5:-5, 5:-5], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["L1", "L2"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_ssim_mix_weighs_its_two_terms(name, masked):
+    x, y = pair((1, 2, 13, 14))
+    mask = np.zeros((1, 1, 13, 14), bool)
+    mask[..., 3:9, :7] = True
+    chosen = np.broadcast_to(mask if masked else True, x.shape)
+    difference = pixelwise_formula(name, (x - y) / np.reshape([2, 0.5], (2, 1, 1)), 1)[chosen]
+    similarity = np.array([[ssim_formula(a, b, 3.0) for a, b in zip(x[0], y[0], strict=True)]])
+    loss = RegressionLoss(f"{name}+SSIM", [2, 0.5], ssim_weight=0.3, data_range=3.0)(
+        torch.tensor(x), torch.tensor(y), torch.tensor(mask) if masked else None
+    )
+    expected = 0.7 * difference.mean() + 0.3 * (1 - similarity[chosen].mean())
+    assert loss.item() == pytest.approx(expected, rel=1e-7)
+
+
+def test_ssim_refuses_images_smaller_than_its_window():
+    x = torch.rand(1, 1, 10, 40)
+    with pytest.raises(ValueError, match="SSIM needs images of at least 11 pixels, got 10"):
+        RegressionLoss("L1+SSIM", data_range=1.0)(x, x)
+
+
+def test_a_mask_that_holds_nowhere_gives_zero_and_no_gradient():
+    output = torch.rand(1, 1, 4, 4, requires_grad=True)
+    loss = RegressionLoss("L2")(output, torch.rand(1, 1, 4, 4), torch.zeros(1, 1, 4, 4).bool())
+    loss.backward()
+    assert loss.item() == 0
+    assert not output.grad.any()
+
+
+def test_a_mask_counts_for_every_channel():
+    values = torch.tensor([[[[1.0, 2.0]], [[3.0, 40.0]]]])  # [1, 2, 1, 2]
+    assert masked_mean(values, torch.tensor([[[[True, False]]]])).item() == 2.0
+
+
+def segmentation(shape, labels, seed=0, ignored=0.3):
+    """Scores [B, K, *space] and class indices [B, 1, *space], some of them ignored."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(shape[0], labels, *shape[1:]))
+    indices = rng.integers(0, labels, (shape[0], 1, *shape[1:]))
+    indices[rng.random(indices.shape) < ignored] = IGNORED
+    indices.flat[0] = 0
+    return scores, indices
+
+
+def probabilities(scores):
+    e = np.exp(scores - scores.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def cross_entropy_formula(scores, indices, weights):
+    top = bottom = 0.0
+    for place in np.argwhere(indices[:, 0] != IGNORED):
+        b, *x = place
+        k = indices[(b, 0, *x)]
+        top -= weights[k] * np.log(probabilities(scores)[(b, k, *x)])
+        bottom += weights[k]
+    return top / bottom
+
+
+def dice_formula(scores, indices):
+    p, counts = probabilities(scores), indices[:, 0] != IGNORED
+    dice = []
+    for k in range(scores.shape[1]):
+        truth, guess = (indices[:, 0] == k) * counts, p[:, k] * counts
+        dice.append((2 * (truth * guess).sum() + 1) / (truth.sum() + guess.sum() + 1))
+    return 1 - np.mean(dice)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    shape=st.sampled_from([(1, 3, 4), (2, 5, 2), (1, 2, 3, 4)]),
+    labels=st.integers(2, 4),
+    weighted=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_cross_entropy_and_dice_are_their_formulas(shape, labels, weighted, seed):
+    scores, indices = segmentation(shape, labels, seed)
+    weights = [0.5 + k for k in range(labels)] if weighted else None
+    x, k = torch.tensor(scores), torch.tensor(indices)
+    entropy = cross_entropy_formula(scores, indices, weights or [1] * labels)
+    dice = dice_formula(scores, indices)
+    assert SegmentationLoss("cross_entropy", weights)(x, k).item() == pytest.approx(entropy)
+    assert SegmentationLoss("dice")(x, k).item() == pytest.approx(dice)
+    both = SegmentationLoss("cross_entropy+dice", weights)(x, k).item()
+    assert both == pytest.approx(entropy + dice)
+
+
+def test_cross_entropy_is_torchs():
+    x, k = map(torch.tensor, segmentation((2, 6, 5), 3))
+    weights = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    expected = F.cross_entropy(x, k[:, 0], weights, ignore_index=IGNORED)
+    found = SegmentationLoss("cross_entropy", weights.tolist())(x, k)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "cross_entropy+dice"])
+def test_what_is_not_labelled_or_masked_out_has_no_say(name):
+    scores, indices = segmentation((1, 6, 5), 3, ignored=0)
+    x = torch.tensor(scores, requires_grad=True)
+    mask = torch.zeros(1, 1, 6, 5, dtype=torch.bool)
+    mask[..., :3, :] = True
+    kept = torch.tensor(np.where(mask, indices, IGNORED))
+    loss = SegmentationLoss(name)
+    torch.testing.assert_close(loss(x, torch.tensor(indices), mask), loss(x, kept), rtol=0, atol=0)
+    loss(x, kept).backward()
+    assert x.grad[..., :3, :].any() and not x.grad[..., 3:, :].any()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "cross_entropy+dice"])
+def test_a_crop_without_a_labelled_pixel_teaches_nothing(name):
+    x = torch.rand(1, 3, 4, 4, requires_grad=True)
+    loss = SegmentationLoss(name)(x, torch.full((1, 1, 4, 4), IGNORED))
+    loss.backward()
+    assert loss.item() == 0
+    assert not x.grad.any()
+
+
+def test_dice_is_about_zero_for_a_sure_and_right_answer_and_one_for_a_wrong_one():
+    indices = torch.tensor([0, 1]).repeat_interleave(5000).reshape(1, 100, 100)
+    sure = 100.0 * F.one_hot(indices, 2).movedim(-1, 1)
+    assert dice_loss(sure, indices).item() == pytest.approx(0, abs=1e-6)
+    assert dice_loss(sure, 1 - indices).item() == pytest.approx(1, abs=1e-3)
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=2, max_size=6).filter(any))
+def test_balanced_weights_make_every_label_count_the_same(counts):
+    weights = balanced_weights(counts)
+    for weight, count in zip(weights, counts, strict=True):
+        if count:
+            assert weight * count == pytest.approx(sum(counts) / len(counts))
+        else:
+            assert weight == 1
+
+
+def test_balanced_weights_of_equally_frequent_labels_are_one():
+    assert balanced_weights([7, 7, 7]) == [1, 1, 1]

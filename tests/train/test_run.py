@@ -1,0 +1,370 @@
+"""A run and its directory; the loop itself is tested in test_loop.py."""
+
+import json
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+import yaml
+
+from msdtool.config import load_config
+from msdtool.errors import InputError, RunDirectoryError, Stopped, TrainingError
+from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.runs.rundir import RunDirectory
+from msdtool.train import pictures
+from msdtool.train.run import TrainingRun
+from tests.helpers import (
+    LABELS,
+    PNG_START,
+    write_experiment,
+    write_labelled_pairs,
+    write_noisy_pairs,
+)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A small regression; drawing is left to the tests of drawing."""
+    monkeypatch.setattr(pictures, "save_curves", lambda path, runs: None)
+    data = {
+        "train": write_noisy_pairs(tmp_path / "train", 5, (12, 14)),
+        "validation": write_noisy_pairs(tmp_path / "validation", 2, (12, 12), seed=1),
+        "augment": True,
+    }
+    training = {"epochs": 2, "batch_size": 2, "accumulate": 2, "schedule": "cosine"}
+    return write_experiment(tmp_path / "config.yaml", {"data": data, "training": training})
+
+
+def open_run(config, *overrides, **options):
+    return TrainingRun(load_config(config, overrides), **options)
+
+
+def finish(run):
+    """Train to the end and return the directory."""
+    for _ in run.events():
+        pass
+    return run.directory
+
+
+def plain_rows(directory):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in directory.read_rows()]
+
+
+def check_same(directory, other):
+    for name in ("last", "best"):
+        found, expected = (load_checkpoint(getattr(d, name)) for d in (directory, other))
+        for key, value in expected["model"]["state"].items():
+            assert torch.equal(found["model"]["state"][key], value), key
+        for checkpoint in (found, expected):
+            checkpoint["progress"]["seconds"] = 0
+        assert found["progress"] == expected["progress"]
+    assert plain_rows(directory) == plain_rows(other)
+
+
+# Files ---------------------------------------------------------------------------------------
+
+
+def test_a_run_directory_holds_what_the_contract_names(regression_run):
+    names = {str(path.relative_to(regression_run)) for path in regression_run.rglob("*.*")}
+    assert names == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "log.txt",
+        "checkpoints/last.pt",
+        "checkpoints/best.pt",
+        "previews/best.png",
+        "previews/typical.png",
+        "previews/worst.png",
+        "report/curves.png",
+    }
+    for picture in regression_run.rglob("*.png"):
+        assert picture.read_bytes().startswith(PNG_START)
+
+
+def test_the_saved_config_is_resolved_and_starts_the_same_experiment(regression_run):
+    saved = load_config(regression_run / "config.yaml")
+    assert saved == load_config(regression_run.parent / "config.yaml")
+    content = yaml.safe_load((regression_run / "config.yaml").read_text())
+    assert content["training"]["learning_rate"] == 0.01
+    assert content["training"]["seed"] == 0
+    assert content["network"]["padding"] == "symmetric"
+
+
+def test_description_is_written_before_the_first_step(config, tmp_path):
+    run = open_run(config)
+    assert load_config(tmp_path / "run" / "config.yaml") == run.config
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert not run.directory.last.exists()
+
+
+def test_metrics_of_a_regression(regression_run):
+    first, second = RunDirectory(regression_run).read_rows()
+    assert list(first) == [
+        "event",
+        "epoch",
+        "step",
+        "train_loss",
+        "validation_loss",
+        "mse",
+        "mae",
+        "psnr",
+        "ssim",
+        "data_range",
+        "learning_rate",
+        "seconds",
+    ]
+    assert (first["event"], first["epoch"], first["step"]) == ("epoch", 1, 3)
+    assert (second["epoch"], second["step"], second["learning_rate"]) == (2, 6, 0.01)
+    assert second["seconds"] > first["seconds"] > 0
+    assert all(math.isfinite(value) for value in list(second.values())[1:])
+
+
+def test_metrics_of_a_segmentation(segmentation_run):
+    row = RunDirectory(segmentation_run).read_rows()[-1]
+    assert row["iou"].keys() == row["dice"].keys() == {"0", "127", "255"}
+    assert 0 < row["accuracy"] <= 1
+
+
+def test_epochs_without_validation_have_no_validation_metrics(config):
+    directory = finish(open_run(config, "training.validate_every=2", "training.epochs=3"))
+    rows = directory.read_rows()
+    assert [row["validation_loss"] is None for row in rows] == [True, False, False]
+    assert ["psnr" in row for row in rows] == [False, True, True]
+
+
+def test_a_run_logs_its_epochs_and_its_end(regression_run):
+    text = (regression_run / "log.txt").read_text()
+    assert "epoch 1" in text and "epoch 2" in text
+    assert "finished: all 2 epochs are done" in text
+
+
+@pytest.mark.parametrize("kind", ["regression_run", "segmentation_run"])
+def test_a_checkpoint_describes_itself(kind, request):
+    run = request.getfixturevalue(kind)
+    best, last = (load_checkpoint(run / "checkpoints" / f"{name}.pt") for name in ("best", "last"))
+    model = last["model"]
+    assert model["architecture"] == {
+        "c_in": 1,
+        "c_out": 3 if kind == "segmentation_run" else 1,
+        "depth": 3,
+        "width": 1,
+        "dilations": [1, 2, 3],
+        "ndim": 2,
+        "padding": "symmetric",
+    }
+    assert model["labels"] == (LABELS if kind == "segmentation_run" else [])
+    assert last["versions"]["msdtool"]
+    assert last["config"]["run"]["directory"] == str(run)
+    assert last["training"]["optimizer"]["state"]
+    assert best["training"] == {}
+
+
+def test_best_is_the_epoch_with_the_lowest_validation_loss_and_last_is_the_last(
+    config, monkeypatch
+):
+    run = open_run(config, "training.epochs=4", "training.learning_rate=0.1")
+    states = []
+    for event in run.events():
+        if hasattr(event, "improved"):
+            states.append({k: v.clone() for k, v in run.network.state_dict().items()})
+    losses = [row["validation_loss"] for row in run.directory.read_rows()]
+    chosen = losses.index(min(losses))
+    best, last = load_checkpoint(run.directory.best), load_checkpoint(run.directory.last)
+    assert best["progress"]["best_epoch"] == best["progress"]["epoch"] == chosen + 1
+    assert best["progress"]["best_loss"] == min(losses)
+    for checkpoint, state in ((best, states[chosen]), (last, states[-1])):
+        for name, tensor in state.items():
+            assert torch.equal(checkpoint["model"]["state"][name], tensor)
+
+
+def test_normalisation_is_that_of_the_training_files(config, tmp_path):
+    run = open_run(config)
+    import numpy as np
+    import tifffile
+
+    for kind, name in (("input", "noisy"), ("target", "clean")):
+        files = sorted((tmp_path / "train" / name).iterdir())
+        values = np.stack([tifffile.imread(file) for file in files]).astype(np.float64)
+        assert run.normalisation[f"{kind}_mean"] == pytest.approx([values.mean()])
+        assert run.normalisation[f"{kind}_std"] == pytest.approx([values.std()])
+    assert run.normalisation["data_range"] == pytest.approx(values.max() - values.min())
+
+
+# Going on ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def undisturbed(config, tmp_path):
+    return finish(open_run(config, f"run.directory={tmp_path}/undisturbed"))
+
+
+NUM_EVENTS = 10  # per epoch two updates, two validated images and the epoch's end
+
+
+def test_a_run_stopped_at_any_event_ends_with_the_same_bits(config, tmp_path, undisturbed):
+    for stop in range(NUM_EVENTS - 1):
+        place = f"run.directory={tmp_path}/stopped{stop}"
+        asked = iter([False] * (5 + stop))  # the measuring pass asks before each of five images
+        run = open_run(config, place, should_stop=lambda asked=asked: next(asked, True))
+        with pytest.raises(Stopped, match=r"checkpoint saved, continue with --resume") as stopped:
+            finish(run)
+        assert stopped.value.exit_code == 75
+        progress = load_checkpoint(run.directory.last)["progress"]
+        assert progress == asdict(run.learner.progress)
+        check_same(finish(open_run(config, place, resume=True)), undisturbed)
+
+
+@pytest.mark.parametrize("checkpoint_every", ["1d", "1.0e-9"])
+def test_a_run_that_vanishes_at_any_event_ends_with_the_same_bits(
+    config, tmp_path, undisturbed, checkpoint_every
+):
+    for count in range(NUM_EVENTS + 1):
+        options = [
+            f"run.directory={tmp_path}/vanished{count}",
+            f"training.checkpoint_every={checkpoint_every}",
+        ]
+        events = open_run(config, *options).events()
+        for _ in range(count):
+            next(events)
+        events.close()
+        check_same(finish(open_run(config, *options, resume=True)), undisturbed)
+
+
+def test_a_stop_that_comes_with_the_last_event_finds_the_run_finished(config):
+    asked = iter([False] * (5 + NUM_EVENTS - 1))
+    directory = finish(open_run(config, should_stop=lambda: next(asked, True)))
+    assert "finished: all 2 epochs are done" in directory.log_file.read_text()
+
+
+def test_a_stop_before_the_first_step_leaves_nothing_but_the_description(config, tmp_path):
+    with pytest.raises(Stopped, match="stopped before the first step"):
+        open_run(config, should_stop=lambda: True)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.yaml",
+        "environment.json",
+    }
+    assert len(finish(open_run(config, resume=True)).read_rows()) == 2
+
+
+def test_a_run_may_be_extended(config, tmp_path):
+    short = finish(open_run(config, "training.schedule=constant"))
+    assert len(short.read_rows()) == 2
+    options = ("training.schedule=constant", "training.epochs=4")
+    longer = finish(open_run(config, *options, resume=True))
+    at_once = finish(open_run(config, *options, f"run.directory={tmp_path}/other"))
+    check_same(longer, at_once)
+
+
+def test_a_finished_run_is_left_as_it_is(config):
+    directory = finish(open_run(config))
+    before = directory.last.read_bytes()
+    run = open_run(config, resume=True)
+    assert run.learner.progress.finished == "all 2 epochs are done"
+    assert list(run.events()) == []
+    assert directory.last.read_bytes() == before
+
+
+def test_a_run_that_is_past_a_lowered_number_of_epochs_is_finished(config):
+    steps = open_run(config, "training.epochs=5", "training.schedule=constant").events()
+    for _ in range(12):
+        next(steps)
+    steps.close()
+    run = open_run(config, "training.epochs=1", "training.schedule=constant", resume=True)
+    assert run.learner.progress.finished == "2 of 1 epochs are done"
+    assert list(run.events()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["training.learning_rate=0.5", "network.depth=4", "data.crop=8", "training.seed=7"],
+)
+def test_a_changed_experiment_is_not_a_continuation(config, change):
+    directory = finish(open_run(config))
+    before = directory.last.read_bytes(), directory.config.read_bytes()
+    with pytest.raises(RunDirectoryError) as error:
+        open_run(config, change, resume=True)
+    assert f"started with other values of {change.split('=')[0]};" in error.value.message
+    assert "take back the change, or start anew with --run-dir" in error.value.message
+    assert (directory.last.read_bytes(), directory.config.read_bytes()) == before
+
+
+def test_more_training_files_are_another_run(config, tmp_path):
+    finish(open_run(config))
+    for folder in ("noisy", "clean"):
+        image = tmp_path / "train" / folder / "image_000.tif"
+        image.with_name("image_900.tif").write_bytes(image.read_bytes())
+    with pytest.raises(InputError, match="started on 5 training images, now 6 are found"):
+        open_run(config, resume=True)
+
+
+def test_overwriting_starts_anew(config):
+    finish(open_run(config, "training.epochs=3"))
+    assert len(finish(open_run(config, overwrite=True)).read_rows()) == 2
+
+
+# What goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(config, tmp_path):
+    run = open_run(config, "training.batch_size=1", "training.accumulate=1")
+    events = run.events()
+    for _ in range(3):
+        next(events)
+    run.save(best=False)
+    before = run.directory.last.read_bytes()
+    with torch.no_grad():
+        run.network.msd.final_layer.linear.bias.fill_(math.nan)
+    with pytest.raises(TrainingError, match=r"loss is not finite at step 4 .*/noisy/image_00\d"):
+        list(events)
+    assert run.directory.last.read_bytes() == before
+
+
+def test_max_time_ends_a_run_that_would_take_longer(config):
+    directory = finish(open_run(config, "training.max_time=1.0e-6", "training.epochs=9999"))
+    assert "the time of 1e-06 s is used up" in directory.log_file.read_text()
+    assert directory.read_rows()[-1]["validation_loss"] is not None
+
+
+def test_summary_and_warnings(tmp_path):
+    pairs = write_labelled_pairs(tmp_path / "data", 4)
+    (tmp_path / "data" / "labels" / "image_003.tif").rename(tmp_path / "data/labels/image_004.tif")
+    sections = {
+        "task": "segmentation",
+        "data": {
+            "train": pairs,
+            "validation": {"fraction": 0.25},
+            "labels": LABELS,
+            "crop": [16, 12],
+        },
+    }
+    run = open_run(write_experiment(tmp_path / "config.yaml", sections))
+    summary = run.summary()
+    assert summary["task"] == "segmentation, loss cross_entropy"
+    assert summary["data"] == "3 training pairs, 1 for validation"
+    assert summary["samples"] == "1 x 16 x 12 (channels and pixels), random crops"
+    # 9 * (1 + 2 + 3) weights and 3 biases, then 3 * 4 weights and 3 biases.
+    assert "depth 3, width 1, 1 -> 3 channels, 72 parameters" in summary["network"]
+    assert summary["start"] == "epoch 1 of 2"
+    assert run.total_steps == 6
+    assert run.warnings() == [
+        "image_003.tif is paired with image_004.tif; 'msdtool check' shows all pairs"
+    ]
+
+
+def test_volumes_are_trained_on(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "data", 2, (6, 7, 8)), "crop": [5, 6, 6]}
+    sections = {
+        "data": data,
+        "network": {"ndim": 3, "depth": 2, "dilations": [1, 2]},
+        "training": {"batch_size": 2, "epochs": 1},
+    }
+    directory = finish(open_run(write_experiment(tmp_path / "config.yaml", sections)))
+    assert math.isfinite(directory.read_rows()[0]["train_loss"])
+
+
+def test_workers_and_the_cache_change_nothing(config, tmp_path, undisturbed):
+    options = ("data.workers=1", "data.cache=true", f"run.directory={tmp_path}/other")
+    check_same(finish(open_run(config, *options)), undisturbed)
