@@ -1,0 +1,148 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from msdtool.bench import correctness, suite
+from msdtool.cli import main
+
+TINY = ("bench", "--size", "16", "--depth", "2", "--seconds", "0")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command; returns exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["msdtool", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leave out what takes long: other processes, large products, most comparisons."""
+    monkeypatch.setattr(suite, "peak_growth", lambda case, module, device: (2**20, 2**21))
+    monkeypatch.setattr(suite, "sgemm_peak", lambda device: 1e11)
+    monkeypatch.setattr(correctness, "SMALL", correctness.SMALL[-1:])
+    monkeypatch.setattr(correctness, "LARGE", ())
+
+
+@pytest.mark.usefixtures("quick")
+def test_json_holds_machine_correctness_and_rows(run):
+    code, out, _ = run(*TINY, "--depth", "3", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert set(found) == {"machine", "correctness", "rows"}
+    assert {"cpu", "threads", "versions", "date", "sgemm_gflops"} <= set(found["machine"])
+    assert found["machine"]["sgemm_gflops"] == 100.0
+    assert set(found["correctness"]) == {"float32", "float64"}
+    assert [(row["depth"], row["method"]) for row in found["rows"]] == [
+        (depth, method)
+        for depth in (2, 3)
+        for method in ("msdtool", "torch.cat + conv", "in-place conv")
+    ]
+    first = found["rows"][0]
+    # Two layers of 9 taps read 1 and 2 channels, the final layer 3; all twice, on 256 pixels.
+    assert first["forward_flops"] == 256 * (2 * 9 * 3 + 2 * 3)
+    assert first["step_bytes"] == 2**21
+    assert first["runs"] >= 3
+    assert first["step_share"] == pytest.approx(first["step_gflops"] / 100)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_table_has_a_line_for_each_method(run):
+    code, out, err = run(*TINY)
+    assert code == 0
+    lines = out.splitlines()
+    header = next(index for index, line in enumerate(lines) if "step/sgemm" in line)
+    assert [
+        line.split("(")[0].split("  ")[-1].strip() for line in lines[header + 1 : header + 4]
+    ] == ["msdtool", "torch.cat + conv", "in-place conv"]
+    assert "symmetric" in lines[header + 1]
+    assert "reflect" in lines[header + 2]
+    assert "sgemm peak 100 GFLOP/s" in out
+    assert f"torch {torch.__version__.split('+')[0]}" in out
+    assert "largest relative error" in out
+    assert "largest relative error" in err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_reason_stands_where_a_figure_is_missing(run):
+    _, out, _ = run(*TINY, "--limit", "0")
+    line = next(line for line in out.splitlines() if "torch.cat" in line)
+    assert "not run: a step would take about" in line
+    assert line.split("(reflect)")[1].split()[:9] == ["-"] * 9
+
+
+@pytest.mark.usefixtures("quick")
+def test_quiet_leaves_stderr_empty_and_alone_leaves_rivals_out(run):
+    code, out, err = run(*TINY, "--quiet", "--alone")
+    assert (code, err) == (0, "")
+    assert "torch.cat" not in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_options_reach_the_measurement(run):
+    _, out, _ = run(*TINY, "--ndim", "3", "--width", "2", "--padding", "zeros", "--alone", "--json")
+    row = json.loads(out)["rows"][0]
+    assert (row["space"], row["width"], row["padding"]) == ([16, 16, 16], 2, "zeros")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_plot_is_drawn(run, tmp_path):
+    code, _, _ = run(*TINY, "--depth", "3", "--alone", "--plot", str(tmp_path / "costs.png"))
+    assert code == 0
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_timed_if_the_engine_is_wrong(run, monkeypatch):
+    right = suite.ops.msd_module
+
+    def wrong(*arguments, impl="auto"):
+        return right(*arguments, impl=impl) * (1 if impl == "reference" else 1.01)
+
+    def refuse(*_):
+        raise AssertionError("timed")
+
+    monkeypatch.setattr(correctness.ops, "msd_module", wrong)
+    monkeypatch.setattr(suite, "sgemm_peak", refuse)
+    code, out, err = run(*TINY)
+    assert (code, out) == (1, "")
+    assert "the engine is wrong" in err
+    assert "0.01" in err
+
+
+def test_a_gpu_that_is_not_there_is_a_usage_error(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, out, err = run(*TINY, "--device", "cuda")
+    assert (code, out) == (2, "")
+    assert "no GPU" in err
+
+
+@pytest.mark.parametrize(
+    "option", [("--size", "8"), ("--ndim", "4"), ("--padding", "circular"), ("--device", "tpu")]
+)
+def test_options_out_of_range_are_usage_errors(run, option):
+    code, _, err = run("bench", *option)
+    assert code == 2
+    assert option[0] in err
+
+
+def test_it_works_as_it_is(run, monkeypatch):
+    """Nothing replaced but the comparisons, which have tests of their own."""
+    monkeypatch.setattr(correctness, "SMALL", correctness.SMALL[-1:])
+    monkeypatch.setattr(correctness, "LARGE", ())
+    code, out, _ = run(*TINY, "--alone", "--json")
+    assert code == 0
+    row = json.loads(out)["rows"][0]
+    assert row["sgemm_gflops"] > 0
+    assert row["step_bytes"] is not None
