@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msdtool.cli import check, demo, evaluate, info, init, predict, report, train
+from msdtool.cli import bench, check, demo, evaluate, info, init, predict, report, train
 from msdtool.cli.console import error
 from msdtool.errors import Error
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (init, check, train, predict, evaluate, info, report, demo):
+for module in (init, check, train, predict, evaluate, info, report, demo, bench):
     app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
 
 

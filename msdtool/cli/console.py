@@ -3,8 +3,6 @@
 Results go to stdout through `result`.
 """
 
-import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from msdtool import strict_json
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -50,17 +50,7 @@ def result(text: str) -> None:
 
 def result_json(value: Any) -> None:
     """Print a result as one line of JSON; what is not a number there becomes null."""
-    print(json.dumps(_finite(value), ensure_ascii=False), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    print(strict_json.dumps(value), flush=True)
 
 
 class Bar(Protocol):

@@ -238,7 +238,7 @@ def _check_apart(input: Tensor, output: Tensor) -> None:
     same_buffer = input.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
     if not same_buffer or input.stride() != output.stride() or output.numel() == 0:
         return
-    offset = output.storage_offset() - input.storage_offset()
+    offset = int(output.storage_offset()) - int(input.storage_offset())
     first, rest = divmod(offset, output.stride(1))  # output's first channel, from input's first
     if rest == 0 and -output.shape[1] < first < input.shape[1]:
         raise ValueError(

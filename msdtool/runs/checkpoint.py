@@ -1,5 +1,6 @@
 """Checkpoint files: self-describing, made of tensors and plain data only, written atomically."""
 
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -68,13 +69,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         Error: it cannot be written.
     """
-    content = {"format": FORMAT, "version": VERSION, **checkpoint}
+    # Through memory, since torch reports a failed write without the system's reason.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION, **checkpoint}, buffer)
     with writing(path), atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:
-            # torch's zip writer reports a full disk this way.
-            raise OSError(str(error).split("\n")[0]) from None
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

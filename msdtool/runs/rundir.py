@@ -1,7 +1,7 @@
 """A run directory: the names in it, and who may write there."""
 
+import errno
 import json
-import math
 import os
 import shutil
 import time
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msdtool import strict_json
 from msdtool.atomic import PARTIAL, atomic_path
 from msdtool.errors import Error, RunDirectoryError
 
@@ -94,17 +95,16 @@ class RunDirectory:
 
     def append_row(self, row: Row) -> None:
         """Add one event to metrics.jsonl and put it on disk."""
-        text = json.dumps(_without_nan(row), ensure_ascii=False)
         with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.write(strict_json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def read_rows(self) -> list[Row]:
-        """All events of metrics.jsonl."""
+        """All events of metrics.jsonl; a last line that was not written whole is left out."""
         if not self.metrics.exists():
             return []
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        lines = self.metrics.read_text(encoding="utf-8").split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
     @property
@@ -133,16 +133,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Error(
-            f"{path}: cannot be written: {error.strerror or error}; "
-            "once there is space, continue with --resume"
-        ) from None
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN or infinity; null stands for them."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        hint = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "; free some, then continue with --resume"
+        raise Error(f"{path}: cannot be written: {error.strerror or error}{hint}") from None

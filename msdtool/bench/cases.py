@@ -1,0 +1,170 @@
+"""What is measured: sizes of networks and images, what they cost by count, and their tensors."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from msdtool.nn import MSDModule
+from msdtool.nn.msd import DILATIONS, units_in_front
+
+# The arguments of ops.msd_module up to `padding`.
+Module = Callable[
+    [Tensor, Sequence[Tensor], Tensor, Tensor, Tensor, Sequence[int], str],
+    Tensor,
+]
+
+BYTES_PER_VALUE = 4  # times and memory are those of float32
+SIZES = {2: (256, 512, 1024, 2048), 3: (64, 128)}
+DEPTHS = (30, 100)
+WIDTHS = (1, 4)
+DEFAULT_SIZES = {2: (256, 512), 3: (64,)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and the images it is applied to."""
+
+    space: tuple[int, ...]
+    depth: int
+    width: int = 1
+    padding: str = "symmetric"
+    c_in: int = 1
+    c_out: int = 1
+    batch: int = 1
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.space)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the whole batch."""
+        return self.batch * math.prod(self.space)
+
+    @property
+    def channels(self) -> int:
+        """Channels that the block leaves: the input's and those of all layers."""
+        return self.channels_before(self.depth)
+
+    def channels_before(self, layer: int) -> int:
+        """Channels that a layer reads."""
+        return units_in_front(self.c_in, self.width, layer)
+
+    @property
+    def block_flops_per_pixel(self) -> int:
+        """Multiplications and additions of the hidden layers."""
+        channels = sum(self.channels_before(layer) for layer in range(self.depth))
+        return 2 * 3**self.ndim * self.width * channels
+
+    @property
+    def forward_flops(self) -> int:
+        """Multiplications and additions of the hidden and the final layer."""
+        return self.pixels * (self.block_flops_per_pixel + 2 * self.c_out * self.channels)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Size of Y, all channels of the block; their gradients G take as much again."""
+        return BYTES_PER_VALUE * self.pixels * self.channels
+
+    def __str__(self) -> str:
+        space = " x ".join(map(str, self.space))
+        batch = f"{self.batch} images of " if self.batch > 1 else ""
+        return f"{batch}{space}, depth {self.depth}, width {self.width}, {self.padding} padding"
+
+
+class Problem:
+    """The tensors of a case: input, parameters and the gradient that arrives from the loss.
+
+    Two problems of the same case and seed hold the same values, whatever their dtype and device.
+    """
+
+    def __init__(
+        self, case: Case, device: torch.device, dtype: torch.dtype = torch.float32, seed: int = 0
+    ) -> None:
+        # A generator of its own: the caller's random numbers stay as they are.
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator)
+
+        def place(tensor: Tensor) -> Tensor:
+            return tensor.detach().to(device, dtype)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = MSDModule(
+                case.c_in, case.c_out, case.depth, case.width, ndim=case.ndim, padding=case.padding
+            )
+        self.case = case
+        self.input = place(normal(case.batch, case.c_in, *case.space))
+        self.upstream = place(normal(case.batch, case.c_out, *case.space))
+        self.weights = [place(weight) for weight in network.msd_block.weights]
+        self.bias = place(0.1 * normal(case.width * case.depth))
+        # The final layer starts as zeros, and zeros would pass no gradient on.
+        self.final_weight = place(normal(case.c_out, case.channels, 1) / case.channels**0.5)
+        self.final_bias = place(normal(case.c_out))
+        for parameter in self.parameters:
+            parameter.requires_grad_()
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that is trained."""
+        return [*self.weights, self.bias, self.final_weight, self.final_bias]
+
+    def forward(self, module: Module) -> Tensor:
+        """Apply the network as ``module`` computes it."""
+        return module(
+            self.input,
+            self.weights,
+            self.bias,
+            self.final_weight,
+            self.final_bias,
+            DILATIONS,
+            self.case.padding,
+        )
+
+    def backward(self, output: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradient by each parameter, and by the input if it asks for one."""
+        wanted = [tensor for tensor in (*self.parameters, self.input) if tensor.requires_grad]
+        return torch.autograd.grad(output, wanted, self.upstream)
+
+
+def select_cases(
+    sizes: Sequence[int] = (),
+    depths: Sequence[int] = (),
+    widths: Sequence[int] = (),
+    ndims: Sequence[int] = (),
+    padding: str = "symmetric",
+    full: bool = False,
+) -> list[Case]:
+    """Every combination of what is given, the cheapest first.
+
+    What is not given is filled in: with all that ``full`` stands for, else with few sizes and
+    depths and width 1. With nothing given, one wider network joins these.
+    """
+    chosen = list(_combine(sizes, depths, widths, ndims, full))
+    if not (full or sizes or depths or widths or ndims):
+        chosen.append(Case((256, 256), depth=30, width=4))
+    return sorted(
+        (replace(case, padding=padding) for case in chosen), key=lambda case: case.forward_flops
+    )
+
+
+def _combine(
+    sizes: Sequence[int],
+    depths: Sequence[int],
+    widths: Sequence[int],
+    ndims: Sequence[int],
+    full: bool,
+) -> Iterator[Case]:
+    # A size alone is that of an image: a volume of the same size is another matter.
+    for ndim in ndims or ((2,) if sizes and not full else (2, 3)):
+        few_depths = DEPTHS if ndim == 2 else DEPTHS[:1]
+        for size in sizes or (SIZES if full else DEFAULT_SIZES)[ndim]:
+            for depth in depths or (DEPTHS if full else few_depths):
+                for width in widths or (WIDTHS if full else WIDTHS[:1]):
+                    yield Case((size,) * ndim, depth, width)

@@ -1,0 +1,247 @@
+"""Measures cases one after another: the engine, and beside it what people write in plain torch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msdtool import ops
+from msdtool.bench import rivals
+from msdtool.bench.cases import Case, Module, Problem
+from msdtool.bench.machine import available_bytes, sgemm_peak, synchronizer
+from msdtool.bench.memory import peak_growth
+from msdtool.bench.timing import TimeitResult, interleave, readable_time
+from msdtool.nn.memory import WORKSPACE_BYTES
+
+ENGINE = "msdtool"
+# Backward is two products of the size of forward's: by the channels and by the weights.
+STEP_PER_FORWARD = 3
+USABLE_MEMORY = 0.8
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to compute the network, and an estimate of what a step of it takes."""
+
+    name: str
+    module: Module
+    step_bytes: Callable[[Case], int]
+
+
+METHODS = (
+    Method(ENGINE, ops.msd_module, lambda case: 2 * case.buffer_bytes + WORKSPACE_BYTES),
+    Method("torch.cat + conv", rivals.concatenate, rivals.concatenate_bytes),
+    Method("in-place conv", rivals.in_place, rivals.in_place_bytes),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method did on one case; None is what was not measured, and `note` says why.
+
+    Attributes:
+        forward: a forward pass without gradients.
+        backward: from the output's gradient to those of all parameters.
+        step: a forward pass that backward can follow, and backward.
+        sgemm: FLOP per second of the machine's best product of matrices around that time.
+        forward_bytes: memory that the forward pass adds to the tensors of the case at its peak.
+        step_bytes: likewise for a step.
+        ratio: the step's time over that of the engine.
+    """
+
+    case: Case
+    method: str
+    forward: TimeitResult | None = None
+    backward: TimeitResult | None = None
+    step: TimeitResult | None = None
+    sgemm: float | None = None
+    forward_bytes: int | None = None
+    step_bytes: int | None = None
+    ratio: float | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        found = f"step {readable_time(self.step.median)}" if self.step else self.note
+        return f"{self.case}, {self.method}: {found}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as plain data, times as medians in seconds."""
+        case = self.case
+        values = {
+            "method": self.method,
+            **asdict(case),
+            "ndim": case.ndim,
+            "pixels": case.pixels,
+            "forward_flops": case.forward_flops,
+            "step_flops": STEP_PER_FORWARD * case.forward_flops,
+            "runs": self.step.repeat if self.step else 0,
+            "sgemm_gflops": self.sgemm and self.sgemm / 1e9,
+        }
+        for name, passes in (("forward", 1), ("backward", 2), ("step", STEP_PER_FORWARD)):
+            times: TimeitResult | None = getattr(self, name)
+            rate = passes * case.forward_flops / times.median if times else None
+            values[f"{name}_seconds"] = times.median if times else None
+            values[f"{name}_gflops"] = rate and rate / 1e9
+            values[f"{name}_share"] = rate / self.sgemm if rate and self.sgemm else None
+        for name, buffers in (("forward", 1), ("step", 2)):
+            size: int | None = getattr(self, f"{name}_bytes")
+            values[f"{name}_bytes"] = size
+            values[f"{name}_buffers"] = size and size / (buffers * case.buffer_bytes)
+        return {**values, "ratio": self.ratio, "note": self.note}
+
+
+def run_suite(
+    cases: Sequence[Case],
+    device: torch.device,
+    *,
+    seconds: float,
+    limit: float,
+    alone: bool = False,
+) -> Iterator[list[Row]]:
+    """Measure cases in order; yields the rows of each, the engine's first.
+
+    Args:
+        cases: what to measure.
+        device: where.
+        seconds: time to spend on each method and case; there are at least three runs of the
+            engine, and of the others unless one alone takes longer.
+        limit: leave out other methods where a step would take more seconds than this.
+        alone: leave out other methods altogether.
+    """
+    methods = METHODS[:1] if alone else METHODS
+    pace: dict[tuple[str, int], float] = {}
+    for case in cases:
+        chosen, rows = _choose(case, methods, device, limit, pace)
+        before = sgemm_peak(device)
+        times = _time_side_by_side(chosen, device, seconds)
+        # Other processes come and go; the higher of both flatters no method.
+        peak = max(before, sgemm_peak(device))
+        for method, used in chosen:
+            row = _measured_row(method, used, times[method.name], peak, device)
+            assert row.step is not None
+            pace[method.name, case.ndim] = row.step.median / case.forward_flops
+            rows[method.name] = row
+        yield _with_ratios([rows[method.name] for method in methods])
+
+
+def _choose(
+    case: Case,
+    methods: Sequence[Method],
+    device: torch.device,
+    limit: float,
+    pace: dict[tuple[str, int], float],
+) -> tuple[list[tuple[Method, Case]], dict[str, Row]]:
+    """The methods that can be measured, with the case each computes, and rows of the others."""
+    chosen, rows = [], {}
+    for method in methods:
+        used = case
+        if method.name != ENGINE and case.padding == "symmetric":
+            used = replace(case, padding="reflect")
+        note = _too_large(method, used, device)
+        if not note and method.name != ENGINE:
+            note = _too_slow(method, used, device, limit, pace)
+        if note:
+            rows[method.name] = Row(used, method.name, note=note)
+        else:
+            chosen.append((method, used))
+    return chosen, rows
+
+
+def _too_large(method: Method, case: Case, device: torch.device) -> str:
+    needed, available = method.step_bytes(case), available_bytes(device)
+    if available is None or needed <= USABLE_MEMORY * available:
+        return ""
+    return (
+        f"not run: a step would take about {needed / 2**30:.1f} GB of memory, "
+        f"{available / 2**30:.1f} GB are free"
+    )
+
+
+def _too_slow(
+    method: Method,
+    case: Case,
+    device: torch.device,
+    limit: float,
+    pace: dict[tuple[str, int], float],
+) -> str:
+    """Estimate a step from the last one of that kind, or from one of a small network."""
+    key = method.name, case.ndim
+    if key not in pace:
+        small = replace(case, space=(64, 64) if case.ndim == 2 else (24, 24, 24), depth=20)
+        problem = _Steps(method.module, Problem(small, device))
+        times = interleave({"": [problem.forward, problem.backward]}, 0, synchronizer(device))
+        pace[key] = sum(map(min, times[""])) / small.forward_flops
+    estimate = pace[key] * case.forward_flops
+    if estimate <= limit:
+        return ""
+    return (
+        f"not run: a step would take about {readable_time(estimate, 2)}, "
+        f"the limit is {readable_time(limit)}"
+    )
+
+
+class _Steps:
+    """The parts of a step, to be called in turn."""
+
+    def __init__(self, module: Module, problem: Problem) -> None:
+        self.module, self.problem = module, problem
+        self.output: Tensor | None = None
+
+    def infer(self) -> None:
+        with torch.no_grad():
+            self.problem.forward(self.module)
+
+    def forward(self) -> None:
+        self.output = self.problem.forward(self.module)
+
+    def backward(self) -> None:
+        assert self.output is not None
+        self.problem.backward(self.output)
+        self.output = None
+
+
+def _time_side_by_side(
+    chosen: Sequence[tuple[Method, Case]], device: torch.device, seconds: float
+) -> dict[str, list[list[float]]]:
+    if not chosen:
+        return {}
+    subjects = {}
+    for method, case in chosen:
+        steps = _Steps(method.module, Problem(case, device))
+        subjects[method.name] = [steps.infer, steps.forward, steps.backward]
+    return interleave(subjects, seconds, synchronizer(device))
+
+
+def _measured_row(
+    method: Method, case: Case, times: list[list[float]], sgemm: float, device: torch.device
+) -> Row:
+    infer, forward, backward = times
+    step = [sum(parts) for parts in zip(forward, backward, strict=True)]
+    note = ""
+    try:
+        growth = peak_growth(case, method.module, device)
+    except BrokenProcessPool:
+        growth, note = None, "memory: the process that measured it was ended by the system"
+    forward_bytes, step_bytes = growth or (None, None)
+    return Row(
+        case,
+        method.name,
+        TimeitResult.of_runs("forward", infer),
+        TimeitResult.of_runs("backward", backward),
+        TimeitResult.of_runs("step", step),
+        sgemm,
+        forward_bytes,
+        step_bytes,
+        note=note,
+    )
+
+
+def _with_ratios(rows: Sequence[Row]) -> list[Row]:
+    engine = rows[0].step
+    return [
+        replace(row, ratio=row.step.median / engine.median) if row.step and engine else row
+        for row in rows
+    ]

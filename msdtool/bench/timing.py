@@ -1,0 +1,161 @@
+"""Times of calls, taken side by side so that the noise of a busy machine hits all of them."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+Call = Callable[[], object]
+
+RUN_SECONDS = 0.01
+MIN_RUNS = 3
+MAX_RUNS = 25
+
+
+class TimeitResult:
+    """Times of one callable, to be read like those of IPython's timeit.
+
+    Args:
+        name: what was timed.
+        loops: calls per run.
+        repeat: number of runs.
+        best: shortest time per call, in seconds.
+        worst: longest time per call, in seconds.
+        all_runs: time of each run of ``loops`` calls, in seconds.
+        precision: significant digits shown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        loops: int,
+        repeat: int,
+        best: float,
+        worst: float,
+        all_runs: Sequence[float],
+        precision: int = 3,
+    ) -> None:
+        self.name = name
+        self.loops = loops
+        self.repeat = repeat
+        self.best = best
+        self.worst = worst
+        self.all_runs = list(all_runs)
+        self.precision = precision
+
+    @classmethod
+    def of_runs(cls, name: str, runs: Sequence[float], loops: int = 1) -> "TimeitResult":
+        """Make a result from the time of each run of ``loops`` calls."""
+        return cls(name, loops, len(runs), min(runs) / loops, max(runs) / loops, runs)
+
+    @property
+    def timings(self) -> list[float]:
+        """Time per call of each run, in seconds."""
+        return [run / self.loops for run in self.all_runs]
+
+    @property
+    def average(self) -> float:
+        """Mean time per call, in seconds."""
+        return statistics.fmean(self.timings)
+
+    @property
+    def median(self) -> float:
+        """Median time per call, in seconds."""
+        return statistics.median(self.timings)
+
+    @property
+    def stdev(self) -> float:
+        """Standard deviation of the time per call over the runs, in seconds."""
+        return statistics.pstdev(self.timings)
+
+    def __str__(self) -> str:
+        average, stdev = (readable_time(t, self.precision) for t in (self.average, self.stdev))
+        runs = f"{self.repeat} run{'s' * (self.repeat != 1)}"
+        loops = f"{self.loops:,} loop{'s' * (self.loops != 1)}"
+        return (
+            f"{self.name}: {average} ± {stdev} per loop (mean ± std. dev. of {runs}, {loops} each)"
+        )
+
+    def __repr__(self) -> str:
+        return f"<TimeitResult {self}>"
+
+
+def readable_time(seconds: float, precision: int = 3) -> str:
+    """A time in the unit that suits it: 1.5 ms, 320 ns, 2 min 5 s."""
+    rounded = float(f"{seconds:.{precision}g}")
+    if rounded >= 60:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s"
+    units = (("s", 1.0), ("ms", 1e3), ("µs", 1e6), ("ns", 1e9))
+    unit, scale = next((pair for pair in units if rounded * pair[1] >= 1), units[-1])
+    return f"{rounded * scale:.{max(precision, 3)}g} {unit}"
+
+
+def bench(
+    name: str, function: Call, *, seconds: float = 1.0, synchronize: Call | None = None
+) -> TimeitResult:
+    """Time a callable for about ``seconds``, after two calls that warm it up.
+
+    Args:
+        name: what is timed.
+        function: called without arguments.
+        seconds: time to spend; there are at least three runs.
+        synchronize: waits until the device has done what was asked of it, for GPUs.
+    """
+    _time(function, 1, synchronize)
+    once = _time(function, 1, synchronize)
+    loops = max(1, math.ceil(RUN_SECONDS / max(once, 1e-9)))
+    repeat = _num_rounds(once * loops, seconds)
+    runs = [_time(function, loops, synchronize) for _ in range(repeat)]
+    return TimeitResult.of_runs(name, runs, loops)
+
+
+def interleave(
+    subjects: Mapping[str, Sequence[Call]], seconds: float, synchronize: Call | None = None
+) -> dict[str, list[list[float]]]:
+    """Time several subjects in turn, round after round.
+
+    A subject is a sequence of parts, such as forward and backward, that are called in order and
+    timed one by one. Its first round warms it up and says how many rounds fit ``seconds``; there
+    are at least three. Only subjects after the first may be too slow for that: where one round
+    takes longer than ``seconds``, it is all there is.
+
+    Returns:
+        For each subject and part the time of each run, in seconds.
+    """
+
+    def run(parts: Sequence[Call]) -> list[float]:
+        return [_time(part, 1, synchronize) for part in parts]
+
+    warm_up = {name: run(parts) for name, parts in subjects.items()}
+    rounds = {name: _num_rounds(sum(times), seconds) for name, times in warm_up.items()}
+    for name in list(subjects)[1:]:
+        if sum(warm_up[name]) > seconds:
+            rounds[name] = 0
+    last = max(rounds.values())
+    taken: dict[str, list[list[float]]] = {name: [] for name in subjects}
+    for turn in range(last):
+        for name, parts in subjects.items():
+            # Subjects with fewer rounds are spread over all of them.
+            if (turn + 1) * rounds[name] // last > turn * rounds[name] // last:
+                taken[name].append(run(parts))
+    return {
+        name: [list(part) for part in zip(*(taken[name] or [warm_up[name]]), strict=True)]
+        for name in subjects
+    }
+
+
+def _num_rounds(once: float, seconds: float) -> int:
+    return min(max(MIN_RUNS, int(seconds / max(once, 1e-9))), MAX_RUNS)
+
+
+def _time(function: Call, loops: int, synchronize: Call | None) -> float:
+    """Seconds that ``loops`` calls take."""
+    if synchronize is not None:
+        synchronize()
+    start = time.perf_counter()
+    for _ in range(loops):
+        function()
+    if synchronize is not None:
+        synchronize()
+    return time.perf_counter() - start

@@ -1,0 +1,83 @@
+"""What a training step costs, over the number of pixels and over the depth."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from msdtool.report.pictures import Array, save_figure
+
+STYLES = ("o-", "s--", "^:")
+
+
+def save_costs(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Draw the time of a step over pixels and over depth, on logarithmic axes; write a PNG.
+
+    The legend names the slope of each line of two or more points: the power of the pixels, or of
+    the depth, that the time grows with.
+
+    Args:
+        path: the PNG.
+        rows: measurements, as `msdtool bench --json` prints them.
+    """
+    measured = [row for row in rows if row["step_seconds"] is not None]
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    over_pixels, over_depth = figure.subplots(1, 2)
+    _draw(
+        over_pixels,
+        measured,
+        "pixels",
+        lambda row: f"{row['ndim']}D, depth {row['depth']}, width {row['width']}",
+    )
+    _draw(
+        over_depth,
+        measured,
+        "depth",
+        lambda row: f"{'x'.join(map(str, row['space']))}, width {row['width']}",
+    )
+    save_figure(path, figure)
+
+
+def _draw(
+    axes: Axes,
+    rows: Sequence[dict[str, Any]],
+    horizontal: str,
+    group: Callable[[dict[str, Any]], str],
+) -> None:
+    """Draw a line for each method and group: the group is its colour, the method its style."""
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in rows:
+        point = row[horizontal], row["step_seconds"]
+        lines.setdefault((row["method"], group(row)), []).append(point)
+    methods = list(dict.fromkeys(method for method, _ in lines))
+    groups = list(dict.fromkeys(name for _, name in lines))
+    for (method, name), points in lines.items():
+        x, y = np.array(sorted(points), dtype=float).T
+        axes.plot(
+            x,
+            y,
+            STYLES[methods.index(method) % len(STYLES)],
+            color=f"C{groups.index(name) % 10}",
+            label=f"{method}, {name}{_slope(x, y)}",
+            markersize=4,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ticks = sorted({row[horizontal] for row in rows})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(horizontal)
+    axes.set_ylabel("seconds per training step")
+    axes.grid(alpha=0.3, which="both")
+    if lines:
+        axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+
+
+def _slope(x: Array, y: Array) -> str:
+    if len(set(x)) < 2:
+        return ""
+    return f": slope {np.polyfit(np.log(x), np.log(y), 1)[0]:.2f}"

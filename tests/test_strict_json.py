@@ -1,0 +1,16 @@
+import json
+import math
+
+from msdtool import strict_json
+
+
+def test_what_is_not_finite_becomes_null_at_any_depth():
+    value = {"a": [math.nan, 1.5, (math.inf, -math.inf)], 127: {"b": math.nan, "c": None}}
+    assert json.loads(strict_json.dumps(value)) == {
+        "a": [None, 1.5, [None, None]],
+        "127": {"b": None, "c": None},
+    }
+
+
+def test_it_is_one_line_of_readable_text():
+    assert strict_json.dumps({"path": "Zürich\n2"}) == '{"path": "Zürich\\n2"}'
