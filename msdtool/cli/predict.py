@@ -46,8 +46,6 @@ def command(
 
     if overwrite and skip_existing:
         raise ConfigError("--overwrite and --skip-existing: choose one")
-    if device not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"--device {device}: allowed: auto, cpu, cuda")
     predictor = Predictor.load(model, device)
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is a regression, which has none")

@@ -9,8 +9,10 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the device that "auto" (the GPU if there is one), "cpu" or "cuda" means here.
 
     Raises:
-        ConfigError: a GPU is asked for and torch finds none.
+        ConfigError: it is none of these, or a GPU is asked for and torch finds none.
     """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device: got {name!r}; allowed: auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "device: got 'cuda', but torch finds no GPU on this machine; use auto or cpu, "
