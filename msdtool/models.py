@@ -89,6 +89,8 @@ class MSDModel:
             label_counts=[],
         )
         self.labels: list[int] = []
+        self.ignore: int | None = None
+        self.collapse_channels = False
         self.input: Tensor | None = None
         self.target: Tensor | None = None
         self.output: Tensor | None = None
@@ -157,7 +159,9 @@ class MSDModel:
             Schedule("constant", self.optimizer, 1),
             self.device,
         )
-        plan = Plan(epochs=num_epochs, batches_per_epoch=batches_per_epoch)
+        # The loop seeds torch at each step; a seed of its own has each call shuffle anew.
+        seed = int(torch.randint(2**31, ()))
+        plan = Plan(epochs=num_epochs, batches_per_epoch=batches_per_epoch, seed=seed)
         for _ in train(learner, plan, _samples(dataloader), None, lambda index: f"batch {index}"):
             pass
 
@@ -228,8 +232,8 @@ class MSDModel:
             state={name: tensor.cpu() for name, tensor in self.net.state_dict().items()},
             normalisation=self.normalisation,
             labels=self.labels,
-            ignore=None,
-            collapse_channels=False,
+            ignore=self.ignore,
+            collapse_channels=self.collapse_channels,
         )
         checkpoint = Checkpoint(
             model=model,
@@ -249,19 +253,23 @@ class MSDModel:
 
         Raises:
             ModelFileError: the file is no checkpoint.
-            InputError: its network has another architecture.
+            InputError: its network has another task or architecture.
         """
         checkpoint = load_checkpoint(Path(path))
         model = checkpoint["model"]
+        found = {"task": model["task"], **model["architecture"]}
+        expected = {"task": self.task, **self.architecture}
         differing = [
-            f"{key} {model['architecture'].get(key)} instead of {value}"
-            for key, value in self.architecture.items()
-            if model["architecture"].get(key) != value
+            f"{key} {found.get(key)} instead of {value}"
+            for key, value in expected.items()
+            if found.get(key) != value
         ]
         if differing:
             raise InputError(f"{path}: holds another network: {', '.join(differing)}")
         self.net.load_state_dict(model["state"])
         self.normalisation = model["normalisation"]
+        self.labels, self.ignore = model["labels"], model["ignore"]
+        self.collapse_channels = model["collapse_channels"]
         if "optimizer" in checkpoint["training"]:
             self.optimizer.load_state_dict(checkpoint["training"]["optimizer"])
         return int(checkpoint["progress"]["epoch"])

@@ -20,8 +20,9 @@ SMALL = (
     Case((11, 13, 15), depth=12),
     Case((5, 9, 7), depth=4, width=3, batch=2, c_in=2, c_out=2),
 )
-# In float32 a value within rounding of zero can fall on either side of the ReLU, which changes
-# gradients visibly; among the few values of the small cases there is none so close.
+# More than the engine takes at once. Not in float32: there, a value within rounding of zero can
+# fall on either side of the ReLU, which changes gradients visibly. Among the few values of the
+# small cases there is none so close.
 LARGE = (
     Case((257, 131), depth=21),
     Case((37, 29, 31), depth=7, width=2),
@@ -68,8 +69,8 @@ def _cases() -> Iterator[tuple[Case, torch.dtype]]:
         for case in SMALL:
             for dtype in TOLERANCES:
                 yield replace(case, padding=padding), dtype
-        for case in LARGE:
-            yield replace(case, padding=padding), torch.float64
+    for case in LARGE:
+        yield case, torch.float64
 
 
 def _results(problem: Problem, impl: str) -> dict[str, torch.Tensor]:

@@ -2,14 +2,17 @@
 
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version
-from typing import Annotated
+from traceback import print_exc
+from typing import Annotated, Any
 
 import typer
 
 from msdtool.cli import bench, check, demo, evaluate, info, init, predict, report, train
 from msdtool.cli.console import error
-from msdtool.errors import Error
+from msdtool.errors import Error, Stopped
 
 EXIT_INTERRUPTED = 130
 
@@ -21,8 +24,26 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Deal with Ctrl-C and a closed pipe, which Typer would make wordless exits."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt:
+            raise Stopped("interrupted", EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            # Whoever read our output, `head` for example, has enough; that is no failure.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return run
+
+
 for module in (init, check, train, predict, evaluate, info, report, demo, bench):
-    app.command(name=module.__name__.rsplit(".", 1)[-1])(module.command)
+    app.command(name=module.__name__.rsplit(".", 1)[-1])(_guarded(module.command))
 
 
 def _show_version(wanted: bool) -> None:
@@ -61,24 +82,17 @@ def main() -> None:
         app(arguments, prog_name="msdtool", standalone_mode=True)
     except Error as problem:
         if debug:
-            raise
+            print_exc()
         error(problem.message)
         sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
-        error("interrupted")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output, `head` for example, has enough; that is no failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as problem:
         if debug:
-            raise
+            print_exc()
         place = f"{problem.filename}: " if problem.filename else ""
         error(f"{place}{problem.strerror or problem}")
         sys.exit(1)
     except Exception as problem:
         if debug:
-            raise
+            print_exc()
         error(f"unexpected {type(problem).__name__}: {problem}; run again with --debug for details")
         sys.exit(1)

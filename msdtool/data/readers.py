@@ -81,6 +81,8 @@ def _guarded(path: Path, read: Callable[[Path], T]) -> T:
 
 def _read_tiff(path: Path) -> tuple[Array, str]:
     with _tifffile_log() as log, tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise ValueError("it is damaged or cut short, there is no image in it")
         kinds = {(series.shape, series.axes, series.dtype) for series in file.series}
         if len(kinds) != 1:
             shapes = ", ".join(str(series.shape) for series in file.series)

@@ -9,7 +9,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the device that "auto" (the GPU if there is one), "cpu" or "cuda" means here.
 
     Raises:
-        ConfigError: there is no such device, or a GPU is asked for and torch finds none.
+        ConfigError: it is none of these, or a GPU is asked for and torch finds none.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device: got {name!r}; allowed: auto, cpu, cuda")

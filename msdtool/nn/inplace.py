@@ -45,9 +45,7 @@ class Conv2dInPlaceModule(_InPlaceConvolution):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] to [B, out_channels, H, W], which is ``output``'s memory."""
-        # Detached, so that one pass does not become part of the next one's graph.
-        output = self.output.detach()
-        return conv2dInPlace(input, self.weight, self.bias, output, 1, self.dilation)
+        return conv2dInPlace(input, self.weight, self.bias, self.output, 1, self.dilation)
 
 
 class ConvRelu2dInPlaceModule(_InPlaceConvolution):
@@ -55,8 +53,7 @@ class ConvRelu2dInPlaceModule(_InPlaceConvolution):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] to [B, out_channels, H, W], which is ``output``'s memory."""
-        output = self.output.detach()
-        return conv_relu2dInPlace(input, self.weight, self.bias, output, 1, self.dilation)
+        return conv_relu2dInPlace(input, self.weight, self.bias, self.output, 1, self.dilation)
 
 
 class ReLUInplaceModule(nn.Module):

@@ -4,13 +4,14 @@ Shapes: B batch, C_in and C_out channels, H, W pixels, k odd kernel size. Any fl
 any device; all tensors of a call share both. On CUDA, float32 convolutions obey
 ``torch.backends.cudnn.allow_tf32``, which torch sets by default: switch it off for full precision.
 
-Aliasing. ``output`` may be any part of a larger buffer. It is marked dirty, as every in-place
-operation of torch is, so it becomes part of the graph, and a tensor that was saved for backward
-and shares its version counter counts as modified: then backward raises torch's "modified by an
-inplace operation". A channel slice shares the counter of all the other channels. To keep channels
-for backward while others are being written, as dense networks do, give a slice of ``buffer.data``,
-which has a counter of its own; nothing then notices when kept channels are overwritten after all.
-`msdtool.nn.MSDLayerModule` does both right.
+Aliasing. ``output`` is plain memory, any part of a larger buffer, and needs no gradient. The result
+is the same memory with the convolution as its history; the buffer itself has no history, so
+gradients flow through the result alone. Writing moves the version counter of the buffer, which all
+its channels share: a backward pass that still needs any of them raises torch's "modified by an
+inplace operation". To keep channels for backward while others are written, as dense networks do,
+take the slice of ``buffer.data``, anew for each call: every ``.data`` has a counter of its own.
+Nothing then notices when the kept channels are overwritten after all. `msdtool.nn.MSDLayerModule`
+does both right.
 """
 
 from typing import Any
@@ -43,11 +44,11 @@ def conv2dInPlace(
         dilation: pixels between taps; at most the image's smaller side for k = 3.
 
     Returns:
-        ``output`` itself.
+        ``output``: a tensor of the same memory, shape and version counter, part of the graph.
 
     Raises:
         ValueError: a shape, dtype, stride or dilation does not fit, or ``output`` overlaps
-            ``input``.
+            ``input`` or requires a gradient.
     """
     return Conv2dInPlaceFunction.apply(input, weight, bias, output, stride, dilation)
 
@@ -73,12 +74,11 @@ class Conv2dInPlaceFunction(torch.autograd.Function):
         dilation: int,
     ) -> Tensor:
         _check_convolution(input, weight, bias, output, stride, dilation)
-        output.copy_(_convolve(input, weight, bias, stride, dilation))
-        ctx.mark_dirty(output)
+        result = _write(output, _convolve(input, weight, bias, stride, dilation))
         needs_input, needs_weight, *_ = ctx.needs_input_grad
         ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
         ctx.sizes = input.shape, weight.shape, stride, dilation
-        return output
+        return result
 
     @staticmethod
     @once_differentiable
@@ -104,13 +104,12 @@ class ConvRelu2dInPlaceFunction(torch.autograd.Function):
         dilation: int,
     ) -> Tensor:
         _check_convolution(input, weight, bias, output, stride, dilation)
-        output.copy_(_convolve(input, weight, bias, stride, dilation).relu_())
-        ctx.mark_dirty(output)
+        result = _write(output, _convolve(input, weight, bias, stride, dilation).relu_())
         # The input is saved even for a frozen weight: an output of ``buffer.data`` cannot tell that
         # another pass overwrote the buffer, but the input's version counter can.
-        ctx.save_for_backward(input, weight if ctx.needs_input_grad[0] else None, output)
+        ctx.save_for_backward(input, weight if ctx.needs_input_grad[0] else None, result)
         ctx.sizes = input.shape, weight.shape, stride, dilation
-        return output
+        return result
 
     @staticmethod
     @once_differentiable
@@ -144,6 +143,16 @@ def _relu_gradient(output: Tensor, grad_output: Tensor) -> Tensor:
 def _convolve(input: Tensor, weight: Tensor, bias: Tensor, stride: int, dilation: int) -> Tensor:
     padded = pad(input, _margin(weight.shape, dilation), "symmetric")
     return F.conv2d(padded, weight, bias, stride, dilation=dilation)
+
+
+def _write(output: Tensor, values: Tensor) -> Tensor:
+    """Copy ``values`` into ``output``; return that memory as a tensor without history.
+
+    ``ctx.mark_dirty(output)`` would do for an output that is no view. For one that is, such as a
+    slice of a buffer, torch takes the function's first argument to be the tensor written to: the
+    input's gradient would go to the buffer.
+    """
+    return output.copy_(values).detach()
 
 
 def _convolution_gradients(
@@ -224,6 +233,10 @@ def _check_convolution(
     expected = (batch, c_out, -(-height // stride), -(-width // stride))
     if tuple(output.shape) != expected:
         raise ValueError(f"output has shape {tuple(output.shape)}; expected {expected}")
+    if output.requires_grad:
+        raise ValueError(
+            "output requires a gradient; it must be plain memory, such as output.detach()"
+        )
     for name, tensor in (("weight", weight), ("bias", bias), ("output", output)):
         if (tensor.dtype, tensor.device) != (input.dtype, input.device):
             raise ValueError(

@@ -1,5 +1,8 @@
 """Images that cannot be used: one clear message, exit code 3, no network trained on them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -321,3 +324,14 @@ def test_images_for_a_network_of_volumes(refused, noisy, tmp_path):
         f"{tmp_path}/t/noisy/image_000.tif: the image has 2 dimensions, shape (20, 24); expected "
         "3 dimensions, or 4 with channels; for images set network.ndim: 2"
     )
+
+
+def test_a_process_says_no_more_than_that(noisy, tmp_path):
+    """Not even what decoders log."""
+    path = tmp_path / "t/noisy/image_001.tif"
+    FILES["truncated volume"][0](path)
+    command = [sys.executable, "-m", "msdtool", "train", noisy, "--quiet"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (3, "")
+    expected = f"error: {path}: is damaged or cut short, some of its pages are missing\n"
+    assert result.stderr == expected

@@ -41,4 +41,4 @@ def test_a_file_that_cannot_be_written_is_named(cli, tmp_path):
     (tmp_path / "file").touch()
     result = cli("init", "-o", tmp_path / "file" / "a.yaml")
     assert result.code == 2
-    assert result.err.startswith(f"error: {tmp_path}/file/a.yaml: cannot be written: ")
+    assert result.err == f"error: {tmp_path}/file/a.yaml: cannot be written: Not a directory\n"

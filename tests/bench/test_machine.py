@@ -1,0 +1,57 @@
+import json
+from datetime import datetime
+
+import pytest
+import torch
+
+from msdtool.bench import machine
+from msdtool.bench.timing import TimeitResult
+
+CPU = torch.device("cpu")
+
+
+def test_the_facts_are_plain_data():
+    facts = machine.machine_facts(CPU)
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["threads"] == torch.get_num_threads()
+    assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert facts["device"].startswith("cpu")
+    assert facts["cpu"]
+    assert datetime.fromisoformat(facts["date"]).tzinfo is not None
+
+
+def test_machines_without_proc_have_facts_too(monkeypatch, tmp_path):
+    def missing(_path):
+        return tmp_path / "missing"
+
+    monkeypatch.setattr(machine, "Path", missing)
+    facts = machine.machine_facts(CPU)
+    assert facts["memory_bytes"] is None
+    assert isinstance(facts["cpu"], str)
+    assert machine.available_bytes(CPU) is None
+
+
+def test_the_available_memory_is_read_in_bytes(monkeypatch, tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:  2048 kB\nMemFree:  1 kB\nMemAvailable:   1024 kB\n")
+    monkeypatch.setattr(machine, "Path", lambda _path: meminfo)
+    assert machine.available_bytes(CPU) == 2**20
+
+
+def test_the_peak_is_that_of_the_best_product(monkeypatch):
+    calls = []
+
+    def fake_bench(name, function, **_options):
+        function()
+        calls.append(name)
+        return TimeitResult(name, 1, 2, best=0.5, worst=2.0, all_runs=[0.5, 2.0])
+
+    monkeypatch.setattr(machine, "bench", fake_bench)
+    monkeypatch.setattr(machine, "GEMM_SIZES", {"cpu": 8})
+    assert machine.sgemm_peak(CPU) == pytest.approx(2 * 8**3 / 0.5)
+    assert calls == ["sgemm"]
+
+
+def test_only_gpus_are_waited_for():
+    assert machine.synchronizer(CPU) is None
+    assert callable(machine.synchronizer(torch.device("cuda")))

@@ -1,0 +1,227 @@
+"""Model files and run directories that cannot be used: exit code 3, and no code in them is run."""
+
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+COMMANDS = ["predict", "evaluate", "info"]
+NO_CHECKPOINT = "not a checkpoint of msdtool, or a damaged one"
+NOT_OURS = "not a checkpoint of msdtool"
+CODE = "holds something else than tensors and plain data, which may be code; it is not loaded"
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.mark),)
+
+
+def write_zip(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("notes.txt", "not a model")
+
+
+def write_broken_archive(path):
+    """Torch's layout, but what should be a pickle is not."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", "not a pickle")
+        file.writestr("archive/version", "3\n")
+
+
+# How a file at the path is written, and what is said about it.
+FILES = {
+    "text": (lambda path: path.write_text("weights: 1, 2, 3\n" * 9), NO_CHECKPOINT),
+    "empty": (Path.touch, NO_CHECKPOINT),
+    "bytes": (lambda path: path.write_bytes(bytes(range(256)) * 9), NO_CHECKPOINT),
+    "zip": (write_zip, NO_CHECKPOINT),
+    "broken archive": (write_broken_archive, CODE),
+    "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), NO_CHECKPOINT),
+    "tensor": (lambda path: torch.save(torch.zeros(3), path), NOT_OURS),
+    "weights alone": (lambda path: torch.save({"linear.weight": torch.zeros(3)}, path), NOT_OURS),
+    "module": (lambda path: torch.save(torch.nn.Linear(2, 2), path), CODE),
+    "array": (lambda path: torch.save({"a": np.zeros(3)}, path), CODE),
+}
+
+
+@pytest.fixture
+def run_command(refused, regression_run, tmp_path):
+    """Use a model file in a command, which must refuse it."""
+    images = regression_run.parent / "train"
+
+    def run(command, model):
+        options = {
+            "predict": [images / "noisy", "-o", tmp_path / "out"],
+            "evaluate": ["--input", images / "noisy", "--target", images / "clean"],
+            "info": [],
+        }
+        found = refused(command, model, *options[command], code=3)
+        assert not (tmp_path / "out").exists()
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_file_that_is_no_checkpoint(run_command, tmp_path, command, name):
+    path = tmp_path / "model.pt"
+    write, message = FILES[name]
+    write(path)
+    assert run_command(command, path) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "old torch", "in a checkpoint", "in a run"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_code_in_a_file_is_not_run(run_command, regression_run, tmp_path, command, kind):
+    mark, path = tmp_path / "ran", tmp_path / "model.pt"
+    payload = Payload(str(mark))
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(payload))
+    elif kind == "in a checkpoint":
+        content = torch.load(regression_run / "checkpoints/best.pt", weights_only=True)
+        torch.save({**content, "metrics": payload}, path)
+    elif kind == "in a run":
+        path = tmp_path / "run" / "checkpoints" / "best.pt"
+        path.parent.mkdir(parents=True)
+        torch.save({"format": payload}, path)
+    else:
+        torch.save([payload], path, _use_new_zipfile_serialization=kind == "torch")
+    found = run_command(command, tmp_path / "run" if kind == "in a run" else path)
+    assert found == f"{path}: {NO_CHECKPOINT if kind in ('pickle', 'old torch') else CODE}"
+    assert not mark.exists()
+    # The payload does work: whoever trusts the file runs it.
+    torch.load(path, weights_only=False) if kind != "pickle" else pickle.loads(path.read_bytes())
+    assert mark.exists()
+
+
+def remove(*keys):
+    def change(content):
+        for key in keys[:-1]:
+            content = content[key]
+        del content[keys[-1]]
+
+    return change
+
+
+def replace(*keys, value):
+    def change(content):
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+# What is changed in a good checkpoint, and what is said about it.
+CHANGES = {
+    "newer": (replace("version", value=2), "is a checkpoint of version 2, this msdtool reads "
+              "version 1; update msdtool"),
+    "no version": (remove("version"), "is a checkpoint of version None"),
+    "other format": (replace("format", value="other"), NOT_OURS),
+    "no model": (remove("model"), "is damaged, it has no model"),
+    "no state": (remove("model", "state"), "is damaged, it has no state"),
+    "no labels": (remove("model", "labels"), "is damaged, it has no labels"),
+    "model is a list": (replace("model", value=[1]), "is damaged, it has no task, architecture"),
+    "no progress": (remove("progress"), "is damaged, it has no progress"),
+}  # fmt: skip
+MISFITS = {
+    "weight missing": (remove("model", "state", "msd.msd_block.bias"),
+                       'is damaged, its weights do not fit its network: Missing key(s) in '
+                       'state_dict: "msd.msd_block.bias"'),
+    "weight too many": (replace("model", "state", "msd.extra", value=torch.zeros(1)),
+                        'is damaged, its weights do not fit its network: Unexpected key(s) in '
+                        'state_dict: "msd.extra"'),
+    "weight of another shape": (replace("model", "state", "msd.msd_block.bias",
+                                        value=torch.zeros(7)),
+                                "is damaged, its weights do not fit its network: size mismatch "
+                                "for msd.msd_block.bias"),
+    "deeper network": (replace("model", "architecture", "depth", value=4),
+                       "is damaged, its weights do not fit its network: Missing key(s)"),
+    "architecture incomplete": (remove("model", "architecture", "depth"),
+                                "is damaged, its weights do not fit its network"),
+    "no ndim": (remove("model", "architecture", "ndim"),
+                "is damaged, its weights do not fit its network: 'ndim'"),
+    "five dimensions": (replace("model", "architecture", "ndim", value=5),
+                        "is damaged, its weights do not fit its network: 5"),
+}  # fmt: skip
+
+
+def write_changed(path, run, change):
+    content = torch.load(run / "checkpoints/best.pt", weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_checkpoint_that_lacks_something(run_command, regression_run, tmp_path, command, name):
+    path = tmp_path / "model.pt"
+    change, message = CHANGES[name]
+    write_changed(path, regression_run, change)
+    assert run_command(command, path).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("name", MISFITS)
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_weights_that_do_not_fit(run_command, regression_run, tmp_path, command, name):
+    path = tmp_path / "model.pt"
+    change, message = MISFITS[name]
+    write_changed(path, regression_run, change)
+    assert run_command(command, path).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("kept", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_truncated_checkpoint(run_command, regression_run, tmp_path, command, kept):
+    path = tmp_path / "model.pt"
+    content = (regression_run / "checkpoints/best.pt").read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    assert run_command(command, path) == f"{path}: {NO_CHECKPOINT}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_model_that_is_not_there(run_command, tmp_path, command):
+    path = tmp_path / "none"
+    expected = f"{path}: no such run directory or checkpoint file"
+    assert run_command(command, path) == expected
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_run_directory_without_a_checkpoint(run_command, regression_run, tmp_path, command):
+    path = tmp_path / "run"
+    shutil.copytree(regression_run, path)
+    shutil.rmtree(path / "checkpoints")
+    assert run_command(command, path) == (
+        f"{path}: no checkpoint in this folder; expected checkpoints/best.pt, which 'msdtool "
+        "train' writes"
+    )
+
+
+def test_a_damaged_checkpoint_is_not_continued(refused, regression_run, tmp_path):
+    """And it is not replaced: it may be all there is."""
+    run = tmp_path / "run"
+    shutil.copytree(regression_run, run)
+    (run / "checkpoints/last.pt").write_bytes(b"damaged")
+    found = refused("train", run / "config.yaml", "--run-dir", run, "--resume", code=3)
+    assert found == f"{run}/checkpoints/last.pt: {NO_CHECKPOINT}"
+
+
+def test_a_process_says_no_more_than_that(tmp_path):
+    """Not even a warning of torch's."""
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps({"a": 1}, protocol=4))
+    command = [sys.executable, "-m", "msdtool", "info", path]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (3, "")
+    assert result.stderr == f"error: {path}: {NO_CHECKPOINT}\n"

@@ -1,0 +1,267 @@
+"""Places that cannot be written to, or hold what must stay; options that contradict each other."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+from ..helpers import write_experiment, write_noisy_pairs, write_stack
+from .conftest import contents
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_experiment(
+        tmp_path / "a.yaml", {"data": {"train": write_noisy_pairs(tmp_path / "t", 2)}}
+    )
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_stack(tmp_path / "in", [np.ones((20, 24), np.float32)] * 3)
+
+
+# Where a run cannot go, below a folder that holds a file "file": (directory, message).
+NO_DIRECTORIES = {
+    "a file": ("file", "{0}/file: is a file; choose another run.directory"),
+    "below a file": ("file/run", "{0}/file/run: cannot be used as run directory: Not a directory"),
+    "where nobody writes": ("/proc/run", "/proc/run: cannot be used as run directory: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_DIRECTORIES)
+def test_a_run_directory_that_cannot_be_made(refused, config, tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    directory, message = NO_DIRECTORIES[name]
+    found = refused("train", config, "--run-dir", tmp_path / directory, code=2)
+    assert found.startswith(message.format(tmp_path))
+
+
+def test_a_directory_that_may_not_be_written_to(refused, config, tmp_path, monkeypatch):
+    """Permissions do not bind root, so the system's answer is given here."""
+    (tmp_path / "run").mkdir()
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    found = refused("train", config, code=2)
+    assert found == f"{tmp_path}/run: no permission to write there"
+
+
+def test_a_directory_with_other_files(refused, config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    expected = f"{tmp_path}/run: holds files that are not a run; choose an empty or new folder"
+    for option in ([], ["--resume"], ["--overwrite"]):
+        assert refused("train", config, *option, code=2) == expected
+
+
+@pytest.mark.parametrize("epochs", [2, 5])
+def test_a_directory_with_a_run(refused, cli, config, tmp_path, epochs):
+    assert cli("train", config).code == 0
+    found = refused("train", config, "--set", f"training.epochs={epochs}", code=2)
+    assert found == (
+        f"{tmp_path}/run: holds a run already; continue it with --resume, replace it with "
+        "--overwrite, or choose another place with --run-dir"
+    )
+
+
+def test_a_directory_with_another_run(refused, cli, config, tmp_path):
+    assert cli("train", config).code == 0
+    changes = ["--set", "network.depth=2", "--set", "training.loss=L1"]
+    found = refused("train", config, "--resume", *changes, code=2)
+    assert found == (
+        f"{tmp_path}/run: the run there was started with other values of network.depth, "
+        "training.loss; take back the change, or start anew with --run-dir"
+    )
+
+
+def test_a_run_whose_images_have_changed(refused, cli, config, tmp_path):
+    assert cli("train", config).code == 0
+    for kind in ("noisy", "clean"):
+        shutil.copy(tmp_path / f"t/{kind}/image_000.tif", tmp_path / f"t/{kind}/image_002.tif")
+    found = refused("train", config, "--resume", code=3)
+    assert found.startswith(
+        f"{tmp_path}/run: the run was started on 2 training images, now 3 are found; restore the "
+        "files, or start anew with --run-dir"
+    )
+
+
+def test_a_run_whose_config_is_damaged(refused, cli, config, tmp_path):
+    assert cli("train", config).code == 0
+    (tmp_path / "run" / "config.yaml").write_text("task: [")
+    found = refused("train", config, "--resume", code=2)
+    assert found.startswith(f"{tmp_path}/run/config.yaml:1:8: not valid YAML: ")
+
+
+def test_names_that_are_too_long(refused, config, regression_run, images, tmp_path):
+    folder = tmp_path / ("x" * 300)
+    for command in (["train", config, "--run-dir"], ["predict", regression_run, images, "-o"]):
+        assert refused(*command, folder, code=1) == f"{folder}: File name too long"
+
+
+# Where predictions cannot go, below a folder that holds a file "file": (folder, code, message).
+NO_FOLDERS = {
+    "a file": ("file", 2, "{0}/file: is a file; choose a folder for the results"),
+    "below a file": ("file/out", 1, "{0}/file/out/image_000.tif: cannot be written: Not a direct"),
+    "where nobody writes": ("/proc/out", 1, "/proc/out/image_000.tif: cannot be written: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_FOLDERS)
+def test_a_folder_for_results_that_cannot_be_made(refused, regression_run, images, tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    folder, code, message = NO_FOLDERS[name]
+    found = refused("predict", regression_run, images, "-o", tmp_path / folder, code=code)
+    assert found.startswith(message.format(tmp_path))
+
+
+def test_results_that_exist(refused, regression_run, images, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "image_001.tif").write_text("mine")
+    found = refused("predict", regression_run, images, "-o", tmp_path / "out", code=2)
+    assert found == (
+        f"{tmp_path}/out/image_001.tif: exists already (1 of the results do); use --skip-existing "
+        "to go on, or --overwrite to replace them"
+    )
+
+
+def test_two_inputs_with_one_output_name(refused, regression_run, images, tmp_path):
+    (tmp_path / "more").mkdir()
+    shutil.copy(images / "image_001.tif", tmp_path / "more" / "image_001.tiff")
+    found = refused(
+        "predict", regression_run, images, tmp_path / "more", "-o", tmp_path / "out", code=2
+    )
+    assert found == (
+        f"{images}/image_001.tif and {tmp_path}/more/image_001.tiff would both be written to "
+        f"{tmp_path}/out/image_001.tif; predict them into different folders"
+    )
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"], ["--skip-existing"]])
+def test_an_output_that_is_the_input(refused, regression_run, images, option):
+    found = refused("predict", regression_run, images, "-o", images, *option, code=2)
+    assert found == f"{images}/image_000.tif: is one of the inputs; choose another output folder"
+
+
+def test_an_output_that_is_a_link_to_the_input(refused, regression_run, images, tmp_path):
+    (tmp_path / "link").symlink_to(images)
+    found = refused("predict", regression_run, images, "-o", tmp_path / "link", code=2)
+    assert "is one of the inputs" in found
+
+
+BAD_IMAGES = {
+    "channels": (np.ones((3, 20, 24), np.float32), "the image has 3 channels, the model was "
+                 "trained on images with 1"),
+    "dimensions": (np.ones((2, 2, 20, 24), np.float32), "the image has 4 dimensions, shape (2, 2, "
+                   "20, 24); expected 1 to 3 dimensions; for volumes set network.ndim: 3"),
+    "NaN": (np.full((20, 24), np.nan), "480 of 480 values are NaN or infinite; replace them"),
+    "complex": (np.ones((20, 24), np.complex64), "pixels of type complex64 are not real numbers"),
+    "too small": (np.ones((2, 24), np.float32), "dilation 3 is too large for an image of size 2: "
+                  "symmetric padding allows at most 2"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_images_that_do_not_suit_the_model(refused, regression_run, images, tmp_path, name):
+    image, message = BAD_IMAGES[name]
+    path = images / "image_001.tif"
+    tifffile.imwrite(path, image, photometric="minisblack")
+    arguments = ["predict", regression_run, images, "-o", tmp_path / "out"]
+    # The results of the images before it stay.
+    found = refused(*arguments, code=3, leaves={"out/image_000.tif"})
+    assert found == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("name", ["channels", "NaN", "complex", "too small"])
+@pytest.mark.parametrize("kind", ["input", "target"])
+def test_pairs_that_do_not_suit_the_model(refused, regression_run, tmp_path, kind, name):
+    pairs = write_noisy_pairs(tmp_path / "pairs", 2)
+    image, _ = BAD_IMAGES[name]
+    tifffile.imwrite(f"{pairs[kind]}/image_001.tif", image, photometric="minisblack")
+    found = refused(
+        "evaluate", regression_run, "--input", pairs["input"], "--target", pairs["target"], code=3
+    )
+    assert "image_001.tif" in found
+    if name == "channels":
+        model = {"input": "the model was trained on images with 1", "target": "the model gives 1"}
+        assert found.endswith(f"has 3 channels, {model[kind]}")
+
+
+def test_images_that_are_not_there(refused, regression_run, tmp_path):
+    arguments = ["-o", tmp_path / "out"]
+    found = refused("predict", regression_run, tmp_path / "*.png", *arguments, code=3)
+    assert found == f"{tmp_path}/*.png: no file matches; the folder {tmp_path} is empty"
+    found = refused("predict", regression_run, "-", *arguments, code=3, stdin="\n")
+    assert found == "the list of input paths is empty; name at least one file"
+    found = refused("predict", regression_run, "-", *arguments, code=3, stdin="none.tif\n")
+    assert found.startswith("none.tif: no such file or folder")
+
+
+def test_a_figure_that_cannot_be_written(refused, regression_run, tmp_path):
+    pairs = write_noisy_pairs(tmp_path / "pairs", 2)
+    arguments = ["evaluate", regression_run, "--input", pairs["input"], "--target", pairs["target"]]
+    (tmp_path / "file").write_text("mine")
+    found = refused(*arguments, "--figure", tmp_path / "file" / "a.png", "--quiet", code=1)
+    assert found == f"{tmp_path}/file/a.png: cannot be written: Not a directory"
+
+
+# Options that contradict each other or the model: (arguments after the command, message).
+PREDICT = {
+    "both": (["--overwrite", "--skip-existing"], "--overwrite and --skip-existing: choose one"),
+    "part too large": (["--part", 3, "--num-parts", 3], "--part 3: expected a number from 0 to 2"),
+    "part below zero": (["--part", -1, "--num-parts", 3], "--part -1: expected a number from 0 "
+                        "to 2"),
+    "part without parts": (["--part", 1], "--part 1: expected a number from 0 to 0"),
+    "probabilities": (["--probabilities"], "--probabilities: the model is a regression, which has "
+                      "none"),
+    "device": (["--device", "gpu"], "device: got 'gpu'; allowed: auto, cpu, cuda"),
+    "no GPU": (["--device", "cuda"], "device: got 'cuda', but torch finds no GPU on this machine; "
+               "use auto or cpu, or install the torch build for your GPU"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+@pytest.mark.parametrize("name", PREDICT)
+def test_options_of_predict(refused, regression_run, images, tmp_path, no_gpu, name):
+    options, message = PREDICT[name]
+    arguments = ["predict", regression_run, images, "-o", tmp_path / "out", *options]
+    assert refused(*arguments, code=2) == message
+
+
+def test_options_of_train(refused, config, no_gpu):
+    found = refused("train", config, "--resume", "--overwrite", code=2)
+    assert found == "--resume and --overwrite: choose one"
+    found = refused("train", config, "--set", "training.device=cuda", code=2)
+    assert found.startswith("device: got 'cuda', but torch finds no GPU on this machine; use auto")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Usage: "),
+        (["trane"], "No such command 'trane'. Did you mean 'train'?"),
+        (["train"], "Missing argument 'CONFIG'"),
+        (["train", "a.yaml", "--epochs", "3"], "No such option: --epochs"),
+        (["predict", "run"], "Missing argument 'INPUT...'"),
+        (["predict", "run", "a.tif"], "Missing option '--output' / '-o'"),
+        (["predict", "run", "a.tif", "-o", "b", "--part", "x"], "Invalid value for '--part'"),
+        (
+            ["predict", "run", "a.tif", "-o", "b", "--num-parts", "0"],
+            "Invalid value for '--num-parts'",
+        ),
+        (["evaluate", "run", "--input", "a"], "Missing option '--target'"),
+        (["init", "denoize"], "'denoize' is not one of 'denoise', 'segment', 'volume'"),
+    ],
+)
+def test_lines_that_are_no_command(cli, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = cli(*arguments)
+    assert result.code == 2
+    assert message in result.err + result.out
+    assert "Traceback" not in result.err
+    assert contents(tmp_path) == {}

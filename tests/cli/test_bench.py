@@ -1,0 +1,130 @@
+import json
+
+import pytest
+import torch
+
+from msdtool.bench import correctness, suite
+
+TINY = ("bench", "--size", "16", "--depth", "2", "--seconds", "0")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leave out what takes long: other processes, large products, most comparisons."""
+    monkeypatch.setattr(suite, "peak_growth", lambda case, module, device: (2**20, 2**21))
+    monkeypatch.setattr(suite, "sgemm_peak", lambda device: 1e11)
+    monkeypatch.setattr(correctness, "SMALL", correctness.SMALL[-1:])
+    monkeypatch.setattr(correctness, "LARGE", ())
+
+
+@pytest.mark.usefixtures("quick")
+def test_json_holds_machine_correctness_and_rows(cli):
+    code, out, _ = cli(*TINY, "--depth", "3", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert set(found) == {"machine", "correctness", "rows"}
+    assert {"cpu", "threads", "versions", "date", "sgemm_gflops"} <= set(found["machine"])
+    assert found["machine"]["sgemm_gflops"] == 100.0
+    assert set(found["correctness"]) == {"float32", "float64"}
+    assert [(row["depth"], row["method"]) for row in found["rows"]] == [
+        (depth, method)
+        for depth in (2, 3)
+        for method in ("msdtool", "torch.cat + conv", "in-place conv")
+    ]
+    first = found["rows"][0]
+    # Two layers of 9 taps read 1 and 2 channels, the final layer 3; all twice, on 256 pixels.
+    assert first["forward_flops"] == 256 * (2 * 9 * 3 + 2 * 3)
+    assert first["step_bytes"] == 2**21
+    assert first["runs"] >= 3
+    assert first["step_share"] == pytest.approx(first["step_gflops"] / 100)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_table_has_a_line_for_each_method(cli):
+    code, out, err = cli(*TINY)
+    assert code == 0
+    lines = out.splitlines()
+    header = next(index for index, line in enumerate(lines) if "step/sgemm" in line)
+    assert [
+        line.split("(")[0].split("  ")[-1].strip() for line in lines[header + 1 : header + 4]
+    ] == ["msdtool", "torch.cat + conv", "in-place conv"]
+    assert "symmetric" in lines[header + 1]
+    assert "reflect" in lines[header + 2]
+    assert "sgemm peak 100 GFLOP/s" in out
+    assert f"torch {torch.__version__.split('+')[0]}" in out
+    assert "largest relative error" in out
+    assert "largest relative error" in err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_reason_stands_where_a_figure_is_missing(cli):
+    _, out, _ = cli(*TINY, "--limit", "0")
+    line = next(line for line in out.splitlines() if "torch.cat" in line)
+    assert "not run: a step would take about" in line
+    assert line.split("(reflect)")[1].split()[:9] == ["-"] * 9
+
+
+@pytest.mark.usefixtures("quick")
+def test_quiet_leaves_stderr_empty_and_alone_leaves_rivals_out(cli):
+    code, out, err = cli(*TINY, "--quiet", "--alone")
+    assert (code, err) == (0, "")
+    assert "torch.cat" not in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_options_reach_the_measurement(cli):
+    _, out, _ = cli(*TINY, "--ndim", "3", "--width", "2", "--padding", "zeros", "--alone", "--json")
+    row = json.loads(out)["rows"][0]
+    assert (row["space"], row["width"], row["padding"]) == ([16, 16, 16], 2, "zeros")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_plot_is_drawn(cli, tmp_path):
+    code, _, _ = cli(*TINY, "--depth", "3", "--alone", "--plot", str(tmp_path / "costs.png"))
+    assert code == 0
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_timed_if_the_engine_is_wrong(cli, monkeypatch):
+    right = suite.ops.msd_module
+
+    def wrong(*arguments, impl="auto"):
+        return right(*arguments, impl=impl) * (1 if impl == "reference" else 1.01)
+
+    def refuse(*_):
+        raise AssertionError("timed")
+
+    monkeypatch.setattr(correctness.ops, "msd_module", wrong)
+    monkeypatch.setattr(suite, "sgemm_peak", refuse)
+    code, out, err = cli(*TINY)
+    assert (code, out) == (1, "")
+    assert "the engine is wrong" in err
+    assert "0.01" in err
+
+
+def test_a_gpu_that_is_not_there_is_a_usage_error(cli, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    code, out, err = cli(*TINY, "--device", "cuda")
+    assert (code, out) == (2, "")
+    assert "no GPU" in err
+
+
+@pytest.mark.parametrize(
+    "option", [("--size", "8"), ("--ndim", "4"), ("--padding", "circular"), ("--device", "tpu")]
+)
+def test_options_out_of_range_are_usage_errors(cli, option):
+    code, _, err = cli("bench", *option)
+    assert code == 2
+    assert option[0] in err
+
+
+def test_it_works_as_it_is(cli, monkeypatch):
+    """Nothing replaced but the comparisons, which have tests of their own."""
+    monkeypatch.setattr(correctness, "SMALL", correctness.SMALL[-1:])
+    monkeypatch.setattr(correctness, "LARGE", ())
+    code, out, _ = cli(*TINY, "--alone", "--json")
+    assert code == 0
+    row = json.loads(out)["rows"][0]
+    assert row["sgemm_gflops"] > 0
+    assert row["step_bytes"] is not None

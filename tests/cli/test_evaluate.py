@@ -1,0 +1,70 @@
+import json
+
+import pytest
+
+from tests.helpers import PNG_START, write_labelled_pairs, write_noisy_pairs
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    specs = write_noisy_pairs(tmp_path, 2, seed=4)
+    return ["--input", specs["input"], "--target", specs["target"]]
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    specs = write_labelled_pairs(tmp_path, 2, seed=4)
+    return ["--input", specs["input"], "--target", specs["target"]]
+
+
+def test_a_regression_is_shown_beside_its_inputs(cli, regression_run, noisy):
+    result = cli("evaluate", regression_run, *noisy)
+    assert (result.code, result.err) == (0, "")
+    head, *lines, last = result.out.splitlines()
+    assert head.split() == ["output", "input"]
+    assert [line.split()[0] for line in lines] == ["mse", "mae", "psnr", "ssim", "data_range"]
+    assert all(len(line.split()) == 3 for line in lines)
+    assert last == "means over 2 images"
+
+
+def test_a_segmentation_is_shown_label_by_label(cli, segmentation_run, labelled):
+    result = cli("evaluate", segmentation_run, *labelled)
+    lines = [line.split() for line in result.out.splitlines()]
+    assert lines[0] == ["output"]
+    assert [line[0] for line in lines[1:4]] == ["accuracy", "mean_iou", "mean_dice"]
+    assert [line[:2] for line in lines[4:-1]] == [
+        [name, label] for name in ("iou", "dice") for label in ("0", "127", "255")
+    ]
+    assert lines[-1] == ["all", "pixels", "of", "2", "images"]
+
+
+@pytest.mark.parametrize("kind", ["regression", "segmentation"])
+def test_json_holds_what_the_table_holds_and_each_image(cli, kind, request):
+    run = request.getfixturevalue(f"{kind}_run")
+    specs = request.getfixturevalue("noisy" if kind == "regression" else "labelled")
+    result = cli("evaluate", run, *specs, "--json")
+    report = json.loads(result.out)
+    assert len(report["images"]) == 2
+    key = "psnr" if kind == "regression" else "accuracy"
+    assert f"{report['output'][key]:.5g}" in cli("evaluate", run, *specs).out
+    assert (report["input"] is None) == (kind == "segmentation")
+    assert report["images"][0]["image"].endswith("image_000.tif")
+
+
+def test_a_figure_can_be_drawn(cli, regression_run, noisy, tmp_path):
+    figure = tmp_path / "figures" / "result.png"
+    assert cli("evaluate", regression_run, *noisy, "--figure", figure, "--quiet").code == 0
+    assert figure.read_bytes().startswith(PNG_START)
+
+
+def test_images_that_cannot_be_paired_are_an_error(cli, regression_run, noisy):
+    noisy[3] += "/image_000.tif"
+    result = cli("evaluate", regression_run, *noisy)
+    assert (result.code, result.out) == (3, "")
+    assert "found 2 input images" in result.err
+
+
+def test_a_label_that_the_model_does_not_know_is_an_error(cli, segmentation_run, noisy):
+    result = cli("evaluate", segmentation_run, *noisy)
+    assert (result.code, result.out) == (3, "")
+    assert "data.labels allows 0, 127, 255" in result.err

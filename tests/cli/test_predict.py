@@ -1,0 +1,128 @@
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import tifffile
+
+from msdtool import predict as module
+from tests.helpers import smooth_image, write_stack
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    rng = np.random.default_rng(3)
+    images = [smooth_image((12, 13), rng).astype(np.float32) for _ in range(4)]
+    return write_stack(tmp_path / "inputs", images)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_paths_of_results_go_to_stdout(cli, regression_run, inputs, tmp_path):
+    out = tmp_path / "out"
+    result = cli("predict", regression_run, inputs, "-o", out)
+    assert result == (0, "".join(f"{out}/image_00{i}.tif\n" for i in range(4)), "")
+    assert names(out) == names(inputs)
+    assert tifffile.imread(out / "image_000.tif").dtype == np.float32
+
+
+def test_a_checkpoint_file_is_a_model_too(cli, regression_run, inputs, tmp_path):
+    for model, out in ((regression_run, "a"), (regression_run / "checkpoints" / "best.pt", "b")):
+        assert cli("predict", model, inputs, "-o", tmp_path / out).code == 0
+    for name in names(inputs):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_json_gives_a_line_per_image(cli, regression_run, inputs, tmp_path):
+    write_stack(tmp_path / "out", np.ones((1, 3, 3)))
+    result = cli(
+        "predict", regression_run, inputs, "-o", tmp_path / "out", "--json", "--skip-existing"
+    )
+    rows = [json.loads(line) for line in result.out.splitlines()]
+    assert [row["skipped"] for row in rows] == [True, False, False, False]
+    assert rows[1]["input"] == str(inputs / "image_001.tif")
+    assert rows[1]["output"] == str(tmp_path / "out" / "image_001.tif")
+    assert rows[1]["seconds"] > 0
+
+
+def test_existing_results_need_a_decision(cli, regression_run, inputs, tmp_path):
+    out = write_stack(tmp_path / "out", np.ones((1, 3, 3)))
+    result = cli("predict", regression_run, inputs, "-o", out)
+    assert (result.code, result.out) == (2, "")
+    assert "exists already (1 of the results do); use --skip-existing to go on" in result.err
+    assert names(out) == ["image_000.tif"]
+    assert cli("predict", regression_run, inputs, "-o", out, "--skip-existing").code == 0
+    assert tifffile.imread(out / "image_000.tif").shape == (3, 3)
+    assert cli("predict", regression_run, inputs, "-o", out, "--overwrite").code == 0
+    assert tifffile.imread(out / "image_000.tif").shape == (12, 13)
+    result = cli("predict", regression_run, inputs, "-o", out, "--overwrite", "--skip-existing")
+    assert result == (2, "", "error: --overwrite and --skip-existing: choose one\n")
+
+
+def test_a_dash_reads_names_from_stdin(cli, regression_run, inputs, tmp_path):
+    stdin = f"{inputs}/image_003.tif\n\n{inputs}/image_001.tif\n"
+    result = cli("predict", regression_run, "-", "-o", tmp_path / "out", stdin=stdin)
+    assert result.code == 0
+    assert result.out.split() == [f"{tmp_path}/out/image_00{i}.tif" for i in (3, 1)]
+    result = cli("predict", regression_run, "-", "-o", tmp_path / "more", stdin="\n")
+    assert result.code == 3
+    assert "the list of input paths is empty" in result.err
+
+
+def test_parts_do_everything_once(cli, regression_run, inputs, tmp_path):
+    parts = ["--num-parts", 3, "-o", tmp_path / "out"]
+    done = [cli("predict", regression_run, inputs, *parts, "--part", part) for part in range(3)]
+    found = [line for result in done for line in result.out.splitlines()]
+    assert sorted(found) == [f"{tmp_path}/out/{name}" for name in names(inputs)]
+    result = cli("predict", regression_run, inputs, *parts, "--part", 3)
+    assert result == (2, "", "error: --part 3: expected a number from 0 to 2\n")
+
+
+def test_probabilities_of_a_segmentation(cli, segmentation_run, regression_run, inputs, tmp_path):
+    result = cli("predict", segmentation_run, inputs, "-o", tmp_path / "out", "--probabilities")
+    assert len(result.out.splitlines()) == 4
+    shares = tifffile.imread(tmp_path / "out" / "image_000_probabilities.tif")
+    assert shares.shape == (3, 12, 13)
+    np.testing.assert_allclose(shares.sum(0), 1, rtol=1e-5)
+    result = cli("predict", regression_run, inputs, "-o", tmp_path / "more", "--probabilities")
+    assert result == (2, "", "error: --probabilities: the model is a regression, which has none\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_stops_after_the_image_that_is_being_done(
+    cli, regression_run, inputs, tmp_path, monkeypatch, number, code
+):
+    write = module.write_tiff
+
+    def write_and_signal(path, image):
+        if path.name == "image_001.tif":
+            os.kill(os.getpid(), number)
+        write(path, image)
+
+    monkeypatch.setattr(module, "write_tiff", write_and_signal)
+    result = cli("predict", regression_run, inputs, "-o", tmp_path / "out")
+    assert result.code == code
+    assert "stopped after 2 of 4 images; go on with --skip-existing" in result.err
+    assert names(tmp_path / "out") == ["image_000.tif", "image_001.tif"]
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_an_unknown_device_is_an_error(cli, regression_run, inputs, tmp_path, command):
+    arguments = {
+        "predict": [inputs, "-o", tmp_path / "out"],
+        "evaluate": ["--input", inputs, "--target", inputs],
+    }
+    result = cli(command, regression_run, *arguments[command], "--device", "gpu")
+    assert result == (2, "", "error: device: got 'gpu'; allowed: auto, cpu, cuda\n")
+
+
+def test_what_is_no_model_is_an_error(cli, inputs, tmp_path):
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    result = cli("predict", tmp_path / "junk.pt", inputs, "-o", tmp_path / "out")
+    assert (result.code, result.out) == (3, "")
+    assert f"{tmp_path}/junk.pt: not a checkpoint of msdtool" in result.err
+    assert not (tmp_path / "out").exists()
