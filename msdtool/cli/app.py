@@ -79,12 +79,28 @@ def main() -> None:
     # wherever other processes want the same cores. It reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        app(arguments, standalone_mode=True)
+        app(arguments, prog_name="msdtool", standalone_mode=True)
     except Error as problem:
         if debug:
             print_exc()
         error(problem.message)
         sys.exit(problem.exit_code)
+<<<<<<< HEAD
+=======
+    except KeyboardInterrupt:
+        error("interrupted")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output, `head` for example, has enough; that is no failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as problem:
+        if debug:
+            raise
+        place = f"{problem.filename}: " if problem.filename else ""
+        error(f"{place}{problem.strerror or problem}")
+        sys.exit(1)
+>>>>>>> tests-a
     except Exception as problem:
         if debug:
             print_exc()
