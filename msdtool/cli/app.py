@@ -85,22 +85,12 @@ def main() -> None:
             print_exc()
         error(problem.message)
         sys.exit(problem.exit_code)
-<<<<<<< HEAD
-=======
-    except KeyboardInterrupt:
-        error("interrupted")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output, `head` for example, has enough; that is no failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as problem:
         if debug:
-            raise
+            print_exc()
         place = f"{problem.filename}: " if problem.filename else ""
         error(f"{place}{problem.strerror or problem}")
         sys.exit(1)
->>>>>>> tests-a
     except Exception as problem:
         if debug:
             print_exc()
