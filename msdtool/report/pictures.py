@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from msdtool.atomic import atomic_path
+from msdtool.errors import Error
 
 Array = np.ndarray[Any, np.dtype[Any]]
 PANEL_INCHES = 3.2
@@ -107,7 +108,14 @@ def _show_labels(axis: Axes, labels: Array, num_labels: int) -> None:
 
 
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, whole or not at all."""
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        Error: it cannot be written.
+    """
     FigureCanvasAgg(figure)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    try:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=110)
+    except OSError as error:
+        raise Error(f"{path}: cannot be written: {error.strerror or error}") from None
