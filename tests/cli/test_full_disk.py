@@ -124,7 +124,7 @@ def test_training_on_a_disk_that_really_is_full(cli, config, tiny_disk):
     result = cli("train", config, "--run-dir", run, *options)
     assert (result.code, result.err) == (
         1,
-        f"error: {run}/checkpoints/last.pt: cannot be written: No space left on device; "
-        "free some, then continue with --resume\n",
+        f"error: {run}/checkpoints/last.pt: cannot be written: No space left on device; free "
+        "some, then continue with --resume\n",
     )
     assert contents(run / "checkpoints") == before
