@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from msdtool.errors import InputError, RunDirectoryError, Stopped
-from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.train.running import check_same, finish, open_run
 
 
@@ -46,6 +46,32 @@ def test_a_run_that_vanishes_at_any_event_ends_with_the_same_bits(
             next(events)
         events.close()
         check_same(finish(open_run(config, *options, resume=True)), undisturbed)
+
+
+class Vanished(BaseException):
+    """Stands for a kill."""
+
+
+def test_a_run_that_vanishes_at_any_checkpoint_ends_with_the_same_bits(
+    config, tmp_path, undisturbed, monkeypatch
+):
+    """An epoch's row is there already then, and the best checkpoint may be ahead of the last."""
+    for count in range(5):
+        place = f"run.directory={tmp_path}/unsaved{count}"
+        saved = []
+
+        def save_some(path, checkpoint, saved=saved, count=count):
+            if len(saved) == count:
+                raise Vanished
+            saved.append(path.name)
+            save_checkpoint(path, checkpoint)
+
+        monkeypatch.setattr("msdtool.train.run.save_checkpoint", save_some)
+        with pytest.raises(Vanished):
+            finish(open_run(config, place))
+        monkeypatch.setattr("msdtool.train.run.save_checkpoint", save_checkpoint)
+        assert saved == ["last.pt", "best.pt", "last.pt", "best.pt"][:count]
+        check_same(finish(open_run(config, place, resume=True)), undisturbed)
 
 
 def test_a_stop_that_comes_with_the_last_event_finds_the_run_finished(config):
