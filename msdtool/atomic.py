@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     If the block raises, the temporary file is removed and ``path`` stays as it was. The folder is
     made when missing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(
+            errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)
+        ) from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary

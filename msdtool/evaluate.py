@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from msdtool.data import ImageDataset
+from msdtool.data.datasets import finite_sample
+from msdtool.errors import InputError
 from msdtool.predict import Predictor
 from msdtool.report.pictures import save_comparisons
 from msdtool.train.build import build_metrics
@@ -64,8 +67,9 @@ def evaluate(
     outputs, inputs = build_metrics(labels, data_range), build_metrics(labels, data_range)
     images, comparable = [], not labels
     for index in range(len(pairs)):
-        sample = pairs.sample(index)
+        sample = finite_sample(pairs, index)
         predictor.check(sample.input, pairs.name(index))
+        _check_target(predictor, sample.target, pairs.target_name(index))
         output = predictor(sample.input, pairs.name(index)).unsqueeze(0)
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
@@ -75,6 +79,14 @@ def evaluate(
             inputs.update(sample.input.unsqueeze(0), target, mask)
         tick(index)
     return Evaluation(images, outputs.compute(), inputs.compute() if comparable else None)
+
+
+def _check_target(predictor: Predictor, target: Tensor, name: str) -> None:
+    expected = 1 if predictor.label_map else predictor.model["architecture"]["c_out"]
+    if target.shape[0] != expected:
+        raise InputError(
+            f"{name}: the target has {target.shape[0]} channels, the model gives {expected}"
+        )
 
 
 def draw(predictor: Predictor, pairs: ImageDataset, evaluation: Evaluation, path: Path) -> None:

@@ -37,14 +37,17 @@ class Predictor:
     def __init__(self, model: Model, device: str = "auto", name: str = "model") -> None:
         self.model = model
         self.device = choose_device(device)
-        self.ndim: int = model["architecture"]["ndim"]
         self.label_map = LabelMap(model["labels"], model["ignore"]) if model["labels"] else None
         try:
+            self.ndim: int = model["architecture"]["ndim"]
             self.network = build_network(model["architecture"])
             self.network.load_state_dict(model["state"])
         except (RuntimeError, TypeError, KeyError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise ModelFileError(f"{name}: its weights do not fit its network: {reason}") from None
+            # torch says what is wrong below a heading; a missing key has no more than its name.
+            reason = str(error).split("\n")[:2][-1].strip()
+            raise ModelFileError(
+                f"{name}: is damaged, its weights do not fit its network: {reason}"
+            ) from None
         self.network.to(self.device).eval().requires_grad_(False)
 
     @classmethod

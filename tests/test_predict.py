@@ -225,5 +225,5 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(
 def test_weights_that_do_not_fit_are_a_bad_model(regression_run):
     model = load_checkpoint(regression_run / "checkpoints" / "best.pt")["model"]
     model["architecture"]["depth"] = 4
-    with pytest.raises(ModelFileError, match=r"mine: its weights do not fit its network"):
+    with pytest.raises(ModelFileError, match=r"mine: is damaged, its weights do not fit"):
         Predictor(model, "cpu", "mine")

@@ -20,9 +20,9 @@ SMALL = (
     Case((11, 13, 15), depth=12),
     Case((5, 9, 7), depth=4, width=3, batch=2, c_in=2, c_out=2),
 )
-# More than the engine takes at once. Not in float32: there, a value within rounding of zero can fall
-# on either side of the ReLU, which changes gradients visibly. Among the few values of the small
-# cases there is none so close.
+# More than the engine takes at once. Not in float32: there, a value within rounding of zero can
+# fall on either side of the ReLU, which changes gradients visibly. Among the few values of the
+# small cases there is none so close.
 LARGE = (
     Case((257, 131), depth=21),
     Case((37, 29, 31), depth=7, width=2),

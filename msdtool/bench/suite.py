@@ -20,6 +20,7 @@ ENGINE = "msdtool"
 # Backward is two products of the size of forward's: by the channels and by the weights.
 STEP_PER_FORWARD = 3
 USABLE_MEMORY = 0.8
+PROBES = {2: (64, 64), 3: (24, 24, 24)}
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _too_slow(
     """Estimate a step from the last one of that kind, or from one of a small network."""
     key = method.name, case.ndim
     if key not in pace:
-        small = replace(case, space=(64, 64) if case.ndim == 2 else (24, 24, 24), depth=20)
+        small = replace(case, space=PROBES[case.ndim], depth=10)
         problem = _Steps(method.module, Problem(small, device))
         times = interleave({"": [problem.forward, problem.backward]}, 0, synchronizer(device))
         pace[key] = sum(map(min, times[""])) / small.forward_flops
@@ -179,7 +180,7 @@ def _too_slow(
         return ""
     return (
         f"not run: a step would take about {readable_time(estimate, 2)}, "
-        f"the limit is {readable_time(limit)}"
+        f"the limit is {readable_time(limit)} (--limit)"
     )
 
 

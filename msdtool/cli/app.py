@@ -79,12 +79,18 @@ def main() -> None:
     # wherever other processes want the same cores. It reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        app(arguments, standalone_mode=True)
+        app(arguments, prog_name="msdtool", standalone_mode=True)
     except Error as problem:
         if debug:
             print_exc()
         error(problem.message)
         sys.exit(problem.exit_code)
+    except OSError as problem:
+        if debug:
+            print_exc()
+        place = f"{problem.filename}: " if problem.filename else ""
+        error(f"{place}{problem.strerror or problem}")
+        sys.exit(1)
     except Exception as problem:
         if debug:
             print_exc()

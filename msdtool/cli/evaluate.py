@@ -36,8 +36,6 @@ def command(
     pairs = open_pairs(predictor, input, target, mask)
     with console.progress("evaluate", len(pairs), quiet=quiet) as bar:
         evaluation = evaluate(predictor, pairs, lambda index: bar.update(index + 1))
-    if figure is not None:
-        draw(predictor, pairs, evaluation, figure)
     if json:
         console.result_json(
             {
@@ -48,6 +46,8 @@ def command(
         )
     else:
         console.result(_text(evaluation))
+    if figure is not None:
+        draw(predictor, pairs, evaluation, figure)
 
 
 def _text(evaluation: "Evaluation") -> str:

@@ -178,6 +178,26 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
 Pairs = ImageDataset | SubsetOf
 
 
+def finite_sample(pairs: Pairs, index: int) -> Sample:
+    """Read pair ``index``.
+
+    Raises:
+        InputError: a file cannot be used, or holds values that are not finite where they count.
+    """
+    sample = pairs.sample(index)
+    _check_finite(sample.input, pairs.name(index), "replace them")
+    _check_finite(
+        sample.target, pairs.target_name(index), "replace them, or leave them out by a mask"
+    )
+    return sample
+
+
+def _check_finite(image: Tensor, name: str, remedy: str) -> None:
+    bad = int(image.numel() - image.isfinite().sum())
+    if bad:
+        raise InputError(f"{name}: {bad} of {image.numel()} values are NaN or infinite; {remedy}")
+
+
 def size_text(size: Sequence[int]) -> str:
     """A size as people write it: 512 x 512."""
     return " x ".join(map(str, size))

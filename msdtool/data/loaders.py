@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from msdtool.data.datasets import Pairs, Sample, size_text
+from msdtool.data.datasets import Pairs, Sample, finite_sample, size_text
 from msdtool.data.transforms import random_crop, random_symmetry
 from msdtool.errors import InputError
 
@@ -147,9 +148,11 @@ def validation_batches(pairs: Pairs, workers: int) -> Iterator[Sample]:
     """Load whole pairs one at a time, so that their sizes may differ.
 
     Raises:
-        InputError: a file cannot be used.
+        InputError: a file cannot be used, or holds values that are not finite.
     """
-    return _load(BatchReader(pairs, pairs.sample), [[i] for i in range(len(pairs))], workers)
+    return _load(
+        BatchReader(pairs, partial(finite_sample, pairs)), [[i] for i in range(len(pairs))], workers
+    )
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:

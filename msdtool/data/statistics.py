@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from msdtool.data.datasets import Pairs, Sample
+from msdtool.data.datasets import Pairs, Sample, finite_sample
 from msdtool.data.labels import IGNORED
 from msdtool.errors import InputError
 
@@ -85,16 +85,16 @@ def measure(
     first: Sample | None = None
     for index in range(len(pairs)):
         check(index)
-        sample = pairs.sample(index)
+        sample = finite_sample(pairs, index)
         first = first or sample
         _check_channels(sample.input, first.input, pairs.name(index), pairs.name(0), "input")
         names = pairs.target_name(index), pairs.target_name(0)
         _check_channels(sample.target, first.target, *names, "target")
-        statistics.input.add(_finite(sample.input, pairs.name(index), "replace them"))
+        statistics.input.add(_values(sample.input))
         if num_labels:
             statistics.label_counts += count_labels(sample.target, num_labels)
         else:
-            statistics.target.add(_counted_target(sample, names[0]))
+            statistics.target.add(_counted_target(sample))
     return statistics
 
 
@@ -112,16 +112,13 @@ def count_labels(target: Tensor, num_labels: int) -> np.ndarray[Any, np.dtype[np
     return np.bincount(indices[indices != IGNORED], minlength=num_labels)
 
 
-def _counted_target(sample: Sample, name: str) -> Vector:
-    values = _finite(sample.target, name, "replace them, or leave them out by data.train.mask")
+def _counted_target(sample: Sample) -> Vector:
+    values = _values(sample.target)
     if sample.mask is not None:
         values = values[:, sample.mask.numpy().ravel()]
     return values
 
 
-def _finite(image: Tensor, name: str, remedy: str) -> Vector:
-    values = image.numpy().reshape(image.shape[0], -1).astype(np.float64)
-    bad = values.size - np.count_nonzero(np.isfinite(values))
-    if bad:
-        raise InputError(f"{name}: {bad} of {values.size} values are NaN or infinite; {remedy}")
-    return values
+def _values(image: Tensor) -> Vector:
+    """The values per channel, [C, N]."""
+    return image.numpy().reshape(image.shape[0], -1).astype(np.float64)

@@ -23,7 +23,9 @@ def write_tiff(path: Path, image: np.ndarray[Any, np.dtype[Any]]) -> None:
         with atomic_path(path) as temporary:
             tifffile.imwrite(temporary, image, photometric="minisblack", metadata={"axes": axes})
     except OSError as error:
-        raise Error(f"{path}: cannot be written: {error.strerror or error}") from None
+        # numpy counts bytes where the system would give a reason.
+        reason = error.strerror or f"{error}; is the disk full?"
+        raise Error(f"{path}: cannot be written: {reason}") from None
 
 
 def label_dtype(values: list[int]) -> np.dtype[Any]:

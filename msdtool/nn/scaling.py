@@ -60,6 +60,14 @@ class ScaledNetwork(nn.Module):
         self.scale_out = scaling_module(c_out, c_out, conv3d=ndim == 3)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map [B, c_in, *space] to [B, c_out, *space], both in the data's own units."""
+        """Map [B, c_in, *space] to [B, c_out, *space], both in the data's own units.
+
+        Raises:
+            ValueError: the input has another number of channels.
+        """
+        if input.shape[1] != self.c_in:
+            raise ValueError(
+                f"the image has {input.shape[1]} channels, the network takes {self.c_in}"
+            )
         output: Tensor = self.scale_out(self.msd(self.scale_in(input)))
         return output

@@ -101,7 +101,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 "it is not loaded"
             ) from None
         raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError):
+    except ModelFileError:
+        raise
+    except Exception:  # whatever torch and pickle stumble over in a file of any content
         raise ModelFileError(f"{path}: not a checkpoint of msdtool, or a damaged one") from None
     return _checked(content, path)
 
@@ -116,7 +118,8 @@ def _checked(content: Any, path: Path) -> Checkpoint:
             "update msdtool"
         )
     for kind, keys in ((content, Checkpoint), (content.get("model"), Model)):
-        missing = [key for key in keys.__annotations__ if key not in (kind or {})]
+        found = kind if isinstance(kind, dict) else {}
+        missing = [key for key in keys.__annotations__ if key not in found]
         if missing:
             raise ModelFileError(f"{path}: is damaged, it has no {', '.join(missing)}")
     return cast(Checkpoint, {key: content[key] for key in Checkpoint.__annotations__})

@@ -53,7 +53,15 @@ class RegressionLoss:
         self.data_range = data_range
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space]."""
+        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space].
+
+        Raises:
+            ValueError: output and target differ in channels.
+        """
+        if output.shape[1] != target.shape[1]:
+            raise ValueError(
+                f"the target has {target.shape[1]} channels, the network gives {output.shape[1]}"
+            )
         a, b = output, target
         if self.scale is not None:
             scale = torch.tensor(self.scale, dtype=output.dtype, device=output.device)

@@ -113,7 +113,7 @@ def test_the_pace_is_taken_from_the_last_case(monkeypatch):
     assert all(row.step for row in first)
     assert [row.note for row in second] == [
         "",
-        *["not run: a step would take about 6 min 40 s, the limit is 6 min 39 s"] * 2,
+        *["not run: a step would take about 6 min 40 s, the limit is 6 min 39 s (--limit)"] * 2,
     ]
 
 

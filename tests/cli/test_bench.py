@@ -1,29 +1,11 @@
 import json
-import sys
 
 import pytest
 import torch
 
 from msdtool.bench import correctness, suite
-from msdtool.cli import main
 
 TINY = ("bench", "--size", "16", "--depth", "2", "--seconds", "0")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a command; returns exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["msdtool", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -36,8 +18,8 @@ def quick(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-def test_json_holds_machine_correctness_and_rows(run):
-    code, out, _ = run(*TINY, "--depth", "3", "--json")
+def test_json_holds_machine_correctness_and_rows(cli):
+    code, out, _ = cli(*TINY, "--depth", "3", "--json")
     assert code == 0
     found = json.loads(out)
     assert set(found) == {"machine", "correctness", "rows"}
@@ -58,8 +40,8 @@ def test_json_holds_machine_correctness_and_rows(run):
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_table_has_a_line_for_each_method(run):
-    code, out, err = run(*TINY)
+def test_the_table_has_a_line_for_each_method(cli):
+    code, out, err = cli(*TINY)
     assert code == 0
     lines = out.splitlines()
     header = next(index for index, line in enumerate(lines) if "step/sgemm" in line)
@@ -75,36 +57,36 @@ def test_the_table_has_a_line_for_each_method(run):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_reason_stands_where_a_figure_is_missing(run):
-    _, out, _ = run(*TINY, "--limit", "0")
+def test_a_reason_stands_where_a_figure_is_missing(cli):
+    _, out, _ = cli(*TINY, "--limit", "0")
     line = next(line for line in out.splitlines() if "torch.cat" in line)
     assert "not run: a step would take about" in line
     assert line.split("(reflect)")[1].split()[:9] == ["-"] * 9
 
 
 @pytest.mark.usefixtures("quick")
-def test_quiet_leaves_stderr_empty_and_alone_leaves_rivals_out(run):
-    code, out, err = run(*TINY, "--quiet", "--alone")
+def test_quiet_leaves_stderr_empty_and_alone_leaves_rivals_out(cli):
+    code, out, err = cli(*TINY, "--quiet", "--alone")
     assert (code, err) == (0, "")
     assert "torch.cat" not in out
 
 
 @pytest.mark.usefixtures("quick")
-def test_options_reach_the_measurement(run):
-    _, out, _ = run(*TINY, "--ndim", "3", "--width", "2", "--padding", "zeros", "--alone", "--json")
+def test_options_reach_the_measurement(cli):
+    _, out, _ = cli(*TINY, "--ndim", "3", "--width", "2", "--padding", "zeros", "--alone", "--json")
     row = json.loads(out)["rows"][0]
     assert (row["space"], row["width"], row["padding"]) == ([16, 16, 16], 2, "zeros")
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_plot_is_drawn(run, tmp_path):
-    code, _, _ = run(*TINY, "--depth", "3", "--alone", "--plot", str(tmp_path / "costs.png"))
+def test_a_plot_is_drawn(cli, tmp_path):
+    code, _, _ = cli(*TINY, "--depth", "3", "--alone", "--plot", str(tmp_path / "costs.png"))
     assert code == 0
     assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("quick")
-def test_nothing_is_timed_if_the_engine_is_wrong(run, monkeypatch):
+def test_nothing_is_timed_if_the_engine_is_wrong(cli, monkeypatch):
     right = suite.ops.msd_module
 
     def wrong(*arguments, impl="auto"):
@@ -115,15 +97,15 @@ def test_nothing_is_timed_if_the_engine_is_wrong(run, monkeypatch):
 
     monkeypatch.setattr(correctness.ops, "msd_module", wrong)
     monkeypatch.setattr(suite, "sgemm_peak", refuse)
-    code, out, err = run(*TINY)
+    code, out, err = cli(*TINY)
     assert (code, out) == (1, "")
     assert "the engine is wrong" in err
     assert "0.01" in err
 
 
-def test_a_gpu_that_is_not_there_is_a_usage_error(run, monkeypatch):
+def test_a_gpu_that_is_not_there_is_a_usage_error(cli, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    code, out, err = run(*TINY, "--device", "cuda")
+    code, out, err = cli(*TINY, "--device", "cuda")
     assert (code, out) == (2, "")
     assert "no GPU" in err
 
@@ -131,17 +113,17 @@ def test_a_gpu_that_is_not_there_is_a_usage_error(run, monkeypatch):
 @pytest.mark.parametrize(
     "option", [("--size", "8"), ("--ndim", "4"), ("--padding", "circular"), ("--device", "tpu")]
 )
-def test_options_out_of_range_are_usage_errors(run, option):
-    code, _, err = run("bench", *option)
+def test_options_out_of_range_are_usage_errors(cli, option):
+    code, _, err = cli("bench", *option)
     assert code == 2
     assert option[0] in err
 
 
-def test_it_works_as_it_is(run, monkeypatch):
+def test_it_works_as_it_is(cli, monkeypatch):
     """Nothing replaced but the comparisons, which have tests of their own."""
     monkeypatch.setattr(correctness, "SMALL", correctness.SMALL[-1:])
     monkeypatch.setattr(correctness, "LARGE", ())
-    code, out, _ = run(*TINY, "--alone", "--json")
+    code, out, _ = cli(*TINY, "--alone", "--json")
     assert code == 0
     row = json.loads(out)["rows"][0]
     assert row["sgemm_gflops"] > 0

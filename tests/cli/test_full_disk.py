@@ -1,0 +1,130 @@
+"""A disk that is full: one clear message, and what was there before stays."""
+
+import resource
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import tifffile
+
+from ..helpers import write_experiment, write_noisy_pairs, write_stack
+from .conftest import BEGUN, contents
+
+
+@pytest.fixture
+def full_disk():
+    """Let no file grow beyond 4 kB: the system refuses the write itself, also to root."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(limit=4096):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of its own that holds 256 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def config(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 2)}
+    return write_experiment(tmp_path / "a.yaml", {"data": data})
+
+
+def test_no_room_for_the_first_checkpoint(refused, config, full_disk, tmp_path):
+    full_disk()
+    found = refused("train", config, code=1, leaves=BEGUN)
+    assert found == f"{tmp_path}/run/checkpoints/last.pt: cannot be written: File too large"
+
+
+def test_no_room_for_the_next_checkpoint(cli, refused, config, full_disk, tmp_path):
+    assert cli("train", config).code == 0
+    options = ["--resume", "--set", "training.epochs=3", "--quiet"]
+    checkpoints = contents(tmp_path / "run/checkpoints")
+    assert set(checkpoints) == {"last.pt", "best.pt"}
+    full_disk()
+    result = cli("train", config, *options)
+    assert (result.code, result.err) == (
+        1,
+        f"error: {tmp_path}/run/checkpoints/last.pt: cannot be written: File too large\n",
+    )
+    assert contents(tmp_path / "run/checkpoints") == checkpoints
+
+
+def test_the_run_goes_on_when_there_is_room_again(cli, config, full_disk, tmp_path):
+    """And ends with the weights of a run that had room all the time."""
+    cli("train", config)
+    soft = resource.getrlimit(resource.RLIMIT_FSIZE)
+    options = ["--set", "training.epochs=4"]
+    full_disk()
+    assert cli("train", config, "--resume", *options).code == 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+    assert cli("train", config, "--resume", *options).code == 0
+    assert cli("train", config, "--run-dir", tmp_path / "other", *options).code == 0
+    input = tmp_path / "t/noisy"
+    for run in ("run", "other"):
+        assert cli("predict", tmp_path / run, input, "-o", tmp_path / f"{run}_out").code == 0
+    outputs = [contents(tmp_path / f"{run}_out") for run in ("run", "other")]
+    assert outputs[0] == outputs[1] and len(outputs[0]) == 2
+
+
+def test_no_room_for_a_prediction(refused, regression_run, full_disk, tmp_path):
+    images = [np.ones((20, 24), np.float32), np.ones((60, 64), np.float32)]
+    folder = write_stack(tmp_path / "in", images)
+    full_disk()
+    output = tmp_path / "out"
+    found = refused(
+        "predict", regression_run, folder, "-o", output, code=1, leaves={"out/image_000.tif"}
+    )
+    assert found.startswith(f"{output}/image_001.tif: cannot be written: ")
+    assert "File too large" in found or "is the disk full?" in found
+    assert tifffile.imread(output / "image_000.tif").shape == (20, 24)
+
+
+def test_no_room_for_a_config(refused, full_disk, tmp_path):
+    full_disk(100)
+    found = refused("init", "-o", tmp_path / "a.yaml", code=2)
+    assert found == f"{tmp_path}/a.yaml: cannot be written: File too large"
+
+
+def fill(folder, left):
+    """Leave only so many bytes on a file system."""
+    (folder / "other").write_bytes(bytes(shutil.disk_usage(folder).free - left))
+
+
+def test_predicting_to_a_disk_that_really_is_full(refused, regression_run, tiny_disk, tmp_path):
+    fill(tiny_disk, left=16 * 1024)
+    images = write_stack(tmp_path / "in", [np.ones((80, 80), np.float32)])
+    found = refused("predict", regression_run, images, "-o", tiny_disk / "out", code=1)
+    assert found.startswith(f"{tiny_disk}/out/image_000.tif: cannot be written: ")
+    assert "No space left on device" in found or "is the disk full?" in found
+
+
+def test_training_on_a_disk_that_really_is_full(cli, config, tiny_disk):
+    run = tiny_disk / "run"
+    assert cli("train", config, "--run-dir", run).code == 0
+    before = contents(run / "checkpoints")
+    fill(tiny_disk, left=8 * 1024)
+    options = ["--resume", "--set", "training.epochs=9", "--quiet"]
+    result = cli("train", config, "--run-dir", run, *options)
+    assert (result.code, result.err) == (
+        1,
+        f"error: {run}/checkpoints/last.pt: cannot be written: No space left on device; free "
+        "some, then continue with --resume\n",
+    )
+    assert contents(run / "checkpoints") == before
