@@ -133,7 +133,7 @@ def killed(config: Path, run: Path, workers: int, kills: int) -> Story:
     story = Story(run, [])
     for number in range(kills):
         epochs = EPOCHS * (2 * number + 1) // (2 * kills) + rng.choice([-1, 0, 1])
-        delay = rng.uniform(0, 0.2)
+        delay = rng.uniform(0, 0.06)
         training = Training(config, run, workers)
         training.wait_until(lambda epochs=epochs, it=training: it.epochs_done() >= epochs)
         time.sleep(delay)
@@ -150,9 +150,10 @@ def signalled(config: Path, run: Path) -> Story:
     """Stop a run by each signal that it understands, then let it finish."""
     rng = random.Random(0)
     story = Story(run, [])
-    for epochs, number in ((2, signal.SIGTERM), (5, signal.SIGUSR1), (8, signal.SIGINT)):
-        delay = rng.uniform(0, 0.1)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        delay = rng.uniform(0, 0.04)
         training = Training(config, run, workers=2)
+        epochs = training.epochs_done() + 2
         training.wait_until(lambda epochs=epochs, it=training: it.epochs_done() >= epochs)
         time.sleep(delay)
         training.send(number)

@@ -1,0 +1,88 @@
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from msdtool.errors import Error
+from msdtool.report.pictures import Comparison, save_comparisons, save_figure
+from tests.helpers import PNG_START
+
+RNG = np.random.default_rng(0)
+
+
+def drawn(path, rows, num_labels=0):
+    save_comparisons(path, rows, num_labels)
+    assert path.read_bytes().startswith(PNG_START)
+    return iio.imread(path)[..., :3].astype(int)
+
+
+def comparison(shape=(1, 8, 9), **changes):
+    images = {name: RNG.random(shape) for name in ("input", "output", "target")}
+    return Comparison(**{**images, "title": "best", **changes})
+
+
+def test_a_picture_grows_by_a_row_per_comparison(tmp_path):
+    one = drawn(tmp_path / "one.png", [comparison()])
+    three = drawn(tmp_path / "three.png", [comparison() for _ in range(3)])
+    assert three.shape[0] == pytest.approx(3 * one.shape[0], abs=3)
+    assert three.shape[1] == one.shape[1]
+
+
+def test_values_are_shown_in_the_targets_range(tmp_path):
+    """Input, output and target go from black to white at the same values."""
+    target = np.linspace(100, 200, 64).reshape(1, 8, 8)
+    picture = drawn(tmp_path / "a.png", [comparison(input=target, output=target, target=target)])
+    third = picture.shape[1] // 3
+    # The middle row of a panel, away from text: the same in all three.
+    rows = [picture[picture.shape[0] // 2, i * third : (i + 1) * third] for i in range(3)]
+    assert len(np.unique(rows[0][:, 0])) > 5
+    assert {tuple(np.unique(row[:, 0])) for row in rows[1:]} == {tuple(np.unique(rows[0][:, 0]))}
+    brighter = drawn(
+        tmp_path / "b.png", [comparison(input=target, output=target + 1000, target=target)]
+    )
+    middle = brighter[brighter.shape[0] // 2, third : 2 * third, 0]
+    assert np.mean(middle == 255) > 0.9  # beyond the range: white on a white page
+    assert np.mean(rows[1][:, 0] == 255) < 0.5
+
+
+def test_a_volume_is_shown_by_its_middle_slice(tmp_path):
+    volume = comparison((1, 5, 8, 9))
+    slices = {name: getattr(volume, name)[:, 2] for name in ("input", "output", "target")}
+    flat = Comparison(**slices, title="best")
+    assert np.array_equal(drawn(tmp_path / "3d.png", [volume]), drawn(tmp_path / "2d.png", [flat]))
+
+
+def test_labels_have_one_colour_each_and_what_does_not_count_has_none(tmp_path):
+    labels = np.repeat([0, 1, 2, -100], 4).reshape(4, 4)
+    colours = []
+    for target in (labels, np.where(labels < 0, 0, labels)):
+        row = comparison((1, 4, 4), output=np.zeros((4, 4), int), target=target)
+        picture = drawn(tmp_path / "a.png", [row], 3)
+        panel = picture[:, 2 * picture.shape[1] // 3 :].reshape(-1, 3)
+        colourful = panel[panel.max(1) - panel.min(1) > 60]
+        found, counts = np.unique(colourful, axis=0, return_counts=True)
+        colours.append({tuple(c): n for c, n in zip(found, counts, strict=True) if n > 9000})
+    assert len(colours[0]) == len(colours[1]) == 3
+    assert sum(colours[1].values()) == pytest.approx(sum(colours[0].values()) * 4 / 3, rel=0.05)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_any_number_of_channels_can_be_shown(tmp_path, channels):
+    rows = [comparison((channels, 8, 9), target=RNG.random((1, 8, 9)), output=np.ones((1, 8, 9)))]
+    drawn(tmp_path / "a.png", rows)
+    volume = RNG.integers(0, 2, (3, 8, 9))
+    drawn(tmp_path / "b.png", [comparison((channels, 3, 8, 9), output=volume, target=volume)], 2)
+
+
+def test_constant_and_not_finite_images_can_be_shown(tmp_path):
+    target = np.zeros((1, 8, 8))
+    output = target.copy()
+    output[0, 0, 0] = np.nan
+    drawn(tmp_path / "a.png", [comparison(output=output, target=target)])
+
+
+def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Error, match=r"file/a\.png: cannot be written: "):
+        save_figure(tmp_path / "file" / "a.png", Figure())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
