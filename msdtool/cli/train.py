@@ -84,6 +84,7 @@ def _train(
 ) -> "TrainingRun":
     from msdtool.train.loop import EpochDone, ImageValidated, StepDone
     from msdtool.train.run import TrainingRun
+    from msdtool.train.summary import pairing_warnings, summarise
 
     with console.progress("reading", 0, quiet=quiet) as bar:
         run = TrainingRun(
@@ -91,8 +92,8 @@ def _train(
         )
     progress = run.learner.progress
     with console.progress("train", run.total_steps, completed=progress.step, quiet=quiet) as bar:
-        bar.say(console.table(run.summary()))
-        for warning in run.warnings():
+        bar.say(console.table(summarise(run)))
+        for warning in pairing_warnings(run):
             bar.say(f"warning: {warning}")
         if progress.finished:
             bar.say(f"nothing to do, the run is finished: {progress.finished}")

@@ -114,10 +114,23 @@ def _tifffile_log() -> Iterator[list[str]]:
 
 
 def _read_other(path: Path) -> tuple[Array, str]:
+    _refuse_deep_colours(path)
     array = _decode(path, iio.imread)
     if array.ndim == 4 and len(array) == 1:
         array = array[0]  # an animation of a single frame
     return array, "YXS"[: array.ndim]
+
+
+def _refuse_deep_colours(path: Path) -> None:
+    """Pillow reads a PNG with 16 bits per colour as one with 8, without a word."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    is_png, bits, has_colours = header[:8] == b"\x89PNG\r\n\x1a\n", header[24:25], header[25:26]
+    if is_png and bits == b"\x10" and has_colours in (b"\x02", b"\x04", b"\x06"):
+        raise InputError(
+            f"{path}: a PNG with 16 bits per colour cannot be read without losing half of them; "
+            "save it as TIFF"
+        )
 
 
 def _read_indexed(path: Path) -> tuple[Array, str]:

@@ -9,22 +9,14 @@ from typing import Any
 import torch
 
 from msdtool.config import ExperimentConfig, changed_keys, dump_config, load_config
-from msdtool.data import Pairs, SubsetOf
+from msdtool.data import Pairs
 from msdtool.data.build import build_batches, build_datasets, build_samples
-from msdtool.data.datasets import size_text
 from msdtool.data.loaders import training_batches, validation_batches
-from msdtool.data.pairing import disagreeing_pairs
-from msdtool.errors import InputError, RunDirectoryError, Stopped
+from msdtool.errors import InputError, RunDirectoryError, Stopped, TrainingError
 from msdtool.nn.build import architecture, build_network
-from msdtool.nn.device import choose_device, device_name
-from msdtool.nn.memory import training_bytes
+from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
-from msdtool.runs.checkpoint import (
-    Checkpoint,
-    Model,
-    load_checkpoint,
-    save_checkpoint,
-)
+from msdtool.runs.checkpoint import Checkpoint, Model, load_checkpoint, save_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
     build_loss,
@@ -86,7 +78,6 @@ class TrainingRun:
         first = self.train_pairs.sample(0)
         self.directory.claim(resume=resume, overwrite=overwrite)
         checkpoint = self._earlier_checkpoint()
-        self._write_description()
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
             c_out = config.num_labels or first.target.shape[0]
@@ -99,6 +90,7 @@ class TrainingRun:
             self.architecture = checkpoint["model"]["architecture"]
             self.network = build_network(self.architecture)
             self.normalisation = checkpoint["model"]["normalisation"]
+        self._write_description()
         self.first_shape = tuple(first.input.shape)
         self.metrics: dict[str, Any] = {}
         self.learner = self._build_learner(checkpoint)
@@ -120,14 +112,20 @@ class TrainingRun:
                 f"{self.directory.path}: the run there was started with other values of "
                 f"{', '.join(changed)}; take back the change, or start anew with --run-dir"
             )
-        count = checkpoint["training"]["num_pairs"]
-        if count != len(self.train_pairs):
-            raise InputError(
-                f"{self.directory.path}: the run was started on {count} training images, now "
-                f"{len(self.train_pairs)} are found; restore the files, or start anew with "
-                "--run-dir"
-            )
+        for kind, found in self._num_pairs().items():
+            count = checkpoint["training"]["num_pairs"][kind]
+            if count != found:
+                raise InputError(
+                    f"{self.directory.path}: the run was started on {count} {kind} images, now "
+                    f"{found} are found; restore the files, or start anew with --run-dir"
+                )
         return checkpoint
+
+    def _num_pairs(self) -> dict[str, int]:
+        return {
+            "training": len(self.train_pairs),
+            "validation": 0 if self.validation_pairs is None else len(self.validation_pairs),
+        }
 
     def _write_description(self) -> None:
         self.directory.write_text(self.directory.config, dump_config(self.config))
@@ -136,9 +134,7 @@ class TrainingRun:
 
     def _stop_early(self, _index: int) -> None:
         if self.should_stop():
-            raise Stopped(
-                "stopped before the first step; nothing is lost, start again with --resume"
-            )
+            raise Stopped("stopped before the first step; nothing is lost, start again")
 
     def _build_learner(self, checkpoint: Checkpoint | None) -> Learner:
         training = self.config.training
@@ -185,43 +181,6 @@ class TrainingRun:
         elif not progress.finished and not more_epochs:
             progress.finished = f"{progress.epoch} of {training.epochs} epochs are done"
 
-    # What a user wants to know before the start ------------------------------------------------
-
-    def summary(self) -> dict[str, str]:
-        """Data, network, memory and device, in words."""
-        config, progress = self.config, self.learner.progress
-        space = config.crop_size or self.first_shape[1:]
-        trained = sum(p.numel() for p in self.network.parameters() if p.requires_grad)
-        memory = training_bytes(self.architecture, space, config.training.batch_size)
-        held_out = "none" if self.validation_pairs is None else str(len(self.validation_pairs))
-        network = config.network
-        return {
-            "task": f"{config.task}, loss {config.training.loss}",
-            "data": f"{len(self.train_pairs)} training pairs, {held_out} for validation",
-            "samples": f"{size_text((self.first_shape[0], *space))} (channels and pixels), "
-            + (
-                "random crops" if config.crop_size else "whole images; this is the first one's size"
-            ),
-            "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
-            f"{self.architecture['c_in']} -> {self.architecture['c_out']} channels, "
-            f"{trained:,} parameters",
-            "memory": f"about {memory / 2**20:,.0f} MiB for a step",
-            "device": device_name(self.device),
-            "run directory": str(self.directory.path),
-            "start": progress.finished
-            or f"epoch {progress.epoch + 1} of {config.training.epochs}"
-            + (f", resumed at step {progress.step}" if progress.step else ""),
-        }
-
-    def warnings(self) -> list[str]:
-        """What looks wrong with the data."""
-        pairs = self.train_pairs
-        dataset = pairs.dataset if isinstance(pairs, SubsetOf) else pairs
-        return [
-            f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
-            for input, target in disagreeing_pairs(dataset)[:1]
-        ]
-
     @property
     def total_steps(self) -> int:
         """Updates that all epochs together make."""
@@ -243,7 +202,7 @@ class TrainingRun:
         torch.use_deterministic_algorithms(self.config.training.deterministic)
         self.save(best=False)
         saved = time.monotonic()
-        for event in self._train():
+        for event in self._guarded(self._train()):
             if isinstance(event, EpochDone):
                 self._end_epoch(event)
                 saved = time.monotonic()
@@ -258,6 +217,18 @@ class TrainingRun:
             if isinstance(event, EpochDone) and not is_over and self.should_stop():
                 raise Stopped(self._stop_message())
         self._finish()
+
+    def _guarded(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Say what it means when a worker process dies, which torch may notice at any moment."""
+        try:
+            yield from events
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                "a process that reads images was killed, most often because memory ran out; go on "
+                "with --resume, with a lower data.workers or without data.cache"
+            ) from None
 
     def _stop_message(self) -> str:
         progress = self.learner.progress
@@ -343,7 +314,7 @@ class TrainingRun:
             "optimizer": self.learner.optimizer.state_dict(),
             "schedule": self.learner.schedule.state_dict(),
             "metrics_bytes": self.directory.metrics_bytes,
-            "num_pairs": len(self.train_pairs),
+            "num_pairs": self._num_pairs(),
         }
         save_checkpoint(self.directory.last, checkpoint)
 

@@ -135,6 +135,15 @@ def test_16_bit_png(tmp_path):
     np.testing.assert_array_equal(found, array[np.newaxis])
 
 
+@pytest.mark.parametrize("colour_type", [2, 6])
+def test_a_16_bit_colour_png_is_refused_rather_than_cut_to_8_bits(tmp_path, colour_type):
+    path = tmp_path / "deep.png"
+    size = b"".join(number.to_bytes(4, "big") for number in (13, 0x49484452, 5, 6))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + size + bytes([16, colour_type, 0, 0, 0]))
+    with pytest.raises(InputError, match=r"deep\.png: a PNG with 16 bits per colour.*as TIFF"):
+        read_image(path)
+
+
 def test_bilevel_png(tmp_path):
     array = example("uint8", (6, 5)) > 127
     Image.fromarray(array).save(tmp_path / "a.png")

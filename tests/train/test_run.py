@@ -11,6 +11,7 @@ from msdtool.config import load_config
 from msdtool.errors import TrainingError
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
+from msdtool.train.summary import pairing_warnings, summarise
 from tests.helpers import (
     LABELS,
     PNG_START,
@@ -187,7 +188,7 @@ def test_summary_and_warnings(tmp_path):
         },
     }
     run = open_run(write_experiment(tmp_path / "config.yaml", sections))
-    summary = run.summary()
+    summary = summarise(run)
     assert summary["task"] == "segmentation, loss cross_entropy"
     assert summary["data"] == "3 training pairs, 1 for validation"
     assert summary["samples"] == "1 x 16 x 12 (channels and pixels), random crops"
@@ -195,7 +196,7 @@ def test_summary_and_warnings(tmp_path):
     assert "depth 3, width 1, 1 -> 3 channels, 72 parameters" in summary["network"]
     assert summary["start"] == "epoch 1 of 2"
     assert run.total_steps == 6
-    assert run.warnings() == [
+    assert pairing_warnings(run) == [
         "image_003.tif is paired with image_004.tif; 'msdtool check' shows all pairs"
     ]
 

@@ -1,0 +1,47 @@
+"""What a user wants to know before training starts."""
+
+from typing import TYPE_CHECKING
+
+from msdtool.data import SubsetOf
+from msdtool.data.datasets import size_text
+from msdtool.data.pairing import disagreeing_pairs
+from msdtool.nn.device import device_name
+from msdtool.nn.memory import training_bytes
+
+if TYPE_CHECKING:
+    from msdtool.train.run import TrainingRun
+
+
+def summarise(run: "TrainingRun") -> dict[str, str]:
+    """Return data, network, memory, device and where training starts, in words."""
+    config, progress, network = run.config, run.learner.progress, run.config.network
+    space = config.crop_size or run.first_shape[1:]
+    channels = run.first_shape[0]
+    trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
+    memory = training_bytes(run.architecture, space, config.training.batch_size)
+    held_out = "none" if run.validation_pairs is None else str(len(run.validation_pairs))
+    kind = "random crops" if config.crop_size else "whole images; this is the first one's size"
+    start = f"epoch {progress.epoch + 1} of {config.training.epochs}"
+    if progress.step:
+        start += f", resumed at step {progress.step}"
+    return {
+        "task": f"{config.task}, loss {config.training.loss}",
+        "data": f"{len(run.train_pairs)} training pairs, {held_out} for validation",
+        "samples": f"{size_text((channels, *space))} (channels and pixels), {kind}",
+        "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
+        f"{channels} -> {run.architecture['c_out']} channels, {trained:,} parameters",
+        "memory": f"about {memory / 2**20:,.0f} MiB for a step",
+        "device": device_name(run.device),
+        "run directory": str(run.directory.path),
+        "start": progress.finished or start,
+    }
+
+
+def pairing_warnings(run: "TrainingRun") -> list[str]:
+    """Return what looks wrong with how the training images are paired."""
+    pairs = run.train_pairs
+    dataset = pairs.dataset if isinstance(pairs, SubsetOf) else pairs
+    return [
+        f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
+        for input, target in disagreeing_pairs(dataset)[:1]
+    ]
