@@ -1,10 +1,11 @@
 """Going on with a run: stopped or vanished at any event, extended, changed, finished."""
 
+import multiprocessing
 from dataclasses import asdict
 
 import pytest
 
-from msdtool.errors import InputError, RunDirectoryError, Stopped
+from msdtool.errors import InputError, RunDirectoryError, Stopped, TrainingError
 from msdtool.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.train.running import check_same, finish, open_run
 
@@ -129,12 +130,19 @@ def test_a_changed_experiment_is_not_a_continuation(config, change):
     assert (directory.last.read_bytes(), directory.config.read_bytes()) == before
 
 
-def test_more_training_files_are_another_run(config, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("train", "started on 5 training images, now 6 are found"),
+        ("validation", "started on 2 validation images, now 3 are found"),
+    ],
+)
+def test_more_files_are_another_run(config, tmp_path, part, message):
     finish(open_run(config))
     for folder in ("noisy", "clean"):
-        image = tmp_path / "train" / folder / "image_000.tif"
+        image = tmp_path / part / folder / "image_000.tif"
         image.with_name("image_900.tif").write_bytes(image.read_bytes())
-    with pytest.raises(InputError, match="started on 5 training images, now 6 are found"):
+    with pytest.raises(InputError, match=message):
         open_run(config, resume=True)
 
 
@@ -146,3 +154,14 @@ def test_overwriting_starts_anew(config):
 def test_workers_and_the_cache_change_nothing(config, tmp_path, undisturbed):
     options = ("data.workers=1", "data.cache=true", f"run.directory={tmp_path}/other")
     check_same(finish(open_run(config, *options)), undisturbed)
+
+
+def test_a_reading_process_that_is_killed_is_named_and_the_run_goes_on(config, undisturbed):
+    events = open_run(config, "data.workers=1", "training.checkpoint_every=1.0e-9").events()
+    next(events)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    with pytest.raises(TrainingError, match=r"a process that reads images was killed.*--resume"):
+        list(events)
+    check_same(finish(open_run(config, resume=True)), undisturbed)
