@@ -37,12 +37,17 @@ class Predictor:
     def __init__(self, model: Model, device: str = "auto", name: str = "model") -> None:
         self.model = model
         self.device = choose_device(device)
-        self.label_map = LabelMap(model["labels"], model["ignore"]) if model["labels"] else None
         try:
+            labels, depth = model["labels"], model["architecture"]["depth"]
+            self.label_map = LabelMap(labels, model["ignore"]) if labels else None
+            if f"msd.msd_block.weight{depth - 1}" not in model["state"]:
+                raise ValueError(f"it has no weights of layer {depth}")  # before they are made
             self.ndim: int = model["architecture"]["ndim"]
             self.network = build_network(model["architecture"])
             self.network.load_state_dict(model["state"])
-        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            if not all(tensor.isfinite().all() for tensor in model["state"].values()):
+                raise ValueError("NaN or infinite values")
+        except Exception as error:
             # torch says what is wrong below a heading; a missing key has no more than its name.
             reason = str(error).split("\n")[:2][-1].strip()
             raise ModelFileError(
@@ -135,6 +140,11 @@ class Prediction:
     seconds: float
 
 
+def _is_done(file: Path) -> bool:
+    """Whether a result is there; results are written whole, so an empty file is none."""
+    return file.is_file() and file.stat().st_size > 0
+
+
 def plan_jobs(
     inputs: Specifier,
     folder: str | Path,
@@ -204,7 +214,7 @@ def predict(
     """
     for job in jobs:
         start = time.perf_counter()
-        skipped = skip_existing and all(file.exists() for file in job.outputs)
+        skipped = skip_existing and all(_is_done(file) for file in job.outputs)
         if not skipped:
             output = predictor(predictor.read(job.input), str(job.input))
             if job.probabilities is not None:

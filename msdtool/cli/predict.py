@@ -81,7 +81,7 @@ def _from_stdin(inputs: list[str]) -> list[str]:
     paths = []
     for item in inputs:
         if item == "-":
-            paths += [line.rstrip("\n") for line in sys.stdin if line.strip()]
+            paths += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
         else:
             paths.append(item)
     return paths

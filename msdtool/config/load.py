@@ -1,6 +1,7 @@
 """A config file and overrides become one checked config; every mistake is reported at once."""
 
 import difflib
+import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -111,10 +112,10 @@ def _leaves(tree: dict[str, Any], path: KeyPath = ()) -> Iterable[tuple[KeyPath,
 
 def _with_run_directory(tree: dict[str, Any]) -> dict[str, Any]:
     """Name the default run directory, so that it is anchored like one that the file names."""
-    run = tree.get("run") or {}
-    if not isinstance(run, dict):
+    run = tree.get("run", {})
+    if run is not None and not isinstance(run, dict):
         return tree
-    return {**tree, "run": {"directory": RunConfig().directory, **run}}
+    return {**tree, "run": {"directory": RunConfig().directory, **(run or {})}}
 
 
 def _anchor(value: Any, folder: Path, path: KeyPath = ()) -> Any:
@@ -126,6 +127,9 @@ def _anchor(value: Any, folder: Path, path: KeyPath = ()) -> Any:
     if isinstance(value, list):
         return [_anchor(item, folder, path) for item in value]
     if isinstance(value, str) and value and not value.startswith("~"):
+        if glob.has_magic(value) and path != ("run", "directory"):
+            # The folder's own name is no pattern.
+            folder = Path(glob.escape(str(folder)))
         return str(folder / value)
     return value
 

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from msdtool.config.agreement import find_problems
 from msdtool.config.values import (
     parse_class_weights,
     parse_crop,
     parse_duration,
+    parse_label,
     parse_labels,
     parse_specifier,
 )
@@ -83,7 +85,7 @@ class DataConfig(Section):
         description="segmentation: k for the labels 0 to k-1, or the list of label values in the "
         "target images, such as [0, 127, 255]",
     )
-    ignore: int | None = Field(
+    ignore: Annotated[int, BeforeValidator(parse_label)] | None = Field(
         None, description="segmentation: target pixels of this value do not count"
     )
     collapse_channels: bool = Field(
@@ -114,8 +116,8 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     """The Mixed-Scale Dense network."""
 
-    depth: int = Field(100, ge=1, description="hidden layers")
-    width: int = Field(1, ge=1, description="channels per hidden layer")
+    depth: int = Field(100, ge=1, le=10_000, description="hidden layers")
+    width: int = Field(1, ge=1, le=10_000, description="channels per hidden layer")
     dilations: list[Annotated[int, Field(ge=1)]] = Field(
         list(range(1, 11)),
         min_length=1,
@@ -139,7 +141,7 @@ class TrainingConfig(Section):
     schedule: Literal["constant", "cosine", "plateau"] = Field(
         "constant",
         description="learning rate over time: cosine falls to 0 at the last epoch, plateau halves "
-        "it after `plateau_patience` validations without improvement",
+        "it after `plateau_patience` validations (without any: epochs) without improvement",
     )
     plateau_patience: int = Field(5, ge=1, description="validations, for `schedule: plateau`")
     gradient_clip: float | None = Field(
@@ -212,76 +214,10 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "ExperimentConfig":
-        problems = [*self._task_problems(), *self._shape_problems()]
+        problems = find_problems(self, LOSSES[self.task])
         if problems:
             raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
         return self
-
-    def _task_problems(self) -> list[tuple[str, str]]:
-        allowed = LOSSES[self.task]
-        problems = []
-        if self.training.loss not in allowed:
-            problems.append(
-                (
-                    "training.loss",
-                    f"got {self.training.loss!r}; allowed for {self.task}: {', '.join(allowed)}",
-                )
-            )
-        if self.task == "segmentation":
-            if self.data.labels is None:
-                problems.append(
-                    (
-                        "data.labels",
-                        "missing, and segmentation needs it: the number of labels k, or the list "
-                        "of label values in the target images",
-                    )
-                )
-            elif isinstance(self.training.class_weights, list):
-                k = self.num_labels
-                if len(self.training.class_weights) != k:
-                    found = len(self.training.class_weights)
-                    problems.append(
-                        ("training.class_weights", f"got {found} weights for {k} labels")
-                    )
-            if self.data.data_range is not None:
-                problems.append(("data.data_range", "only regression uses it; remove it"))
-            if self.data.ignore is not None and self.data.ignore in self.label_values:
-                problems.append(
-                    (
-                        "data.ignore",
-                        f"{self.data.ignore} is also one of data.labels; choose a value that is "
-                        "not a label",
-                    )
-                )
-        else:
-            for key, value in (
-                ("data.labels", self.data.labels),
-                ("data.ignore", self.data.ignore),
-                ("training.class_weights", self.training.class_weights),
-            ):
-                if value is not None:
-                    problems.append(
-                        (key, "only segmentation uses it; remove it or set task: segmentation")
-                    )
-        return problems
-
-    def _shape_problems(self) -> list[tuple[str, str]]:
-        crop, ndim = self.data.crop, self.network.ndim
-        if isinstance(crop, list) and len(crop) != ndim:
-            return [("data.crop", f"got {len(crop)} sizes; network.ndim is {ndim}")]
-        if crop is not None and self.network.padding != "zeros":
-            smallest = min(self.crop_size or ())
-            reach = max(self.network.dilations[: self.network.depth])
-            limit = smallest if self.network.padding == "symmetric" else smallest - 1
-            if reach > limit:
-                return [
-                    (
-                        "data.crop",
-                        f"{smallest} is too small for the dilation {reach} in network.dilations "
-                        f"with {self.network.padding} padding",
-                    )
-                ]
-        return []
 
     @property
     def label_values(self) -> list[int]:

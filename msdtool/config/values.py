@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any
 
+MAX_LABELS = 65_536
+MAX_LABEL_VALUE = 2**31 - 1
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -22,15 +24,22 @@ def parse_specifier(value: Any) -> Any:
 def parse_labels(value: Any) -> Any:
     """A number of labels, or the list of label values."""
     if _is_int(value):
-        if value < 2:
-            raise ValueError("expected at least 2 labels")
+        if not 2 <= value <= MAX_LABELS:
+            raise ValueError(f"expected 2 to {MAX_LABELS} labels")
         return value
     if not isinstance(value, list) or not all(map(_is_int, value)):
         raise ValueError("expected the number of labels, or a list of whole numbers")
     if len(set(value)) != len(value):
         raise ValueError("expected label values that differ from each other")
-    if len(value) < 2:
-        raise ValueError("expected at least 2 labels")
+    if not 2 <= len(value) <= MAX_LABELS:
+        raise ValueError(f"expected 2 to {MAX_LABELS} labels")
+    return [parse_label(item) for item in value]
+
+
+def parse_label(value: Any) -> Any:
+    """A label value."""
+    if not _is_int(value) or abs(value) > MAX_LABEL_VALUE:
+        raise ValueError(f"expected whole numbers of at most {MAX_LABEL_VALUE}")
     return value
 
 
@@ -47,10 +56,10 @@ def parse_class_weights(value: Any) -> Any:
     if value == "balanced":
         return value
     if not isinstance(value, list) or not all(
-        isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item < math.inf
+        isinstance(item, (int, float)) and not isinstance(item, bool) and 0 < item < math.inf
         for item in value
     ):
-        raise ValueError('expected "balanced" or a list of numbers that are not negative')
+        raise ValueError('expected "balanced" or a list of positive numbers')
     return [float(item) for item in value]
 
 

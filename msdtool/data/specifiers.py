@@ -25,7 +25,10 @@ def expand(specifier: Specifier) -> list[Path]:
     items = [specifier] if isinstance(specifier, (str, Path)) else list(specifier)
     if not items:
         raise InputError("the list of input paths is empty; name at least one file")
-    return [path for item in items for path in _expand_item(item)]
+    try:
+        return [path for item in items for path in _expand_item(item)]
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _expand_item(item: str | Path) -> list[Path]:

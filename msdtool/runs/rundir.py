@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,10 +39,11 @@ class RunDirectory:
     @property
     def holds_run(self) -> bool:
         """Whether a run was started here."""
-        return self.config.exists() or self.last.exists()
+        # A config.yaml alone may be a user's own experiment.
+        return self.environment.exists() or self.last.exists()
 
     def claim(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready for a run.
+        """Make the folder and check that a run may use it; nothing in it is replaced yet.
 
         Raises:
             RunDirectoryError: it holds a run and neither flag says what to do with it, or it holds
@@ -63,8 +63,6 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._remove_partial_files()
-            if self.holds_run and overwrite:
-                self._clear()
         except OSError as error:
             raise RunDirectoryError(
                 f"{self.path}: cannot be used as run directory: {error.strerror}"
@@ -81,12 +79,29 @@ class RunDirectory:
             for file in folder.glob(PARTIAL):
                 file.unlink()
 
-    def _clear(self) -> None:
-        """Remove what a run writes, and nothing else; the config goes last."""
-        for folder in (self.checkpoints, self.previews, self.report, self.tensorboard):
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.metrics, self.log_file, self.environment, self.config):
-            file.unlink(missing_ok=True)
+    def clear(self) -> None:
+        """Remove what a run writes, and nothing else; what tells that it is one goes last.
+
+        Raises:
+            RunDirectoryError: a file cannot be removed.
+        """
+        try:
+            for folder, pattern in (
+                (self.checkpoints, "*.pt"),
+                (self.previews, "*.png"),
+                (self.report, "curves.png"),
+                (self.tensorboard, "events.*"),
+            ):
+                for file in folder.glob(pattern):
+                    file.unlink()
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+            for file in (self.metrics, self.log_file, self.config, self.environment):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{error.filename}: cannot be removed: {error.strerror}"
+            ) from None
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a small file whole."""

@@ -150,7 +150,6 @@ def train(
             result = yield from validate()
             learner.network.train()
             progress.seconds += time.perf_counter() - start
-            learner.schedule.after_validation(result.loss)
 
         # What the epoch brought, and whether to go on.
         epoch = progress.epoch + 1
@@ -163,6 +162,8 @@ def train(
             progress.best_loss, progress.best_epoch, progress.stale = score, epoch, 0
         elif score is not None:
             progress.stale += 1
+        if score is not None:
+            learner.schedule.after_validation(score)
         progress.finished = _reason_to_finish(progress, plan)
         yield EpochDone(epoch, train_loss, result, improved)
 

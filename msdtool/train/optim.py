@@ -21,15 +21,20 @@ class Schedule:
     def __init__(
         self, name: str, optimizer: Optimizer, total_updates: int, plateau_patience: int = 5
     ) -> None:
-        def cosine(update: int) -> float:
-            return 0.5 * (1 + math.cos(math.pi * min(update / total_updates, 1)))
-
+        self.optimizer = optimizer
+        self.total_updates = total_updates
         self.plateau = (
-            ReduceLROnPlateau(optimizer, factor=0.5, patience=plateau_patience)
+            # Torch counts the validations it tolerates, one less than those it waits for.
+            ReduceLROnPlateau(
+                optimizer, factor=0.5, patience=plateau_patience - 1, threshold=0, eps=0
+            )
             if name == "plateau"
             else None
         )
-        self.cosine = LambdaLR(optimizer, cosine) if name == "cosine" else None
+        self.cosine = LambdaLR(optimizer, self._cosine) if name == "cosine" else None
+
+    def _cosine(self, update: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * min(update / self.total_updates, 1)))
 
     def after_update(self) -> None:
         """Call after each update of the weights."""
@@ -37,7 +42,7 @@ class Schedule:
             self.cosine.step()
 
     def after_validation(self, loss: float) -> None:
-        """Call with each validation loss."""
+        """Call with each loss that decides what is best."""
         if self.plateau is not None:
             self.plateau.step(loss)
 
@@ -51,6 +56,10 @@ class Schedule:
         chosen = self.plateau or self.cosine
         if chosen is not None:
             chosen.load_state_dict(state)
+        if self.cosine is not None:
+            # The end may have moved since, and the optimizer's own state holds the old rate.
+            for group, rate in zip(self.optimizer.param_groups, self.cosine.base_lrs, strict=True):
+                group["lr"] = rate * self._cosine(self.cosine.last_epoch)
 
 
 def build_optimizer(

@@ -12,7 +12,7 @@ from msdtool.config import ExperimentConfig, changed_keys, dump_config, load_con
 from msdtool.data import Pairs
 from msdtool.data.build import build_batches, build_datasets, build_samples
 from msdtool.data.loaders import training_batches, validation_batches
-from msdtool.errors import InputError, RunDirectoryError, Stopped, TrainingError
+from msdtool.errors import InputError, ModelFileError, RunDirectoryError, Stopped, TrainingError
 from msdtool.nn.build import architecture, build_network
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
@@ -77,7 +77,7 @@ class TrainingRun:
         self.train_pairs, self.validation_pairs = build_datasets(config)
         first = self.train_pairs.sample(0)
         self.directory.claim(resume=resume, overwrite=overwrite)
-        checkpoint = self._earlier_checkpoint()
+        checkpoint = None if overwrite else self._earlier_checkpoint()
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
             c_out = config.num_labels or first.target.shape[0]
@@ -86,6 +86,7 @@ class TrainingRun:
             log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(config, self.train_pairs, self._stop_early)
             set_normalisation(self.network, self.normalisation)
+            self.directory.clear()
         else:
             self.architecture = checkpoint["model"]["architecture"]
             self.network = build_network(self.architecture)
@@ -103,8 +104,18 @@ class TrainingRun:
     def _earlier_checkpoint(self) -> Checkpoint | None:
         """The checkpoint to go on from, if the directory has one and it belongs to this config."""
         if not self.directory.last.exists():
+            if self.directory.best.exists():
+                raise RunDirectoryError(
+                    f"{self.directory.last}: is missing, so that the run cannot go on; start it "
+                    "anew with --overwrite, which replaces best.pt"
+                )
             return None
         checkpoint = load_checkpoint(self.directory.last)
+        if "num_pairs" not in checkpoint["training"]:
+            raise ModelFileError(
+                f"{self.directory.last}: holds a network but no state of its training, so that "
+                "the run cannot go on"
+            )
         earlier = load_config(self.directory.config)
         changed = changed_keys(earlier, self.config)
         if changed:
@@ -128,9 +139,9 @@ class TrainingRun:
         }
 
     def _write_description(self) -> None:
-        self.directory.write_text(self.directory.config, dump_config(self.config))
         text = json.dumps(environment(self.device), indent=2)
         self.directory.write_text(self.directory.environment, text + "\n")
+        self.directory.write_text(self.directory.config, dump_config(self.config))
 
     def _stop_early(self, _index: int) -> None:
         if self.should_stop():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from msdtool.config import changed_keys, dump_config, load_config
+from msdtool.data.specifiers import expand
 from msdtool.errors import ConfigError
 
 TEXT = """\
@@ -48,6 +49,22 @@ def test_the_run_directory_counts_from_the_files_folder(experiment):
     assert load_config(experiment).run.directory == f"{experiment.parent}/out"
     experiment.write_text(TEXT + "run: {previews: false}")
     assert load_config(experiment).run.directory == f"{experiment.parent}/runs/experiment"
+
+
+def test_brackets_in_the_files_folder_are_no_pattern(tmp_path):
+    folder = tmp_path / "scan[1]"
+    (folder / "noisy").mkdir(parents=True)
+    (folder / "noisy" / "a.tif").touch()
+    path = folder / "a.yaml"
+    path.write_text("task: regression\ndata: {train: {input: noisy/*.tif, target: noisy}}\n")
+    data = load_config(path).data.train
+    assert expand(data.input) == expand(data.target) == [folder / "noisy" / "a.tif"]
+
+
+@pytest.mark.parametrize("run", ["[]", "5", "''"])
+def test_a_run_section_that_is_none_is_refused(experiment, run):
+    experiment.write_text(TEXT + f"run: {run}")
+    assert "run: got" in refusal(experiment)
 
 
 def test_paths_in_overrides_count_from_the_current_folder(experiment):

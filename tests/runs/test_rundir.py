@@ -44,8 +44,8 @@ def test_a_folder_that_holds_a_run_is_refused_with_all_ways_out(run):
     assert error.value.exit_code == 2
 
 
-@pytest.mark.parametrize("left", ["config.yaml", "checkpoints/last.pt"])
-def test_either_a_config_or_a_checkpoint_makes_a_run(run, left):
+@pytest.mark.parametrize("left", ["environment.json", "checkpoints/last.pt"])
+def test_either_an_environment_or_a_checkpoint_makes_a_run(run, left):
     (run.path / left).parent.mkdir(parents=True)
     (run.path / left).touch()
     with pytest.raises(RunDirectoryError, match="holds a run already"):
@@ -61,8 +61,22 @@ def test_resuming_keeps_every_file(run):
 
 def test_overwriting_removes_what_a_run_writes_and_nothing_else(run):
     start(run)
+    (run.path / "report").mkdir(exist_ok=True)
+    (run.path / "report" / "thesis.tex").write_text("years of work")
     run.claim(resume=False, overwrite=True)
-    assert [path.name for path in run.path.rglob("*")] == ["note.txt"]
+    run.clear()
+    assert {path.name for path in run.path.rglob("*") if path.is_file()} == {
+        "note.txt",
+        "thesis.tex",
+    }
+
+
+@pytest.mark.parametrize("flag", ["resume", "overwrite"])
+def test_a_config_of_the_users_own_does_not_make_a_run(run, flag):
+    run.path.mkdir(parents=True)
+    (run.path / "config.yaml").write_text("# my notes")
+    with pytest.raises(RunDirectoryError, match="holds files that are not a run"):
+        run.claim(**{"resume": False, "overwrite": False, flag: True})
 
 
 @pytest.mark.parametrize("flag", ["resume", "overwrite"])

@@ -293,4 +293,12 @@ def test_plateau_hears_of_each_validation():
         for event in train(learner, Plan(4, 1), endless(1), scripted([1, 1, 1, 1]), names)
         if isinstance(event, StepDone)
     ]
-    assert rates == [0.1, 0.1, 0.1, 0.05]
+    assert rates == [0.1, 0.1, 0.05, 0.025]
+
+
+def test_plateau_hears_of_the_training_loss_without_validation():
+    losses = iter([1.0, 2.0, 3.0])
+    learner = make_learner(lr=0.1, loss=lambda output, *_: output.sum() * 0 + next(losses))
+    learner.schedule = Schedule("plateau", learner.optimizer, 1, plateau_patience=1)
+    run(learner, Plan(3, 1))
+    assert learner.optimizer.param_groups[0]["lr"] == 0.025

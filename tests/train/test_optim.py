@@ -63,8 +63,19 @@ def test_plateau_halves_the_rate_after_validations_without_improvement():
     for loss in [3, 2, 2, 2, 2, 1, 1, 1, 1]:
         schedule.after_validation(loss)
         found.append(rate(opt))
-    # The third validation in a row that is no better halves it.
-    assert found == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.025]
+    # The second validation in a row that is no better halves it.
+    assert found == [0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.025, 0.025]
+
+
+def test_cosine_takes_on_a_later_end_at_once():
+    short, longer = optimizer(), optimizer()
+    before = Schedule("cosine", short, 4)
+    rates(short, before, 4)
+    assert rate(short) == 0
+    after = Schedule("cosine", longer, 8)
+    longer.load_state_dict(short.state_dict())
+    after.load_state_dict(before.state_dict())
+    assert rate(longer) == pytest.approx(0.1 * 0.5)  # half way of eight
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "plateau"])

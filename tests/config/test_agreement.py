@@ -1,0 +1,52 @@
+"""Keys that must fit each other."""
+
+import pytest
+
+from msdtool.config import parse_config
+from msdtool.errors import ConfigError
+
+REGRESSION = "task: regression\ndata: {train: {input: a, target: b}}\n"
+SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels: 3}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (REGRESSION + "training: {huber_delta: 2}", "training.huber_delta: only loss: Huber uses"),
+        (
+            REGRESSION + "training: {ssim_weight: 0.5}",
+            "training.ssim_weight: only a loss with SSIM",
+        ),
+        (
+            REGRESSION + "training: {plateau_patience: 2}",
+            "training.plateau_patience: only schedule: plateau uses it; remove it",
+        ),
+        (
+            SEGMENTATION + "training: {loss: dice, class_weights: balanced}",
+            "training.class_weights: only cross_entropy uses it; remove it or change the loss",
+        ),
+        (SEGMENTATION + "training: {class_weights: [1, 2]}", "got 2 weights for 3 labels"),
+        (
+            SEGMENTATION + "training: {loss: L1}",
+            "got 'L1'; allowed for segmentation: cross_entropy",
+        ),
+    ],
+)
+def test_a_key_that_nothing_would_read_is_refused(text, message):
+    with pytest.raises(ConfigError) as error:
+        parse_config(text)
+    assert message in error.value.message
+    assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        "{loss: Huber, huber_delta: 2}",
+        "{loss: L1+SSIM, ssim_weight: 0.5}",
+        "{schedule: plateau, plateau_patience: 2}",
+        "{huber_delta: 1.0}",  # the default, as a resolved config holds it
+    ],
+)
+def test_a_key_that_is_read_is_accepted(training):
+    assert parse_config(f"{REGRESSION}training: {training}").task == "regression"
