@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from msdtool.config import ExperimentConfig
+from msdtool.config import SSIM_WINDOW, ExperimentConfig
 from msdtool.data import ImageDataset, ImageStack, Pairs, Sample, SubsetOf
 from msdtool.data.build import build_datasets
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
-from msdtool.data.readers import read_image
 from msdtool.data.statistics import count_labels
 from msdtool.errors import InputError
 from msdtool.nn.build import architecture
@@ -141,7 +140,7 @@ def _whole(pairs: Pairs) -> tuple[ImageDataset, list[int]]:
 
 def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None:
     path = stack.paths[index]
-    image = read_image(path, stack.ndim, indexed=stack.label_map is not None)
+    image = stack.read_array(index)
     facts = report.stacks[name]
     shape, dtype = size_text(image.shape), str(image.dtype)
     facts.shapes[shape] = facts.shapes.get(shape, 0) + 1
@@ -197,6 +196,12 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
         report.problems.append(
             f"training images have {len(set(training))} sizes, which need "
             "training.batch_size: 1, or data.crop"
+        )
+    smallest = min(min(shape[1:]) for shape in inputs)
+    if config.training.loss.endswith("SSIM") and crop is None and smallest < SSIM_WINDOW:
+        report.problems.append(
+            f"an image is {smallest} pixels wide or high; SSIM, in training.loss, needs at least "
+            f"{SSIM_WINDOW}"
         )
     for shape in inputs:
         try:

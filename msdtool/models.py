@@ -289,7 +289,7 @@ class MSDRegressionModel(MSDModel):
         width: channels per hidden layer.
         dilations: repeated when there are more layers.
         loss: "L1" (mean absolute error) or "L2" (mean squared error), in the data's units.
-        parallel: not supported; train on many GPUs with ``torchrun -m msdtool train``.
+        parallel: must be False; one model works on one device.
         ndim: number of spatial axes, 2 or 3.
         padding: border rule, "symmetric", "reflect" or "zeros".
         device: None takes the GPU if there is one.
@@ -336,7 +336,7 @@ class MSDSegmentationModel(MSDModel):
         depth: hidden layers.
         width: channels per hidden layer.
         dilations: repeated when there are more layers.
-        parallel: not supported; train on many GPUs with ``torchrun -m msdtool train``.
+        parallel: must be False; one model works on one device.
         ndim: number of spatial axes, 2 or 3.
         padding: border rule, "symmetric", "reflect" or "zeros".
         device: None takes the GPU if there is one.
@@ -375,7 +375,7 @@ class MSDSegmentationModel(MSDModel):
 
 def _refuse_parallel(parallel: bool) -> None:
     if parallel:
-        raise InputError("parallel=True is not supported; train with torchrun -m msdtool train")
+        raise InputError("parallel is True; allowed: False, one model works on one device")
 
 
 def _length(batches: Batches) -> int:

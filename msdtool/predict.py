@@ -71,7 +71,8 @@ class Predictor:
         Raises:
             InputError: the file is not an image that the network can work on.
         """
-        image = to_float(read_image(path, self.ndim), self.model["collapse_channels"])
+        collapse = self.model["collapse_channels"]
+        image = to_float(read_image(path, self.ndim, drop_alpha=collapse), collapse)
         self.check(image, str(path))
         return image
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, number
+from msdtool.cli.console import Json, Quiet, number
 from msdtool.cli.predict import ModelPath
 
 
-def command(model: ModelPath, json: Json = False) -> None:
+def command(model: ModelPath, json: Json = False, quiet: Quiet = False) -> None:
     """Show what is in a run directory or checkpoint.
 
     Example: msdtool info runs/denoise

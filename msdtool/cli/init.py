@@ -8,6 +8,7 @@ import typer
 
 from msdtool.atomic import atomic_path
 from msdtool.cli import console
+from msdtool.cli.console import Quiet
 from msdtool.errors import ConfigError
 from msdtool.resources import resource_folder
 
@@ -27,6 +28,7 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write this file instead of to stdout.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write a commented config to start from.
 

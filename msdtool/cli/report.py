@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, number
+from msdtool.cli.console import Json, Quiet, number
 
 
 def command(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")],
     figure: Annotated[Path | None, typer.Option(help="Draw the runs' curves as this PNG.")] = None,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what one or several runs reached, side by side.
 

@@ -1,5 +1,6 @@
 """The experiment's YAML: its schema, and how a file and overrides become a checked config."""
 
+from msdtool.config.agreement import SSIM_WINDOW
 from msdtool.config.load import changed_keys, dump_config, load_config, parse_config
 from msdtool.config.schema import (
     DataConfig,
@@ -10,6 +11,7 @@ from msdtool.config.schema import (
 )
 
 __all__ = [
+    "SSIM_WINDOW",
     "DataConfig",
     "ExperimentConfig",
     "NetworkConfig",

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from msdtool.config.schema import ExperimentConfig
 
+SSIM_WINDOW = 11
+"""Pixels on a side of the window that SSIM looks through (Wang et al., IEEE TIP 2004)."""
+
 Problem = tuple[str, str]
 """A key and what is wrong with it."""
 
@@ -88,3 +91,8 @@ def _crop(config: "ExperimentConfig") -> Iterator[Problem]:
                 f"{smallest} is too small for the dilation {reach} in network.dilations with "
                 f"{network.padding} padding",
             )
+    if (
+        config.training.loss.endswith("SSIM")
+        and min(config.crop_size or (SSIM_WINDOW,)) < SSIM_WINDOW
+    ):
+        yield "data.crop", f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"

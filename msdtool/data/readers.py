@@ -27,7 +27,9 @@ Image.MAX_IMAGE_PIXELS = None
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def read_image(path: Path, ndim: int = 2, *, indexed: bool = False) -> Array:
+def read_image(
+    path: Path, ndim: int = 2, *, indexed: bool = False, drop_alpha: bool = False
+) -> Array:
     """Read an image or volume.
 
     A TIFF's leading axis and the colours of any image become channels. With ``ndim`` 3 a
@@ -38,6 +40,7 @@ def read_image(path: Path, ndim: int = 2, *, indexed: bool = False) -> Array:
         ndim: number of spatial axes, 2 or 3.
         indexed: of an image with a palette, take the indices, which are label values, instead of
             the colours.
+        drop_alpha: leave out how opaque the pixels are, where a format has that.
 
     Returns:
         [C, H, W] or [C, D, H, W], boolean, integer or floating point.
@@ -49,7 +52,9 @@ def read_image(path: Path, ndim: int = 2, *, indexed: bool = False) -> Array:
     array, axes = _guarded(path, read)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{path}: pixels of type {array.dtype} are not real numbers")
-    return _channels_first(array, axes, ndim, path)
+    image = _channels_first(array, axes, ndim, path)
+    has_alpha = not _is_tiff(path) and image.shape[0] in (2, 4)
+    return image[:-1] if drop_alpha and has_alpha else image
 
 
 def _is_tiff(path: Path) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
-from msdtool.data.readers import read_image
+from msdtool.data.readers import Array, read_image
 from msdtool.data.specifiers import Specifier, expand
 
 
@@ -61,11 +61,23 @@ class ImageStack:
             self._cache[index] = self._read(index)
         return self._cache[index]
 
+    def read_array(self, index: int) -> Array:
+        """Return image ``index`` as it is in its file, [C, *space] of the file's dtype.
+
+        What is averaged or taken for labels comes without its alpha channel.
+        """
+        is_label = self.label_map is not None
+        return read_image(
+            self.paths[index],
+            self.ndim,
+            indexed=is_label,
+            drop_alpha=is_label or self.collapse_channels,
+        )
+
     def _read(self, index: int) -> Tensor:
-        path = self.paths[index]
-        image = read_image(path, self.ndim, indexed=self.label_map is not None)
+        image = self.read_array(index)
         if self.label_map is not None:
-            return torch.from_numpy(self.label_map.to_indices(image, str(path)))
+            return torch.from_numpy(self.label_map.to_indices(image, str(self.paths[index])))
         return to_float(image, self.collapse_channels)
 
     def keep_in_memory(self) -> None:

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from msdtool.config import SSIM_WINDOW
 from msdtool.data import IGNORED
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-SSIM_WINDOW = 11
 
 
 class RegressionLoss:

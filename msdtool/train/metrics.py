@@ -13,8 +13,9 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from msdtool.config import SSIM_WINDOW
 from msdtool.data import IGNORED
-from msdtool.train.losses import SSIM_WINDOW, masked_mean, ssim_image
+from msdtool.train.losses import masked_mean, ssim_image
 
 Values = dict[str, Any]
 

@@ -23,14 +23,12 @@ class Schedule:
     ) -> None:
         self.optimizer = optimizer
         self.total_updates = total_updates
-        self.plateau = (
+        self.plateau = None
+        if name == "plateau":
             # Torch counts the validations it tolerates, one less than those it waits for.
-            ReduceLROnPlateau(
+            self.plateau = ReduceLROnPlateau(
                 optimizer, factor=0.5, patience=plateau_patience - 1, threshold=0, eps=0
             )
-            if name == "plateau"
-            else None
-        )
         self.cosine = LambdaLR(optimizer, self._cosine) if name == "cosine" else None
 
     def _cosine(self, update: int) -> float:

@@ -147,7 +147,7 @@ MISFITS = {
                                 "is damaged, its weights do not fit its network: size mismatch "
                                 "for msd.msd_block.bias"),
     "deeper network": (replace("model", "architecture", "depth", value=4),
-                       "is damaged, its weights do not fit its network: it has no weights of layer 4"),
+                       "is damaged, its weights do not fit its network: it has no weights"),
     "endless network": (replace("model", "architecture", "depth", value=10**9),
                         "is damaged, its weights do not fit its network: it has no weights of"),
     "architecture incomplete": (remove("model", "architecture", "depth"),

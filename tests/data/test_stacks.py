@@ -112,3 +112,14 @@ def test_channels_are_averaged_in_float64():
     assert to_float(image, collapse_channels=True).item() == 65000
     image = np.full((3, 1, 1), 60000, np.float16)
     assert to_float(image, collapse_channels=True).item() == 60000
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_what_is_averaged_or_a_label_comes_without_its_alpha_channel(tmp_path, channels):
+    grey = np.array([[0, 1], [2, 0]], dtype=np.uint8)
+    image = np.stack([grey] * (channels - 1) + [np.full_like(grey, 255)], axis=-1)
+    iio.imwrite(tmp_path / "a.png", image)
+    path = tmp_path / "a.png"
+    assert ImageStack(path)[0].shape == (channels, 2, 2)
+    for stack in (ImageStack(path, collapse_channels=True), ImageStack(path, labels=3)):
+        np.testing.assert_array_equal(stack[0], grey[np.newaxis])
