@@ -287,8 +287,8 @@ def test_masked_pixels_do_not_count():
     assert model.net.scale_out.bias.item() == pytest.approx(target[..., :2].mean().item())
 
 
-def test_many_gpus_are_for_torchrun():
-    with pytest.raises(InputError, match="parallel=True is not supported; train with torchrun"):
+def test_parallel_is_refused():
+    with pytest.raises(InputError, match="parallel is True; allowed: False"):
         make_model(parallel=True)
 
 

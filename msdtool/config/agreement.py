@@ -91,8 +91,6 @@ def _crop(config: "ExperimentConfig") -> Iterator[Problem]:
                 f"{smallest} is too small for the dilation {reach} in network.dilations with "
                 f"{network.padding} padding",
             )
-    if (
-        config.training.loss.endswith("SSIM")
-        and min(config.crop_size or (SSIM_WINDOW,)) < SSIM_WINDOW
-    ):
+    smallest = min(config.crop_size or (SSIM_WINDOW,))
+    if config.training.loss.endswith("SSIM") and smallest < SSIM_WINDOW:
         yield "data.crop", f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"

@@ -126,9 +126,7 @@ def test_results_are_plain_json(cli, regression_run):
     json.loads(cli("info", regression_run, "--json").out, parse_constant=refuse)
 
 
-@pytest.mark.parametrize(
-    "name", [command.name or command.callback.__module__ for command in app.registered_commands]
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_an_example_and_can_be_quiet(cli, name):
     help_text = cli(name, "--help").out
     assert f"Example: msdtool {name}" in help_text

@@ -25,6 +25,10 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             SEGMENTATION + "training: {loss: dice, class_weights: balanced}",
             "training.class_weights: only cross_entropy uses it; remove it or change the loss",
         ),
+        (
+            REGRESSION.replace("}}", "}, crop: 10}") + "training: {loss: L1+SSIM}",
+            "data.crop: SSIM, in training.loss, needs at least 11 pixels",
+        ),
         (SEGMENTATION + "training: {class_weights: [1, 2]}", "got 2 weights for 3 labels"),
         (
             SEGMENTATION + "training: {loss: L1}",

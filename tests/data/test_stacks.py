@@ -1,5 +1,6 @@
 """Stacks of images on disk."""
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
