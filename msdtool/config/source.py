@@ -20,6 +20,20 @@ class _Loader(yaml.SafeLoader):
         text = str(self.construct_scalar(node))
         return int(text, 0 if text[:2] in ("0x", "0o") else 10)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make a value; one that is not what its tag (!!int, ...) says is named with its place."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError):
+            text = str(node.value)
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"cannot take {text[:40]}{'...' if len(text) > 40 else ''} for a value of the type "
+                f"{node.tag.rpartition(':')[2]}",
+                node.start_mark,
+            ) from None
+
 
 _INT, _FLOAT, _DATE, _TEXT = (
     f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp", "str")

@@ -134,3 +134,20 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 def test_key_paths_are_shown_as_users_write_them():
     assert dotted(("data", "train", "input")) == "data.train.input"
     assert dotted(("network", "dilations", 2)) == "network.dilations[2]"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("!!int abc", "int"),
+        ("!!float abc", "float"),
+        ("!!timestamp abc", "timestamp"),
+        ("!!bool maybe", "bool"),
+        ("9" * 5000, "int"),
+    ],
+)
+def test_a_value_that_is_not_of_its_type_is_named_with_its_line(value, kind):
+    with pytest.raises(ConfigError) as error:
+        Source(f"task: x\nkey: {value}\n", "a.yaml")
+    assert error.value.message.startswith("a.yaml:2:6: not valid YAML: cannot take ")
+    assert error.value.message.endswith(f"for a value of the type {kind}")
