@@ -75,9 +75,11 @@ def main() -> None:
     """Run the program and exit with its code; errors are one message, not a traceback."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    # OpenMP's threads spin while they wait for each other, which costs a multiple of the time
-    # wherever other processes want the same cores. It reads this when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # GNU OpenMP's threads spin for milliseconds before they sleep, and so take the cores from
+        # other processes that want them; without spinning, each small operation waits for them to
+        # wake. A tenth of a millisecond costs little either way. Torch reads it when imported.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(arguments, prog_name="msdtool", standalone_mode=True)
     except Error as problem:
