@@ -46,7 +46,7 @@ data:
   crop: 128
   augment: true
 network: {depth: 30}
-training: {epochs: 80, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}
+training: {epochs: 40, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}
 run: {directory: run}
 """
 
