@@ -3,6 +3,7 @@
 import resource
 import shutil
 import subprocess
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,16 +13,18 @@ from ..helpers import write_experiment, write_noisy_pairs, write_stack
 from .conftest import BEGUN, contents
 
 
-@pytest.fixture
-def full_disk():
-    """Let no file grow beyond 4 kB: the system refuses the write itself, also to root."""
+@contextmanager
+def full_disk(limit=4096):
+    """Let no file grow beyond some bytes: the system refuses the write itself, also to root.
+
+    Only around the call: pytest's own output may go to a file that is longer.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill(limit=4096):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-
-    yield fill
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -46,19 +49,19 @@ def config(tmp_path):
     return write_experiment(tmp_path / "a.yaml", {"data": data})
 
 
-def test_no_room_for_the_first_checkpoint(refused, config, full_disk, tmp_path):
-    full_disk()
-    found = refused("train", config, code=1, leaves=BEGUN)
+def test_no_room_for_the_first_checkpoint(refused, config, tmp_path):
+    with full_disk():
+        found = refused("train", config, code=1, leaves=BEGUN)
     assert found == f"{tmp_path}/run/checkpoints/last.pt: cannot be written: File too large"
 
 
-def test_no_room_for_the_next_checkpoint(cli, refused, config, full_disk, tmp_path):
+def test_no_room_for_the_next_checkpoint(cli, refused, config, tmp_path):
     assert cli("train", config).code == 0
     options = ["--resume", "--set", "training.epochs=3", "--quiet"]
     checkpoints = contents(tmp_path / "run/checkpoints")
     assert set(checkpoints) == {"last.pt", "best.pt"}
-    full_disk()
-    result = cli("train", config, *options)
+    with full_disk():
+        result = cli("train", config, *options)
     assert (result.code, result.err) == (
         1,
         f"error: {tmp_path}/run/checkpoints/last.pt: cannot be written: File too large\n",
@@ -66,14 +69,12 @@ def test_no_room_for_the_next_checkpoint(cli, refused, config, full_disk, tmp_pa
     assert contents(tmp_path / "run/checkpoints") == checkpoints
 
 
-def test_the_run_goes_on_when_there_is_room_again(cli, config, full_disk, tmp_path):
+def test_the_run_goes_on_when_there_is_room_again(cli, config, tmp_path):
     """And ends with the weights of a run that had room all the time."""
     cli("train", config)
-    soft = resource.getrlimit(resource.RLIMIT_FSIZE)
     options = ["--set", "training.epochs=4"]
-    full_disk()
-    assert cli("train", config, "--resume", *options).code == 1
-    resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+    with full_disk():
+        assert cli("train", config, "--resume", *options).code == 1
     assert cli("train", config, "--resume", *options).code == 0
     assert cli("train", config, "--run-dir", tmp_path / "other", *options).code == 0
     input = tmp_path / "t/noisy"
@@ -83,22 +84,21 @@ def test_the_run_goes_on_when_there_is_room_again(cli, config, full_disk, tmp_pa
     assert outputs[0] == outputs[1] and len(outputs[0]) == 2
 
 
-def test_no_room_for_a_prediction(refused, regression_run, full_disk, tmp_path):
+def test_no_room_for_a_prediction(refused, regression_run, tmp_path):
     images = [np.ones((20, 24), np.float32), np.ones((60, 64), np.float32)]
     folder = write_stack(tmp_path / "in", images)
-    full_disk()
     output = tmp_path / "out"
-    found = refused(
-        "predict", regression_run, folder, "-o", output, code=1, leaves={"out/image_000.tif"}
-    )
+    arguments = ["predict", regression_run, folder, "-o", output]
+    with full_disk():
+        found = refused(*arguments, code=1, leaves={"out/image_000.tif"})
     assert found.startswith(f"{output}/image_001.tif: cannot be written: ")
     assert "File too large" in found or "is the disk full?" in found
     assert tifffile.imread(output / "image_000.tif").shape == (20, 24)
 
 
-def test_no_room_for_a_config(refused, full_disk, tmp_path):
-    full_disk(100)
-    found = refused("init", "-o", tmp_path / "a.yaml", code=2)
+def test_no_room_for_a_config(refused, tmp_path):
+    with full_disk(100):
+        found = refused("init", "-o", tmp_path / "a.yaml", code=2)
     assert found == f"{tmp_path}/a.yaml: cannot be written: File too large"
 
 
