@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from msdtool.config import changed_keys, dump_config, load_config
-from msdtool.data.specifiers import expand
+from msdtool.data.specifiers import Location, expand
 from msdtool.errors import ConfigError
 
 TEXT = """\
@@ -58,7 +58,7 @@ def test_brackets_in_the_files_folder_are_no_pattern(tmp_path):
     path = folder / "a.yaml"
     path.write_text("task: regression\ndata: {train: {input: noisy/*.tif, target: noisy}}\n")
     data = load_config(path).data.train
-    assert expand(data.input) == expand(data.target) == [folder / "noisy" / "a.tif"]
+    assert expand(data.input) == expand(data.target) == [Location(folder / "noisy" / "a.tif")]
 
 
 @pytest.mark.parametrize("run", ["[]", "5", "''"])
