@@ -107,8 +107,8 @@ def arrange(
     axes = given or _fill_in(names, shape, where)
     missing = [letter for letter in "ZYX"[-ndim:] if letter not in axes]
     if missing and not (ndim == 2 and axes == "X"):
-        hint = "for images set network.ndim: 2" if ndim == 3 else ""
-        if len(shape) > ndim or not hint:
+        hint = "for images set network.ndim: 2"
+        if ndim == 2 or len(shape) >= ndim:
             hint = f"if the axes are others, name them: {EXAMPLE}"
         raise InputError(
             f"{where}: the image has the axes {axes}, shape {shape}; "

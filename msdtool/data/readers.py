@@ -87,7 +87,7 @@ def arrangement(location: Location | Path, ndim: int = 2) -> Arrangement:
 
 def is_picture(location: Location) -> bool:
     """Whether a file is a PNG or its kin, which hold one image."""
-    return _opener(location) is Picture
+    return _opener(location) is None
 
 
 def _as_location(location: Location | Path) -> Location:
@@ -141,8 +141,8 @@ def _guarded(location: Location, read: Callable[[], T]) -> T:
 Opener = Callable[[Location], Container]
 
 
-def _opener(location: Location) -> type[Picture] | Opener:
-    """What opens a file, by its suffix: no file is read to find that out."""
+def _opener(location: Location) -> Opener | None:
+    """What opens a file, by its suffix, None for a picture: no file is read to find that out."""
     suffix = location.path.suffix.lower()
     if location.shape is not None:
         return _open_raw
@@ -154,7 +154,7 @@ def _opener(location: Location) -> type[Picture] | Opener:
         return lambda place: open_tiff(place.path)
     if suffix == NPY_SUFFIX:
         return lambda place: open_npy(place.path)
-    return _open_raw if suffix in RAW_SUFFIXES else Picture
+    return _open_raw if suffix in RAW_SUFFIXES else None
 
 
 def _open_raw(location: Location) -> Container:
@@ -182,7 +182,7 @@ _open: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
 def _opened(location: Location, indexed: bool) -> Container:
     """Open a file, or take it from those that are open and have not changed since."""
     opener = _opener(location)
-    if opener is Picture:
+    if opener is None:
         return Picture(location.path, indexed)
     state = location.path.stat()
     key = (location.path, location.inner, location.shape, location.dtype)
@@ -192,7 +192,7 @@ def _opened(location: Location, indexed: bool) -> Container:
             _open.pop(other).close()
         while len(_open) >= MAX_OPEN:
             _open.popitem(last=False)[1].close()
-        _open[version] = opener(location)  # type: ignore[call-arg,arg-type,assignment]
+        _open[version] = opener(location)
     _open.move_to_end(version)
     return _open[version]
 

@@ -45,33 +45,27 @@ class FlatArray:
 
     def read(self, key: Key) -> Array:
         """Read a part; the file is open and mapped no longer than that takes."""
-        if not self.shape:
-            return self._map(0, ()).astype(self.dtype.newbyteorder("="))
-        # Leading axes of one index, then a range of the first axis that has one, a part at a time.
-        depth = next((i for i, part in enumerate(key) if isinstance(part, slice)), len(key))
-        inner = self.shape[depth + 1 :]
-        start = 0
-        for axis in range(depth):
-            index = key[axis]
-            assert isinstance(index, int)
-            start = start * self.shape[axis] + index
-        if depth == len(key):
-            return self._map(start, ()).astype(self.dtype.newbyteorder("="))
-        rows = range(self.shape[depth])[key[depth]]
-        start = start * self.shape[depth] + rows.start
-        out = np.empty(key_shape(key, self.shape), self.dtype.newbyteorder("="))
-        row_bytes = max(1, math.prod(inner) * self.dtype.itemsize)
-        step = max(1, MAPPED_BYTES // row_bytes)
+        # Single indices in front, then the first range: what lies between its ends is contiguous.
+        row, rows, depth = 0, range(1), len(key)
+        for axis, (part, size) in enumerate(zip(key, self.shape, strict=True)):
+            if isinstance(part, slice):
+                rows, depth = range(size)[part], axis
+                row = row * size + rows.start
+                break
+            row = row * size + part
+        inner, inner_key = self.shape[depth + 1 :], key[depth + 1 :]
+        out = np.empty((len(rows), *key_shape(inner_key, inner)), self.dtype.newbyteorder("="))
+        step = max(1, MAPPED_BYTES // (math.prod(inner) * self.dtype.itemsize))
         for first in range(0, len(rows), step):
-            count = min(step, len(rows) - first)
-            mapped = self._map((start + first) * math.prod(inner), (count, *inner))
-            out[first : first + count] = mapped[(slice(None), *key[depth + 1 :])]
-        return out
+            chunk = out[first : first + step]
+            pixels = self._map(row + first, (len(chunk), *inner))
+            chunk[...] = pixels[(slice(None), *inner_key)]
+        return out if depth < len(key) else out[0]
 
-    def _map(self, first: int, shape: tuple[int, ...]) -> Array:
-        """Map pixels from the one of number ``first`` on."""
-        offset = self.offset + first * self.dtype.itemsize
-        return np.memmap(self.path, self.dtype, "r", offset, shape or (1,)).reshape(shape)
+    def _map(self, row: int, shape: tuple[int, ...]) -> Array:
+        """Map rows of the array, from one on."""
+        offset = self.offset + row * math.prod(shape[1:]) * self.dtype.itemsize
+        return np.memmap(self.path, self.dtype, "r", offset, shape)
 
     def close(self) -> None:
         """Do nothing: no file is open."""

@@ -30,6 +30,8 @@ class ZarrArray:
 
     def __init__(self, path: Path, inner: str) -> None:
         self.zarr = load_extra("zarr", path)
+        if not any((path / marker).is_file() for marker in MARKERS):
+            raise ValueError("there is no zarr array or group in the folder")
         node = self.zarr.open(str(path), mode="r")
         self.axes = ""
         for name in filter(None, inner.split("/")):
@@ -82,7 +84,6 @@ def _scale_axes(group: Any) -> str:
 
 def _array_axes(array: Any) -> str:
     """Dimension names: of zarr's format 3, or as xarray writes them."""
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(
-        "_ARRAY_DIMENSIONS", []
-    )
+    metadata = getattr(array, "metadata", None)
+    names = getattr(metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS", [])
     return letters(names, len(array.shape))
