@@ -136,15 +136,20 @@ class SimpleSelfAttention(nn.Module):
 
     Args:
         n_in: C.
-        ks: size of the kernel, along the pixels in their order.
+        ks: size of the kernel, along the pixels in their order; odd.
         sym: keep the kernel symmetric in its channels.
+
+    Raises:
+        ValueError: ``ks`` is even.
 
     State-dict names: ``conv.*``, ``gamma`` [1].
     """
 
     def __init__(self, n_in: int, ks: int = 1, sym: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(n_in, n_in, ks, padding="same", bias=False)
+        if ks % 2 == 0:
+            raise ValueError(f"ks is {ks}; an even kernel would change the number of pixels")
+        self.conv = nn.Conv1d(n_in, n_in, ks, padding=ks // 2, bias=False)
         nn.init.kaiming_normal_(self.conv.weight)
         if sym:
             parametrize.register_parametrization(self.conv, "weight", _Symmetric())
