@@ -6,7 +6,7 @@ same batches, to rounding. At each event of the training loop all processes are 
 """
 
 import datetime
-import warnings
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from msdtool.errors import ConfigError, Error, FailedElsewhere, TrainingError
@@ -24,6 +26,9 @@ T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=30)
 """Longest wait for another process. One that has died is noticed at once; this is for one that
 hangs, and must be longer than what only one of them does, such as opening the data."""
+
+ONE_BUCKET_MB = 2**20
+"""More than any network's gradients."""
 
 
 class Distributed(Processes):
@@ -40,18 +45,20 @@ class Distributed(Processes):
     def __init__(self, launch: Launch, timeout: datetime.timedelta = TIMEOUT) -> None:
         self.rank, self.size, self.local_rank = launch.rank, launch.size, launch.local_rank
         try:
+            store, *_ = next(
+                iter(rendezvous(launch.meeting, launch.rank, launch.size, timeout=timeout))
+            )
             dist.init_process_group(
                 # What is on a GPU goes by NCCL, all else by Gloo.
                 "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-                init_method=launch.meeting,
+                store=PrefixStore(launch.attempt, store),
                 rank=launch.rank,
                 world_size=launch.size,
                 timeout=timeout,
             )
         except RuntimeError as error:
             raise TrainingError(
-                f"process {launch.rank} of {launch.size} does not find the others: "
-                f"{_first_line(error)}"
+                f"process {launch.rank} of {launch.size} does not find the others: {_reason(error)}"
             ) from None
 
     def close(self) -> None:
@@ -69,11 +76,9 @@ class Distributed(Processes):
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """Wrap the network in DistributedDataParallel; its parameters become those of rank 0."""
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
-        # With find_unused_parameters the gradients keep their places in the buckets. Else these
-        # are made anew after the first step, and with three or more processes a resumed run, which
-        # has another first step, adds up its gradients in another order and rounds differently.
-        return DistributedDataParallel(network, find_unused_parameters=True)
+        wrapped = DistributedDataParallel(network, bucket_cap_mb=ONE_BUCKET_MB)
+        wrapped.register_comm_hook(list(network.parameters()), _mean_in_fixed_order)
+        return wrapped
 
     def accumulating(self, network: nn.Module) -> AbstractContextManager[None]:
         """While it lasts, the gradients of ``network``, a result of `parallel`, stay local."""
@@ -135,6 +140,30 @@ class Distributed(Processes):
         return _lost_process(error) if gone else None
 
 
+def _mean_in_fixed_order(
+    parameters: list[nn.Parameter],
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # torch's own stubs lack it
+) -> torch.futures.Future[Tensor]:
+    """Replace a bucket's gradients by their means over the processes.
+
+    Where a gradient lies decides in which order three or more processes add it up, and so how it is
+    rounded. DistributedDataParallel moves them after the first step; a resumed run has another
+    first step, and would come to other bits. Here they always lie in the order of the parameters.
+    """
+    of_parameter = dict(zip(bucket.parameters(), bucket.gradients(), strict=True))
+    gradients = [of_parameter[parameter] for parameter in parameters if parameter in of_parameter]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat /= dist.get_world_size()
+
+    def copy_back(_: torch.futures.Future[Any]) -> Tensor:
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+        return bucket.buffer()
+
+    return dist.all_reduce(flat, async_op=True).get_future().then(copy_back)
+
+
 class _Total(torch.autograd.Function):
     """Sum over the processes.
 
@@ -166,12 +195,14 @@ def _naming_the_cause() -> Iterator[None]:
 def _lost_process(error: RuntimeError) -> TrainingError:
     return TrainingError(
         "another process of this training ended or hangs; its own message says why, then go on "
-        f"with --resume ({_first_line(error)})"
+        f"with --resume ({_reason(error)})"
     )
 
 
-def _first_line(error: RuntimeError) -> str:
-    return str(error).strip().split("\n")[0]
+def _reason(error: RuntimeError) -> str:
+    """The first sentence of an error, without the place in torch's sources."""
+    first = str(error).strip().split("\n")[0].split(". ")[0]
+    return re.sub(r"\[[^\]]*:\d+\] ", "", first)
 
 
 def _gpu(local_rank: int, count: int) -> int:

@@ -116,12 +116,15 @@ class Launch:
         size: how many there are on all machines.
         local_rank: its number on this machine, from 0.
         meeting: the URL where they find each other, as torch.distributed understands it.
+        attempt: differs each time that the launcher starts them, so that they do not take what
+            those before them left at the meeting for each other's.
     """
 
     rank: int
     size: int
     local_rank: int
     meeting: str
+    attempt: str = "0"
 
 
 def find_launch(environment: Mapping[str, str]) -> Launch | None:
@@ -134,22 +137,19 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
     Raises:
         ConfigError: a variable is missing or is not a number.
     """
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        return _launch(environment, ("RANK", "WORLD_SIZE", "LOCAL_RANK"), lambda: "env://")
-    return _launch(
-        environment,
-        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
-        lambda: f"tcp://{_address(environment)}:{_port(environment)}",
-    )
-
-
-def _launch(
-    environment: Mapping[str, str], names: tuple[str, str, str], meeting: Callable[[], str]
-) -> Launch | None:
+    by_torchrun = "RANK" in environment and "WORLD_SIZE" in environment
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if not by_torchrun:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
     if environment.get(names[1], "1") == "1":
         return None
     rank, size, local_rank = (_number(environment, name) for name in names)
-    return Launch(rank, size, local_rank, meeting())
+    if not by_torchrun:
+        return Launch(rank, size, local_rank, f"tcp://{_address(environment)}:{_port(environment)}")
+    # On several machines torchrun does not count restarts alike.
+    one_machine = environment.get("GROUP_WORLD_SIZE", "1") == "1"
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0") if one_machine else "0"
+    return Launch(rank, size, local_rank, "env://", attempt)
 
 
 def _address(environment: Mapping[str, str]) -> str:

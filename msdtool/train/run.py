@@ -8,23 +8,20 @@ from typing import Any
 
 import torch
 
-from msdtool.config import ExperimentConfig, changed_keys, dump_config, load_config
+from msdtool.config import ExperimentConfig, dump_config
 from msdtool.data import Pairs, Sample
 from msdtool.data.build import build_batches, build_datasets, build_samples
 from msdtool.data.loaders import Shares, training_batches, validation_batches
 from msdtool.errors import (
     ConfigError,
     Error,
-    InputError,
-    ModelFileError,
-    RunDirectoryError,
     Stopped,
     TrainingError,
 )
 from msdtool.nn.build import architecture, build_network
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
-from msdtool.runs.checkpoint import Checkpoint, Model, load_checkpoint, save_checkpoint
+from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
     build_loss,
@@ -47,6 +44,7 @@ from msdtool.train.loop import (
 from msdtool.train.optim import Schedule, build_optimizer
 from msdtool.train.pictures import RunPictures
 from msdtool.train.processes import ALONE, Processes
+from msdtool.train.resume import earlier_checkpoint, reopen
 from msdtool.train.tensorboard import TensorBoardLog
 
 
@@ -127,38 +125,9 @@ class TrainingRun:
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
         """Take the directory; return the checkpoint to go on from, if there is one."""
         self.directory.claim(resume=resume, overwrite=overwrite)
-        return None if overwrite else self._earlier_checkpoint()
-
-    def _earlier_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if the directory has one and it belongs to this config."""
-        if not self.directory.last.exists():
-            if self.directory.best.exists():
-                raise RunDirectoryError(
-                    f"{self.directory.last}: is missing, so that the run cannot go on; start it "
-                    "anew with --overwrite, which replaces best.pt"
-                )
+        if overwrite:
             return None
-        checkpoint = load_checkpoint(self.directory.last)
-        if "num_pairs" not in checkpoint["training"]:
-            raise ModelFileError(
-                f"{self.directory.last}: holds a network but no state of its training, so that "
-                "the run cannot go on"
-            )
-        earlier = load_config(self.directory.config)
-        changed = changed_keys(earlier, self.config)
-        if changed:
-            raise RunDirectoryError(
-                f"{self.directory.path}: the run there was started with other values of "
-                f"{', '.join(changed)}; take back the change, or start anew with --run-dir"
-            )
-        for kind, found in self._num_pairs().items():
-            count = checkpoint["training"]["num_pairs"][kind]
-            if count != found:
-                raise InputError(
-                    f"{self.directory.path}: the run was started on {count} {kind} images, now "
-                    f"{found} are found; restore the files, or start anew with --run-dir"
-                )
-        return checkpoint
+        return earlier_checkpoint(self.directory, self.config, self._num_pairs())
 
     def _num_pairs(self) -> dict[str, int]:
         return {
@@ -208,21 +177,10 @@ class TrainingRun:
             schedule.load_state_dict(checkpoint["training"]["schedule"])
             learner.progress = Progress(**checkpoint["progress"])
             self.metrics = checkpoint["metrics"]
-            self._reopen(learner.progress)
+            reopen(learner.progress, self.config.training)
             if self.processes.is_main:
                 self.directory.forget_rows_after(checkpoint["training"]["metrics_bytes"])
         return learner
-
-    def _reopen(self, progress: Progress) -> None:
-        """A finished run goes on when it is now asked for more; one that did all is finished."""
-        training = self.config.training
-        more_epochs = progress.epoch < training.epochs
-        more_time = training.max_time is None or progress.seconds < training.max_time
-        more_patience = training.patience is None or progress.stale < training.patience
-        if progress.finished and more_epochs and more_time and more_patience:
-            progress.finished = ""
-        elif not progress.finished and not more_epochs:
-            progress.finished = f"{progress.epoch} of {training.epochs} epochs are done"
 
     @property
     def total_steps(self) -> int:

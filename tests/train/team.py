@@ -1,14 +1,14 @@
-"""Two processes for tests, started once: functions run in both, connected by Gloo."""
+"""Processes for tests, started once: functions run in some of them, connected by Gloo."""
 
 import multiprocessing
-import os
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-SIZE = 2
+SIZE = 3
 PATIENCE_SECONDS = 100.0
 
 
@@ -20,8 +20,8 @@ def _serve(rank: int, pipe: Connection) -> None:
 
     torch.set_num_threads(1)
     while True:
-        function, arguments, meeting = pipe.recv()
-        processes = Distributed(Launch(rank, SIZE, rank, meeting))
+        function, arguments, launch, timeout = pipe.recv()
+        processes = Distributed(Launch(rank, *launch), timeout)
         try:
             answer = function(processes, *arguments)
         except Exception as error:
@@ -44,13 +44,23 @@ class Team:
             self.pipes.append(ours)
             self.processes.append(process)
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Call ``function(processes, *arguments)`` in each; return the results or exceptions."""
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        size: int = 2,
+        timeout_seconds: float = PATIENCE_SECONDS,
+    ) -> list[Any]:
+        """Call ``function(processes, *arguments)`` in ``size`` of them.
+
+        Returns what each of them returns or raises.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            for pipe in self.pipes:
-                pipe.send((function, arguments, f"file://{Path(folder) / 'meeting'}"))
+            launch = size, 0, f"file://{Path(folder) / 'meeting'}"
+            for pipe in self.pipes[:size]:
+                pipe.send((function, arguments, launch, timedelta(seconds=timeout_seconds)))
             answers = []
-            for pipe in self.pipes:
+            for pipe in self.pipes[:size]:
                 assert pipe.poll(PATIENCE_SECONDS), "hangs"
                 answers.append(pipe.recv())
         return answers
@@ -60,8 +70,3 @@ class Team:
         for process in self.processes:
             process.kill()
             process.join()
-
-
-def pid(_processes: Any) -> int:
-    """A function for a team: its processes' ids."""
-    return os.getpid()

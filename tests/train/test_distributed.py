@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import pytest
 import torch
@@ -22,17 +23,8 @@ from msdtool.train.processes import ALONE
 from msdtool.train.run import TrainingRun
 from tests.helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs
 from tests.train.running import check_same, finish, open_run, plain_rows
-from tests.train.team import Team
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def team():
-    """Two processes."""
-    team = Team()
-    yield team
-    team.close()
 
 
 # Messages ------------------------------------------------------------------------------------
@@ -116,6 +108,18 @@ def test_a_process_that_is_gone_is_named_as_the_cause(team):
     messages, _ = team(leave_early)
     for message in messages:
         assert message.startswith("another process of this training ended or hangs; its own")
+
+
+def hang(processes):
+    if processes.rank == 1:
+        time.sleep(2)
+        return ""
+    return _message(lambda: processes.any(True))
+
+
+def test_a_process_that_hangs_is_not_waited_for_forever(team):
+    message, _ = team(hang, timeout_seconds=0.5)
+    assert message.startswith("another process of this training ended or hangs; its own")
 
 
 # The loop, in float64 ------------------------------------------------------------------------
@@ -347,6 +351,16 @@ def test_a_stop_on_one_process_stops_all_at_one_step_and_resume_ends_alike(
         assert other == ("FailedElsewhere", FailedElsewhere(75).message, 75)
     assert "stopped at step 5, epoch 2; checkpoint saved" in main[1]
     team(train_run, regression, [f"run.directory={parts}"], None, True)
+    check_same(RunDirectory(parts), RunDirectory(whole))
+
+
+def test_three_processes_round_alike_after_a_resume(team, regression, tmp_path):
+    """The order in which three numbers are added up matters; see _mean_in_fixed_order."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = ["network.depth=20", "training.learning_rate=0.01"]
+    for directory, stop_after in ((whole, None), (parts, 2), (parts, 1), (parts, None)):
+        overrides = [f"run.directory={directory}", *options]
+        team(train_run, regression, overrides, stop_after, True, size=3)
     check_same(RunDirectory(parts), RunDirectory(whole))
 
 
