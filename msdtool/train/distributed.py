@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from msdtool.errors import ConfigError, Error, FailedElsewhere, TrainingError
+from msdtool.nn.batch_norm import pool_batch_norms
 from msdtool.train.processes import Launch, Processes
 
 T = TypeVar("T")
@@ -75,7 +76,11 @@ class Distributed(Processes):
             torch.cuda.set_device(_gpu(self.local_rank, torch.cuda.device_count()))
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """Wrap the network in DistributedDataParallel; its parameters become those of rank 0."""
+        """Wrap the network in DistributedDataParallel; its parameters become those of rank 0.
+
+        Its batch norms take the batches of all processes together from now on.
+        """
+        pool_batch_norms(network)
         wrapped = DistributedDataParallel(network, bucket_cap_mb=ONE_BUCKET_MB)
         wrapped.register_comm_hook(list(network.parameters()), _mean_in_fixed_order)
         return wrapped

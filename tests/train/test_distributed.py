@@ -214,6 +214,39 @@ def test_two_processes_make_the_steps_of_one(team, name):
             torch.testing.assert_close(found, weights, rtol=1e-10, atol=1e-12)
 
 
+def normalised_steps(processes, affine, momentum):
+    """Train a network with a batch norm on batches of 3; return its state and an output."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3),
+        torch.nn.Sequential(torch.nn.BatchNorm2d(4, momentum=momentum, affine=affine)),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 1, 1),
+    ).double()
+    parallel = processes.parallel(network)
+    optimizer = SGD(network.parameters(), 0.1)
+    loss = RegressionLoss("L2", total=processes.total)
+    rng = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        input = torch.rand(3, 1, 7, 6, generator=rng, dtype=torch.float64)
+        share = input[processes.rank :: processes.size]
+        optimizer.zero_grad()
+        loss(parallel(share), share[..., 1:-1, 1:-1].square()).backward()
+        optimizer.step()
+    network.eval()
+    return network.state_dict(), network(input).detach()
+
+
+@pytest.mark.parametrize(("affine", "momentum"), [(True, 0.1), (False, None)])
+def test_statistics_of_batch_norms_are_those_of_all_processes(team, affine, momentum):
+    state, output = normalised_steps(ALONE, affine, momentum)
+    for found_state, found in team(normalised_steps, affine, momentum):
+        assert found_state.keys() == state.keys()
+        for key, value in state.items():
+            torch.testing.assert_close(found_state[key], value, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found, output, rtol=1e-10, atol=1e-12)
+
+
 def test_frozen_layers_are_left_alone(team):
     losses, weights = train_batches(ALONE, "L2", BATCHES, 1, freeze=True)
     for found_losses, found in team(train_batches, "L2", BATCHES, 1, True):
