@@ -37,12 +37,15 @@ public:
     }
 
     void run(Team& team) {
-        team.run(static_cast<int>(std::min(net.threads, num_bands)), [&](int member) {
-            const Range own = split({0, num_bands}, member, team.size);
-            Scratch<T> stage(3 * max_groups * max_vectors * LANES);
-            Scratch<T> line(max_vectors * LANES + 2 * margin);
-            Work work{own, stage.data(), line.data() + margin, {}};
-            work.groups.resize(max_groups);
+        // Made here: where memory is short, no thread may wait for another.
+        std::vector<Work> works;
+        for (Index member = 0; member < std::min(net.threads, num_bands); ++member)
+            works.push_back({{}, Scratch<T>(3 * max_groups * max_vectors * LANES),
+                             Scratch<T>(max_vectors * LANES + 2 * margin),
+                             std::vector<Group>(max_groups)});
+        team.run(static_cast<int>(works.size()), [&](int member) {
+            Work& work = works[member];
+            work.bands = split({0, num_bands}, member, team.size);
             for (Index stop = net.layers; stop > 0;) {
                 const Range block{(stop - 1) / block_layers * block_layers, stop};
                 through_block(team, member, block, work);
@@ -63,7 +66,7 @@ private:
 
     struct Work {
         Range bands;
-        T *stage, *line;
+        Scratch<T> stage, line;
         std::vector<Group> groups;
     };
 
@@ -184,9 +187,9 @@ private:
             for (Index row = chunk.rows.begin; row < chunk.rows.end && !any; ++row)
                 any = net.rows_reading(row, group.tap, net.dilations[group.layer], found) > 0;
             if (!any) return;
-            T* to = work.stage + 3 * count * stride;
+            T* to = work.stage.data() + 3 * count * stride;
             for (Index row = chunk.rows.begin; row < chunk.rows.end; ++row) {
-                stage_row(group, row, chunk.strip, work.line, to, stride);
+                stage_row(group, row, chunk.strip, work.line.data() + margin, to, stride);
                 to += chunk.strip.size() * LANES;
             }
             work.groups[count++] = group;
@@ -238,7 +241,7 @@ private:
         for (Index row = chunk.rows.begin; row < chunk.rows.end; ++row)
             for (Index v = chunk.strip.begin; v < chunk.strip.end; v += TILE_VECTORS)
                 for (Index j = channels.begin; j < channels.end; j += TILE_ROWS) {
-                    const T* source = work.stage +
+                    const T* source = work.stage.data() +
                         ((row - chunk.rows.begin) * chunk.strip.size() + v - chunk.strip.begin) * LANES;
                     const Index rows = std::min<Index>(TILE_ROWS, channels.end - j);
                     const T* tile_weights = packed.data() + 3 * (j - channels.begin) * groups;
@@ -273,7 +276,7 @@ private:
                 const T* right = planes + chunk.rows.begin * net.row_stride() + j * net.pitch + chunk.strip.begin * LANES;
                 with_constant<DOT_ROWS>(rows, [&](auto num_rows) {
                     add_dots<T, 3, num_rows.value>(
-                        work.stage + 3 * g * stride, stride, right, net.pitch, pixels,
+                        work.stage.data() + 3 * g * stride, stride, right, net.pitch, pixels,
                         band_sums + 3 * group_index(block, group) * net.channels() + j, net.channels());
                 });
             }

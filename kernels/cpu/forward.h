@@ -30,21 +30,25 @@ public:
         z_stride = (vectors / parts + 1) * LANES + 4 * margin;
     }
 
-    void run(Team& team, Index bands) {
-        team.run(static_cast<int>(std::min(net.threads, bands)), [&](int member) {
-            const Range own = rows_of(split({0, bands}, member, team.size), bands);
+    void run(Team& team) {
+        const Index useful = std::max<Index>(1, net.rows() * net.pitch / MIN_PIXELS);
+        const Index step = layers_per_block(net);
+        const Index groups = step * net.layer_width * net.outer_taps();
+        // Made here: where memory is short, no thread may wait for another.
+        std::vector<Work> works;
+        for (Index member = 0; member < std::min({net.threads, net.rows(), useful}); ++member)
+            works.push_back({Scratch<T>(3 * groups * z_stride), Scratch<T>(3 * line_stride()),
+                             std::vector<Reading>(groups)});
+        team.run(static_cast<int>(works.size()), [&](int member) {
+            const Range own = split({0, net.rows()}, member, team.size);
+            clear_tails(own);
             for (Index layer = member; layer < net.layers; layer += team.size) pack(layer);
-            const Index step = layers_per_block(net);
-            const Index rows_of_z = 3 * step * net.layer_width * net.outer_taps();
-            Scratch<T> z(rows_of_z * z_stride);
-            Scratch<T> line(3 * (vectors * LANES + 4 * margin));
-            std::vector<Reading> readings(step * net.layer_width * net.outer_taps());
             team.barrier();
             for (Index first = 0; first < net.layers; first += step) {
                 const Range block{first, std::min(first + step, net.layers)};
-                add_channels_in_front(block, own, z.data(), readings);
+                add_channels_in_front(block, own, works[member]);
                 for (Index layer = block.begin; layer < block.end; ++layer) {
-                    finish(block.begin, layer, own, line.data());
+                    finish(block.begin, layer, own, works[member].line.data());
                     team.barrier();
                 }
             }
@@ -63,6 +67,11 @@ private:
         Index rows[4];
     };
 
+    struct Work {
+        Scratch<T> z, line;
+        std::vector<Reading> readings;
+    };
+
     const Network& net;
     T* planes;
     const T* const* weights;
@@ -72,10 +81,14 @@ private:
     std::vector<T> packed;
     std::vector<Index> packed_offset;
 
-    Range rows_of(Range own_bands, Index bands) const {
-        return {net.rows() * own_bands.begin / bands, net.rows() * own_bands.end / bands};
+    // Nothing of the input may lie beyond the image.
+    void clear_tails(Range own) const {
+        for (Index row = own.begin; row < own.end; ++row)
+            for (Index channel = 0; channel < net.c_in; ++channel)
+                std::fill(row_of(row, channel) + net.width, row_of(row, channel) + net.pitch, T(0));
     }
 
+    Index line_stride() const { return vectors * LANES + 4 * margin; }
     Index group_size(Index layer) const { return 3 * net.channels_before(layer); }
 
     // Weights [unit, outer tap, channel, 3] of a group.
@@ -98,18 +111,18 @@ private:
     }
 
     // Set the own rows of a block's channels to the bias and what the channels in front give.
-    void add_channels_in_front(Range block, Range own, T* z, std::vector<Reading>& readings) {
+    void add_channels_in_front(Range block, Range own, Work& work) {
         const Index reach = net.margin() * (net.axes == 3 ? net.height : 1);
         const Index tail = net.axes == 3 ? net.height : 1;
         const Index first = std::max<Index>(0, own.begin - reach - tail);
         const Index last = std::min(net.rows(), own.end + reach + tail);
         Index started = own.begin;
         for (Index row = first; row < last; ++row) {
-            const Index count = find_readings(block, row, own, readings.data());
+            const Index count = find_readings(block, row, own, work.readings.data());
             const Index ahead = (row / tail + 1) * tail + reach;
             for (; started < std::min(ahead, own.end); ++started) start_row(block, started);
             if (count > 0)
-                for (const Range& strip : strips) add_row(block, row, strip, readings.data(), count, z);
+                for (const Range& strip : strips) add_row(block, row, strip, work.readings.data(), count, work.z.data());
         }
     }
 
@@ -201,7 +214,7 @@ private:
     // Add the channels of the block in front of a layer to its own rows, and apply the ReLU.
     void finish(Index first_layer, Index layer, Range own, T* line) {
         const Index first = net.channels_before(first_layer), stop = net.channels_before(layer);
-        const Index stride = vectors * LANES + 4 * margin, dilation = net.dilations[layer];
+        const Index stride = line_stride(), dilation = net.dilations[layer];
         T* taps = line + 2 * margin;
         for (Index row = own.begin; row < own.end; ++row)
             for (Index unit = 0; unit < net.layer_width; ++unit) {
@@ -242,7 +255,7 @@ private:
     }
 
     template <int VECTORS>
-    void gather_tile(const T* const* sources, const T* const* tap_weights, int count, Index channels,
+    TILE gather_tile(const T* const* sources, const T* const* tap_weights, int count, Index channels,
                      Index x, T* taps, Index stride) const {
         Vector<T> total[3][VECTORS] = {};
         for (int k = 0; k < count; ++k)

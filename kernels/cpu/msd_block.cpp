@@ -1,44 +1,58 @@
-// An MSD block on the CPU: plain C functions over the buffers of one image, for float and double.
-// Each returns 0, or 1 where memory is short.
+// An MSD block and its final layer on the CPU: plain C functions over the buffers of one image
+// (network.h) of type REAL, float or double. Each returns 0, or 1 where memory is short.
 
 #include <new>
 
 #include "backward.h"
+#include "final.h"
 #include "forward.h"
 
 namespace {
 
-template <class T>
-int forward(const Network* net, T* planes, const T* const* weights, const T* bias) try {
-    Team team;
-    Forward<T>(*net, planes, weights, bias).run(team, std::min<Index>(net->rows(), 64));
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
-}
-
-template <class T>
-int backward(const Network* net, const T* planes, T* grads, const T* const* weights,
-             T* const* weight_grads, T* bias_grad, int input) try {
-    Team team;
-    Backward<T>(*net, planes, grads, weights, {weight_grads, bias_grad, input != 0}).run(team);
-    return 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+template <class Work>
+int run(const Work& work) {
+    try {
+        Team team;
+        work(team);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
 }
 
 }  // namespace
 
-#define MSD_EXPORT(suffix, T)                                                                     \
-    extern "C" int msd_forward_##suffix(const Network* net, T* planes, const T* const* weights,   \
-                                        const T* bias) {                                          \
-        return forward<T>(net, planes, weights, bias);                                            \
-    }                                                                                             \
-    extern "C" int msd_backward_##suffix(const Network* net, const T* planes, T* grads,           \
-                                         const T* const* weights, T* const* weight_grads,         \
-                                         T* bias_grad, int input) {                               \
-        return backward<T>(net, planes, grads, weights, weight_grads, bias_grad, input);          \
-    }
+extern "C" {
 
-MSD_EXPORT(float32, float)
-MSD_EXPORT(float64, double)
+// Compute the channels after the first c_in, whose pixels are given.
+int msd_forward(const Network* net, REAL* planes, const REAL* const* weights, const REAL* bias) {
+    return run([&](Team& team) { Forward<REAL>(*net, planes, weights, bias).run(team); });
+}
+
+// Add to the gradients by weights and bias, those not asked for null. `grads`, given by all
+// channels, ends as the gradient by the first c_in if `input` is not 0.
+int msd_backward(const Network* net, const REAL* planes, REAL* grads, const REAL* const* weights,
+                 REAL* const* weight_grads, REAL* bias_grad, int input) {
+    return run([&](Team& team) {
+        const Gradients<REAL> wanted{weight_grads, bias_grad, input != 0};
+        Backward<REAL>(*net, planes, grads, weights, wanted).run(team);
+    });
+}
+
+// Write the final layer's output [outputs, row, width].
+int msd_final_forward(const Network* net, const REAL* planes, const REAL* weight, const REAL* bias,
+                      Index outputs, REAL* output) {
+    return run([&](Team& team) {
+        FinalLayer<REAL>(*net, planes, weight, outputs).forward(team, bias, output);
+    });
+}
+
+// Write grads from the gradient by the output, and add to that by the weight unless it is null.
+int msd_final_backward(const Network* net, const REAL* planes, const REAL* weight,
+                       const REAL* upstream, Index outputs, REAL* grads, REAL* grad_weight) {
+    return run([&](Team& team) {
+        FinalLayer<REAL>(*net, planes, weight, outputs).backward(team, upstream, grads, grad_weight);
+    });
+}
+
+}  // extern "C"

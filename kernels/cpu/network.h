@@ -60,8 +60,10 @@ inline Range split(Range whole, Index index, Index parts) {
 
 // Rows are shared out in bands that depend on sizes alone, and sums over pixels are kept per band:
 // so the results do not depend on the number of threads.
+constexpr Index MIN_PIXELS = 2048;
+
 inline Index count_bands(const Network& net, Index sum_bytes) {
-    constexpr Index MIN_PIXELS = 2048, MAX_BANDS = 64, MAX_BYTES = 8 << 20;
+    constexpr Index MAX_BANDS = 64, MAX_BYTES = 8 << 20;
     const Index bands = std::min({net.rows(), net.rows() * net.pitch / MIN_PIXELS, MAX_BANDS,
                                   MAX_BYTES / std::max<Index>(sum_bytes, 1)});
     return std::max<Index>(bands, 1);
@@ -81,6 +83,9 @@ public:
         const auto address = reinterpret_cast<std::uintptr_t>(bytes.data());
         start = reinterpret_cast<T*>(round_up(address, VECTOR_BYTES));
     }
+    Scratch(Scratch&&) = default;
+    Scratch(const Scratch&) = delete;
+
     T* data() { return start; }
     const T* data() const { return start; }
 

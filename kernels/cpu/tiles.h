@@ -6,6 +6,8 @@
 #include "simd.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
+// One copy of each tile, whoever calls it: they are long, and compiled on first use.
+#define TILE __attribute__((noinline)) void
 
 // Call body(std::integral_constant<int, n>) for n in 1..MAX.
 template <int MAX, class Body>
@@ -20,7 +22,7 @@ inline void with_constant(Index n, const Body& body) {
 
 // sums[3 g + t][x] = sum over sources j of weights[g][3 j + t] * sources[j][x], t the taps of x.
 template <class T, int GROUPS, int VECTORS>
-inline void multiply_taps(const T* sources, Index stride, Index count, const T* const* weights,
+TILE multiply_taps(const T* sources, Index stride, Index count, const T* const* weights,
                           T* sums, Index sums_stride) {
     constexpr int LANES = Simd<T>::LANES;
     Vector<T> total[3 * GROUPS][VECTORS] = {};
@@ -42,7 +44,7 @@ inline void multiply_taps(const T* sources, Index stride, Index count, const T* 
 
 // targets[r][x] += sum over k of weights[k][r] * sources[k][x]; the weights of a k are adjacent.
 template <class T, int ROWS, int VECTORS>
-inline void add_product(const T* sources, Index stride, Index count, const T* weights, T* targets,
+TILE add_product(const T* sources, Index stride, Index count, const T* weights, T* targets,
                         Index target_stride) {
     constexpr int LANES = Simd<T>::LANES;
     Vector<T> total[ROWS][VECTORS] = {};
@@ -69,7 +71,7 @@ struct Pixels {
 
 // sums[l * sums_stride + r] += sum over pixels of left[l] * right[r].
 template <class T, int LEFT, int RIGHT>
-inline void add_dots(const T* left, Index left_stride, const T* right, Index right_stride,
+TILE add_dots(const T* left, Index left_stride, const T* right, Index right_stride,
                      const Pixels& pixels, T* sums, Index sums_stride) {
     constexpr int LANES = Simd<T>::LANES;
     Vector<T> total[LEFT][RIGHT] = {};
