@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from msdtool.ops import library
@@ -95,11 +96,15 @@ def compiled_engine(
     return CompiledEngine(network, space, padding, like.dtype)
 
 
+def fastest(device: torch.device, dtype: torch.dtype) -> str:
+    """Name of the fastest engine that a device has for a dtype."""
+    compiled = device.type == "cpu" and library.available(dtype)
+    return "compiled" if compiled else "blocked"
+
+
 def auto_engine(network: Network, space: tuple[int, ...], padding: str, like: Tensor) -> Engine:
     """The fastest engine there is for a tensor."""
-    compiled = like.device.type == "cpu" and library.available(like.dtype)
-    make: EngineMaker = compiled_engine if compiled else blocked_engine
-    return make(network, space, padding, like)
+    return ENGINES[fastest(like.device, like.dtype)](network, space, padding, like)
 
 
 ENGINES: dict[str, EngineMaker] = {
