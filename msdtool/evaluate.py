@@ -47,6 +47,7 @@ def open_pairs(predictor: Predictor, input: str, target: str, mask: str | None) 
         ignore=model["ignore"],
         mask_path_specifier=mask,
         ndim=predictor.ndim,
+        slab=model["slab"],
     )
 
 

@@ -1,6 +1,7 @@
 """From path specifiers to batches."""
 
-from msdtool.data.datasets import ImageDataset, Pairs, Sample, SubsetOf
+from msdtool.data.datasets import ImageDataset, SubsetOf
+from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED, LabelMap
 from msdtool.data.stacks import ImageStack
 

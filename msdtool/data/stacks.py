@@ -1,6 +1,8 @@
 """A stack of images on disk, read one at a time."""
 
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
+from msdtool.data.patches import Window
 from msdtool.data.readers import Array, read_image
 from msdtool.data.specifiers import Specifier, expand
 
@@ -54,12 +57,42 @@ class ImageStack:
         Raises:
             InputError: the file cannot be read, or holds a value that is not a label.
         """
-        index = range(len(self))[index]
-        if self._cache is None:
-            return self._read(index)
-        if index not in self._cache:
-            self._cache[index] = self._read(index)
-        return self._cache[index]
+        return self.read(range(len(self))[index])
+
+    def read(self, index: int, window: Window | None = None) -> Tensor:
+        """Return image ``index`` or a window of it.
+
+        Raises:
+            InputError: the file cannot be read, or holds a value that is not a label.
+        """
+        if self._cache is not None:
+            if index not in self._cache:
+                self._cache[index] = self._read(index)
+            image = self._cache[index]
+        else:
+            image = self._read(index)
+        return image if window is None else image[(slice(None), *window)]
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of image ``index``, [*space]."""
+        return tuple(self.read(index).shape[1:])
+
+    def name(self, index: int) -> str:
+        """Where image ``index`` is, for people."""
+        return str(self.paths[index])
+
+    def volume(self, index: int) -> range:
+        """The slices of the volume that image ``index`` belongs to: those of its folder."""
+        return self._volumes[index]
+
+    @cached_property
+    def _volumes(self) -> list[range]:
+        """Of each image, its volume."""
+        volumes: list[range] = []
+        for _, group in groupby(self.paths, key=lambda path: path.parent):
+            count = len(list(group))
+            volumes += [range(len(volumes), len(volumes) + count)] * count
+        return volumes
 
     def read_array(self, index: int) -> Array:
         """Return image ``index`` as it is in its file, [C, *space] of the file's dtype.

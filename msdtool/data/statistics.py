@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from msdtool.data.datasets import Pairs, Sample, finite_sample
+from msdtool.data.datasets import finite_sample
+from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
+from msdtool.data.patches import blocks
 from msdtool.errors import InputError
+
+BLOCK_PIXELS = 2**24
+"""Pixels that are looked at at once, so that a volume need not fit in memory."""
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -57,7 +62,7 @@ class Statistics:
     """Statistics of a training set.
 
     Attributes:
-        input: moments of the input images.
+        input: moments of the input images; of slabs, of their central slices.
         target: moments of the target images that count; unused when they are labels.
         label_counts: pixels per class index, empty for a regression.
     """
@@ -83,18 +88,21 @@ def measure(
     """
     statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
     first: Sample | None = None
-    for index in range(len(pairs)):
+    indices = pairs.to_measure()
+    for index in indices:
         check(index)
-        sample = finite_sample(pairs, index)
-        first = first or sample
-        _check_channels(sample.input, first.input, pairs.name(index), pairs.name(0), "input")
-        names = pairs.target_name(index), pairs.target_name(0)
-        _check_channels(sample.target, first.target, *names, "target")
-        statistics.input.add(_values(sample.input))
-        if num_labels:
-            statistics.label_counts += count_labels(sample.target, num_labels)
-        else:
-            statistics.target.add(_counted_target(sample))
+        for window in blocks(pairs.space(index), BLOCK_PIXELS):
+            sample = finite_sample(pairs, index, window, central_only=True)
+            first = first or sample
+            names = pairs.name(index), pairs.name(indices[0])
+            _check_channels(sample.input, first.input, *names, "input")
+            names = pairs.target_name(index), pairs.target_name(indices[0])
+            _check_channels(sample.target, first.target, *names, "target")
+            statistics.input.add(_values(sample.input))
+            if num_labels:
+                statistics.label_counts += count_labels(sample.target, num_labels)
+            else:
+                statistics.target.add(_counted_target(sample))
     return statistics
 
 

@@ -22,9 +22,10 @@ def measure_normalisation(
     """
     statistics = measure(pairs, config.num_labels, check)
     input, target = statistics.input, statistics.target
+    thickness = 2 * config.data.slab + 1  # every slice of a slab is scaled alike
     return Normalisation(
-        input_mean=input.mean.tolist(),
-        input_std=input.std.tolist(),
+        input_mean=input.mean.tolist() * thickness,
+        input_std=input.std.tolist() * thickness,
         target_mean=target.mean.tolist(),
         target_std=target.std.tolist(),
         data_range=0.0 if config.num_labels else _data_range(config, statistics),

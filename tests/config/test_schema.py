@@ -141,9 +141,16 @@ def test_data_that_is_not_named_is_missed(data, message):
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        ("{}", "give both input and target, or fraction"),
-        ("{input: c}", "give both input and target, or fraction"),
-        ("{fraction: 0.1, target: c}", "give either input and target, or fraction, not both"),
+        ("{}", "give both input and target, or fraction, or slices"),
+        ("{input: c}", "give both input and target, or fraction, or slices"),
+        (
+            "{fraction: 0.1, target: c}",
+            "give input and target, or fraction, or slices; only one of these",
+        ),
+        (
+            "{fraction: 0.1, slices: [1, 2]}",
+            "give input and target, or fraction, or slices; only one of these",
+        ),
     ],
 )
 def test_validation_is_a_set_or_a_fraction(validation, message):
@@ -154,6 +161,54 @@ def test_validation_is_a_set_or_a_fraction(validation, message):
 def test_a_fraction_lies_between_0_and_1(fraction):
     (found,) = refusal(regression(f"validation: {{fraction: {fraction}}}"))
     assert re.match(r"x:2: data\.validation\.fraction: got .*; expected a (finite )?number", found)
+
+
+WRONG_DATA = [
+    ("augment: yes please", "data.augment: got 'yes please'; expected true, false or in_plane"),
+    ("augment: 1", "data.augment: got 1; expected true, false or in_plane"),
+    ("slab: -1", "data.slab: got -1; expected a number not less than 0"),
+    ("fraction: 0", "data.fraction: got 0; expected a number greater than 0"),
+    ("intensity: {gain: 2}", "data.intensity.gain: got 2; expected the smallest and the largest "
+     "value, such as [-0.1, 0.1]"),
+    ("intensity: {gain: [0, 1]}",
+     "data.intensity.gain: got [0, 1]; expected a range above 0, such as [0.8, 1.25]"),
+    ("intensity: {blur: [-1, 1]}",
+     "data.intensity.blur: got [-1, 1]; expected a range not below 0, such as [0, 0.2]"),
+    ("intensity: {offset: [1, 0]}", "data.intensity.offset: got [1, 0]; expected the smallest and"),
+    ("intensity: {offset: [0, .nan]}", "data.intensity.offset: got [0, nan]; expected the"),
+    ("intensity: {contrast: [0, 1]}", "data.intensity.contrast: unknown key; allowed: blur, gamma, "
+     "gain, offset, poisson_noise, gaussian_noise"),
+    ("foreground: {}", "data.foreground.share: missing: how many of the crops hold a pixel of the "
+     "foreground, 0 to 1"),
+    ("foreground: {share: 2}", "data.foreground.share: got 2; expected a number not greater"),
+    ("foreground: {share: 1, labels: []}",
+     "data.foreground.labels: got []; expected a list that is not empty"),
+    *((f"validation: {{slices: {slices}}}", f"data.validation.slices: got {slices}; expected the "
+       "first slice and the one after the last, such as [200, 256], or a list of such ranges")
+      for slices in ("[1]", "[5, 5]", "[-2, 4]", "[[0, 1], 2]", "3", "[]")),
+    ("validation: {slices: [[0, 3], [2, 5]]}", "data.validation.slices: got [[0, 3], [2, 5]]; "
+     "expected ranges that do not overlap"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG_DATA, ids=[line for line, _ in WRONG_DATA])
+def test_wrong_data_keys_are_refused_in_words(line, message):
+    (found,) = refusal(regression(line))
+    assert found.startswith(f"x:2: {message}")
+
+
+def test_slices_are_a_range_or_several():
+    for text in ("[3, 5]", "[[3, 5]]"):
+        config = parse_config(regression(f"validation: {{slices: {text}}}"))
+        assert config.data.validation.slices == [[3, 5]]
+    config = parse_config(regression("validation: {slices: [[3, 5], [0, 3]]}"))
+    assert config.data.validation.slices == [[0, 3], [3, 5]]
+
+
+def test_patches_overlap_by_a_quarter_unless_told():
+    text = "validation: {fraction: 0.5, patch: [48, 32]}"
+    assert parse_config(regression(text)).patch_overlap == 8
+    assert parse_config(regression(text.replace("}", ", overlap: 0}"))).patch_overlap == 0
 
 
 DISAGREEING = [
