@@ -169,15 +169,21 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
         name: [tuple(map(int, shape.split(" x "))) for shape in facts.shapes]
         for name, facts in report.stacks.items()
     }
-    for kind in ("input", "target"):
-        found = sorted({s[0] for name in shapes if name.endswith(kind) for s in shapes[name]})
+    for kind in ("input", "target", "split"):
+        found = sorted({s[0] for name in shapes if kind in name for s in shapes[name]})
         if len(found) > 1 and not config.data.collapse_channels:
             report.problems.append(
                 f"{kind} images have {' and '.join(map(str, found))} channels; all need the same "
                 "number, or set data.collapse_channels: true"
             )
-    inputs = [shape for name in shapes if name.endswith("input") for shape in shapes[name]]
-    training = [shape[1:] for shape in shapes.get("train input", [])]
+    # The splits of an image have one size.
+    by_name = {name: found for name, found in shapes.items() if "input" in name or "split" in name}
+    inputs = list(dict.fromkeys(shape for found in by_name.values() for shape in found))
+    training = list(
+        dict.fromkeys(
+            shape[1:] for name in by_name if name.startswith("train") for shape in by_name[name]
+        )
+    )
     if not inputs:
         return
     crop = config.crop_size
@@ -207,6 +213,7 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break
     channels = 1 if config.data.collapse_channels else inputs[0][0]
+    channels *= 2 * config.data.slab + 1
     largest = crop or max(training or [inputs[0][1:]], key=math.prod)
     report.memory_bytes = training_bytes(
         architecture(config.network, channels, max(config.num_labels, 1)),

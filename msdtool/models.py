@@ -91,7 +91,6 @@ class MSDModel:
         self.labels: list[int] = []
         self.ignore: int | None = None
         self.collapse_channels = False
-        self.slab = 0
         self.input: Tensor | None = None
         self.target: Tensor | None = None
         self.output: Tensor | None = None
@@ -235,7 +234,9 @@ class MSDModel:
             labels=self.labels,
             ignore=self.ignore,
             collapse_channels=self.collapse_channels,
-            slab=self.slab,
+            slab=0,
+            splits=0,
+            strategy="X:1",
         )
         checkpoint = Checkpoint(
             model=model,
@@ -272,7 +273,6 @@ class MSDModel:
         self.normalisation = model["normalisation"]
         self.labels, self.ignore = model["labels"], model["ignore"]
         self.collapse_channels = model["collapse_channels"]
-        self.slab = model["slab"]
         if "optimizer" in checkpoint["training"]:
             self.optimizer.load_state_dict(checkpoint["training"]["optimizer"])
         return int(checkpoint["progress"]["epoch"])

@@ -19,6 +19,7 @@ def find_problems(config: "ExperimentConfig", losses: tuple[str, ...]) -> list[P
     return [
         *_loss(config, losses),
         *task_problems(config),
+        *_splits(config),
         *_unused(config),
         *_windows(config),
         *_samples(config),
@@ -62,6 +63,32 @@ def _regression(config: "ExperimentConfig") -> Iterator[Problem]:
     ):
         if value is not None:
             yield key, "only segmentation uses it; remove it or set task: segmentation"
+
+
+def _splits(config: "ExperimentConfig") -> Iterator[Problem]:
+    train, validation = config.data.train, config.data.validation
+    if train.splits is None:
+        if train.strategy != "X:1":
+            yield "data.train.strategy", "only splits use it; remove it"
+        if validation is not None and validation.splits is not None:
+            yield "data.validation.splits", "only training on data.train.splits uses them"
+        return
+    if config.task != "regression":
+        yield "data.train.splits", "are for task: regression"
+    for name in ("input", "target"):
+        if getattr(train, name) is not None:
+            yield f"data.train.{name}", "splits take its place; remove one of them"
+        if validation is not None and getattr(validation, name) is not None:
+            yield (
+                f"data.validation.{name}",
+                "training on splits is validated on splits, a fraction or slices; evaluate with "
+                "'msdtool evaluate' where there are clean images",
+            )
+    if validation is not None and len(validation.splits or train.splits) != len(train.splits):
+        yield (
+            "data.validation.splits",
+            f"got {len(validation.splits or [])}; data.train.splits are {len(train.splits)}",
+        )
 
 
 def _unused(config: "ExperimentConfig") -> Iterator[Problem]:

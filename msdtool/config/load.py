@@ -16,7 +16,9 @@ from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_sou
 from msdtool.errors import ConfigError
 
 PATH_KEYS = {
-    ("data", part, name) for part in ("train", "validation") for name in ("input", "target", "mask")
+    ("data", part, name)
+    for part in ("train", "validation")
+    for name in ("input", "target", "mask", "splits")
 } | {("run", "directory")}
 
 SECTIONS = ("data", "network", "training", "run")

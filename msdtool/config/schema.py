@@ -5,7 +5,15 @@ Models are frozen and refuse unknown keys. The README's table is made from these
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
@@ -20,12 +28,14 @@ from msdtool.config.values import (
     parse_range,
     parse_slices,
     parse_specifier,
+    parse_splits,
     parse_strengths,
 )
 
 Specifier = Annotated[str | list[str], BeforeValidator(parse_specifier)]
 Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
 Label = Annotated[int, BeforeValidator(parse_label)]
+Splits = Annotated[list[Specifier], BeforeValidator(parse_splits)]
 Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
 Augment = Annotated[bool | str, BeforeValidator(parse_augment)]
 Range = Annotated[list[float], BeforeValidator(parse_range)]
@@ -51,26 +61,55 @@ class Section(BaseModel):
 class ImagePairs(Section):
     """Images to train on and what the network shall make of them."""
 
-    input: Specifier = Field(description="input images: a glob, folder, file, or list of these")
-    target: Specifier = Field(
-        description="target images, paired with the inputs in natural order of their paths"
+    splits: Splits | None = Field(
+        None,
+        description="Noise2Inverse, instead of input and target: two or more specifiers of images "
+        "of the same objects with independent noise, such as reconstructions from every fourth "
+        "projection angle",
+    )
+    strategy: Literal["X:1", "1:X"] = Field(
+        "X:1",
+        description="which of the `splits` make input and target: the mean of all but one and that "
+        "one, or one and the mean of the others",
+    )
+    input: Specifier | None = Field(
+        None,
+        validate_default=True,
+        description="input images: a glob, folder, file, or list of these; needed without `splits`",
+    )
+    target: Specifier | None = Field(
+        None,
+        validate_default=True,
+        description="target images, paired with the inputs in natural order of their paths; "
+        "needed without `splits`",
     )
     mask: Specifier | None = Field(
         None, description="mask images, one per pair: only pixels that are not 0 count"
     )
 
+    @field_validator("input", "target", mode="before")
+    @classmethod
+    def _needed_without_splits(cls, value: Any, info: ValidationInfo) -> Any:
+        # Splits that are wrong are not in the data, and are an error of their own.
+        if value is None and info.data.get("splits", ...) is None:
+            raise PydanticCustomError("missing", "missing")
+        return value
+
 
 class ValidationData(Section):
-    """Images to validate on: a set of their own, or a fraction of the training set."""
+    """Images to validate on: a set of their own, or a part of the training set."""
 
     input: Specifier | None = Field(None, description="validation input images")
     target: Specifier | None = Field(None, description="validation target images")
     mask: Specifier | None = Field(None, description="validation masks")
+    splits: Splits | None = Field(
+        None, description="instead of input and target: as many splits as `data.train` has"
+    )
     fraction: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="instead of the three above: this fraction of the training images, picked at "
+        description="instead of the above: this fraction of the training images, picked at "
         "random with `training.seed`, is held out. Neighbouring slices of a volume look alike: "
         "of volumes hold out `slices`",
     )
@@ -93,12 +132,17 @@ class ValidationData(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "ValidationData":
-        is_set = self.input is not None or self.target is not None or self.mask is not None
-        given = [is_set, self.fraction is not None, self.slices is not None]
-        if sum(given) > 1:
-            raise ValueError("give input and target, or fraction, or slices; only one of these")
-        if not any(given) or (is_set and (self.input is None or self.target is None)):
-            raise ValueError("give both input and target, or fraction, or slices")
+        is_set = self.input is not None or self.target is not None
+        given = [
+            is_set,
+            self.splits is not None,
+            self.fraction is not None,
+            self.slices is not None,
+        ]
+        if sum(given) != 1 or (is_set and (self.input is None or self.target is None)):
+            raise ValueError("give one of these: input and target; splits; fraction; slices")
+        if self.mask is not None and not any(given[:2]):
+            raise ValueError("the mask of held-out images is that of data.train; remove mask")
         return self
 
 
@@ -154,7 +198,7 @@ class IntensityConfig(Section):
 class DataConfig(Section):
     """Where images come from and how samples are made of them."""
 
-    train: ImagePairs
+    train: ImagePairs = Field(description="what to train on: keys input and target, or splits")
     validation: ValidationData | None = Field(
         None, description="without it the training loss decides which checkpoint is best"
     )

@@ -22,6 +22,13 @@ def parse_specifier(value: Any) -> Any:
     return value
 
 
+def parse_splits(value: Any) -> Any:
+    """Specifiers of several stacks of images."""
+    if not isinstance(value, list) or len(value) < 2:
+        raise ValueError("expected a list of two or more specifiers, one for each split")
+    return value
+
+
 def parse_labels(value: Any) -> Any:
     """A number of labels, or the list of label values."""
     if _is_int(value):

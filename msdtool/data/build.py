@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from msdtool.config import ExperimentConfig
+from msdtool.config import ExperimentConfig, ImagePairs, ValidationData
 from msdtool.data.augment import Intensity
 from msdtool.data.datasets import ImageDataset
 from msdtool.data.foreground import Foreground
@@ -10,7 +10,7 @@ from msdtool.data.holdout import hold_out_fraction, hold_out_slices, patchwise, 
 from msdtool.data.interfaces import Pairs
 from msdtool.data.loaders import ShuffledBatches
 from msdtool.data.samples import TrainingSamples
-from msdtool.data.specifiers import Specifier
+from msdtool.data.splits import SplitPairs
 
 
 def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
@@ -20,7 +20,7 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
         InputError: files are missing or cannot be paired.
     """
     data = config.data
-    train: Pairs = _dataset(config, data.train.input, data.train.target, data.train.mask)
+    train = _dataset(config, data.train)
     validation: Pairs | None = None
     if data.validation is not None:
         if data.validation.fraction is not None:
@@ -31,9 +31,7 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
             ranges = [(start, stop) for start, stop in data.validation.slices]
             train, validation = hold_out_slices(train, ranges, config.network.ndim)
         else:
-            source = data.validation
-            assert source.input is not None and source.target is not None
-            validation = _dataset(config, source.input, source.target, source.mask)
+            validation = _dataset(config, data.validation)
         if config.patch_size is not None:
             validation = patchwise(validation, config.patch_size, config.patch_overlap)
     if data.fraction is not None:
@@ -41,22 +39,33 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
     return train, validation
 
 
-def _dataset(
-    config: ExperimentConfig, input: Specifier, target: Specifier, mask: Specifier | None
-) -> ImageDataset:
-    dataset = ImageDataset(
-        input,
-        target,
-        collapse_channels=config.data.collapse_channels,
-        labels=config.data.labels,
-        ignore=config.data.ignore,
-        mask_path_specifier=mask,
-        ndim=config.network.ndim,
-        slab=config.data.slab,
-    )
+def _dataset(config: ExperimentConfig, source: ImagePairs | ValidationData) -> Pairs:
+    pairs: Pairs
+    if source.splits is not None:
+        pairs = SplitPairs(
+            source.splits,
+            strategy=config.data.train.strategy,
+            collapse_channels=config.data.collapse_channels,
+            mask_path_specifier=source.mask,
+            ndim=config.network.ndim,
+            slab=config.data.slab,
+        )
+    else:
+        assert source.input is not None and source.target is not None
+        pairs = ImageDataset(
+            source.input,
+            source.target,
+            collapse_channels=config.data.collapse_channels,
+            labels=config.data.labels,
+            ignore=config.data.ignore,
+            mask_path_specifier=source.mask,
+            ndim=config.network.ndim,
+            slab=config.data.slab,
+        )
     if config.data.cache:
-        dataset.keep_in_memory()
-    return dataset
+        for stack in pairs.stacks().values():
+            stack.keep_in_memory()
+    return pairs
 
 
 def build_samples(

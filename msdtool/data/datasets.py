@@ -1,7 +1,6 @@
 """Pairs of input and target images."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch.utils.data import Dataset
 
 from msdtool.data.interfaces import Pairs, Sample, Stack
 from msdtool.data.labels import IGNORED
-from msdtool.data.patches import Window, extent, inside, whole
+from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
 from msdtool.data.specifiers import Specifier
 from msdtool.data.stacks import ImageStack
@@ -159,17 +158,22 @@ def read_pair(
             continue
         if window is not None:
             # A window would hide that the images differ around it.
-            _check_sizes(inputs, inputs.space(index), stack, stack.space(index), kind, index)
+            check_sizes(inputs, inputs.space(index), stack, stack.space(index), kind, index)
         images.append(stack.read(index, window))
-        _check_sizes(inputs, images[0].shape[1:], stack, images[-1].shape[1:], kind, index)
+        check_sizes(inputs, images[0].shape[1:], stack, images[-1].shape[1:], kind, index)
     input, target, *mask = images
     sample = Sample(input, target, None, torch.tensor(index))
     return masked(sample, mask[0] != 0) if mask else sample
 
 
-def _check_sizes(
+def check_sizes(
     inputs: Stack, size: Sequence[int], stack: Stack, other: Sequence[int], kind: str, index: int
 ) -> None:
+    """Check that image ``index`` of ``stack`` has the size of that of ``inputs``.
+
+    Raises:
+        InputError: it has not.
+    """
     if tuple(size) != tuple(other):
         raise InputError(
             f"{inputs.name(index)} is {size_text(size)} pixels, its {kind} "
@@ -185,87 +189,6 @@ def masked(sample: Sample, mask: Tensor) -> Sample:
     target = torch.where(mask, sample.target, 0.0)
     both = mask if sample.mask is None else mask & sample.mask
     return sample._replace(target=target, mask=both)
-
-
-class Part(NamedTuple):
-    """A pair, or a window of one.
-
-    Attributes:
-        index: which pair.
-        window: in the pair's coordinates; None: all of it.
-        core: what counts, in the window's coordinates; None: all of it.
-    """
-
-    index: int
-    window: Window | None = None
-    core: Window | None = None
-
-
-class SubsetOf(Dataset[tuple[Tensor, ...]]):
-    """Some pairs of others, or windows of them, in a given order.
-
-    Args:
-        pairs: what to choose from.
-        chosen: their indices, or parts.
-    """
-
-    def __init__(self, pairs: Pairs, chosen: Sequence[int | Part]) -> None:
-        self.pairs = pairs
-        self.parts = [Part(item) if isinstance(item, int) else item for item in chosen]
-        self.slab = pairs.slab
-
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return as_tuple(self.sample(index))
-
-    def space(self, index: int) -> tuple[int, ...]:
-        """The size of part ``index`` in pixels, per spatial axis."""
-        window = self.parts[index].window
-        return self.pairs.space(self.parts[index].index) if window is None else extent(window)
-
-    def sample(
-        self, index: int, window: Window | None = None, *, central_only: bool = False
-    ) -> Sample:
-        """Read part ``index``; its `indices` count within the subset. See `Pairs.sample`."""
-        part = self.parts[index]
-        within = window
-        if part.window is not None:
-            within = part.window if window is None else inside(part.window, window)
-        sample = self.pairs.sample(part.index, within, central_only=central_only)
-        if part.core is not None:
-            counted = torch.zeros(1, *self.space(index), dtype=torch.bool)
-            counted[(slice(None), *part.core)] = True
-            sample = masked(sample, counted[(slice(None), *(window or whole(self.space(index))))])
-        return sample._replace(indices=torch.tensor(index))
-
-    def name(self, index: int) -> str:
-        """The input file of part ``index``, and which pixels of it, counted from 0."""
-        return self.pairs.name(self.parts[index].index) + self._place(index)
-
-    def target_name(self, index: int) -> str:
-        """The target file of part ``index``, likewise."""
-        return self.pairs.target_name(self.parts[index].index) + self._place(index)
-
-    def _place(self, index: int) -> str:
-        window = self.parts[index].window
-        if window is None:
-            return ""
-        return f"[{', '.join(f'{part.start}:{part.stop}' for part in window)}]"
-
-    def image(self, index: int) -> int:
-        """The image of the `stacks` that part ``index`` shows."""
-        return self.pairs.image(self.parts[index].index)
-
-    def stacks(self) -> Mapping[str, ImageStack]:
-        """The stacks that the pairs are made of."""
-        return self.pairs.stacks()
-
-    def to_measure(self) -> Sequence[int]:
-        """Parts of the pairs that are to be measured."""
-        measured = set(self.pairs.to_measure())
-        return [k for k, part in enumerate(self.parts) if part.index in measured]
 
 
 def finite_sample(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from msdtool.data.datasets import Part, SubsetOf
 from msdtool.data.interfaces import Pairs
 from msdtool.data.patches import extent, grid, whole
+from msdtool.data.subsets import Part, SubsetOf
 from msdtool.errors import InputError
 
 SliceRange = tuple[int, int]

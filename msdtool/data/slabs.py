@@ -69,6 +69,16 @@ class SlabStack:
         return torch.cat(slices)
 
 
+def slices_of(input: Tensor, reach: int) -> Tensor:
+    """The slices [2 * reach + 1, C, *space] of a slab [(2 * reach + 1) * C, *space]."""
+    return input.unflatten(0, (2 * reach + 1, -1))
+
+
+def central_slice(input: Tensor, reach: int) -> Tensor:
+    """The slice [C, *space] that a slab is about."""
+    return slices_of(input, reach)[reach]
+
+
 def reflected(position: int, length: int) -> int:
     """Map any position to one in [0, length) by reflection that does not repeat the edge."""
     if length == 1:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from msdtool.data.interfaces import Sample
+from msdtool.data.slabs import slices_of
 
 
 def random_symmetry(
@@ -66,9 +67,8 @@ def _volume_symmetry(
 
 
 def _upside_down(input: Tensor, slab: int) -> Tensor:
-    """Reverse the slices of a slab [(2 * slab + 1) * C, *space], not the channels of each."""
-    slices = input.unflatten(0, (2 * slab + 1, -1))
-    return slices.flip(0).flatten(0, 1)
+    """Reverse the slices of a slab, not the channels of each."""
+    return slices_of(input, slab).flip(0).flatten(0, 1)
 
 
 def _map_images(sample: Sample, function: Callable[[Tensor], Tensor]) -> Sample:

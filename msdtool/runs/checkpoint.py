@@ -15,7 +15,7 @@ from msdtool.runs.rundir import RunDirectory, writing
 
 FORMAT = "msdtool checkpoint"
 VERSION = 1
-LATER_KEYS = {"slab": 0}
+LATER_KEYS = {"slab": 0, "splits": 0, "strategy": "X:1"}
 """What a model is where a checkpoint was written before these keys came."""
 
 
@@ -44,6 +44,10 @@ class Model(TypedDict):
     collapse_channels: bool
     slab: int
     """Slices above, and below, the central one that the input's channels hold."""
+    splits: int
+    """Sub-reconstructions that the network was trained on, 0 for none (Noise2Inverse)."""
+    strategy: str
+    """Which of them make an input: "X:1", all but one; "1:X", one."""
 
 
 class Checkpoint(TypedDict):

@@ -339,6 +339,8 @@ class TrainingRun:
             ignore=self.config.data.ignore,
             collapse_channels=self.config.data.collapse_channels,
             slab=self.config.data.slab,
+            splits=len(self.config.data.train.splits or []),
+            strategy=self.config.data.train.strategy,
         )
 
 
