@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from msdtool.config import ExperimentConfig, ImagePairs, ValidationData
+from msdtool.config import ExperimentConfig, ImagePairs, ImageSource, ValidationData
 from msdtool.data.augment import Intensity
 from msdtool.data.datasets import ImageDataset
 from msdtool.data.foreground import Foreground
@@ -10,6 +10,7 @@ from msdtool.data.holdout import hold_out_fraction, hold_out_slices, patchwise, 
 from msdtool.data.interfaces import Pairs
 from msdtool.data.loaders import ShuffledBatches
 from msdtool.data.samples import TrainingSamples
+from msdtool.data.specifiers import Source
 from msdtool.data.splits import SplitPairs
 
 
@@ -39,26 +40,34 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
     return train, validation
 
 
+def to_source(configured: str | list[str] | ImageSource) -> Source:
+    """Return the images that a config names as the data package reads them."""
+    if not isinstance(configured, ImageSource):
+        return Source(configured)
+    shape = None if configured.shape is None else tuple(configured.shape)
+    return Source(configured.path, configured.axes, shape, configured.dtype)
+
+
 def _dataset(config: ExperimentConfig, source: ImagePairs | ValidationData) -> Pairs:
     pairs: Pairs
     if source.splits is not None:
         pairs = SplitPairs(
-            source.splits,
+            [to_source(split) for split in source.splits],
             strategy=config.data.train.strategy,
             collapse_channels=config.data.collapse_channels,
-            mask_path_specifier=source.mask,
+            mask_path_specifier=None if source.mask is None else to_source(source.mask),
             ndim=config.network.ndim,
             slab=config.data.slab,
         )
     else:
         assert source.input is not None and source.target is not None
         pairs = ImageDataset(
-            source.input,
-            source.target,
+            to_source(source.input),
+            to_source(source.target),
             collapse_channels=config.data.collapse_channels,
             labels=config.data.labels,
             ignore=config.data.ignore,
-            mask_path_specifier=source.mask,
+            mask_path_specifier=None if source.mask is None else to_source(source.mask),
             ndim=config.network.ndim,
             slab=config.data.slab,
         )

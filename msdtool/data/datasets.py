@@ -130,7 +130,7 @@ def as_tuple(sample: Sample) -> tuple[Tensor, ...]:
     return sample.input, sample.target, sample.mask
 
 
-def check_counts(first: Stack, first_kind: str, other: Stack, kind: str) -> None:
+def check_counts(first: ImageStack, first_kind: str, other: ImageStack, kind: str) -> None:
     """Check that two stacks hold equally many images.
 
     Raises:
@@ -138,9 +138,9 @@ def check_counts(first: Stack, first_kind: str, other: Stack, kind: str) -> None
     """
     if len(first) != len(other):
         raise InputError(
-            f"found {len(first)} {first_kind} images ({first.name(0)} ...) but "
-            f"{len(other)} {kind} images ({other.name(0)} ...); "
-            f"each {first_kind} needs one, in the same natural order"
+            f"found {len(first)} {first_kind} images ({first.paths[0]} ...) but "
+            f"{len(other)} {kind} images ({other.paths[0]} ...); "
+            f"each {first_kind} needs one, in the same natural order{_pages_hint(first, other)}"
         )
 
 
@@ -216,6 +216,13 @@ def check_finite(image: Tensor, name: str, remedy: str) -> None:
     bad = int(image.numel() - image.isfinite().sum())
     if bad:
         raise InputError(f"{name}: {bad} of {image.numel()} values are NaN or infinite; {remedy}")
+
+
+def _pages_hint(*stacks: ImageStack) -> str:
+    """What may be wrong with the count when a file holds several images."""
+    if not any(stack.has_volumes for stack in stacks):
+        return ""
+    return ". The pages of a file count as images; if they are channels, say so: axes: CYX"
 
 
 def size_text(size: Sequence[int]) -> str:

@@ -20,8 +20,12 @@ def test_reflection_is_numpys(length, position):
 def write(folder, slices):
     folder.mkdir(parents=True)
     for number, image in enumerate(slices):
-        tifffile.imwrite(folder / f"{number}.tif", image, photometric="minisblack")
+        write_channels(folder / f"{number}.tif", image)
     return folder
+
+
+def write_channels(path, image):
+    tifffile.imwrite(path, image, photometric="minisblack", metadata={"axes": "CYX"})
 
 
 @pytest.fixture
@@ -50,9 +54,18 @@ def test_slabs_do_not_cross_from_one_folder_to_the_next(tmp_path, volume):
         np.testing.assert_array_equal(slabs.read(index), slices.reshape(-1, 4, 6))
 
 
+def test_a_file_of_slices_is_a_volume(tmp_path, volume):
+    for name, part in (("a", volume[:3, 0]), ("b", volume[3:, 0])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", part, photometric="minisblack")
+    slabs = SlabStack(ImageStack(tmp_path), 1)
+    assert len(slabs) == 5
+    for index, slices in enumerate(([1, 0, 1], [0, 1, 2], [1, 2, 1], [4, 3, 4], [3, 4, 3])):
+        np.testing.assert_array_equal(slabs.read(index), volume[slices, 0])
+
+
 def test_slices_of_one_slab_need_one_shape(tmp_path, volume):
     folder = write(tmp_path / "a", volume)
-    tifffile.imwrite(folder / "3.tif", volume[3, :, :3], photometric="minisblack")
+    write_channels(folder / "3.tif", volume[3, :, :3])
     dataset = ImageDataset(folder, folder, slab=1)
     assert len(dataset.sample(1).input) == 6
     with pytest.raises(InputError) as error:
