@@ -327,7 +327,13 @@ class TrainingConfig(Section):
     """How the network learns."""
 
     epochs: int = Field(100, ge=1, description="passes over the training set")
-    batch_size: int = Field(1, ge=1, description="images per step; above 1 all need one size")
+    batch_size: int = Field(
+        1,
+        ge=1,
+        description="images per step, over all processes together: each takes its share, so that "
+        "an experiment is the same on any number of GPUs. Images that one process takes need one "
+        "size",
+    )
     accumulate: int = Field(1, ge=1, description="batches whose gradients are averaged per update")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
     learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
