@@ -5,15 +5,18 @@ Shapes: B batch, C channels, *space two or three spatial axes (H, W or D, H, W).
 """
 
 from collections.abc import Sequence
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from msdtool.ops import function, reference
+from msdtool.ops import function, kernels, reference
 from msdtool.ops.checks import check_block, check_final, check_same_dtype
+from msdtool.ops.cuda import CudaNetwork
 
-IMPLEMENTATIONS = {"auto": function, "blocked": function, "reference": reference}
+# Each has msd_block and msd_module.
+KERNELS = {"cuda": CudaNetwork(plain=False), "cuda-plain": CudaNetwork(plain=True)}
+IMPLEMENTATIONS = {"blocked": function, **KERNELS, "reference": reference}
 
 
 def msd_block(
@@ -27,8 +30,9 @@ def msd_block(
     """Run the hidden layers of an MSD network (Pelt & Sethian, PNAS 2018, eq. 3).
 
     Layer i reads the c_in + width*i channels in front of it and adds ``width`` channels.
-    float16 and bfloat16 are computed in float32. Two runs with as many threads give the same bits;
-    another number of threads changes how BLAS splits its sums, and so the rounding.
+    float16 and bfloat16 are computed in float32, and on a GPU kept as they are in between. Two
+    runs with as many threads give the same bits; another number of threads changes how BLAS splits
+    its sums, and so the rounding.
 
     Args:
         input: [B, c_in, *space], two or three spatial axes, floating point.
@@ -36,19 +40,22 @@ def msd_block(
         bias: [depth*width].
         dilations: one per layer, repeated from the start when there are fewer.
         padding: border rule, "symmetric", "reflect" or "zeros".
-        impl: "blocked" is the engine of matrix products, whose result is a view of a buffer with
-            a halo and so not contiguous; "reference" is plain torch; "auto" takes the fastest.
+        impl: "blocked" is the engine of matrix products in torch, on any device; "cuda" the same
+            with CUDA kernels, "cuda-plain" one kernel per layer; "reference" is plain torch.
+            "auto" takes "cuda" for tensors on a GPU if CuPy works there, else "blocked". The
+            result is a view of a buffer and not contiguous, but for "reference".
 
     Returns:
         [B, c_in + width*depth, *space], the input channels first.
 
     Raises:
         ValueError: a shape, a dtype, a dilation or a name does not fit.
+        KernelError: kernels are asked for and cannot run on the input's device.
     """
-    implementation = _implementation(impl)
+    implementation = _implementation(impl, input.device)
     check_block(input.shape, weights, bias, dilations, padding)
     check_same_dtype(input.dtype, (bias, *weights))
-    wide_input, wide_bias, *wide_weights = _at_least_float32(input, bias, *weights)
+    wide_input, wide_bias, *wide_weights = _as_computed(implementation, input, bias, *weights)
     output: Tensor = implementation.msd_block(
         wide_input, wide_weights, wide_bias, dilations, padding
     )
@@ -77,14 +84,15 @@ def msd_module(
 
     Raises:
         ValueError: a shape, a dtype, a dilation or a name does not fit.
+        KernelError: kernels are asked for and cannot run on the input's device.
     """
-    implementation = _implementation(impl)
+    implementation = _implementation(impl, input.device)
     check_block(input.shape, weights, bias, dilations, padding)
     check_final(input.shape[1] + len(bias), final_weight, final_bias)
     parameters = (bias, final_weight, final_bias, *weights)
     check_same_dtype(input.dtype, parameters)
-    wide_input, wide_bias, wide_final, wide_final_bias, *wide_weights = _at_least_float32(
-        input, *parameters
+    wide_input, wide_bias, wide_final, wide_final_bias, *wide_weights = _as_computed(
+        implementation, input, *parameters
     )
     output: Tensor = implementation.msd_module(
         wide_input, wide_weights, wide_bias, wide_final, wide_final_bias, dilations, padding
@@ -92,11 +100,18 @@ def msd_module(
     return output.to(input.dtype)
 
 
-def _implementation(impl: str) -> ModuleType:
+def _implementation(impl: str, device: torch.device) -> Any:
+    if impl == "auto":
+        return KERNELS["cuda"] if kernels.preferred(device) else function
     if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl is {impl!r}; allowed: {', '.join(IMPLEMENTATIONS)}")
+        raise ValueError(f"impl is {impl!r}; allowed: auto, {', '.join(IMPLEMENTATIONS)}")
+    if impl in KERNELS:
+        kernels.require(impl, device)
     return IMPLEMENTATIONS[impl]
 
 
-def _at_least_float32(*tensors: Tensor) -> list[Tensor]:
+def _as_computed(implementation: Any, *tensors: Tensor) -> list[Tensor]:
+    """Tensors in the dtype that an implementation takes: kernels take any, others no 16 bits."""
+    if implementation in KERNELS.values():
+        return list(tensors)
     return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
