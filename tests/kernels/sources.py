@@ -3,6 +3,7 @@
 A family of kernels plugs in by adding the sources that its module in msdtool/ops can ask for.
 """
 
+from msdtool.ops import convolution, cuda_engine
 from msdtool.ops.kernels import Source
 
-SOURCES: tuple[Source, ...] = ()
+SOURCES: tuple[Source, ...] = (*convolution.SOURCES, *cuda_engine.SOURCES)

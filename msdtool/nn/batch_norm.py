@@ -1,0 +1,144 @@
+"""Batch normalisation over several processes; `msdtool.nn.encoding` gives these names to users."""
+
+import warnings
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from msdtool.ops.batch_norm import batch_norm
+
+
+class DistSyncBatchNorm(_BatchNorm):
+    """Batch normalisation over the batches of all processes of a group.
+
+    Works on the CPU (gloo) and on GPUs (nccl) under `torch.distributed`; where that is not set up,
+    over this process' batch. Every value counts once: uneven batches give what one process would
+    compute on all of them (the original averages the processes' means, so a process with fewer
+    images weighs too much). The running variance follows the biased variance, unlike that of
+    `torch.nn.BatchNorm2d`. Under DistributedDataParallel, which averages gradients, pass the
+    processes' losses as for any other layer. `torch.nn.DataParallel` is not supported.
+
+    Args:
+        num_features: channels.
+        eps: added to the variance.
+        momentum: weight of the batch in the running statistics.
+        process_group: whose batches are taken together; None: all processes.
+
+    State-dict names: ``weight``, ``bias``, ``running_mean``, ``running_var`` [num_features] and
+    ``num_batches_tracked``, which stays 0 as in the original.
+
+    Reference: Ioffe & Szegedy, ICML 2015; Zhang et al., CVPR 2018.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum)
+        self.process_group = process_group
+        self.sync = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, num_features, *space] to the same shape.
+
+        Raises:
+            ValueError: the input has other channels, or in training one value per channel.
+        """
+        if x.dim() < 2 or x.shape[1] != self.num_features:
+            raise ValueError(
+                f"input has shape {tuple(x.shape)}; expected [B, {self.num_features}, *space]"
+            )
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None and variance is not None and self.momentum is not None
+        if not self.training:
+            return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+        output, batch = batch_norm(x, self.weight, self.bias, self.eps, self._group())
+        mean.lerp_(batch.mean.to(mean), self.momentum)
+        variance.lerp_(batch.variance.to(variance), self.momentum)
+        return output
+
+    def _group(self) -> dist.ProcessGroup | None:
+        if not (self.sync and dist.is_initialized()):
+            return None
+        return self.process_group or dist.group.WORLD
+
+
+class SyncBatchNorm(DistSyncBatchNorm):
+    """A `DistSyncBatchNorm` of all processes, optionally followed by a leaky ReLU.
+
+    Args:
+        num_features, eps, momentum: as there.
+        sync: False normalises each process' batch by itself.
+        activation: "none" or "leaky_relu", in training and evaluation alike.
+        slope: of the leaky ReLU below zero.
+        inplace: write the activation over the normalised values, which saves a tensor of that
+            size.
+
+    Raises:
+        ValueError: there is no such activation, or the slope is negative.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        sync: bool = True,
+        activation: str = "none",
+        slope: float = 0.01,
+        inplace: bool = True,
+    ) -> None:
+        if activation not in ("none", "leaky_relu"):
+            raise ValueError(f"activation is {activation!r}; allowed: none, leaky_relu")
+        if slope < 0:
+            raise ValueError(f"slope is {slope}; expected 0 or more")
+        super().__init__(num_features, eps, momentum)
+        self.sync, self.activation = sync, activation
+        self.slope, self.inplace = slope, inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, num_features, *space] to the same shape; errors as in `DistSyncBatchNorm`."""
+        output = super().forward(x)
+        if self.activation == "none":
+            return output
+        return F.leaky_relu(output, self.slope, self.inplace)
+
+    def extra_repr(self) -> str:
+        """What batch norms of torch say, and the arguments of this one."""
+        return (
+            f"{super().extra_repr()}, sync={self.sync}, act={self.activation}, "
+            f"slope={self.slope}, inplace={self.inplace}"
+        )
+
+
+class EncodingDeprecationWarning(DeprecationWarning):
+    """A name that is kept for old code."""
+
+
+class _DeprecatedBatchNorm(SyncBatchNorm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn(
+            f"encoding.nn.{type(self).__name__} is now deprecated in favor of "
+            "encoding.nn.SyncBatchNorm.",
+            EncodingDeprecationWarning,
+            stacklevel=2,
+        )
+        super().__init__(*args, **kwargs)
+
+
+class BatchNorm1d(_DeprecatedBatchNorm):
+    """Deprecated: use `SyncBatchNorm`, which takes any number of axes."""
+
+
+class BatchNorm2d(_DeprecatedBatchNorm):
+    """Deprecated: use `SyncBatchNorm`, which takes any number of axes."""
+
+
+class BatchNorm3d(_DeprecatedBatchNorm):
+    """Deprecated: use `SyncBatchNorm`, which takes any number of axes."""
