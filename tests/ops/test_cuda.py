@@ -73,9 +73,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(
-    problem=problems(), strip_bytes=st.integers(1, 100_000), block_channels=st.integers(1, 8)
-)
+@given(problem=problems(), strip_bytes=st.integers(1, 100_000), block_channels=st.integers(1, 8))
 def test_any_network_equals_the_formula(
     problem: Problem, strip_bytes: int, block_channels: int
 ) -> None:
@@ -137,9 +135,7 @@ def test_block_equals_the_formula(impl: str) -> None:
     assert largest_difference(output, expected.detach()) < 1e-10
     upstream = upstream_of(expected)
     wanted = torch.autograd.grad(expected, leaves, upstream)
-    for grad, one_wanted in zip(
-        torch.autograd.grad(output, leaves, upstream), wanted, strict=True
-    ):
+    for grad, one_wanted in zip(torch.autograd.grad(output, leaves, upstream), wanted, strict=True):
         assert largest_difference(grad, one_wanted) < 1e-10
 
 
