@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet, number
+from msdtool.cli.console import Json, LogEvery, Quiet, number
 from msdtool.cli.parts import NumParts, PartIndex, choose_part
 from msdtool.cli.predict import Device, ModelPath
 from msdtool.errors import ConfigError
@@ -33,6 +33,7 @@ def command(
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
+    log_every: LogEvery = None,
 ) -> None:
     """Measure a network on pairs of images, beside the inputs as they are.
 
@@ -53,7 +54,7 @@ def command(
     predictor = Predictor.load(model, device)
     pairs = open_pairs(predictor, input, target, mask)
     indices = range(share.index, len(pairs), share.count)
-    with console.progress("evaluate", len(indices), quiet=quiet) as bar:
+    with console.progress("evaluate", len(indices), quiet=quiet, log_every=log_every) as bar:
         if share.count > 1:
             bar.say(f"{share}: {len(indices)} of {len(pairs)} images")
         evaluation = evaluate(predictor, pairs, lambda number: bar.update(number + 1), indices)

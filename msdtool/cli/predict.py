@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet
+from msdtool.cli.console import Json, LogEvery, Quiet
 from msdtool.cli.parts import NumParts, PartIndex, choose_part
 from msdtool.cli.signals import StopRequest
 from msdtool.errors import ConfigError, Stopped
@@ -44,6 +44,7 @@ def command(
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
+    log_every: LogEvery = None,
 ) -> None:
     """Apply a network to images; prints the path of each result.
 
@@ -68,7 +69,7 @@ def command(
     if not overwrite and not skip_existing:
         check_outputs(jobs, output)
     stop = StopRequest()
-    with console.progress("predict", len(jobs), quiet=quiet) as bar:
+    with console.progress("predict", len(jobs), quiet=quiet, log_every=log_every) as bar:
         if share.count > 1:
             bar.say(f"{share}: {len(jobs)} of {len(all_jobs)} images")
         for count, done in enumerate(predict(predictor, jobs, skip_existing=skip_existing), 1):
