@@ -151,20 +151,15 @@ def plan_jobs(
     folder: str | Path,
     *,
     probabilities: bool = False,
-    part: int = 0,
-    num_parts: int = 1,
 ) -> list[Job]:
-    """Decide which images this part predicts and how the results are named.
+    """Decide which images to predict and how the results are named.
 
     A result keeps its input's name, with the ending .tif; probabilities add "_probabilities".
 
     Raises:
         InputError: a specifier names no file.
-        ConfigError: two results would have one name, a result would replace an input, or there is
-            no such part.
+        ConfigError: two results would have one name, or a result would replace an input.
     """
-    if not 0 <= part < num_parts:
-        raise ConfigError(f"--part {part}: expected a number from 0 to {num_parts - 1}")
     folder = Path(folder).expanduser()
     jobs = []
     sources: dict[Path, Path] = {}
@@ -185,7 +180,12 @@ def plan_jobs(
     for file in sources:
         if file.resolve() in originals:
             raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
-    return jobs[part::num_parts]
+    return jobs
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs of which a result is missing."""
+    return [job for job in jobs if not all(_is_done(file) for file in job.outputs)]
 
 
 def check_outputs(jobs: Sequence[Job], folder: str | Path) -> None:
