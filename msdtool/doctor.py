@@ -16,10 +16,9 @@ from typing import Any
 import torch
 
 from msdtool.errors import KernelError
-from msdtool.ops import kernels, selftest
+from msdtool.ops import kernels, library, selftest
 
 DRIVER = Path("/proc/driver/nvidia/version")
-COMPILERS = ("c++", "g++", "clang++")
 OLDEST_CAPABILITY = (7, 5)  # what CUDA 13's compiler still knows
 
 WORKS, ABSENT, BROKEN = "works", "absent", "broken"
@@ -43,7 +42,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("python", WORKS, platform.python_version())
     yield find_torch()
     yield find_driver()
-    yield find_compiler()
+    yield find_compiled_engine()
     gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     yield from find_cupy(bool(gpus))
     for device in gpus:
@@ -77,13 +76,14 @@ def find_driver() -> Finding:
     return Finding("driver", BROKEN, f"{version}, but torch finds no GPU", advice)
 
 
-def find_compiler() -> Finding:
-    """A C++ compiler."""
-    names = [os.environ["CXX"]] if "CXX" in os.environ else COMPILERS
-    paths = [path for name in names if (path := shutil.which(name))]
-    if paths:
-        return Finding("C++ compiler", WORKS, paths[0])
-    return Finding("C++ compiler", ABSENT, f"none of {', '.join(names)}", "install g++ or clang")
+def find_compiled_engine() -> Finding:
+    """The engine for CPUs, which the system's C++ compiler builds; it is optional."""
+    try:
+        library.load(torch.float32)
+    except KernelError as error:
+        there = "CXX" in os.environ or any(map(shutil.which, library.COMPILERS))
+        return Finding("compiled engine", BROKEN if there else ABSENT, error.message)
+    return Finding("compiled engine", WORKS, f"kept in {library.cache_folder()}")
 
 
 def find_cupy(needed: bool) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import torch
 from msdtool import doctor
 from msdtool.doctor import ABSENT, BROKEN, WORKS
 from msdtool.errors import KernelError
-from msdtool.ops import kernels, selftest
+from msdtool.ops import kernels, library, selftest
 from msdtool.ops.selftest import Check
 
 GPU = torch.device("cuda", 0)
@@ -96,12 +96,16 @@ def test_a_cache_that_cannot_be_written_is_broken(tmp_path):
     assert finding.advice.startswith("set CUPY_CACHE_DIR to a folder that can be written")
 
 
-def test_a_missing_cpp_compiler_is_absent(monkeypatch):
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+@pytest.mark.parametrize(("compiler", "state"), [(None, ABSENT), ("/usr/bin/c++", BROKEN)])
+def test_the_compiled_engine_is_optional_but_should_build(compiler, state, monkeypatch):
+    def load(dtype: torch.dtype) -> None:
+        raise KernelError("it cannot be built")
+
+    monkeypatch.setattr(library, "load", load)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: compiler)
     monkeypatch.delenv("CXX", raising=False)
-    assert doctor.find_compiler().state == ABSENT
-    monkeypatch.setenv("CXX", "mycc")
-    assert doctor.find_compiler().found == "none of mycc"
+    finding = doctor.find_compiled_engine()
+    assert (finding.state, finding.found) == (state, "it cannot be built")
 
 
 @pytest.mark.parametrize(("capability", "state"), [((7, 0), BROKEN), ((7, 5), WORKS)])

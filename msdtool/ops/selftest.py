@@ -5,7 +5,7 @@ compiler's the first time.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ ALLOWED = {
     torch.float16: 40 * torch.finfo(torch.float16).eps,
     torch.bfloat16: 40 * torch.finfo(torch.bfloat16).eps,
 }
+CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (conv2dInPlace, conv_relu2dInPlace)
 SPACES = ((11, 13), (5, 6, 7))
 DEPTH, WIDTH, DILATIONS = 6, 2, (1, 2, 4)
 
@@ -72,9 +73,7 @@ def check_networks(device: torch.device, impl: str) -> Iterator[Check]:
 
 def check_convolutions(device: torch.device) -> Iterator[Check]:
     """Check in-place convolutions with other kernel sizes and strides."""
-    for size, stride, convolve in itertools.product(
-        (1, 3, 5), (1, 2), (conv2dInPlace, conv_relu2dInPlace)
-    ):
+    for size, stride, convolve in itertools.product((1, 3, 5), (1, 2), CONVOLUTIONS):
         generator = torch.Generator().manual_seed(0)
         shapes = ((2, 3, 11, 14), (4, 3, size, size), (4,))
         leaves = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
