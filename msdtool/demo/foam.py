@@ -40,6 +40,7 @@ data:
     strategy: X:1
   validation: {{slices: [14, 18]}}
   crop: 128
+  data_range: 1
   augment: true
 network: {{depth: 30}}
 training: {{epochs: 15, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}}
