@@ -8,9 +8,9 @@ from torch import Tensor
 
 from msdtool.ops.semifield.geometry import Geometry
 
-# Per thread; below this, torch does not share an elementwise operation among threads. Three
-# float32 tensors of this size fit a second-level cache.
-VALUES_PER_THREAD = 32768
+# Per thread. With fewer, calling torch takes longer than its work; with more, the three tensors
+# that an operation reads and writes leave the second-level cache.
+VALUES_PER_THREAD = 65536
 
 
 class Tile(NamedTuple):
