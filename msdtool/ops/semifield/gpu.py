@@ -130,24 +130,31 @@ def _forward(source: Source, geometry: Geometry, zero: float, *tensors: Tensor |
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    img, kernel, winners, output = ctx.saved_tensors
     needs_img, needs_kernel = ctx.needs_input_grad[:2]
-    inputs = img, kernel, winners, output, grad_output.contiguous()
-    grad_img = grad_kernel = None
-    if needs_img:
-        grad_img = torch.empty_like(img)
-        grid = (_blocks(img),)
-        arguments = *inputs, grad_img, *_sizes(ctx.geometry)
-        launch(ctx.source, "semifield_backward_img", grid, (THREADS,), *arguments)
-    if needs_kernel:
-        pixels = math.prod(ctx.geometry.out_space)
-        chunks = min(-(-WANTED_BLOCKS // kernel.numel()), -(-pixels // MIN_CHUNK))
-        sums = kernel.new_zeros(chunks, *kernel.shape, dtype=torch.float64)
-        arguments = *inputs, sums, *_sizes(ctx.geometry), len(img), -(-pixels // chunks)
-        grid = (kernel.numel(), chunks)
-        launch(ctx.source, "semifield_backward_kernel", grid, (THREADS,), *arguments)
-        grad_kernel = sums.sum(0).to(kernel.dtype)
+    inputs = *ctx.saved_tensors, grad_output.contiguous()
+    grad_img = _img_gradient(ctx.source, ctx.geometry, *inputs) if needs_img else None
+    grad_kernel = _kernel_gradient(ctx.source, ctx.geometry, *inputs) if needs_kernel else None
     return grad_img, grad_kernel, None, None
+
+
+def _img_gradient(source: Source, geometry: Geometry, img: Tensor, *others: Tensor) -> Tensor:
+    grad_img = torch.empty_like(img)
+    arguments: list[Argument] = [img, *others, grad_img, *_sizes(geometry)]
+    launch(source, "semifield_backward_img", (_blocks(img),), (THREADS,), *arguments)
+    return grad_img
+
+
+def _kernel_gradient(
+    source: Source, geometry: Geometry, img: Tensor, kernel: Tensor, *others: Tensor
+) -> Tensor:
+    pixels = math.prod(geometry.out_space)
+    chunks = min(-(-WANTED_BLOCKS // kernel.numel()), -(-pixels // MIN_CHUNK))
+    sums = kernel.new_empty(chunks, *kernel.shape, dtype=torch.float64)
+    counts = len(img), -(-pixels // chunks)
+    arguments: list[Argument] = [img, kernel, *others, sums, *_sizes(geometry), *counts]
+    grid = kernel.numel(), chunks
+    launch(source, "semifield_backward_kernel", grid, (THREADS,), *arguments)
+    return sums.sum(0).to(kernel.dtype)
 
 
 def _blocks(planes: Tensor) -> int:

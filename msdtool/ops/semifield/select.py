@@ -90,14 +90,14 @@ def _forward(
         )
         numbers = None if winners is None else tile.of(winners).contiguous()
         for term in terms(by_group, kernels, geometry, tile):
-            inside = best[(..., *term.pixels)]
+            inside = best[term.pixels]
             values = semifield.times(term.img, term.kernel)
             if numbers is not None or choose is None:
                 replaced = semifield.add_select(inside, values)
             if numbers is not None:
                 # Later terms have larger numbers; this is much faster than to fill where replaced.
                 number = replaced.to(numbers.dtype).mul_(term.number + 1)
-                target = numbers[(..., *term.pixels)]
+                target = numbers[term.pixels]
                 torch.maximum(target, number, out=target)
             if choose is None:
                 inside.copy_(torch.where(replaced, values, inside))

@@ -36,7 +36,7 @@ class SubtractByTaps(torch.autograd.Function):
             part = tile.of(output)
             total = torch.full_like(part, semifield.zero, memory_format=torch.contiguous_format)
             for term in terms(by_group, kernels, geometry, tile):
-                inside = total[(..., *term.pixels)]
+                inside = total[term.pixels]
                 inside.copy_(semifield.add(inside, semifield.times(term.img, term.kernel)))
             part.copy_(total if semifield.post_sum is None else semifield.post_sum(total))
         output = output.flatten(1, 2)
@@ -64,10 +64,9 @@ class SubtractByTaps(torch.autograd.Function):
             read = terms(by_group, kernels, geometry, tile)
             written = terms(grad_img, grad_kernel, geometry, tile)
             for term, target in zip(read, written, strict=True):
-                pixels = (..., *term.pixels)
                 values = semifield.times(term.img, term.kernel)
-                others = semifield.subtract(total[pixels], values)
-                step = grad[pixels] * semifield.d_add_d_right(others, values)
+                others = semifield.subtract(total[term.pixels], values)
+                step = grad[term.pixels] * semifield.d_add_d_right(others, values)
                 to_img = step * semifield.d_times_d_img(term.img, term.kernel)
                 target.img.add_(to_img.sum(2, keepdim=True))
                 to_kernel = step * semifield.d_times_d_kernel(term.img, term.kernel)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from msdtool.ops.semifield.geometry import Geometry
+from msdtool.ops.semifield.geometry import Geometry, Pixels
 
 # Per thread. With fewer, calling torch takes longer than its work; with more, the three tensors
 # that an operation reads and writes leave the second-level cache.
@@ -29,7 +29,7 @@ class Term(NamedTuple):
     """One term of the sums of a tile: a channel and a tap."""
 
     number: int  # channel * taps + tap
-    pixels: tuple[slice, ...]  # of the tile's spatial axes, where the tap lies in the image
+    pixels: Pixels  # of the tile, where the tap lies in the image
     img: Tensor  # [images, groups, 1, *pixels]
     kernel: Tensor  # [groups, out, 1, ...]
 
@@ -70,7 +70,7 @@ def terms(img: Tensor, kernel: Tensor, geometry: Geometry, tile: Tile) -> Iterat
     images = img[tile.images, tile.groups]
     kernels = kernel[tile.groups].flatten(3)
     reads = [geometry.tap_slices(tap, tile.rows) for tap in geometry.offsets]
-    planes = [None if read is None else images[(..., *read[1])] for read in reads]
+    planes = [None if read is None else images[read[1]] for read in reads]
     for channel in range(geometry.in_channels):
         for tap, (read, plane) in enumerate(zip(reads, planes, strict=True)):
             if read is None or plane is None:
