@@ -118,7 +118,7 @@ class SubtractSemifield(TermByTerm, ops.SubtractOperations):
         functions.check_parameter("mu", mu)
         factor, extreme = f"real({mu!r})", "fmax" if mu > 0 else "fmin"
         distance = f"real({-abs(mu)!r}) * fabs(acc - val)"
-        share = f"exp(fmin({factor} * (val - res), real(0)))"
+        share = f"exp({factor} * (val - res))"
         return cls(
             add=partial(functions.log_add, mu=mu),
             times=operator.add,

@@ -52,8 +52,7 @@ class SubtractByTaps(torch.autograd.Function):
         geometry: Geometry = ctx.geometry
         by_group, kernels = split_groups(img, kernel, geometry)
         grad_img = torch.zeros_like(by_group, memory_format=torch.contiguous_format)
-        # Sums over all pixels: float32 would lose digits.
-        grad_kernel = torch.zeros_like(kernels, dtype=torch.float64)
+        grad_kernel = torch.zeros_like(kernels, memory_format=torch.contiguous_format)
         outputs = output.unflatten(1, (geometry.groups, geometry.out_channels))
         grads = grad_output.unflatten(1, (geometry.groups, geometry.out_channels))
         for tile in tiles(len(img), geometry):
@@ -73,7 +72,7 @@ class SubtractByTaps(torch.autograd.Function):
                 target.kernel.add_(to_kernel.sum((0, *range(3, step.dim()))).view_as(target.kernel))
         return (
             grad_img.flatten(1, 2),
-            grad_kernel.flatten(0, 1).to(kernel.dtype),
+            grad_kernel.flatten(0, 1),
             None,
             None,
         )

@@ -137,3 +137,17 @@ def test_no_kernel_leaves_its_memory():
     chosen = "test_kernels_equal_the_reference and 2d and (max or log_2)"
     output, findings = kernel_shim.sanitized(__file__, "-m", "not gpu", "-k", chosen)
     assert not findings, output
+
+
+def test_terms_that_rounding_leaves_above_their_sum_have_gradients(shim):
+    generator = torch.Generator().manual_seed(0)
+    img = 1e4 * torch.rand(1, 2, 9, 9, generator=generator)
+    kernel = torch.rand(2, 2, 3, 3, generator=generator)
+    grads = []
+    for impl in ("cuda", "taps"):
+        inputs = img.clone().requires_grad_(), kernel.clone().requires_grad_()
+        output = subtract_conv(*inputs, SubtractSemifield.log(3.0), Convolution(), impl)
+        grads.append(torch.autograd.grad(output.sum(), inputs))
+    for left, right in zip(*grads, strict=True):
+        assert left.isfinite().all()
+        torch.testing.assert_close(left, right, rtol=1e-2, atol=1e-2)
