@@ -39,7 +39,7 @@ class TrainingError(Error):
 
 
 class KernelError(Error):
-    """A CUDA kernel cannot be compiled or launched here."""
+    """A kernel cannot be compiled or launched here."""
 
 
 class Stopped(Error):  # noqa: N818 - nothing went wrong
@@ -49,4 +49,12 @@ class Stopped(Error):  # noqa: N818 - nothing went wrong
 
     def __init__(self, message: str, exit_code: int = 75) -> None:
         super().__init__(message)
+        self.exit_code = exit_code
+
+
+class FailedElsewhere(Error):  # noqa: N818 - the error is another process's
+    """Another process of the same work failed, and says why; this one ends without a word."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of the same work failed, and says why")
         self.exit_code = exit_code

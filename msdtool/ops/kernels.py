@@ -267,6 +267,18 @@ def obstacle(device: torch.device) -> str | None:
     return launcher.obstacle(device)
 
 
+def preferred(device: torch.device) -> bool:
+    """Whether impl="auto" takes kernels: on a GPU where they can run."""
+    return device.type == "cuda" and obstacle(device) is None
+
+
+def require(impl: str, device: torch.device) -> None:
+    """Raise KernelError if kernels, which ``impl`` asks for, cannot run on the device."""
+    found = obstacle(device)
+    if found is not None:
+        raise KernelError(f"impl is {impl!r}, but {found}; impl='auto' takes what works")
+
+
 def launch(
     source: Source,
     function: str,

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import torch
 
 from msdtool.nn.semifield import SelectSemifield, SubtractSemifield
-from msdtool.ops.kernels import Source
+from msdtool.ops import convolution, cuda_engine
+from msdtool.ops.kernels import Source, source_for
 from msdtool.ops.semifield.geometry import plan_convolution
 from msdtool.ops.semifield.gpu import semifield_source
 
@@ -27,4 +28,9 @@ def semifield_sources() -> Iterator[Source]:
             yield semifield_source(semifield, volume, dtype)
 
 
-SOURCES: tuple[Source, ...] = tuple(semifield_sources())
+SOURCES: tuple[Source, ...] = (
+    *convolution.SOURCES,
+    *(source_for("convolution", torch.float32, NDIM=2, KERNEL_SIZE=size) for size in (1, 5)),
+    *cuda_engine.SOURCES,
+    *semifield_sources(),
+)

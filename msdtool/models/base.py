@@ -1,9 +1,4 @@
-"""Networks with the helpers to train them from Python; the classes of the original package.
-
-They work on batches [B, C, H, W], or [B, C, D, H, W] with ``ndim=3``, from any iterable of
-(input, target) or (input, target, mask) such as a `torch.utils.data.DataLoader` of an
-`ImageDataset`.
-"""
+"""What the models of both tasks have in common."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +26,7 @@ from msdtool.runs.checkpoint import (
 )
 from msdtool.train.environment import versions
 from msdtool.train.loop import Learner, Plan, Progress, train
-from msdtool.train.losses import Loss, RegressionLoss, SegmentationLoss
+from msdtool.train.losses import Loss
 from msdtool.train.optim import Schedule, build_optimizer
 
 Batches = Iterable[Sequence[Tensor]]
@@ -234,6 +229,9 @@ class MSDModel:
             labels=self.labels,
             ignore=self.ignore,
             collapse_channels=self.collapse_channels,
+            slab=0,
+            splits=0,
+            strategy="X:1",
         )
         checkpoint = Checkpoint(
             model=model,
@@ -279,101 +277,8 @@ class MSDModel:
         print(self.net)
 
 
-class MSDRegressionModel(MSDModel):
-    """A network for regression, such as denoising.
-
-    Args:
-        c_in: input channels.
-        c_out: output channels.
-        depth: hidden layers.
-        width: channels per hidden layer.
-        dilations: repeated when there are more layers.
-        loss: "L1" (mean absolute error) or "L2" (mean squared error), in the data's units.
-        parallel: must be False; one model works on one device.
-        ndim: number of spatial axes, 2 or 3.
-        padding: border rule, "symmetric", "reflect" or "zeros".
-        device: None takes the GPU if there is one.
-    """
-
-    task = "regression"
-
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        depth: int,
-        width: int,
-        *,
-        dilations: Sequence[int] = DILATIONS,
-        loss: str = "L2",
-        parallel: bool = False,
-        ndim: int = 2,
-        padding: str = "symmetric",
-        device: str | torch.device | None = None,
-    ) -> None:
-        _refuse_parallel(parallel)
-        if loss not in ("L1", "L2"):
-            raise InputError(f"loss is {loss!r}; allowed: L1, L2")
-        super().__init__(
-            c_in,
-            c_out,
-            depth,
-            width,
-            dilations,
-            ndim=ndim,
-            padding=padding,
-            device=device,
-            criterion=RegressionLoss(loss),
-        )
-
-
-class MSDSegmentationModel(MSDModel):
-    """A network for segmentation; its outputs are scores, their softmax is the probability.
-
-    Args:
-        c_in: input channels.
-        num_labels: the number of labels.
-        depth: hidden layers.
-        width: channels per hidden layer.
-        dilations: repeated when there are more layers.
-        parallel: must be False; one model works on one device.
-        ndim: number of spatial axes, 2 or 3.
-        padding: border rule, "symmetric", "reflect" or "zeros".
-        device: None takes the GPU if there is one.
-    """
-
-    task = "segmentation"
-
-    def __init__(
-        self,
-        c_in: int,
-        num_labels: int,
-        depth: int,
-        width: int,
-        *,
-        dilations: Sequence[int] = DILATIONS,
-        parallel: bool = False,
-        ndim: int = 2,
-        padding: str = "symmetric",
-        device: str | torch.device | None = None,
-    ) -> None:
-        _refuse_parallel(parallel)
-        super().__init__(
-            c_in,
-            num_labels,
-            depth,
-            width,
-            dilations,
-            ndim=ndim,
-            padding=padding,
-            device=device,
-            criterion=SegmentationLoss("cross_entropy"),
-        )
-        self.labels = list(range(num_labels))
-        self.normalisation["label_counts"] = [0] * num_labels
-
-
-def _refuse_parallel(parallel: bool) -> None:
+def refuse_parallel(parallel: bool) -> None:
+    """Refuse the original's data parallelism within one process."""
     if parallel:
         raise InputError("parallel is True; allowed: False, one model works on one device")
 
