@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from msdtool.ops.checks import check_same_dtype
-from msdtool.ops.kernels import obstacle
+from msdtool.ops.kernels import preferred, require
 from msdtool.ops.semifield import reference
 from msdtool.ops.semifield.broadcast import broadcast_by_windows
 from msdtool.ops.semifield.geometry import (
@@ -129,6 +129,7 @@ def select_conv(
 
     Raises:
         ValueError: a shape, a dtype or an argument does not fit.
+        KernelError: "cuda" is asked for where kernels cannot run.
     """
     computations = {
         "cuda": select_by_kernels,
@@ -162,6 +163,7 @@ def subtract_conv(
 
     Raises:
         ValueError: a shape, a dtype or an argument does not fit.
+        KernelError: "cuda" is asked for where kernels cannot run.
     """
     computations = {
         "cuda": subtract_by_kernels,
@@ -197,13 +199,15 @@ def _choose(
     """Pick the computation of this name, or the fastest that can do it."""
     lack = find_lack(semifield, geometry, len(img))
     if impl == "auto":
-        if img.is_cuda and not lack and not obstacle(img.device):
+        if not lack and preferred(img.device):
             return computations["cuda"]
         # On a GPU, TF32 would cost the digits that the linear form relies on.
         linear = "linear" in computations and not img.is_cuda
         return computations["linear" if linear else "taps"]
     if impl not in computations:
         raise ValueError(f"impl is {impl!r}; allowed: auto, {', '.join(computations)}")
-    if impl == "cuda" and lack:
-        raise ValueError(f"{lack}; impl='taps' computes the same")
+    if impl == "cuda":
+        if lack:
+            raise ValueError(f"{lack}; impl='taps' computes the same")
+        require(impl, img.device)
     return computations[impl]
