@@ -32,7 +32,7 @@ class SubtractByTaps(torch.autograd.Function):
         by_group, kernels = split_groups(img, kernel, geometry)
         shape = (len(img), geometry.groups, geometry.out_channels, *geometry.out_space)
         output = img.new_empty(shape)
-        for tile in tiles(len(img), geometry):
+        for tile in tiles(img, geometry):
             part = tile.of(output)
             total = torch.full_like(part, semifield.zero, memory_format=torch.contiguous_format)
             for term in terms(by_group, kernels, geometry, tile):
@@ -55,7 +55,7 @@ class SubtractByTaps(torch.autograd.Function):
         grad_kernel = torch.zeros_like(kernels, memory_format=torch.contiguous_format)
         outputs = output.unflatten(1, (geometry.groups, geometry.out_channels))
         grads = grad_output.unflatten(1, (geometry.groups, geometry.out_channels))
-        for tile in tiles(len(img), geometry):
+        for tile in tiles(img, geometry):
             total, grad = tile.of(outputs), tile.of(grads)
             if semifield.undo_post_sum is not None and semifield.d_post_d_acc is not None:
                 total = semifield.undo_post_sum(total)

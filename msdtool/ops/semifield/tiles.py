@@ -1,5 +1,6 @@
 """Tiles of the output that stay in cache, and what each of their taps reads."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from msdtool.ops.semifield.geometry import Geometry, Pixels
 # Per thread. With fewer, calling torch takes longer than its work; with more, the three tensors
 # that an operation reads and writes leave the second-level cache.
 VALUES_PER_THREAD = 65536
+# Enough to keep a GPU busy.
+VALUES_ON_GPU = 2**24
 
 
 class Tile(NamedTuple):
@@ -40,11 +43,11 @@ def split_groups(img: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[Tenso
     return by_group, kernel.unflatten(0, (geometry.groups, geometry.out_channels))
 
 
-def tiles(batch: int, geometry: Geometry) -> Iterator[Tile]:
-    """Cut the output into tiles of about `VALUES_PER_THREAD` values per thread."""
-    limit = VALUES_PER_THREAD * torch.get_num_threads()
-    num_rows, *others = geometry.out_space
-    row = geometry.out_channels * torch.Size(others).numel()
+def tiles(img: Tensor, geometry: Geometry) -> Iterator[Tile]:
+    """Cut the output of an image [B, ...] into tiles that suit the device it is on."""
+    limit = VALUES_ON_GPU if img.is_cuda else VALUES_PER_THREAD * torch.get_num_threads()
+    batch, num_rows = len(img), geometry.out_space[0]
+    row = geometry.out_channels * math.prod(geometry.out_space[1:])
     rows = min(num_rows, max(1, limit // row))
     groups = min(geometry.groups, max(1, limit // (row * num_rows)))
     images = min(batch, max(1, limit // (row * num_rows * geometry.groups)))
