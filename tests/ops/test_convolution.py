@@ -15,6 +15,7 @@ from tests import shim as kernel_shim
 from tests.ops.formula import shifted
 
 PADDINGS = ("symmetric", "reflect", "zeros")
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 FIRST, LAST = 2, 1  # channels of the buffers in front of a slice and behind it
 
 
@@ -80,10 +81,13 @@ def in_a_slice(values: Tensor, fill: float) -> tuple[Tensor, Tensor]:
     return buffer, part
 
 
-def run(case: Case, dtype: torch.dtype, upstream: Tensor) -> tuple[Tensor, list[Tensor]]:
+def run(
+    case: Case, dtype: torch.dtype, upstream: Tensor, device: str = "cpu"
+) -> tuple[Tensor, list[Tensor]]:
     """The kernels' output and gradients, everything in slices of larger buffers."""
     wide = compute_dtype(dtype)
-    input, weight, bias = (leaf.detach().to(dtype) for leaf in case.leaves())
+    input, weight, bias = (leaf.detach().to(device, dtype) for leaf in case.leaves())
+    upstream = upstream.to(device)
     _, source = in_a_slice(input, torch.nan)
     target, output = in_a_slice(upstream.to(dtype), 7.0)
     convolution.forward(source, weight, bias, output, case.geometry, relu=case.relu)
@@ -96,7 +100,7 @@ def run(case: Case, dtype: torch.dtype, upstream: Tensor) -> tuple[Tensor, list[
     by_weight, by_bias = convolution.backward_weight(
         source, weight.shape, mask, grads, case.geometry
     )
-    return output, [by_input - 1, by_weight, by_bias]
+    return output.cpu(), [grad.cpu() for grad in (by_input - 1, by_weight, by_bias)]
 
 
 def largest_difference(actual: Tensor, expected: Tensor) -> float:
@@ -106,9 +110,9 @@ def largest_difference(actual: Tensor, expected: Tensor) -> float:
     return ((actual.double() - expected).abs().max() / scale).item()
 
 
-def check(case: Case, dtype: torch.dtype = torch.float64, tolerance: float = 1e-12) -> None:
+def check(case: Case, device: str = "cpu", tolerance: float = 1e-12) -> None:
     output, upstream, gradients = case.expected()
-    found, found_gradients = run(case, dtype, upstream)
+    found, found_gradients = run(case, torch.float64, upstream, device)
     assert largest_difference(found, output.detach()) < tolerance
     for name, gradient, wanted in zip(
         ("input", "weight", "bias"), found_gradients, gradients, strict=True
@@ -142,12 +146,13 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(case=cases())
-def test_any_convolution_equals_the_formula(case: Case) -> None:
+def test_any_convolution_equals_the_formula(device: str, case: Case) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(kernels.LAUNCHERS, "cpu", kernel_shim.ShimLauncher())
-        check(case)
+        check(case, device)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -169,13 +174,14 @@ def test_more_channels_than_a_grid_has_blocks(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("num_axes", [2, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_precision_is_that_of_the_storage(dtype: torch.dtype, num_axes: int) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_precision_is_that_of_the_storage(device: str, dtype: torch.dtype, num_axes: int) -> None:
     """Inputs are rounded, sums are not: what is left is the rounding of the output."""
     case = make_case((7, 6, 5)[:num_axes], Geometry("symmetric", 1, 2), c_in=12)
     rounded = [leaf.detach().to(dtype).double().requires_grad_() for leaf in case.leaves()]
     case = Case(*rounded, case.geometry, case.relu)
     output, upstream, _ = case.expected()
-    found, gradients = run(case, dtype, upstream)
+    found, gradients = run(case, dtype, upstream, device)
     assert largest_difference(found, output.detach()) < 0.6 * torch.finfo(dtype).eps + 1e-6
     # Where rounding makes an output zero, the ReLU passes no gradient.
     delta = torch.where(found.double() > 0, upstream, 0)

@@ -14,6 +14,8 @@ from tests.shim import ShimLauncher
 
 PADDINGS = ("symmetric", "reflect", "zeros")
 IMPLEMENTATIONS = ("cuda", "cuda-plain")
+# On the CPU by the shim.
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +35,31 @@ def upstream_of(output: Tensor) -> Tensor:
     return torch.randn(output.shape, generator=generator, dtype=torch.float64)
 
 
-def run(problem: Problem, impl: str = "cuda") -> list[Tensor]:
-    """Output and every gradient of msd_module."""
+def run(problem: Problem, impl: str = "cuda", device: str = "cpu") -> list[Tensor]:
+    """Output and every gradient of msd_module, computed on the device."""
+    if device != "cpu":
+        problem = on(problem, device)
     output = ops.msd_module(*problem.module_arguments(), impl=impl)
-    upstream = upstream_of(output).to(output.dtype)
-    return [output.detach(), *torch.autograd.grad(output, problem.leaves(), upstream)]
+    upstream = upstream_of(output).to(output)
+    grads = torch.autograd.grad(output, problem.leaves(), upstream)
+    return [tensor.cpu() for tensor in (output.detach(), *grads)]
+
+
+def on(problem: Problem, device: str) -> Problem:
+    """A copy with leaves on the device."""
+
+    def copy(tensor: Tensor) -> Tensor:
+        return tensor.detach().to(device).requires_grad_()
+
+    return Problem(
+        copy(problem.input),
+        [copy(weight) for weight in problem.weights],
+        copy(problem.bias),
+        copy(problem.final_weight),
+        copy(problem.final_bias),
+        problem.dilations,
+        problem.padding,
+    )
 
 
 def check(
@@ -45,11 +67,12 @@ def check(
     impl: str = "cuda",
     dtype: torch.dtype = torch.float64,
     tolerance: float = 1e-10,
+    device: str = "cpu",
 ) -> None:
     """Output and every gradient equal the formula's in float64."""
     output = module_formula(problem)
     expected = [output, *torch.autograd.grad(output, problem.leaves(), upstream_of(output))]
-    for found, wanted in zip(run(problem.to(dtype), impl), expected, strict=True):
+    for found, wanted in zip(run(problem.to(dtype), impl, device), expected, strict=True):
         assert largest_difference(found, wanted.detach()) < tolerance
 
 
@@ -72,48 +95,55 @@ def problems(draw: st.DrawFn) -> Problem:
     )
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(problem=problems(), strip_bytes=st.integers(1, 100_000), block_channels=st.integers(1, 8))
 def test_any_network_equals_the_formula(
-    problem: Problem, strip_bytes: int, block_channels: int
+    device: str, problem: Problem, strip_bytes: int, block_channels: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(kernels.LAUNCHERS, "cpu", ShimLauncher())
         patch.setattr(cuda_engine, "STRIP_BYTES", strip_bytes)
         patch.setattr(cuda_engine, "BLOCK_CHANNELS", {2: block_channels, 3: block_channels})
-        check(problem)
+        check(problem, device=device)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("space", [(9, 11), (4, 6, 5)])
+@pytest.mark.parametrize("device", DEVICES)
 def test_small_networks_equal_the_formula(
-    space: tuple[int, ...], impl: str, padding: str, monkeypatch: pytest.MonkeyPatch
+    device: str, space: tuple[int, ...], impl: str, padding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under the sanitizers, too."""
     monkeypatch.setattr(cuda_engine, "STRIP_BYTES", 20_000)
     dilations = (1, min(space) - 1, 2)
-    check(make_problem(space, 5, width=2, batch=2, dilations=dilations, padding=padding), impl)
+    problem = make_problem(space, 5, width=2, batch=2, dilations=dilations, padding=padding)
+    check(problem, impl, device=device)
 
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize(("space", "depth"), [((33, 30), 24), ((8, 9, 7), 6)])
-def test_float32_equals_the_formula(space: tuple[int, ...], depth: int, impl: str) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_float32_equals_the_formula(
+    device: str, space: tuple[int, ...], depth: int, impl: str
+) -> None:
     if impl == "cuda-plain":
         depth = 4
-    check(make_problem(space, depth, dilations=(1, 4, 7)), impl, torch.float32, 2e-5)
+    check(make_problem(space, depth, dilations=(1, 4, 7)), impl, torch.float32, 2e-5, device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("space", [(16, 15), (6, 5, 7)])
+@pytest.mark.parametrize("device", DEVICES)
 def test_half_storage_is_as_right_as_torch_in_that_type(
-    space: tuple[int, ...], dtype: torch.dtype
+    device: str, space: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     """Errors are at most twice those of a plain torch network of the same type."""
     problem = make_problem(space, 12, dilations=(1, 2, 3)).to(dtype)
     exact = module_formula(problem.to(torch.float64)).detach()
     in_type = module_formula(problem).detach()
-    found = ops.msd_module(*problem.module_arguments(), impl="cuda").detach()
+    found, *gradients = run(problem, device=device)
     assert found.dtype == dtype
 
     def rms(values: Tensor) -> float:
@@ -121,7 +151,7 @@ def test_half_storage_is_as_right_as_torch_in_that_type(
 
     assert rms(found) < 2 * rms(in_type)
     wanted = run(problem.to(torch.float64))
-    for gradient, one_wanted in zip(run(problem)[1:], wanted[1:], strict=True):
+    for gradient, one_wanted in zip(gradients, wanted[1:], strict=True):
         assert gradient.dtype == dtype
         assert largest_difference(gradient, one_wanted) < 30 * torch.finfo(dtype).eps
 

@@ -90,8 +90,6 @@ def check_into_a_slice(case, convolve, before, after):
 @pytest.mark.parametrize("convolve", CONVOLUTIONS)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_float32_equals_the_formula(convolve, device, monkeypatch):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     exact = make_case((2, 20, 23, 31), dilation=10)
     expected = exact.formula(convolve)
