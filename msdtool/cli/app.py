@@ -10,7 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from msdtool.cli import bench, check, demo, evaluate, info, init, predict, report, train
+from msdtool.cli import (
+    bench,
+    check,
+    demo,
+    evaluate,
+    import_,
+    info,
+    init,
+    predict,
+    report,
+    train,
+)
 from msdtool.cli.console import error
 from msdtool.errors import Error, FailedElsewhere, Stopped
 
@@ -42,8 +53,8 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for module in (init, check, train, predict, evaluate, info, report, demo, bench):
-    app.command(name=module.__name__.rsplit(".", 1)[-1])(_guarded(module.command))
+for module in (init, check, train, predict, evaluate, info, report, import_, demo, bench):
+    app.command(name=module.__name__.rsplit(".", 1)[-1].rstrip("_"))(_guarded(module.command))
 
 
 def _show_version(wanted: bool) -> None:
