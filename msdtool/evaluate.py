@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -12,9 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from msdtool.atomic import atomic_path
-from msdtool.data import ImageDataset
+from msdtool.data import ImageStack
 from msdtool.data.datasets import finite_sample
-from msdtool.data.slabs import central_slice
+from msdtool.data.inputs import MeasuredPairs
 from msdtool.errors import InputError
 from msdtool.predict import Predictor
 from msdtool.report.pictures import save_comparisons
@@ -49,28 +49,38 @@ class Evaluation:
         return None if self.inputs is None else self.inputs.compute()
 
 
-def open_pairs(predictor: Predictor, input: str, target: str, mask: str | None) -> ImageDataset:
+def open_pairs(
+    predictor: Predictor, input: str | Sequence[str], target: str, mask: str | None
+) -> MeasuredPairs:
     """Open pairs of images the way the network's training pairs were read.
+
+    Args:
+        predictor: the network.
+        input: a specifier of images, or one for each split.
+        target: a specifier.
+        mask: likewise.
 
     Raises:
         InputError: files are missing or cannot be paired.
     """
     model = predictor.model
-    return ImageDataset(
-        input,
+    inputs, files = predictor.open_inputs([input] if isinstance(input, str) else input)
+    targets = ImageStack(
         target,
         collapse_channels=model["collapse_channels"],
         labels=model["labels"] or None,
         ignore=model["ignore"],
-        mask_path_specifier=mask,
         ndim=predictor.ndim,
-        slab=model["slab"],
     )
+    masks = None
+    if mask is not None:
+        masks = ImageStack(mask, collapse_channels=True, ndim=predictor.ndim)
+    return MeasuredPairs(inputs, files, targets, masks, model["slab"])
 
 
 def evaluate(
     predictor: Predictor,
-    pairs: ImageDataset,
+    pairs: MeasuredPairs,
     tick: Callable[[int], None] = lambda index: None,
     share: Sequence[int] | None = None,
 ) -> Evaluation:
@@ -96,10 +106,10 @@ def evaluate(
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
         images.append({"image": pairs.name(index), **outputs.update(output, target, mask)})
-        input = central_slice(sample.input, pairs.slab)
-        comparable = comparable and input.shape == sample.target.shape
+        shown = pairs.sample(index, central_only=True).input
+        comparable = comparable and shown.shape == sample.target.shape
         if comparable:
-            inputs.update(input.unsqueeze(0), target, mask)
+            inputs.update(shown.unsqueeze(0), target, mask)
         tick(number)
     return Evaluation(images, outputs, inputs if comparable else None)
 
@@ -112,7 +122,7 @@ def _check_target(predictor: Predictor, target: Tensor, name: str) -> None:
         )
 
 
-def draw(predictor: Predictor, pairs: ImageDataset, evaluation: Evaluation, path: Path) -> None:
+def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, path: Path) -> None:
     """Draw input | output | target of the best, a typical and the worst image as a PNG."""
     labels = predictor.model["labels"]
     key = "accuracy" if labels else "psnr"
@@ -149,7 +159,7 @@ class PartFiles:
     """
 
     def __init__(
-        self, folder: Path, predictor: Predictor, specifiers: dict[str, str | None], count: int
+        self, folder: Path, predictor: Predictor, specifiers: Mapping[str, Any], count: int
     ) -> None:
         self.folder = folder
         self.predictor = predictor

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from msdtool.data import LabelMap
+from msdtool.data.inputs import open_inputs
+from msdtool.data.interfaces import Stack
 from msdtool.data.readers import read_image
 from msdtool.data.specifiers import Specifier, expand
-from msdtool.data.stacks import to_float
+from msdtool.data.stacks import ImageStack, to_float
 from msdtool.data.writers import label_dtype, write_tiff
 from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
 from msdtool.nn.build import build_network
@@ -65,6 +67,21 @@ class Predictor:
         file = find_model(path)
         return cls(load_checkpoint(file)["model"], device, str(file))
 
+    def open_inputs(self, specifiers: Sequence[Specifier]) -> tuple[Stack, list[ImageStack]]:
+        """Open inputs the way the training inputs were made; see `msdtool.data.inputs`.
+
+        Raises:
+            InputError: there are no files, or another number of splits.
+        """
+        return open_inputs(
+            specifiers,
+            splits=self.model["splits"],
+            strategy=self.model["strategy"],
+            slab=self.model["slab"],
+            collapse_channels=self.model["collapse_channels"],
+            ndim=self.ndim,
+        )
+
     def read(self, path: Path) -> Tensor:
         """Read an image the way the training images were read, [C, *space] float32.
 
@@ -78,11 +95,12 @@ class Predictor:
 
     def check(self, image: Tensor, name: str) -> None:
         """Raise InputError if the network cannot work on an image."""
-        expected = self.model["architecture"]["c_in"]
-        if image.shape[0] != expected:
+        thickness = 2 * self.model["slab"] + 1
+        found, expected = image.shape[0], self.model["architecture"]["c_in"]
+        if found not in (expected, expected * (self.model["splits"] or 1)):
             raise InputError(
-                f"{name}: the image has {image.shape[0]} channels, the model was trained on "
-                f"images with {expected}"
+                f"{name}: the image has {found // thickness} channels, the model was trained on "
+                f"images with {expected // thickness}"
             )
         bad = int(image.numel() - image.isfinite().sum())
         if bad:
@@ -93,12 +111,16 @@ class Predictor:
     def __call__(self, image: Tensor, name: str = "image") -> Tensor:
         """Map an image [c_in, *space] to the network's output [c_out, *space], on the CPU.
 
+        Of several inputs [n * c_in, *space], as splits make them, it is the mean of the outputs.
+
         Raises:
             InputError: the image is too small for the network's dilations.
         """
+        inputs = image.unflatten(0, (-1, self.model["architecture"]["c_in"])).split(1)
         try:
             with torch.no_grad():
-                return self.network(image.unsqueeze(0).to(self.device))[0].cpu()
+                outputs = [self.network(one.to(self.device))[0].cpu() for one in inputs]
+                return torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None
         except RuntimeError as error:

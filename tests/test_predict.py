@@ -92,6 +92,9 @@ def test_a_volume_gives_a_volume(tmp_path):
         "labels": [],
         "ignore": None,
         "collapse_channels": False,
+        "slab": 0,
+        "splits": 0,
+        "strategy": "X:1",
     }
     volume = np.random.default_rng(0).random((4, 5, 6), np.float32)
     folder = write_stack(tmp_path / "volumes", [volume])

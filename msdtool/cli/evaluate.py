@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def command(
     model: ModelPath,
-    input: Annotated[str, typer.Option(metavar="SPEC", help="Input images.")],
+    input: Annotated[
+        list[str],
+        typer.Option(metavar="SPEC", help="Input images; of Noise2Inverse, once for each split."),
+    ],
     target: Annotated[str, typer.Option(metavar="SPEC", help="Target images.")],
     mask: Annotated[str | None, typer.Option(metavar="SPEC", help="Masks.")] = None,
     figure: Annotated[
