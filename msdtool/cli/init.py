@@ -19,6 +19,7 @@ class Template(str, Enum):
     DENOISE = "denoise"
     SEGMENT = "segment"
     VOLUME = "volume"
+    NOISE2INVERSE = "noise2inverse"
     SLURM_NODE = "slurm-node"
     SLURM_NODES = "slurm-nodes"
     SLURM_PREDICT = "slurm-predict"
