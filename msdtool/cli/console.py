@@ -59,7 +59,7 @@ class Bar(Protocol):
     def say(self, message: str) -> None:
         """Print a line of log."""
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         """Show that ``completed`` units are done."""
 
 
@@ -79,7 +79,7 @@ class _Silence:
     def say(self, message: str) -> None:
         pass
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         pass
 
 
@@ -91,14 +91,14 @@ class _Lines:
     def say(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         now = time.monotonic()
         if now - self.last < SECONDS_BETWEEN_LINES:
             return
         self.last = now
         rate = (completed - self.first) / (now - self.started)
         left = clock((self.total - completed) / rate) if rate else "?"
-        line = f"{self.title} {completed}/{self.total}, {rate:.3g}/s, {left} left"
+        line = f"{self.title} {int(completed)}/{self.total}, {rate:.3g}/s, {left} left"
         self.say(f"{line}, {note}" if note else line)
 
 
@@ -130,7 +130,7 @@ class _TerminalBar:
     def say(self, message: str) -> None:
         self.progress.console.print(message, markup=False)
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         self.progress.update(self.task, completed=completed, note=note)
 
 

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
-from msdtool.data.readers import Array, Region, arrangement, count_images, is_picture, read_image
+from msdtool.data.readers import (
+    Array,
+    Region,
+    arrangement,
+    count_images,
+    image_name,
+    is_picture,
+    read_image,
+)
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import InputError
 
@@ -77,8 +85,7 @@ class ImageStack:
 
     def name(self, index: int) -> str:
         """What people call image ``index``: its file, and which of the file's images it is."""
-        location, number = self._images[index]
-        return str(location) if number is None else f"{location}[{number}]"
+        return image_name(*self._images[index])
 
     def volume(self, index: int) -> range:
         """The images that are slices of the same volume as image ``index``.

@@ -2,12 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 
-from ..helpers import write_experiment, write_noisy_pairs, write_stack
+from ..helpers import write_experiment, write_image, write_noisy_pairs, write_stack
 from .conftest import contents
 
 
@@ -153,8 +153,9 @@ def test_an_output_that_is_a_link_to_the_input(refused, regression_run, images, 
 BAD_IMAGES = {
     "channels": (np.ones((3, 20, 24), np.float32), "the image has 3 channels, the model was "
                  "trained on images with 1"),
-    "dimensions": (np.ones((2, 2, 20, 24), np.float32), "the image has 4 dimensions, shape (2, 2, "
-                   "20, 24); expected 1 to 3 dimensions; for volumes set network.ndim: 3"),
+    "dimensions": (np.ones((2, 2, 2, 20, 24), np.float32), "the image has 5 dimensions, shape "
+                   "(2, 2, 2, 20, 24), more than can be told apart; name them: "
+                   "{path: ..., axes: ZCYX}"),
     "NaN": (np.full((20, 24), np.nan), "480 of 480 values are NaN or infinite; replace them"),
     "complex": (np.ones((20, 24), np.complex64), "pixels of type complex64 are not real numbers"),
     "too small": (np.ones((2, 24), np.float32), "dilation 3 is too large for an image of size 2: "
@@ -166,7 +167,7 @@ BAD_IMAGES = {
 def test_images_that_do_not_suit_the_model(refused, regression_run, images, tmp_path, name):
     image, message = BAD_IMAGES[name]
     path = images / "image_001.tif"
-    tifffile.imwrite(path, image, photometric="minisblack")
+    write_image(path, image)
     arguments = ["predict", regression_run, images, "-o", tmp_path / "out"]
     # The results of the images before it stay.
     found = refused(*arguments, code=3, leaves={"out/image_000.tif"})
@@ -178,7 +179,7 @@ def test_images_that_do_not_suit_the_model(refused, regression_run, images, tmp_
 def test_pairs_that_do_not_suit_the_model(refused, regression_run, tmp_path, kind, name):
     pairs = write_noisy_pairs(tmp_path / "pairs", 2)
     image, _ = BAD_IMAGES[name]
-    tifffile.imwrite(f"{pairs[kind]}/image_001.tif", image, photometric="minisblack")
+    write_image(Path(pairs[kind], "image_001.tif"), image)
     found = refused(
         "evaluate", regression_run, "--input", pairs["input"], "--target", pairs["target"], code=3
     )
