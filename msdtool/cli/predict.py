@@ -1,5 +1,6 @@
 """msdtool predict"""
 
+import os
 import sys
 from itertools import accumulate
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet
+from msdtool.cli.console import Json, LogEvery, Quiet
+from msdtool.cli.parts import NumParts, PartIndex, choose_part
 from msdtool.cli.signals import StopRequest
 from msdtool.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
-    from msdtool.predict import Prediction
+    from msdtool.predict import Job, Prediction
 
 ModelPath = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A run directory (its best checkpoint) or a file.")
@@ -24,7 +26,11 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 def command(
     model: ModelPath,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, or - for stdin.")
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files, folders, globs, a.h5::/data, '{path: ..., axes: ZCYX}', or - for stdin.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for the results, or the result.")
@@ -36,14 +42,22 @@ def command(
             "image). Default: by the name of the result, or as the input."
         ),
     ] = None,
-    part: Annotated[int, typer.Option(help="Which part to do, from 0.")] = 0,
-    num_parts: Annotated[int, typer.Option(min=1, help="Divide the inputs into parts.")] = 1,
+    part: PartIndex = None,
+    num_parts: NumParts = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out results that are there.")
     ] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Segmentation: also write each label's.")
+    ] = False,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="Only print the inputs without results; exit 1 if any."),
+    ] = False,
+    splits: Annotated[
+        bool,
+        typer.Option("--splits", help="Noise2Inverse: each INPUT is a split; average over them."),
     ] = False,
     tta: Annotated[
         bool,
@@ -63,15 +77,18 @@ def command(
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
+    log_every: LogEvery = None,
 ) -> None:
     """Apply a network to images and volumes of any size; prints the path of each result.
 
     Results keep their input's name and kind of file: float32 values, or label values. A stopped
-    command goes on where it was when it is given again, with --skip-existing for finished files.
+    command goes on where it was when it is given again, with --skip-existing for finished files. In
+    a SLURM job array each task does its part of the files.
 
     Example: msdtool predict runs/denoise 'scan/*.tif' -o cleaned --memory 8GB
     """
-    from msdtool.predict import Predictor, check_outputs, num_images, plan_jobs, predict
+    from msdtool.data.build import locate
+    from msdtool.predict import Inputs, Predictor, check_outputs, plan_jobs, predict, unfinished
     from msdtool.predict.memory import parse_memory
 
     if overwrite and skip_existing:
@@ -80,24 +97,27 @@ def command(
     predictor = Predictor.load(model, device, memory_bytes=limit, scratch=scratch, augment=tta)
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is a regression, which has none")
-    jobs = plan_jobs(
-        _from_stdin(inputs),
-        output,
-        probabilities=probabilities,
-        format=format,
-        part=part,
-        num_parts=num_parts,
-    )
+    names = _from_stdin(inputs)
+    sources = [locate([name]) for name in names] if splits else [locate(names)]
+    all_jobs = plan_jobs(sources[0], output, probabilities=probabilities, format=format)
+    if missing:
+        _print_missing(unfinished(all_jobs), json)
+        return
+    share = choose_part(part, num_parts, os.environ)
+    jobs = all_jobs[share.index :: share.count]
     if not overwrite and not skip_existing:
         check_outputs(jobs, output)
     stop = StopRequest()
-    images = num_images(jobs, predictor.ndim)
-    before = [0, *accumulate(images)]
+    images = Inputs(predictor, sources)
+    before = [0, *accumulate(len(images.images(job)) for job in jobs)]
     count = 0
-    with console.progress("predict", before[-1], quiet=quiet) as bar:
+    with console.progress("predict", before[-1], quiet=quiet, log_every=log_every) as bar:
+        if share.count > 1:
+            bar.say(f"{share}: {len(jobs)} of {len(all_jobs)} images")
         done = predict(
             predictor,
             jobs,
+            images,
             skip_existing=skip_existing,
             anew=overwrite,
             tick=lambda job, share: bar.update(before[job] + share, jobs[job].input.name),
@@ -108,11 +128,14 @@ def command(
             _show(item, json)
             if stop():
                 break
-    if count < len(jobs):
-        raise Stopped(
-            f"stopped after {count} of {len(jobs)} files; go on with --skip-existing",
-            stop.exit_code,
-        )
+        if count < len(jobs):
+            raise Stopped(
+                f"stopped after {count} of {len(jobs)} files; go on with --skip-existing",
+                stop.exit_code,
+            )
+        if share.count > 1:
+            left = len(unfinished(all_jobs))
+            bar.say(f"{left} of {len(all_jobs)} are still missing" if left else "all are there now")
 
 
 def _show(item: "Prediction", json: bool) -> None:
@@ -127,6 +150,16 @@ def _show(item: "Prediction", json: bool) -> None:
             "seconds": item.seconds,
         }
     )
+
+
+def _print_missing(jobs: "list[Job]", json: bool) -> None:
+    for job in jobs:
+        if json:
+            console.result_json({"input": str(job.location), "output": str(job.output)})
+        else:
+            console.result(str(job.location))
+    if jobs:
+        raise typer.Exit(1)
 
 
 def _from_stdin(inputs: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import difflib
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -11,14 +11,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from msdtool.config.schema import ExperimentConfig, RunConfig
+from msdtool.config.schema import ExperimentConfig, ImageSource, RunConfig
 from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_source
 from msdtool.errors import ConfigError
 
 PATH_KEYS = {
     ("data", part, name, *below)
     for part in ("train", "validation")
-    for name in ("input", "target", "mask")
+    for name in ("input", "target", "mask", "splits")
     for below in ((), ("path",))
 } | {("run", "directory")}
 
@@ -88,6 +88,28 @@ def parse_config(text: str, name: str = "config") -> ExperimentConfig:
     """
     source = Source(text, name)
     return _validate(source.tree, source, {})
+
+
+def parse_source(text: str) -> str | ImageSource:
+    """Read images as a command line names them: a path, or a mapping {path: ..., axes: ...}.
+
+    Raises:
+        ConfigError: the mapping is wrong.
+    """
+    if not text.startswith("{"):
+        return text
+    try:
+        return ImageSource.model_validate(parse_value(text))
+    except yaml.YAMLError:
+        raise ConfigError(f"{text}: not valid YAML; expected {{path: ..., axes: ...}}") from None
+    except ValidationError as error:
+        reasons = [
+            f"{dotted(detail['loc'])}: {detail['msg']}".removeprefix(": ").replace(
+                "Value error, ", ""
+            )
+            for detail in error.errors()
+        ]
+        raise ConfigError(f"{text}: {'; '.join(reasons)}") from None
 
 
 def dump_config(config: ExperimentConfig) -> str:
@@ -212,12 +234,17 @@ def _section(path: KeyPath) -> type[BaseModel]:
     """The schema's section at a key path."""
     section: type[BaseModel] = ExperimentConfig
     for part in path:
-        annotation = section.model_fields[str(part)].annotation
-        # A member of a tagged union is wrapped together with its tag.
-        members = [get_args(arg)[0] if get_args(arg) else arg for arg in get_args(annotation)]
-        candidates = [annotation, *members]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        if isinstance(part, str):  # a number is a place in a list
+            section = next(_sections_in(section.model_fields[part].annotation))
     return section
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a type is made of, however wrapped."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)
 
 
 def _field(path: KeyPath) -> FieldInfo:

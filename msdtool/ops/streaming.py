@@ -28,9 +28,8 @@ import torch
 from torch import Tensor
 
 from msdtool.ops.checks import check_block, check_final
-from msdtool.ops.engine import BlockEngine, Network
-from msdtool.ops.final import forward_final
-from msdtool.ops.halo import Layout
+from msdtool.ops.engine import Network
+from msdtool.ops.engines import Engine, auto_engine
 from msdtool.ops.plan import WORKSPACE_BYTES
 
 # What reading or writing a byte of the file costs in arithmetic: some 100 GFLOP/s of the engine
@@ -116,7 +115,7 @@ def msd_module_streamed(
     per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
     network = Network(input.shape[0], weights[0].shape[0], per_layer)
     strip_bytes = memory_bytes - RESERVED_BYTES
-    passes = plan_passes(network, space, strip_bytes, bias.element_size(), len(final_bias))
+    passes = plan_passes(network, space, strip_bytes, bias, len(final_bias))
     num_stored = network.channels_before(passes[-1].layers.start)
     with (
         torch.no_grad(),
@@ -141,7 +140,7 @@ def plan_passes(
     network: Network,
     space: tuple[int, ...],
     strip_bytes: int,
-    element_size: int,
+    like: Tensor,
     c_out: int = 1,
 ) -> list[Pass]:
     """Cut the layers into passes whose strips fit ``strip_bytes``, at the least cost.
@@ -157,13 +156,13 @@ def plan_passes(
     for first in reversed(range(network.depth)):
         choices = []
         for stop in range(first + 1, network.depth + 1):
-            step = _plan_pass(network, range(first, stop), space, strip_bytes, element_size, c_out)
+            step = _plan_pass(network, range(first, stop), space, strip_bytes, like, c_out)
             if step is not None and best[stop][0] < np.inf:
                 choices.append((step.cost + best[stop][0], step))
         best[first] = min(choices, key=lambda choice: choice[0], default=(np.inf, None))
     if best[0][1] is None:
         needed = [
-            _slice_bytes(network, layer + 1, space, element_size, c_out) * (1 + 2 * dilation)
+            _slice_bytes(network, range(layer, layer + 1), space, like, c_out) * (1 + 2 * dilation)
             for layer, dilation in enumerate(network.dilations)
         ]
         raise ValueError(
@@ -181,12 +180,12 @@ def _plan_pass(
     layers: range,
     space: tuple[int, ...],
     strip_bytes: int,
-    element_size: int,
+    like: Tensor,
     c_out: int,
 ) -> Pass | None:
     """One pass, or None if not even one slice of it fits."""
     halo = sum(network.dilations[layers.start : layers.stop])
-    slices = strip_bytes // _slice_bytes(network, layers.stop, space, element_size, c_out)
+    slices = strip_bytes // _slice_bytes(network, layers, space, like, c_out)
     if slices >= space[0]:
         strip, computed = space[0], 1.0
     elif slices > 2 * halo:
@@ -196,19 +195,26 @@ def _plan_pass(
         return None
     num_taps = 3 ** len(space)
     flops = sum(2 * num_taps * network.width * network.channels_before(i) for i in layers)
-    read = network.channels_before(layers.start) * element_size
-    written = len(layers) * network.width * element_size if layers.stop < network.depth else 0
+    read = network.channels_before(layers.start) * like.element_size()
+    is_last = layers.stop == network.depth
+    written = 0 if is_last else len(layers) * network.width * like.element_size()
     cost = computed * (flops + FLOPS_PER_BYTE * read) + FLOPS_PER_BYTE * written
     return Pass(layers, halo, strip, cost)
 
 
 def _slice_bytes(
-    network: Network, stop: int, space: tuple[int, ...], element_size: int, c_out: int
+    network: Network, layers: range, space: tuple[int, ...], like: Tensor, c_out: int
 ) -> int:
-    """Memory for a slice of a pass that ends before layer ``stop``."""
-    layout = Layout(space, max(network.dilations), "zeros")
-    outputs = 2 * c_out if stop == network.depth else 0
-    return (network.channels_before(stop) + outputs) * layout.slice_size * element_size
+    """Memory for a slice of a pass."""
+    channels: int = auto_engine(_part(network, layers), space, "zeros", like).slice_bytes
+    outputs = 2 * c_out if layers.stop == network.depth else 0
+    return channels + outputs * math.prod(space[1:]) * like.element_size()
+
+
+def _part(network: Network, layers: range) -> Network:
+    """Some layers, with all channels in front of them as input."""
+    dilations = network.dilations[layers.start : layers.stop]
+    return Network(network.channels_before(layers.start), network.width, dilations)
 
 
 def _strips(num_slices: int, strip_slices: int) -> Iterator[tuple[int, int]]:
@@ -230,49 +236,39 @@ class _PassRunner:
     ) -> None:
         layers, width = step.layers, network.width
         self.halo, self.padding, self.store = step.halo, padding, store
-        self.num_before = network.channels_before(layers.start)
-        dilations = network.dilations[layers.start : layers.stop]
-        self.part = Network(self.num_before, width, dilations)
+        self.part = _part(network, layers)
         self.weights = weights[layers.start : layers.stop]
         self.bias = bias[layers.start * width : layers.stop * width]
-        self.planes: Tensor | None = None
-        self.engine: BlockEngine | None = None
+        self.space: tuple[int, ...] = ()
+        self.planes = bias.new_empty(0)
 
     def run(self, start: int, stop: int) -> None:
         """Compute the channels of slices start..stop-1 and put them into the store."""
-        pixels, _, low = self._compute(start, stop)
-        self.store.write(
-            self.num_before, start, pixels[self.num_before :, start - low : stop - low]
-        )
+        engine, low = self._compute(start, stop)
+        new = engine.pixels(self.planes)[self.part.c_in :]
+        self.store.write(self.part.c_in, start, new[:, start - low : stop - low])
 
     def finish(
         self, start: int, stop: int, weight: Tensor, bias: Tensor
     ) -> np.ndarray[Any, np.dtype[Any]]:
         """Compute the network's output for slices start..stop-1, [c_out, slices, ...]."""
-        _, planes, low = self._compute(start, stop)
-        assert self.engine is not None
-        layout = self.engine.layout
-        step = layout.slice_size
-        strip = Layout((stop - start, *layout.space[1:]), layout.margin, self.padding)
-        output = bias.new_empty(len(bias), *strip.space)
-        kept = planes[:, (start - low) * step : (stop - low) * step]
-        forward_final(strip, kept, weight, bias, output)
-        return output.cpu().numpy()
+        engine, low = self._compute(start, stop)
+        output = bias.new_empty(len(bias), *self.space)
+        engine.forward_final(self.planes, weight, bias, output)
+        return output[:, start - low : stop - low].cpu().numpy()
 
-    def _compute(self, start: int, stop: int) -> tuple[Tensor, Tensor, int]:
-        """All channels of a strip with its halo, as pixels and planes, and its first slice."""
+    def _compute(self, start: int, stop: int) -> tuple[Engine, int]:
+        """Fill the planes with a strip and its halo; return their engine and first slice."""
         num_slices, *rest = self.store.space
         low, high = max(start - self.halo, 0), min(stop + self.halo, num_slices)
         space = (high - low, *rest)
-        if self.engine is None or self.planes is None or self.engine.layout.space != space:
-            self.planes = None  # before there is another of its size
-            layout = Layout(space, max(self.part.dilations), self.padding)
-            self.engine = BlockEngine(self.part, layout, self.bias.element_size())
-            self.planes = self.engine.new_planes(like=self.bias)
-        pixels = self.engine.layout.interior(self.planes)
-        self.store.read(low, pixels[: self.num_before])
-        self.engine.forward(self.planes, self.weights, self.bias)
-        return pixels, self.planes, low
+        engine = auto_engine(self.part, space, self.padding, self.bias)
+        if self.space != space:
+            self.planes = self.bias.new_empty(0)  # before there is another of its size
+            self.planes, self.space = engine.new_planes(like=self.bias), space
+        self.store.read(low, engine.pixels(self.planes)[: self.part.c_in])
+        engine.forward(self.planes, self.weights, self.bias)
+        return engine, low
 
 
 class _Store:

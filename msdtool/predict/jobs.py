@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from msdtool.data.readers import count_images, is_picture
 from msdtool.data.sinks import SUFFIXES
 from msdtool.data.specifiers import Location, Specifier, expand
-from msdtool.errors import ConfigError, InputError, RunDirectoryError
+from msdtool.errors import ConfigError, RunDirectoryError
 
 FORMATS = {
     ".tif": "tif",
@@ -59,10 +58,8 @@ def plan_jobs(
     *,
     probabilities: bool = False,
     format: str | None = None,
-    part: int = 0,
-    num_parts: int = 1,
 ) -> list[Job]:
-    """Decide which files this part predicts and how the results are named.
+    """Decide which files to predict and how the results are named.
 
     A result keeps its input's name, and its kind of file where that can be written, else it is a
     TIFF; probabilities add "_probabilities".
@@ -72,15 +69,12 @@ def plan_jobs(
         output: the folder for the results; if it ends as a file of results does, the result.
         probabilities: also write each label's.
         format: kind of the results, one of `msdtool.data.sinks.SUFFIXES`; None decides by name.
-        part, num_parts: do only this one of as many parts.
 
     Raises:
         InputError: a specifier names no file.
         ConfigError: two results would have one name, a result would replace an input, or there is
-            no such part or format.
+            no such format.
     """
-    if not 0 <= part < num_parts:
-        raise ConfigError(f"--part {part}: expected a number from 0 to {num_parts - 1}")
     if format not in (None, *SUFFIXES):
         raise ConfigError(f"--format {format}: allowed: {', '.join(SUFFIXES)}")
     output = Path(output).expanduser()
@@ -96,7 +90,12 @@ def plan_jobs(
         extra = folder / f"{stem}_probabilities{suffix}" if probabilities else None
         jobs.append(Job(location, folder / f"{stem}{suffix}", extra, kind))
     _check_names(jobs)
-    return jobs[part::num_parts]
+    return jobs
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs of which a result is missing."""
+    return [job for job in jobs if not job.is_done()]
 
 
 def _check_names(jobs: Sequence[Job]) -> None:
@@ -113,22 +112,6 @@ def _check_names(jobs: Sequence[Job]) -> None:
     for file in sources:
         if file.resolve() in originals:
             raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
-
-
-def num_images(jobs: Sequence[Job], ndim: int) -> list[int]:
-    """How many images each job's file holds, as far as that is known without opening each file.
-
-    If the first one holds one image, so do the others, most likely.
-    """
-    if not jobs:
-        return []
-    try:
-        first = 1 if is_picture(jobs[0].location) else count_images(jobs[0].location, ndim)
-        if first > 1:
-            return [first, *(count_images(job.location, ndim) for job in jobs[1:])]
-    except InputError:
-        pass  # named when it is read
-    return [1] * len(jobs)
 
 
 def check_outputs(jobs: Sequence[Job], folder: str | Path) -> None:

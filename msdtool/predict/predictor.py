@@ -2,8 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from msdtool.data import LabelMap
-from msdtool.data.readers import Region, arrangement, image_name, read_image
-from msdtool.data.specifiers import Location
-from msdtool.data.stacks import to_float
+from msdtool.data.inputs import open_inputs
+from msdtool.data.interfaces import Stack
+from msdtool.data.specifiers import Specifier
+from msdtool.data.stacks import ImageStack
 from msdtool.data.writers import label_dtype
 from msdtool.errors import Error, InputError, ModelFileError
 from msdtool.nn import MSDModule
@@ -98,6 +100,11 @@ class Predictor:
         return cls(load_checkpoint(file)["model"], device, str(file), **options)
 
     @property
+    def c_in(self) -> int:
+        """Channels of the network's input."""
+        return int(self.model["architecture"]["c_in"])
+
+    @property
     def c_out(self) -> int:
         """Channels of the network's output."""
         return int(self.model["architecture"]["c_out"])
@@ -113,77 +120,72 @@ class Predictor:
 
     # Images ------------------------------------------------------------------------------------
 
-    def read(self, location: Location | Path, index: int | None = None) -> Tensor:
-        """Read an image the way the training images were read, [C, *space] float32.
+    def open_inputs(self, specifiers: Sequence[Specifier]) -> tuple[Stack, list[ImageStack]]:
+        """Open inputs the way the training inputs were made; see `msdtool.data.inputs`.
 
         Raises:
-            InputError: the file is not an image that the network can work on.
+            InputError: there are no files, or another number of splits.
         """
-        image = self.read_region(location, index, None)
-        self.check(image, image_name(location, index))
-        return image
-
-    def read_region(
-        self, location: Location | Path, index: int | None, region: Region | None
-    ) -> Tensor:
-        """Read a range per spatial axis of an image, [C, *region] float32, unchecked."""
-        collapse = self.model["collapse_channels"]
-        image = read_image(location, self.ndim, index=index, region=region, drop_alpha=collapse)
-        return to_float(image, collapse)
+        return open_inputs(
+            specifiers,
+            splits=self.model["splits"],
+            strategy=self.model["strategy"],
+            slab=self.model["slab"],
+            collapse_channels=self.model["collapse_channels"],
+            ndim=self.ndim,
+        )
 
     def check(self, image: Tensor, name: str) -> None:
         """Raise InputError if the network cannot work on an image."""
-        self.check_channels(image.shape[0], name)
+        thickness = 2 * self.model["slab"] + 1
+        found, expected = image.shape[0], self.c_in
+        if found not in (expected, expected * (self.model["splits"] or 1)):
+            raise InputError(
+                f"{name}: the image has {found // thickness} channels, the model was trained on "
+                f"images with {expected // thickness}"
+            )
         bad = int(image.numel() - image.isfinite().sum())
         if bad:
             raise InputError(
                 f"{name}: {bad} of {image.numel()} values are NaN or infinite; replace them"
             )
 
-    def check_channels(self, channels: int, name: str) -> None:
-        """Raise InputError if the network takes another number of channels."""
-        expected = self.model["architecture"]["c_in"]
-        if channels != expected:
-            raise InputError(
-                f"{name}: the image has {channels} channels, the model was trained on images with "
-                f"{expected}"
-            )
-
     def fits(self, space: tuple[int, ...]) -> bool:
         """Whether an image of this size is computed whole, by an estimate."""
         # Besides: the image as it is and scaled, the one read ahead, outputs being written.
-        images = 4 * (self.model["architecture"]["c_in"] + self.c_out)
+        images = 4 * (self.c_in * (self.model["splits"] or 1) + self.c_out)
         needed = prediction_bytes(self.model["architecture"], space)
         return needed + BYTES_PER_VALUE * images * math.prod(space) <= self.memory_bytes
 
     def __call__(self, image: Tensor, name: str = "image", tick: Tick = _no_tick) -> Tensor:
         """Map an image [c_in, *space] to the network's output [c_out, *space], on the CPU.
 
-        With `augment`, the mean over the symmetries: of the values, or of the probabilities, whose
+        Of several inputs [n * c_in, *space], as splits make them, it is the mean of the outputs;
+        with `augment` that over the symmetries, too. Labels are averaged as probabilities, whose
         logarithm is returned.
 
         Raises:
             InputError: the image is too small for the network's dilations.
             Error: it does not fit the memory, not even in strips.
         """
-        if not self.augment:
+        inputs = image.unflatten(0, (-1, self.c_in)).unbind()
+        ways = symmetries(self.ndim) if self.augment else symmetries(self.ndim)[:1]
+        if len(inputs) * len(ways) == 1:
             return self._compute(image, name, tick)
-        ways = symmetries(self.ndim)
-        total = None
-        for number, way in enumerate(ways):
-            part = partial(_tick_part, tick, number / len(ways), 1 / len(ways))
-            output = self._compute(way.apply(image), name, part)
-            output = way.undo(output.softmax(0) if self.label_map else output)
-            total = output if total is None else total.add_(output)
-        assert total is not None
-        mean = total.div_(len(ways))
-        return mean.log_() if self.label_map else mean
+        share = 1 / (len(inputs) * len(ways))
+        total = torch.zeros(self.c_out, *image.shape[1:])
+        for number, (one, way) in enumerate(product(inputs, ways)):
+            part = partial(_tick_part, tick, number * share, share)
+            output = self._compute(way.apply(one), name, part)
+            total += way.undo(output.softmax(0) if self.label_map else output)
+        total *= share
+        return total.log_() if self.label_map else total
 
     def _compute(self, image: Tensor, name: str, tick: Tick) -> Tensor:
         if self.fits(tuple(image.shape[1:])):
             try:
                 with torch.no_grad():
-                    return self.network(image.unsqueeze(0).to(self.device))[0].cpu()
+                    return self.network(image.to(self.device).unsqueeze(0))[0].cpu()
             except ValueError as error:
                 raise InputError(f"{name}: {error}") from None
             except (RuntimeError, MemoryError) as error:
@@ -195,7 +197,7 @@ class Predictor:
                     prediction_bytes(self.model["architecture"], image.shape[1:]) // 2,
                 )
         output = np.empty((self.c_out, *image.shape[1:]), np.float32)
-        held = image.nbytes + output.nbytes * (2 if self.augment else 1)
+        held = image.nbytes + 2 * output.nbytes  # and the sum, where several are averaged
         self.stream(image.numpy(), output, name, tick, held)
         return torch.from_numpy(output)
 
@@ -246,11 +248,6 @@ class Predictor:
                 f"{error.strerror}: {self.scratch or 'the temporary folder'}; name a folder with "
                 "more room by --scratch"
             ) from None
-
-    def image_shape(self, location: Location) -> tuple[int, ...]:
-        """Shape [c_in, *space] of the images of a file, as the network sees them."""
-        channels, *space = arrangement(location, self.ndim).image_shape
-        return (1 if self.model["collapse_channels"] else channels, *space)
 
     # Results -----------------------------------------------------------------------------------
 

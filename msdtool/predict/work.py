@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdtool.data.readers import arrangement, image_name
+from msdtool.data.readers import arrangement
 from msdtool.data.sinks import Result, Sink, images_done, open_sink
-from msdtool.data.specifiers import Location
 from msdtool.errors import Error
+from msdtool.predict.inputs import Inputs, ReadAhead, Slices
 from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
 
@@ -47,6 +47,7 @@ class _Interrupted(Exception):  # noqa: N818 - nothing went wrong
 def predict(
     predictor: Predictor,
     jobs: Sequence[Job],
+    inputs: Inputs | None = None,
     *,
     skip_existing: bool = False,
     anew: bool = False,
@@ -61,6 +62,7 @@ def predict(
     Args:
         predictor: the network.
         jobs: what to do.
+        inputs: the images of these and other files; None takes those of the jobs' files alone.
         skip_existing: leave out jobs whose results are there.
         anew: forget what an earlier try left.
         tick: called with the number of a job and how many of its images are done.
@@ -70,73 +72,61 @@ def predict(
         InputError: an image cannot be used; the results of those before it stay.
         Error: a result cannot be written.
     """
+    inputs = inputs or Inputs(predictor, [[job.location for job in jobs]])
     start = time.perf_counter()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        images = _ReadAhead(predictor, jobs, reader)
+        ahead = ReadAhead(inputs, reader)
         for number, job in enumerate(jobs):
             skipped = skip_existing and job.is_done()
             if not skipped:
-                work = _Work(predictor, number, job, tick, stop)
-                if not work.run(images, writer, anew):
+                following = None
+                if number + 1 < len(jobs) and not (skip_existing and jobs[number + 1].is_done()):
+                    following = inputs.images(jobs[number + 1]).start
+                work = _Work(predictor, inputs, job, partial(tick, number), stop)
+                if not work.run(ahead, following, writer, anew):
                     return
             now = time.perf_counter()
             yield Prediction(job, skipped, now - start)
             start = now
 
 
-class _ReadAhead:
-    """Images in memory, the next one read while the last one is used."""
-
-    def __init__(
-        self, predictor: Predictor, jobs: Sequence[Job], reader: ThreadPoolExecutor
-    ) -> None:
-        self.predictor, self.jobs, self.reader = predictor, jobs, reader
-        self.ahead: tuple[tuple[int, int], Future[Tensor | None]] | None = None
-
-    def get(self, number: int, index: int, last: bool) -> Tensor | None:
-        """Image ``index`` of a job, None if it is too large; begin to read the one after it."""
-        key = (number, index)
-        if self.ahead is None or self.ahead[0] != key:
-            self.ahead = (key, self.reader.submit(self._read, *key))
-        image = self.ahead[1].result()
-        following = (number + 1, 0) if last else (number, index + 1)
-        self.ahead = None
-        if following[0] < len(self.jobs) and not (last and self.jobs[number + 1].is_done()):
-            self.ahead = (following, self.reader.submit(self._read, *following))
-        return image
-
-    def _read(self, number: int, index: int) -> Tensor | None:
-        location = self.jobs[number].location
-        shape = self.predictor.image_shape(location)
-        is_single = arrangement(location, self.predictor.ndim).num_images == 1
-        if not self.predictor.fits(shape[1:]) and not self.predictor.augment:
-            self.predictor.check_channels(shape[0], str(location))
-            return None
-        return self.predictor.read(location, None if is_single else index)
-
-
 class _Work:
     """One job: a file of images, and its results."""
 
     def __init__(
-        self, predictor: Predictor, number: int, job: Job, tick: Tick, stop: Callable[[], bool]
+        self,
+        predictor: Predictor,
+        inputs: Inputs,
+        job: Job,
+        tick: Callable[[float], None],
+        stop: Callable[[], bool],
     ) -> None:
-        self.predictor, self.number, self.job = predictor, number, job
+        self.predictor, self.inputs, self.job = predictor, inputs, job
         self.tick, self.stop = tick, stop
-        self.found = arrangement(job.location, predictor.ndim)
-        self.num_images = self.found.num_images
+        self.images = inputs.images(job)
         self.sinks: list[Sink] = []
         self.writing: Future[None] | None = None
         self.done = 0
+        self.saved = time.monotonic()
 
-    def run(self, images: _ReadAhead, writer: ThreadPoolExecutor, anew: bool) -> bool:
-        """Do what is left to do; say whether that is all of it."""
+    def run(
+        self, ahead: ReadAhead, following: int | None, writer: ThreadPoolExecutor, anew: bool
+    ) -> bool:
+        """Do what is left to do; say whether that is all of it.
+
+        Args:
+            ahead: gives the images.
+            following: the image that another job begins with.
+            writer: writes the results.
+            anew: forget what an earlier try left.
+        """
         results = self._results()
         if not anew:
             self.done = min(images_done(path, result) for path, result in results)
         try:
-            for index in range(self.done, self.num_images):
-                self._do(index, images, writer, results)
+            for index in self.images[self.done :]:
+                image = ahead.get(index, index + 1 if index + 1 in self.images else following)
+                self._do(index, image, writer, results)
             self._settle()
             for sink in self.sinks:
                 sink.finish()
@@ -150,35 +140,34 @@ class _Work:
     def _do(
         self,
         index: int,
-        images: _ReadAhead,
+        image: Tensor | None,
         writer: ThreadPoolExecutor,
         results: list[tuple[Path, Result]],
     ) -> None:
-        image = images.get(self.number, index, index + 1 == self.num_images)
-        name = self._name(index)
+        number, name = index - self.images.start, self.inputs.stack.name(index)
         output = None
         if image is not None:
-            output = self.predictor(image, name, lambda share: self._tick(index + share))
+            output = self.predictor(image, name, lambda share: self._tick(number + share))
         self._settle()
         if not self.sinks:
+            # Not before: a first image that is bad leaves no trace.
             self.sinks = [
                 open_sink(self.job.format, path, result, done=self.done) for path, result in results
             ]
-            self.saved = time.monotonic()
         if output is None:
-            self._stream(index, name)
-            self.done = index + 1
+            self._stream(index, number, name)
+            self.done = number + 1
         else:
-            self.writing = writer.submit(self._write, index, 0, output)
-        if self.num_images > 1 and time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
+            self.writing = writer.submit(self._write, number, 0, output)
+        if len(self.images) > 1 and time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
             self._save()
-        self._tick(index + 1)
+        self._tick(number + 1)
 
-    def _stream(self, index: int, name: str) -> None:
+    def _stream(self, index: int, number: int, name: str) -> None:
         """Compute an image that does not fit, from file to file."""
-        input = _Slices(self.predictor, self.job.location, index, name)
-        output = _Writer((self.predictor.c_out, *input.shape[1:]), partial(self._write, index))
-        self.predictor.stream(input, output, name, lambda share: self._tick(index + share))
+        input = Slices(self.inputs, index)
+        output = _Writer((self.predictor.c_out, *input.shape[1:]), partial(self._write, number))
+        self.predictor.stream(input, output, name, lambda share: self._tick(number + share))
 
     def _write(self, index: int, start: int, output: Tensor) -> None:
         """Write slices [c_out, n, ...] of the network's output."""
@@ -203,7 +192,7 @@ class _Work:
         with suppress(Error):
             self._settle()
         for sink in self.sinks:
-            if self.num_images > 1 and self.done:
+            if len(self.images) > 1 and self.done:
                 with suppress(Error):
                     sink.save(self.done)
                 sink.close()
@@ -211,16 +200,14 @@ class _Work:
                 sink.discard()
 
     def _tick(self, images: float) -> None:
-        self.tick(self.number, images)
-        if images < self.num_images and self.stop():
+        self.tick(images)
+        if images < len(self.images) and self.stop():
             raise _Interrupted
-
-    def _name(self, index: int) -> str:
-        return image_name(self.job.location, None if self.num_images == 1 else index)
 
     def _results(self) -> list[tuple[Path, Result]]:
         """Where the results go and what they hold."""
-        found, predictor, location = self.found, self.predictor, self.job.location
+        predictor, location = self.predictor, self.job.location
+        found = arrangement(location, predictor.ndim)
         state = location.path.stat()
         origin = {
             "input": str(location),
@@ -241,23 +228,6 @@ class _Work:
         if self.job.probabilities is not None:
             results.append((self.job.probabilities, result(predictor.c_out, "float32")))
         return results
-
-
-class _Slices:
-    """An image in a file as an array [c_in, *space] that is read by ranges of slices."""
-
-    def __init__(self, predictor: Predictor, location: Location, index: int, name: str) -> None:
-        self.predictor, self.location, self.index, self.name = predictor, location, index, name
-        self.shape = predictor.image_shape(location)
-
-    def __getitem__(self, key: Any) -> Any:
-        region = (key[1], *(slice(0, size) for size in self.shape[2:]))
-        pixels = self.predictor.read_region(self.location, self.index, region)
-        self.predictor.check(pixels, self.name)
-        return pixels.numpy()
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        raise TypeError("the input is only read")
 
 
 class _Writer:

@@ -19,7 +19,7 @@ from msdtool.data.specifiers import Location
 from msdtool.errors import Error
 from msdtool.nn.build import build_network
 from msdtool.ops.streaming import RESERVED_BYTES
-from msdtool.predict import Predictor, num_images, plan_jobs, predict
+from msdtool.predict import Predictor, plan_jobs, predict
 
 ROOM = RESERVED_BYTES + 2_000_000
 
@@ -42,6 +42,9 @@ def make_model(ndim=2, c_out=1, labels=(), depth=6, dilations=(1, 2, 3)):
         "labels": list(labels),
         "ignore": None,
         "collapse_channels": False,
+        "slab": 0,
+        "splits": 0,
+        "strategy": "X:1",
     }
 
 
@@ -169,7 +172,6 @@ def test_a_volume_of_slices_is_of_the_kind_that_is_asked_for(tmp_path, volume, s
     predictor = Predictor(make_model(), "cpu")
     output = tmp_path / f"out{suffix}"
     jobs = plan_jobs(f"{tmp_path}/v.h5::/entry/data", output)
-    assert num_images(jobs, 2) == [7]
     (done,) = predict(predictor, jobs)
     assert done.job.output == output
     inner = "/entry/data" if suffix in (".h5", ".zarr") else ""
