@@ -50,9 +50,7 @@ def test_little_memory_means_narrow_strips() -> None:
 
 def test_too_little_memory_says_what_it_needs(tmp_path: Path) -> None:
     problem = make_problem((64, 64))
-    with pytest.raises(
-        ValueError, match="leaves 100 bytes for a strip; layer 4 needs at least"
-    ):
+    with pytest.raises(ValueError, match="leaves 100 bytes for a strip; layer 4 needs at least"):
         stream(problem, RESERVED_BYTES + 100, tmp_path)
 
 
