@@ -28,5 +28,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def prediction_bytes(architecture: Architecture, space: Sequence[int]) -> int:
-    """Estimate of applying the network to one image."""
-    return activation_bytes(architecture, space) + WORKSPACE_BYTES
+    """Estimate of applying the network to one image, whose rows have a halo on both sides."""
+    halo = 2 * max(architecture["dilations"])
+    padded = (*space[:-1], space[-1] + halo)
+    return activation_bytes(architecture, padded) + WORKSPACE_BYTES

@@ -7,7 +7,8 @@ from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDi
 from msdtool.nn.build import build_network
 from msdtool.predict import Predictor, check_outputs, plan_jobs, predict
 from msdtool.runs.checkpoint import load_checkpoint
-from tests.helpers import LABELS, smooth_image, write_stack
+
+from ..helpers import LABELS, smooth_image, write_stack
 
 
 def load(run):
