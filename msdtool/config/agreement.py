@@ -73,6 +73,8 @@ def _unused(config: "ExperimentConfig") -> Iterator[Problem]:
     for key, (user, used) in uses.items():
         if not used and getattr(training, key) != type(training).model_fields[key].default:
             yield f"training.{key}", f"only {user} uses it; remove it"
+    if config.network.features is not None and not config.network.head:
+        yield "network.features", "only network.head uses it; remove it"
     if training.class_weights is not None and training.loss == "dice":
         yield "training.class_weights", "only cross_entropy uses it; remove it or change the loss"
 

@@ -104,7 +104,7 @@ def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]
 
 def _leaves(tree: dict[str, Any], path: KeyPath = ()) -> Iterable[tuple[KeyPath, Any]]:
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), value
@@ -162,7 +162,9 @@ def _validate(
     # An empty section ("run:") means its defaults, as a missing one does.
     tree = {key: {} if value is None and key in SECTIONS else value for key, value in tree.items()}
     try:
-        return ExperimentConfig.model_validate(tree)
+        config = ExperimentConfig.model_validate(tree)
+        config._describe = lambda path, message: _line(path, message, source, origins)
+        return config
     except ValidationError as error:
         problems = [item for detail in error.errors() for item in _problems(detail)]
     lines = [_line(path, message, source, origins) for path, message in problems]

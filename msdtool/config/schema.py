@@ -3,23 +3,30 @@
 Models are frozen and refuse unknown keys. The README's table is made from these descriptions.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
+from msdtool.config.source import KeyPath, dotted
 from msdtool.config.values import (
     parse_class_weights,
     parse_crop,
     parse_duration,
     parse_label,
     parse_labels,
+    parse_layer,
+    parse_layers,
     parse_specifier,
 )
+from msdtool.errors import ConfigError
 
 Specifier = Annotated[str | list[str], BeforeValidator(parse_specifier)]
 Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
+Layer = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(parse_layer)]
+Layers = Annotated[list[Any], BeforeValidator(parse_layers)]
 Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
 ClassWeights = Annotated[str | list[float], BeforeValidator(parse_class_weights)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
@@ -127,6 +134,30 @@ class NetworkConfig(Section):
     padding: Literal["symmetric", "reflect", "zeros"] = Field(
         "symmetric", description="what lies beyond the border; symmetric repeats the edge pixel"
     )
+    stem: Layers = Field(
+        [],
+        description="layers in front of the network, such as [{ConvLayer: {nf: 4}}]; "
+        "numbers of channels follow from what is in front",
+    )
+    head: Layers = Field([], description="layers behind the network; the last gives the output")
+    features: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="channels that the network hands to `head`; null: as many as the output has",
+    )
+    operation: Layer = Field(
+        "conv",
+        description="what each hidden layer computes with its dilation: `conv`, the convolution "
+        "3 wide, or a `GenericConv` with kernel and semifield. Others than `conv` and `ReLU`, and "
+        "`norm`, are computed by plain torch, which is slower",
+    )
+    activation: Layer = Field("ReLU", description="behind each hidden layer")
+    norm: Layer | None = Field(
+        None,
+        description="normalisation in front of each activation, such as `SyncBatchNorm`, which "
+        "takes the batches of all GPUs together",
+    )
 
 
 class TrainingConfig(Section):
@@ -218,6 +249,14 @@ class ExperimentConfig(Section):
         if problems:
             raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
         return self
+
+    _describe: Callable[[KeyPath, str], str] | None = PrivateAttr(default=None)
+
+    def error(self, path: KeyPath, message: str) -> ConfigError:
+        """An error about a key that only shows when the network is built, with file and line."""
+        if self._describe is None:
+            return ConfigError(f"{dotted(path)}: {message}")
+        return ConfigError(self._describe(path, message))
 
     @property
     def label_values(self) -> list[int]:

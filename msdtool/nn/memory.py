@@ -2,19 +2,45 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from msdtool.nn.build import Architecture
+from msdtool.nn.registry import make_chain
 
 BYTES_PER_VALUE = 4
 WORKSPACE_BYTES = 64 * 2**20
 
 
 def activation_bytes(architecture: Architecture, space: Sequence[int], batch: int = 1) -> int:
-    """Size of the buffer that holds all channels of the block, in bytes."""
-    channels = architecture["c_in"] + architecture["width"] * architecture["depth"]
-    return BYTES_PER_VALUE * batch * channels * math.prod(space)
+    """Size of all channels of the block and of the outputs of the layers around it, in bytes."""
+    if "stem" in architecture:
+        return BYTES_PER_VALUE * batch * _values_with_chains(architecture, space)
+    return BYTES_PER_VALUE * batch * _block_channels(architecture) * math.prod(space)
+
+
+def _block_channels(architecture: Architecture) -> int:
+    return int(architecture["c_in"] + architecture["width"] * architecture["depth"])
+
+
+def _values_with_chains(architecture: Architecture, space: Sequence[int]) -> int:
+    """Values that the layers give for one image; they are applied without memory and counted."""
+    sizes: list[int] = []
+
+    def count(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+        sizes.append(output.numel() if isinstance(output, Tensor) else 0)
+
+    with torch.device("meta"), torch.no_grad():
+        stem, head = make_chain(architecture["stem"]), make_chain(architecture["head"])
+        for layer in (*stem.modules(), *head.modules()):
+            if not any(layer.children()):
+                layer.register_forward_hook(count)
+        image = stem.eval()(torch.empty(1, architecture["c_in"], *space))
+        head.eval()(torch.empty(1, architecture["features"], *image.shape[2:]))
+    block = {**architecture, "c_in": architecture["c_stem"]}
+    return sum(sizes) + _block_channels(block) * math.prod(image.shape[2:])
 
 
 def training_bytes(architecture: Architecture, space: Sequence[int], batch: int = 1) -> int:

@@ -76,12 +76,17 @@ class TrainingRun:
         )
         self.train_pairs, self.validation_pairs = build_datasets(config)
         first = self.train_pairs.sample(0)
+        planned = architecture(
+            config,
+            first.input.shape[0],
+            config.num_labels or first.target.shape[0],
+            config.crop_size or first.input.shape[1:],
+        )
         self.directory.claim(resume=resume, overwrite=overwrite)
         checkpoint = None if overwrite else self._earlier_checkpoint()
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
-            c_out = config.num_labels or first.target.shape[0]
-            self.architecture = architecture(config.network, first.input.shape[0], c_out)
+            self.architecture = planned
             self.network = build_network(self.architecture)
             log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(config, self.train_pairs, self._stop_early)

@@ -11,7 +11,7 @@ network: {depth: 4, width: 2, dilations: [1, 3], ndim: 3, padding: reflect}
 
 
 def test_an_architecture_is_the_config_and_the_channels():
-    assert architecture(parse_config(TEXT).network, 2, 5) == {
+    assert architecture(parse_config(TEXT), 2, 5, (8, 8, 8)) == {
         "c_in": 2,
         "c_out": 5,
         "depth": 4,
@@ -23,14 +23,14 @@ def test_an_architecture_is_the_config_and_the_channels():
 
 
 def test_a_network_is_what_the_config_asks_for():
-    network = build_network(architecture(parse_config(TEXT).network, 2, 5))
+    network = build_network(architecture(parse_config(TEXT), 2, 5, (8, 8, 8)))
     assert network.msd.dilations == [1, 3, 1, 3]
     assert network.msd.msd_block.padding == "reflect"
     assert network(torch.rand(1, 2, 6, 6, 6)).shape == (1, 5, 6, 6, 6)
 
 
 def test_a_network_built_twice_takes_on_the_other_ones_weights():
-    description = architecture(parse_config(TEXT).network, 1, 1)
+    description = architecture(parse_config(TEXT), 1, 1, (8, 8, 8))
     first, second = build_network(description), build_network(description)
     torch.nn.init.normal_(first.msd.final_layer.linear.weight)
     second.load_state_dict(first.state_dict())
