@@ -38,6 +38,10 @@ class TrainingError(Error):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class KernelError(Error):
+    """A CUDA kernel cannot be compiled or launched here."""
+
+
 class Stopped(Error):  # noqa: N818 - nothing went wrong
     """A signal asked the work to stop; a checkpoint of it is saved."""
 
