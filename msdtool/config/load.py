@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from msdtool.config.schema import ExperimentConfig, RunConfig
-from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_source
+from msdtool.config.source import KeyPath, Origin, Source, dotted, parse_value, read_source
 from msdtool.errors import ConfigError
 
 PATH_KEYS = {
@@ -163,7 +163,7 @@ def _validate(
     tree = {key: {} if value is None and key in SECTIONS else value for key, value in tree.items()}
     try:
         config = ExperimentConfig.model_validate(tree)
-        config._describe = lambda path, message: _line(path, message, source, origins)
+        config._origin = Origin(lambda path, message: _line(path, message, source, origins))
         return config
     except ValidationError as error:
         problems = [item for detail in error.errors() for item in _problems(detail)]

@@ -3,14 +3,13 @@
 Models are frozen and refuse unknown keys. The README's table is made from these descriptions.
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
-from msdtool.config.source import KeyPath, dotted
+from msdtool.config.source import KeyPath, Origin
 from msdtool.config.values import (
     parse_class_weights,
     parse_crop,
@@ -250,13 +249,11 @@ class ExperimentConfig(Section):
             raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
         return self
 
-    _describe: Callable[[KeyPath, str], str] | None = PrivateAttr(default=None)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     def error(self, path: KeyPath, message: str) -> ConfigError:
         """An error about a key that only shows when the network is built, with file and line."""
-        if self._describe is None:
-            return ConfigError(f"{dotted(path)}: {message}")
-        return ConfigError(self._describe(path, message))
+        return ConfigError(self._origin.describe(path, message))
 
     @property
     def label_values(self) -> list[int]:

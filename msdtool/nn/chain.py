@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msdtool.nn.layers import NormType, Shortcut
-from msdtool.nn.registry import LAYERS, NESTED, Kind, make_layer, split
+from msdtool.nn.layers import NormType
+from msdtool.nn.registry import LAYERS, NESTED, SHORTCUTS, Kind, make_layer, split
 from msdtool.nn.signatures import fits, hints, nearest, parameters, signature, type_text
 
 Shape = tuple[int, ...]
@@ -113,15 +113,16 @@ def plan_layer(table: Mapping[str, Kind], layer: Any, channels: int, wanted: int
 def _known(table: Mapping[str, Kind], layer: Any) -> tuple[str, dict[str, Any]]:
     is_named = isinstance(layer, str) or (isinstance(layer, dict) and len(layer) == 1)
     name, given = split(layer) if is_named else (repr(layer), {})
+    arguments: Any = given
     if name not in table:
         allowed = ", ".join(sorted(table))
         raise LayerError(
             (), f"{name} is no layer that can be used here{nearest(name, table)} Allowed: {allowed}"
         )
-    if not isinstance(given, dict):
+    if not isinstance(arguments, dict):
         text = signature(name, table[name])
-        raise LayerError((name,), f"got {given!r}; expected its arguments by name: {text}")
-    return name, given
+        raise LayerError((name,), f"got {arguments!r}; expected its arguments by name: {text}")
+    return name, arguments
 
 
 def _plan_nested(
@@ -135,6 +136,11 @@ def _plan_nested(
             close = nearest(str(value), names)
             raise LayerError((), f"got {value!r}{close} Allowed: null, {', '.join(names)}")
         return value
+    if key == "kernel":
+        # Kernels count the channels of one group; one for all groups if these share it.
+        groups = others.get("groups", 1)
+        channels = channels // groups if channels % groups == 0 else channels
+        wanted = wanted // groups if others.get("group_broadcasting") else wanted
     return plan_layer(NESTED[key], value, channels, wanted, ndim)
 
 
@@ -145,7 +151,7 @@ def _plan_layer(layer: Any, shape: Shape, wanted: int, original: Shape | None) -
     if "layers" in arguments:
         return _plan_container(name, arguments, shape, wanted)
     inputs = [shape]
-    if isinstance(LAYERS[name].make, type) and issubclass(LAYERS[name].make, Shortcut):
+    if name in SHORTCUTS:
         if original is None:
             raise LayerError((), f"{name} can only be used among the layers of a SequentialEx")
         inputs.append(original)

@@ -27,20 +27,25 @@ def _block_channels(architecture: Architecture) -> int:
 
 def _values_with_chains(architecture: Architecture, space: Sequence[int]) -> int:
     """Values that the layers give for one image; they are applied without memory and counted."""
-    sizes: list[int] = []
+    outputs: dict[int, Tensor] = {}
 
-    def count(_layer: nn.Module, _inputs: Any, output: Any) -> None:
-        sizes.append(output.numel() if isinstance(output, Tensor) else 0)
+    def keep(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+        # A container gives the tensor of its last layer.
+        outputs[id(output)] = output
 
     with torch.device("meta"), torch.no_grad():
         stem, head = make_chain(architecture["stem"]), make_chain(architecture["head"])
-        for layer in (*stem.modules(), *head.modules()):
-            if not any(layer.children()):
-                layer.register_forward_hook(count)
-        image = stem.eval()(torch.empty(1, architecture["c_in"], *space))
-        head.eval()(torch.empty(1, architecture["features"], *image.shape[2:]))
+        for name, layer in (*stem.named_modules(), *head.named_modules()):
+            if "parametrizations" not in name:
+                layer.register_forward_hook(keep)
+        image = torch.empty(1, architecture["c_in"], *space)
+        stemmed = stem.eval()(image)
+        features = torch.empty(1, architecture["features"], *stemmed.shape[2:])
+        head.eval()(features)
+    given = (id(image), id(features))  # which an empty chain passes on
+    around = sum(output.numel() for key, output in outputs.items() if key not in given)
     block = {**architecture, "c_in": architecture["c_stem"]}
-    return sum(sizes) + _block_channels(block) * math.prod(image.shape[2:])
+    return around + _block_channels(block) * math.prod(stemmed.shape[2:])
 
 
 def training_bytes(architecture: Architecture, space: Sequence[int], batch: int = 1) -> int:

@@ -1,13 +1,15 @@
 """The layers that an experiment can name, and which of their arguments follow from the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from msdtool.nn import encoding, layers
+from msdtool.nn import encoding, layers, semifield
 from msdtool.nn.layers import SequentialEx
+from msdtool.nn.semifield import BroadcastSemifield, SelectSemifield, SubtractSemifield
+from msdtool.ops.semifield.geometry import Kind as Direction
 
 Arguments = Mapping[str, Any]
 Inferred = Callable[[int, int, Arguments], dict[str, Any]]
@@ -52,6 +54,36 @@ def _expanded(channels: int, wanted: int, given: Arguments) -> dict[str, Any]:
     return {"expansion": expansion, "ni": channels // expansion, "nf": max(wanted // expansion, 1)}
 
 
+def _same_padding(_channels: int, _wanted: int, _given: Arguments) -> dict[str, Any]:
+    return {"padding": "same"}
+
+
+def _each_channel(channels: int, _wanted: int, _given: Arguments) -> dict[str, Any]:
+    """Closing of each channel by itself; the border is closed as if there were none."""
+    return {
+        "conv_dilation": "SelectSemifield.tropical_max",
+        "conv_erosion": "SelectSemifield.tropical_min_negated",
+        "groups": channels,
+        "padding": "same",
+    }
+
+
+def _by(make_semifield: Callable[..., Any]) -> Callable[..., nn.Module]:
+    """The function that makes the convolution of a semifield from the semifield's arguments."""
+
+    @wraps(make_semifield)
+    def make(*args: Any, **kwargs: Any) -> nn.Module:
+        convolution: nn.Module = make_semifield(*args, **kwargs).dynamic()
+        return convolution
+
+    return make
+
+
+def _hidden_conv(kernel: nn.Module, conv: nn.Module, kind: Direction = "conv") -> nn.Module:
+    """A `GenericConv` whose other arguments differ from hidden layer to hidden layer."""
+    return semifield.GenericConv(kernel, conv, kind=kind)
+
+
 def _sequential_ex(layers: Sequence[nn.Module]) -> nn.Module:
     return SequentialEx(*layers)
 
@@ -92,6 +124,34 @@ ACTIVATIONS = {
     }.items()
 }
 
+KERNELS = {
+    make.__name__: Kind(make, "kernel", _both_as("in_channels", "out_channels"))
+    for make in (
+        semifield.LearnedKernel2D,
+        semifield.QuadraticKernelCholesky2D,
+        semifield.QuadraticKernelIso2D,
+        semifield.QuadraticKernelSpectral2D,
+    )
+}
+
+SEMIFIELDS = {
+    "BroadcastSemifield.linear": Kind(_by(BroadcastSemifield.linear), "semifield"),
+    "BroadcastSemifield.log": Kind(_by(BroadcastSemifield.log), "semifield"),
+    "BroadcastSemifield.root": Kind(_by(BroadcastSemifield.root), "semifield"),
+    "BroadcastSemifield.tropical_max": Kind(_by(BroadcastSemifield.tropical_max), "semifield"),
+    "BroadcastSemifield.tropical_min_negated": Kind(
+        _by(BroadcastSemifield.tropical_min_negated), "semifield"
+    ),
+    "SelectSemifield.tropical_max": Kind(_by(SelectSemifield.tropical_max), "semifield"),
+    "SelectSemifield.tropical_min_negated": Kind(
+        _by(SelectSemifield.tropical_min_negated), "semifield"
+    ),
+    "SubtractSemifield.linear": Kind(_by(SubtractSemifield.linear), "semifield"),
+    "SubtractSemifield.log": Kind(_by(SubtractSemifield.log), "semifield"),
+    "SubtractSemifield.root": Kind(_by(SubtractSemifield.root), "semifield"),
+    "TorchLinearConv2D": Kind(semifield.TorchLinearConv2D, "semifield"),
+}
+
 POOLS = {"AvgPool": Kind(layers.AvgPool, "pooling"), "MaxPool": Kind(layers.MaxPool, "pooling")}
 
 CONVOLUTION = Kind(layers.ConvLayer, "convolution", _both_as("ni", "nf"))
@@ -105,6 +165,8 @@ LAYERS = {
     "ContextEncoding": Kind(encoding.ContextEncoding, "encoding", _input_as("in_channels")),
     "ConvLayer": CONVOLUTION,
     "Dropout": Kind(nn.Dropout, "regularisation"),
+    "GenericClosing": Kind(semifield.GenericClosing, "semifield", _each_channel),
+    "GenericConv": Kind(semifield.GenericConv, "semifield", _same_padding),
     "MergeLayer": Kind(layers.MergeLayer, "container"),
     "PixelShuffle_ICNR": Kind(layers.PixelShuffle_ICNR, "upsampling", _both_as("ni", "nf")),
     "PooledSelfAttention2d": Kind(
@@ -119,21 +181,32 @@ LAYERS = {
     "SeparableBlock": Kind(layers.SeparableBlock, "residual", _expanded, RESIDUAL),
     "SequentialEx": Kind(_sequential_ex, "container"),
     "SimpleSelfAttention": Kind(layers.SimpleSelfAttention, "attention", _input_as("n_in")),
+    "TorchMaxPool2D": Kind(semifield.TorchMaxPool2D, "pooling"),
     "UpsampleConv2d": Kind(
         encoding.UpsampleConv2d, "upsampling", _both_as("in_channels", "out_channels")
     ),
 }
 
-OPERATIONS: dict[str, Kind] = {}
+OPERATIONS = {"GenericConv": Kind(_hidden_conv, "semifield")}
 """What hidden layers can compute, other than a convolution."""
 
-NESTED: dict[str, dict[str, Kind]] = {"act_cls": ACTIVATIONS, "pool": POOLS}
+NESTED: dict[str, dict[str, Kind]] = {
+    "act_cls": ACTIVATIONS,
+    "conv": SEMIFIELDS,
+    "conv_dilation": SEMIFIELDS,
+    "conv_erosion": SEMIFIELDS,
+    "kernel": KERNELS,
+    "pool": POOLS,
+}
 """Arguments that name a layer of one of the tables."""
+
+SHORTCUTS = ("MergeLayer", "ProdLayer")
+"""Layers that also take the input of the `SequentialEx` they are in."""
 
 MADE_LATER = ("act_cls", "pool")
 """Those that take a function which makes the layer, instead of the layer."""
 
-UNAVAILABLE = ("device", "dtype", "init", "process_group", "xtra")
+UNAVAILABLE = ("device", "dtype", "process_group", "xtra")
 """Arguments that are objects, which an experiment cannot name."""
 
 
@@ -145,22 +218,27 @@ def make_layer(table: Mapping[str, Kind], name: str, arguments: Arguments) -> An
         name: the layer.
         arguments: numbers, texts and lists; layers as a name or {name: arguments}.
     """
-    converted: dict[str, Any] = {}
-    for key, value in arguments.items():
-        if key in NESTED and value is not None:
-            inner, given = split(value)
-            make = partial(make_layer, NESTED[key], inner, given)
-            converted[key] = make if key in MADE_LATER else make()
-        elif key == "layers":
-            converted[key] = [
-                make_chain(item) if isinstance(item, list) else make_layer(table, *split(item))
-                for item in value
-            ]
-        elif key == "norm_type" and value is not None:
-            converted[key] = layers.NormType[value]
-        else:
-            converted[key] = tuple(value) if isinstance(value, list) else value
-    return table[name].make(**converted)
+    return table[name].make(**_converted(arguments))
+
+
+def _converted(arguments: Arguments) -> dict[str, Any]:
+    return {key: _convert(key, value) for key, value in arguments.items()}
+
+
+def _convert(key: str, value: Any) -> Any:
+    """An argument as the layer takes it."""
+    if key == "layers":
+        return [
+            make_chain(item) if isinstance(item, list) else make_layer(LAYERS, *split(item))
+            for item in value
+        ]
+    if key == "norm_type" and value is not None:
+        return layers.NormType[value]
+    if key in NESTED and value is not None:
+        name, inner = split(value)
+        make = partial(NESTED[key][name].make, **_converted(inner))
+        return make if key in MADE_LATER else make()
+    return tuple(value) if isinstance(value, list) else value
 
 
 def make_chain(chain: Sequence[Any]) -> nn.Sequential:

@@ -47,7 +47,8 @@ def _shown(value: Any) -> str:
 def hints(kind: Kind) -> dict[str, Any]:
     """The types of a layer's arguments."""
     passed = {} if kind.passes_to is None else hints(kind.passes_to)
-    function = kind.make.__init__ if isinstance(kind.make, type) else kind.make
+    # A class' own annotations are those of its attributes.
+    function = kind.make.__init__ if isinstance(kind.make, type) else kind.make  # type: ignore[misc]
     return {**passed, **typing.get_type_hints(function)}
 
 

@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from msdtool.config import parse_config
-from msdtool.nn.build import architecture, build_network
+from msdtool.errors import ConfigError
+from msdtool.nn.build import architecture, build_network, has_all_layers
 
 TEXT = """
 task: regression
@@ -36,3 +38,97 @@ def test_a_network_built_twice_takes_on_the_other_ones_weights():
     second.load_state_dict(first.state_dict())
     x = torch.rand(1, 1, 6, 7, 8)
     assert torch.equal(first(x), second(x))
+
+
+AROUND = """
+task: regression
+data: {train: {input: a, target: b}}
+network:
+  depth: 2
+  stem: [{ConvLayer: {nf: 3}}]
+  features: 4
+  head:
+    - {SEModule: {reduction: 2}}
+    - PixelShuffle_ICNR: {scale: 2, act_cls: null}
+"""
+
+
+def test_layers_around_the_network_are_part_of_its_architecture():
+    description = architecture(parse_config(AROUND), 2, 1, (16, 16))
+    assert description["c_stem"] == 3
+    assert description["features"] == 4
+    assert description["scale"] == 2
+    network = build_network(description)
+    x = torch.rand(2, 2, 12, 10)
+    output = network(x)
+    assert output.shape == (2, 1, 24, 20)
+    output.square().sum().backward()
+    gradients = [p.grad.abs().sum() for p in network.parameters() if p.requires_grad]
+    assert min(gradients) > 0
+    again = build_network(description)
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again.eval()(x), network.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "PixelShuffle_ICNR",
+            "PixelShuffle",
+            r":10: network.head\[1\]: PixelShuffle is no .*'PixelShuffle_ICNR'",
+        ),
+        (
+            "scale: 2",
+            "scale: x",
+            r":10: network.head\[1\].PixelShuffle_ICNR.scale: got 'x'; expected",
+        ),
+        ("act_cls: null", "nf: 5", r"network.head\[1\]: gives 5 channels; the output needs 1"),
+        (
+            "nf: 3",
+            "nf: 3, padding: 0",
+            r"network.head\[1\]: makes images of 16 x 16 pixels 28 x 28",
+        ),
+        ("depth: 2", "depth: 2\n  norm: BatchNrm", r":6: network.norm: .*did you mean 'BatchNorm'"),
+        (
+            "depth: 2",
+            "depth: 2\n  activation: {LeakyReLU: {slope: 1}}",
+            "network.activation.LeakyReLU.slope: unknown",
+        ),
+        ("depth: 2", "depth: 2\n  operation: Conv2d", "network.operation: .*Allowed: GenericConv"),
+        (
+            "depth: 2",
+            "depth: 2\n  operation: {GenericConv: {kernel: {LearnedKernel2D: {kernel_size: 3}}, "
+            "conv: {SubtractSemifield.log: {mu: 0}}}}",
+            "network.operation: cannot be used: mu is 0",
+        ),
+        (
+            "depth: 2",
+            "depth: 2\n  operation: {GenericConv: {dilation: 2}}",
+            "network.operation.GenericConv.dilation: unknown",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_are_config_errors_with_file_and_line(old, new, message):
+    config = parse_config(AROUND.replace(old, new), "my.yaml")
+    with pytest.raises(ConfigError, match=message) as error:
+        architecture(config, 2, 1, (16, 16))
+    assert str(error.value).startswith("my.yaml:")
+
+
+def test_images_of_a_size_that_the_layers_do_not_give_back_are_refused():
+    text = AROUND.replace("nf: 3", "nf: 3, stride: 2")
+    network = build_network(architecture(parse_config(text), 1, 1, (16, 16)))
+    assert network.scale == 1
+    assert network(torch.rand(1, 1, 12, 10)).shape == (1, 1, 12, 10)
+    with pytest.raises(ValueError, match=r"makes \[14, 10\] pixels of \[13, 10\], expected"):
+        network(torch.rand(1, 1, 13, 10))
+
+
+def test_a_state_without_the_deepest_layer_is_noticed():
+    for key in ("", "\n  norm: SyncBatchNorm"):
+        text = AROUND.replace("depth: 2", "depth: 2" + key)
+        description = architecture(parse_config(text), 1, 1, (16, 16))
+        state = build_network(description).state_dict()
+        assert has_all_layers(description, state)
+        assert not has_all_layers({**description, "depth": 3}, state)
