@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from msdtool.data.datasets import Pairs, Sample, finite_sample, size_text
+from msdtool.data.labels import IGNORED
 from msdtool.data.transforms import random_crop, random_symmetry
 from msdtool.errors import InputError
 
@@ -96,6 +97,32 @@ class ShuffledBatches:
                 yield [(epoch, int(i)) for i in order[position : position + self.batch_size]]
 
 
+class Spare(list[Any]):
+    """The share of a process for which a batch holds nothing: an image that does not count.
+
+    It keeps the process in step with the others, which wait for its gradients.
+    """
+
+
+class Shares:
+    """What one of several processes reads of each batch.
+
+    Args:
+        batches: batches of draws, the same on every process.
+        rank: the number of this process, from 0.
+        size: the number of processes.
+    """
+
+    def __init__(self, batches: Iterable[Sequence[Any]], rank: int = 0, size: int = 1) -> None:
+        self.batches = batches
+        self.rank = rank
+        self.size = size
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        for batch in self.batches:
+            yield batch[self.rank :: self.size] or Spare(batch[:1])
+
+
 class BatchReader(Dataset[Sample | InputError]):
     """Reads a whole batch at a time.
 
@@ -109,7 +136,8 @@ class BatchReader(Dataset[Sample | InputError]):
 
     def __getitem__(self, draws: Sequence[Any]) -> Sample | InputError:
         try:
-            return self._stack([self.read(draw) for draw in draws])
+            batch = self._stack([self.read(draw) for draw in draws])
+            return _without_effect(batch) if isinstance(draws, Spare) else batch
         except InputError as error:
             return error
 
@@ -133,8 +161,17 @@ class BatchReader(Dataset[Sample | InputError]):
         )
 
 
+def _without_effect(batch: Sample) -> Sample:
+    """A batch of which no pixel counts, and which belongs to no image."""
+    nowhere = torch.zeros_like(batch.target[:, :1], dtype=torch.bool)
+    no_indices = batch.indices[:0]
+    if batch.target.dtype == torch.int64:
+        return Sample(batch.input, torch.full_like(batch.target, IGNORED), None, no_indices)
+    return Sample(batch.input, batch.target, nowhere, no_indices)
+
+
 def training_batches(
-    samples: TrainingSamples, batches: ShuffledBatches, workers: int
+    samples: TrainingSamples, batches: Iterable[Sequence[Draw]], workers: int
 ) -> Iterator[Sample]:
     """Load the batches of a whole training; workers go on through all epochs.
 
@@ -144,15 +181,20 @@ def training_batches(
     return _load(BatchReader(samples.pairs, samples.sample), batches, workers)
 
 
-def validation_batches(pairs: Pairs, workers: int) -> Iterator[Sample]:
+def validation_batches(
+    pairs: Pairs, workers: int, rank: int = 0, size: int = 1
+) -> Iterator[Sample]:
     """Load whole pairs one at a time, so that their sizes may differ.
+
+    Each of ``size`` processes gets its share. All get equally many batches; one that belongs to no
+    image fills the gap at the end.
 
     Raises:
         InputError: a file cannot be used, or holds values that are not finite.
     """
-    return _load(
-        BatchReader(pairs, partial(finite_sample, pairs)), [[i] for i in range(len(pairs))], workers
-    )
+    rounds = [range(len(pairs))[start : start + size] for start in range(0, len(pairs), size)]
+    reader = BatchReader(pairs, partial(finite_sample, pairs))
+    return _load(reader, Shares(rounds, rank, size), workers)
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:

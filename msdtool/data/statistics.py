@@ -1,6 +1,6 @@
 """What a data set's pixels are like: one pass over the files, in float64."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,17 +31,25 @@ class Moments:
             return
         mean = values.mean(axis=1)
         squares = ((values - mean[:, np.newaxis]) ** 2).sum(axis=1)
+        self.merge(
+            Moments(values.shape[1], mean, squares, float(values.min()), float(values.max()))
+        )
+
+    def merge(self, other: "Moments") -> None:
+        """Take in all values that another has taken in."""
+        if other.count == 0:
+            return
         if self.count == 0:
-            self.mean, self.squares = np.zeros_like(mean), np.zeros_like(squares)
-        count = self.count + values.shape[1]
-        difference = mean - self.mean
-        self.mean = self.mean + difference * (values.shape[1] / count)
+            self.mean, self.squares = np.zeros_like(other.mean), np.zeros_like(other.squares)
+        count = self.count + other.count
+        difference = other.mean - self.mean
+        self.mean = self.mean + difference * (other.count / count)
         self.squares = (
-            self.squares + squares + difference**2 * (self.count * values.shape[1] / count)
+            self.squares + other.squares + difference**2 * (self.count * other.count / count)
         )
         self.count = count
-        self.minimum = min(self.minimum, float(values.min()))
-        self.maximum = max(self.maximum, float(values.max()))
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
 
     @property
     def std(self) -> Vector:
@@ -66,16 +74,26 @@ class Statistics:
     target: Moments
     label_counts: np.ndarray[Any, np.dtype[np.int64]]
 
+    def add(self, other: "Statistics") -> None:
+        """Take in the pairs of another."""
+        self.input.merge(other.input)
+        self.target.merge(other.target)
+        self.label_counts += other.label_counts
+
 
 def measure(
-    pairs: Pairs, num_labels: int = 0, check: Callable[[int], None] = lambda index: None
+    pairs: Pairs,
+    num_labels: int = 0,
+    check: Callable[[int], None] = lambda index: None,
+    share: Sequence[int] | None = None,
 ) -> Statistics:
-    """Go through all pairs once.
+    """Go through all pairs once, or through a share of them.
 
     Args:
         pairs: the data set.
         num_labels: number of labels of the targets, 0 if they are values.
         check: called with the index before each pair; may raise to stop.
+        share: indices of the pairs to measure; None: all.
 
     Raises:
         InputError: a file cannot be used, its number of channels differs from the first one's, or
@@ -83,10 +101,10 @@ def measure(
     """
     statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
     first: Sample | None = None
-    for index in range(len(pairs)):
+    for index in range(len(pairs)) if share is None else share:
         check(index)
         sample = finite_sample(pairs, index)
-        first = first or sample
+        first = first or (finite_sample(pairs, 0) if index else sample)
         _check_channels(sample.input, first.input, pairs.name(index), pairs.name(0), "input")
         names = pairs.target_name(index), pairs.target_name(0)
         _check_channels(sample.target, first.target, *names, "target")

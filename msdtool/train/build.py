@@ -8,19 +8,42 @@ from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import InputError
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
-from msdtool.train.losses import Loss, RegressionLoss, SegmentationLoss, balanced_weights
+from msdtool.train.losses import (
+    Loss,
+    RegressionLoss,
+    SegmentationLoss,
+    Total,
+    balanced_weights,
+    of_one,
+)
 from msdtool.train.metrics import Metrics, RegressionMetrics, SegmentationMetrics
+from msdtool.train.processes import ALONE, Processes
 
 
 def measure_normalisation(
-    config: ExperimentConfig, pairs: Pairs, check: Callable[[int], None]
+    config: ExperimentConfig,
+    pairs: Pairs,
+    check: Callable[[int], None],
+    processes: Processes = ALONE,
 ) -> Normalisation:
-    """Measure the training set; ``check`` is called before each image and may raise to stop.
+    """Measure the training set, each process its share of it.
+
+    Args:
+        config: the experiment.
+        pairs: the training set.
+        check: called before each image; may raise to stop.
+        processes: those that train together; all come to the same.
 
     Raises:
         InputError: a file cannot be used, or no target pixel counts.
     """
-    statistics = measure(pairs, config.num_labels, check)
+    share = processes.share(len(pairs))
+    parts = processes.gather(
+        processes.together(lambda: measure(pairs, config.num_labels, check, share))
+    )
+    statistics = parts[0]
+    for other in parts[1:]:
+        statistics.add(other)
     input, target = statistics.input, statistics.target
     return Normalisation(
         input_mean=input.mean.tolist(),
@@ -56,8 +79,10 @@ def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> N
         )
 
 
-def build_loss(config: ExperimentConfig, normalisation: Normalisation) -> Loss:
-    """Return the loss that training minimises."""
+def build_loss(
+    config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
+) -> Loss:
+    """Return the loss that training minimises; ``total`` as in `msdtool.train.losses`."""
     training = config.training
     if config.task == "regression":
         return RegressionLoss(
@@ -66,12 +91,13 @@ def build_loss(config: ExperimentConfig, normalisation: Normalisation) -> Loss:
             huber_delta=training.huber_delta,
             ssim_weight=training.ssim_weight,
             data_range=normalisation["data_range"],
+            total=total,
         )
     weights = training.class_weights
     if weights == "balanced":
-        return SegmentationLoss(training.loss, balanced_weights(normalisation["label_counts"]))
+        weights = balanced_weights(normalisation["label_counts"])
     assert not isinstance(weights, str)
-    return SegmentationLoss(training.loss, weights)
+    return SegmentationLoss(training.loss, weights, total=total)
 
 
 def build_metrics(labels: list[int], data_range: float) -> Metrics:

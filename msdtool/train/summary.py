@@ -18,7 +18,11 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
     space = config.crop_size or run.first_shape[1:]
     channels = run.first_shape[0]
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
-    memory = training_bytes(run.architecture, space, config.training.batch_size)
+    share = -(-config.training.batch_size // run.processes.size)
+    memory = training_bytes(run.architecture, space, share)
+    device = device_name(run.device)
+    if run.processes.size > 1:
+        device = f"{run.processes.size} processes, the first on {device}"
     held_out = "none" if run.validation_pairs is None else str(len(run.validation_pairs))
     kind = "random crops" if config.crop_size else "whole images; this is the first one's size"
     start = f"epoch {progress.epoch + 1} of {config.training.epochs}"
@@ -31,7 +35,7 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
         "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
         f"{channels} -> {run.architecture['c_out']} channels, {trained:,} parameters",
         "memory": f"about {memory / 2**20:,.0f} MiB for a step",
-        "device": device_name(run.device),
+        "device": device,
         "run directory": str(run.directory.path),
         "start": progress.finished or start,
     }
