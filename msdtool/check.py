@@ -206,14 +206,14 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
     for shape in inputs:
         try:
             used = config.network.dilations[: config.network.depth]
-            check_dilations(used, shape[1:], config.network.padding)
+            check_dilations(used, config.convolved(shape[1:]), config.network.padding)
         except ValueError as error:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break
     channels = 1 if config.data.collapse_channels else inputs[0][0]
     largest = crop or max(training or [inputs[0][1:]], key=math.prod)
     report.memory_bytes = training_bytes(
-        architecture(config.network, channels, max(config.num_labels, 1)),
+        architecture(config.network, channels, max(config.num_labels, 1), config.stream),
         largest,
         config.training.batch_size,
     )

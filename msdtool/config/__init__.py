@@ -7,6 +7,7 @@ from msdtool.config.schema import (
     ExperimentConfig,
     NetworkConfig,
     RunConfig,
+    StreamConfig,
     TrainingConfig,
 )
 
@@ -16,6 +17,7 @@ __all__ = [
     "ExperimentConfig",
     "NetworkConfig",
     "RunConfig",
+    "StreamConfig",
     "TrainingConfig",
     "changed_keys",
     "dump_config",

@@ -28,5 +28,8 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def prediction_bytes(architecture: Architecture, space: Sequence[int]) -> int:
-    """Estimate of applying the network to one image."""
+    """Estimate of applying the network to one image, or to a series of frames."""
+    stream = architecture.get("stream")
+    if stream is not None:
+        space = [min(n, stream["dt"]) if i == stream["axis"] else n for i, n in enumerate(space)]
     return activation_bytes(architecture, space) + WORKSPACE_BYTES

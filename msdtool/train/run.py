@@ -81,7 +81,9 @@ class TrainingRun:
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
             c_out = config.num_labels or first.target.shape[0]
-            self.architecture = architecture(config.network, first.input.shape[0], c_out)
+            self.architecture = architecture(
+                config.network, first.input.shape[0], c_out, config.stream
+            )
             self.network = build_network(self.architecture)
             log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(config, self.train_pairs, self._stop_early)

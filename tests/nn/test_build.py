@@ -29,6 +29,15 @@ def test_a_network_is_what_the_config_asks_for():
     assert network(torch.rand(1, 2, 6, 6, 6)).shape == (1, 5, 6, 6, 6)
 
 
+def test_a_series_gets_a_network_of_images_and_how_to_stream_it():
+    config = parse_config(TEXT + "stream: {axis: 2, dt: 7}")
+    description = architecture(config.network, 1, 2, config.stream)
+    assert description["ndim"] == 3 and description["stream"] == {"axis": 2, "dt": 7}
+    network = build_network(description)
+    assert (network.axis, network.dt, network.msd.msd_block.ndim) == (2, 7, 2)
+    assert network(torch.rand(1, 1, 6, 6, 9)).shape == (1, 2, 6, 6, 9)
+
+
 def test_a_network_built_twice_takes_on_the_other_ones_weights():
     description = architecture(parse_config(TEXT).network, 1, 1)
     first, second = build_network(description), build_network(description)

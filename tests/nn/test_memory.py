@@ -13,3 +13,10 @@ def test_memory_is_activations_and_gradients_and_a_bounded_workspace(space):
     assert activation_bytes(description, space) == 203 * plane
     assert training_bytes(description, space, 5) == 2 * 5 * 203 * plane + 64 * MIB
     assert prediction_bytes(description, space) == 203 * plane + 64 * MIB
+
+
+def test_a_series_is_predicted_in_the_memory_of_a_few_frames():
+    description = {"c_in": 1, "depth": 9, "width": 1, "stream": {"axis": 1, "dt": 4}}
+    for frames in (4, 1000):
+        assert prediction_bytes(description, (20, frames, 30)) == 40 * 20 * 4 * 30 + 64 * MIB
+    assert prediction_bytes(description, (20, 3, 30)) == 40 * 20 * 3 * 30 + 64 * MIB
