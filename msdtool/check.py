@@ -91,8 +91,7 @@ def _check_pairs(
     config: ExperimentConfig, name: str, pairs: Pairs, report: Report, tick: Callable[[str], None]
 ) -> None:
     dataset, chosen = _whole(pairs)
-    paths = list(zip(dataset.inputs.paths, dataset.targets.paths, strict=True))
-    report.pairs[name] = [(str(a), str(b)) for a, b in (paths[i] for i in chosen[:3])]
+    report.pairs[name] = [(dataset.name(i), dataset.target_name(i)) for i in chosen[:3]]
     differing = disagreeing_pairs(dataset)
     if differing:
         input, target = differing[0]
@@ -139,7 +138,6 @@ def _whole(pairs: Pairs) -> tuple[ImageDataset, list[int]]:
 
 
 def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None:
-    path = stack.paths[index]
     image = stack.read_array(index)
     facts = report.stacks[name]
     shape, dtype = size_text(image.shape), str(image.dtype)
@@ -151,19 +149,19 @@ def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None
         facts.maximum = max(facts.maximum, float(finite.max()))
         facts.mean += float(finite.mean(dtype=np.float64)) / facts.count
     if stack.label_map is None and finite.size and finite.min() == finite.max():
-        report.warnings.append(f"{path}: every pixel has the value {finite.min():g}")
+        report.warnings.append(f"{stack.name(index)}: every pixel has the value {finite.min():g}")
 
 
 def _check_values(dataset: ImageDataset, sample: Sample, index: int) -> list[str]:
     """Values that are not finite, in the input or where the target counts."""
     found = []
-    for image, path in (
-        (sample.input, dataset.inputs.paths[index]),
-        (sample.target, dataset.targets.paths[index]),
+    for image, name in (
+        (sample.input, dataset.name(index)),
+        (sample.target, dataset.target_name(index)),
     ):
         bad = int(image.numel() - image.isfinite().sum())
         if bad:
-            found.append(f"{path}: {bad} of {image.numel()} values are NaN or infinite")
+            found.append(f"{name}: {bad} of {image.numel()} values are NaN or infinite")
     return found
 
 

@@ -169,7 +169,7 @@ def plan_jobs(
     jobs = []
     sources: dict[Path, Path] = {}
     paths = expand(inputs)
-    for path in paths:
+    for path in (location.path for location in paths):
         output = folder / f"{path.stem}.tif"
         extra = folder / f"{path.stem}_probabilities.tif" if probabilities else None
         job = Job(path, output, extra)
@@ -181,7 +181,7 @@ def plan_jobs(
                 )
             sources[file] = path
         jobs.append(job)
-    originals = {path.resolve() for path in paths}
+    originals = {location.path.resolve() for location in paths}
     for file in sources:
         if file.resolve() in originals:
             raise ConfigError(f"{file}: is one of the inputs; choose another output folder")

@@ -66,7 +66,7 @@ def test_a_mask_limits_what_is_measured(regression_run, tmp_path):
 
 def test_an_image_that_the_network_cannot_take_is_named(regression_run, tmp_path):
     specs = write_noisy_pairs(tmp_path, 2)
-    write_stack(tmp_path / "noisy", [np.ones((3, 20, 24), np.float32)])
+    write_stack(tmp_path / "noisy", [np.ones((3, 20, 24), np.float32)], "CYX")
     predictor = load(regression_run)
     pairs = open_pairs(predictor, specs["input"], specs["target"], None)
     with pytest.raises(InputError, match=r"image_000\.tif: the image has 3 channels"):

@@ -200,7 +200,7 @@ def test_a_bad_image_keeps_the_results_before_it(regression_run, inputs, tmp_pat
     ],
 )
 def test_an_image_that_the_network_cannot_take_is_named(regression_run, tmp_path, image, message):
-    folder = write_stack(tmp_path / "inputs", [image])
+    folder = write_stack(tmp_path / "inputs", [image], "CYX")
     with pytest.raises(InputError, match=message) as error:
         list(predict(load(regression_run), plan_jobs(str(folder), tmp_path / "out")))
     assert str(folder / "image_000.tif") in error.value.message

@@ -5,6 +5,7 @@ from msdtool.config.load import changed_keys, dump_config, load_config, parse_co
 from msdtool.config.schema import (
     DataConfig,
     ExperimentConfig,
+    ImageSource,
     NetworkConfig,
     RunConfig,
     StreamConfig,
@@ -15,6 +16,7 @@ __all__ = [
     "SSIM_WINDOW",
     "DataConfig",
     "ExperimentConfig",
+    "ImageSource",
     "NetworkConfig",
     "RunConfig",
     "StreamConfig",

@@ -16,7 +16,10 @@ from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_sou
 from msdtool.errors import ConfigError
 
 PATH_KEYS = {
-    ("data", part, name) for part in ("train", "validation") for name in ("input", "target", "mask")
+    ("data", part, name, *below)
+    for part in ("train", "validation")
+    for name in ("input", "target", "mask")
+    for below in ((), ("path",))
 } | {("run", "directory")}
 
 SECTIONS = ("data", "network", "training", "run")
@@ -126,6 +129,8 @@ def _anchor(value: Any, folder: Path, path: KeyPath = ()) -> Any:
         return value
     if isinstance(value, list):
         return [_anchor(item, folder, path) for item in value]
+    if isinstance(value, str) and value.startswith("@"):
+        return f"@{_anchor(value[1:], folder, path)}"
     if isinstance(value, str) and value and not value.startswith("~"):
         if glob.has_magic(value) and path != ("run", "directory"):
             # The folder's own name is no pattern.
@@ -179,7 +184,7 @@ def _line(path: KeyPath, message: str, source: Source, origins: dict[KeyPath, st
 
 def _problems(detail: ErrorDetails) -> list[tuple[KeyPath, str]]:
     """Say one pydantic error in a user's words, with the key path it belongs to."""
-    path: KeyPath = detail["loc"]
+    path: KeyPath = tuple(part for part in detail["loc"] if not str(part).startswith("<"))
     kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "keys_disagree":
         return [(tuple(key.split(".")), message) for key, message in context["problems"]]
@@ -208,7 +213,9 @@ def _section(path: KeyPath) -> type[BaseModel]:
     section: type[BaseModel] = ExperimentConfig
     for part in path:
         annotation = section.model_fields[str(part)].annotation
-        candidates = [annotation, *get_args(annotation)]
+        # A member of a tagged union is wrapped together with its tag.
+        members = [get_args(arg)[0] if get_args(arg) else arg for arg in get_args(annotation)]
+        candidates = [annotation, *members]
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return section
 

@@ -6,20 +6,32 @@ Models are frozen and refuse unknown keys. The README's table is made from these
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
 from msdtool.config.values import (
+    parse_axes,
     parse_class_weights,
     parse_crop,
+    parse_dtype,
     parse_duration,
     parse_label,
     parse_labels,
     parse_specifier,
 )
 
-Specifier = Annotated[str | list[str], BeforeValidator(parse_specifier)]
+Paths = Annotated[str | list[str], BeforeValidator(parse_specifier)]
+Axes = Annotated[str, BeforeValidator(parse_axes)]
+Dtype = Annotated[str, BeforeValidator(parse_dtype)]
 Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
 Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
 ClassWeights = Annotated[str | list[float], BeforeValidator(parse_class_weights)]
@@ -38,10 +50,54 @@ class Section(BaseModel):
     )
 
 
+class ImageSource(Section):
+    """Images, and what their files do not say."""
+
+    path: Paths = Field(description="a glob, folder, file, or list of these")
+    axes: Axes | None = Field(
+        None,
+        description="a letter per axis of the arrays, such as ZCYX: X, Y, Z space, C channels, T "
+        "counts images. Null: the names that the file gives; an axis without one takes, from the "
+        "last axis on, the first of X, Y, Z, C that is free, so that three axes are ZYX",
+    )
+    shape: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, description="of raw files, which hold nothing but pixels"
+    )
+    dtype: Dtype | None = Field(
+        None, description="of raw files: uint16, float32, >u2 (big-endian) ..."
+    )
+
+    @model_validator(mode="after")
+    def _raw(self) -> "ImageSource":
+        if (self.shape is None) != (self.dtype is None):
+            raise ValueError("a raw file needs both shape and dtype, any other file neither")
+        if self.shape and self.axes and len(self.shape) != len(self.axes):
+            raise ValueError(f"axes {self.axes} names another number of axes than shape has")
+        return self
+
+
+def _specifier_kind(value: Any) -> str:
+    return "<source>" if isinstance(value, (dict, ImageSource)) else "<paths>"
+
+
+Specifier = Annotated[
+    Annotated[Paths, Tag("<paths>")] | Annotated[ImageSource, Tag("<source>")],
+    Discriminator(_specifier_kind),
+]
+"""Tags in angle brackets are no keys; messages leave them out."""
+
+
 class ImagePairs(Section):
     """Images to train on and what the network shall make of them."""
 
-    input: Specifier = Field(description="input images: a glob, folder, file, or list of these")
+    input: Specifier = Field(
+        description="input images: a glob, folder, file, or list of these; `@list.txt` for the "
+        "lines of a text file, `scan.h5::/data` for a dataset in a file; or a mapping `{path: ..., "
+        "axes: ZCYX}`, for raw files also with `shape: [100, 512, 512]` and `dtype: uint16`. `axes`"
+        " has a letter per axis: X, Y, Z space, C channels, T counts images; by default it is what "
+        "the file says, and an axis without a name takes, from the last axis on, the first of X, "
+        "Y, Z, C that is free, so that three axes are ZYX"
+    )
     target: Specifier = Field(
         description="target images, paired with the inputs in natural order of their paths"
     )

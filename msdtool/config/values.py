@@ -6,6 +6,7 @@ from typing import Any
 
 MAX_LABELS = 65_536
 MAX_LABEL_VALUE = 2**31 - 1
+DTYPE = r"u?int(8|16|32|64)|float(16|32|64)|[<>]?([iu][1248]|f[248])"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -19,6 +20,25 @@ def parse_specifier(value: Any) -> Any:
     if not items or not all(isinstance(item, str) and item for item in items):
         raise ValueError("expected a path, a glob pattern, or a list of these")
     return value
+
+
+def parse_axes(value: Any) -> Any:
+    """A letter per axis of an array."""
+    letters = value.upper() if isinstance(value, str) else ""
+    known = set(letters) <= set("XYZCT") and len(set(letters)) == len(letters)
+    if not known or not {"X", "Y"} <= set(letters):
+        raise ValueError(
+            "expected a letter per axis, each once: X, Y, Z, C (channels), T (counts images), "
+            "such as ZYX or YXC"
+        )
+    return letters
+
+
+def parse_dtype(value: Any) -> Any:
+    """The name of a type of numbers."""
+    if isinstance(value, str) and re.fullmatch(DTYPE, value):
+        return value
+    raise ValueError("expected a type of numbers such as uint16, float32, or >u2 (big-endian)")
 
 
 def parse_labels(value: Any) -> Any:

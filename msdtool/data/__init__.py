@@ -2,6 +2,16 @@
 
 from msdtool.data.datasets import ImageDataset, Pairs, Sample, SubsetOf
 from msdtool.data.labels import IGNORED, LabelMap
+from msdtool.data.specifiers import Source
 from msdtool.data.stacks import ImageStack
 
-__all__ = ["IGNORED", "ImageDataset", "ImageStack", "LabelMap", "Pairs", "Sample", "SubsetOf"]
+__all__ = [
+    "IGNORED",
+    "ImageDataset",
+    "ImageStack",
+    "LabelMap",
+    "Pairs",
+    "Sample",
+    "Source",
+    "SubsetOf",
+]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from msdtool.config import ExperimentConfig
+from msdtool.config import ExperimentConfig, ImageSource
 from msdtool.data.datasets import ImageDataset, Pairs, SubsetOf
 from msdtool.data.loaders import ShuffledBatches, TrainingSamples
-from msdtool.data.specifiers import Specifier
+from msdtool.data.specifiers import Source
 from msdtool.errors import InputError
 
 
@@ -28,16 +28,27 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
     return train, validation
 
 
+def to_source(configured: str | list[str] | ImageSource) -> Source:
+    """Return the images that a config names as the data package reads them."""
+    if not isinstance(configured, ImageSource):
+        return Source(configured)
+    shape = None if configured.shape is None else tuple(configured.shape)
+    return Source(configured.path, configured.axes, shape, configured.dtype)
+
+
 def _dataset(
-    config: ExperimentConfig, input: Specifier, target: Specifier, mask: Specifier | None
+    config: ExperimentConfig,
+    input: str | list[str] | ImageSource,
+    target: str | list[str] | ImageSource,
+    mask: str | list[str] | ImageSource | None,
 ) -> ImageDataset:
     dataset = ImageDataset(
-        input,
-        target,
+        to_source(input),
+        to_source(target),
         collapse_channels=config.data.collapse_channels,
         labels=config.data.labels,
         ignore=config.data.ignore,
-        mask_path_specifier=mask,
+        mask_path_specifier=None if mask is None else to_source(mask),
         ndim=config.network.ndim,
     )
     if config.data.cache:

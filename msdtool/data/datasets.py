@@ -81,6 +81,7 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
                     f"found {len(self.inputs)} input images ({self.inputs.paths[0]} ...) but "
                     f"{len(stack)} {kind} images ({stack.paths[0]} ...); "
                     "each input needs one, in the same natural order"
+                    f"{_pages_hint(self.inputs, stack)}"
                 )
 
     def __len__(self) -> int:
@@ -120,17 +121,17 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
             stack = self.targets if kind == "target" else self.masks
             assert stack is not None
             raise InputError(
-                f"{self.inputs.paths[index]} is {size_text(input[1:])} pixels, its {kind} "
-                f"{stack.paths[index]} is {size_text(other[1:])}; both need the same size"
+                f"{self.inputs.name(index)} is {size_text(input[1:])} pixels, its {kind} "
+                f"{stack.name(index)} is {size_text(other[1:])}; both need the same size"
             )
 
     def name(self, index: int) -> str:
         """The input file of pair ``index``."""
-        return str(self.inputs.paths[index])
+        return self.inputs.name(index)
 
     def target_name(self, index: int) -> str:
         """The target file of pair ``index``."""
-        return str(self.targets.paths[index])
+        return self.targets.name(index)
 
     def keep_in_memory(self) -> None:
         """Read all images now and keep them."""
@@ -196,6 +197,13 @@ def _check_finite(image: Tensor, name: str, remedy: str) -> None:
     bad = int(image.numel() - image.isfinite().sum())
     if bad:
         raise InputError(f"{name}: {bad} of {image.numel()} values are NaN or infinite; {remedy}")
+
+
+def _pages_hint(*stacks: ImageStack) -> str:
+    """What may be wrong with the count when a file holds several images."""
+    if not any(stack.has_volumes for stack in stacks):
+        return ""
+    return ". The pages of a file count as images; if they are channels, say so: axes: CYX"
 
 
 def size_text(size: Sequence[int]) -> str:

@@ -9,11 +9,13 @@ from torch.utils.data import DataLoader
 from msdtool import ImageDataset, InputError
 from msdtool.data import IGNORED, SubsetOf
 
+from ..helpers import write_image
+
 
 def write(folder, images):
     folder.mkdir()
     for number, image in enumerate(images):
-        tifffile.imwrite(folder / f"{number}.tif", np.asarray(image), photometric="minisblack")
+        write_image(folder / f"{number}.tif", image)
     return folder
 
 

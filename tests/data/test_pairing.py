@@ -1,9 +1,12 @@
 """Whether the names of paired files agree."""
 
+import numpy as np
 import pytest
 
 from msdtool import ImageDataset
 from msdtool.data.pairing import disagreeing_pairs
+
+from ..helpers import write_image
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,6 @@ def test_pairs_whose_last_numbers_differ(tmp_path, inputs, targets, differing):
     for folder, names in (("in", inputs), ("out", targets)):
         (tmp_path / folder).mkdir()
         for name in names:
-            (tmp_path / folder / name).touch()
+            write_image(tmp_path / folder / name, np.ones((2, 2), np.uint8))
     found = disagreeing_pairs(ImageDataset(tmp_path / "in", tmp_path / "out"))
     assert [(a.name, b.name) for a, b in found] == differing

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdtool import ImageDataset, InputError
 from msdtool.data.statistics import Moments, count_labels, measure
+
+from ..helpers import write_image
 
 
 @given(
@@ -60,7 +61,7 @@ def test_a_constant_channel_has_std_1(value, lengths):
 def write(folder, images):
     folder.mkdir()
     for number, image in enumerate(images):
-        tifffile.imwrite(folder / f"{number}.tif", image, photometric="minisblack")
+        write_image(folder / f"{number}.tif", image)
     return folder
 
 
