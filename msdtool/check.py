@@ -204,7 +204,7 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
     for shape in inputs:
         try:
             used = config.network.dilations[: config.network.depth]
-            check_dilations(used, shape[1:], config.network.padding)
+            check_dilations(used, config.convolved(shape[1:]), config.network.padding)
         except ValueError as error:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break

@@ -1,24 +1,24 @@
 """Applying a trained network to images on disk."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from msdtool.data import LabelMap
-from msdtool.data.readers import read_image
+from msdtool.data.readers import Array, arrangement, read_image
 from msdtool.data.specifiers import Specifier, expand
 from msdtool.data.stacks import to_float
-from msdtool.data.writers import label_dtype, write_tiff
+from msdtool.data.writers import label_dtype, tiff_in_pieces, write_tiff
 from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
 from msdtool.nn.build import build_network, has_all_layers
 from msdtool.nn.device import choose_device
 from msdtool.nn.memory import out_of_memory, prediction_bytes
+from msdtool.nn.series import SeriesNetwork
 from msdtool.runs.checkpoint import Model, find_model, load_checkpoint
 
 
@@ -90,15 +90,55 @@ class Predictor:
                 f"{name}: {bad} of {image.numel()} values are NaN or infinite; replace them"
             )
 
+    def read_pieces(self, path: Path) -> Iterator[Tensor]:
+        """Read a series as `read` does, a few frames at a time.
+
+        Raises:
+            InputError: the file is not a series that the network can work on.
+        """
+        series, collapse = self.series, self.model["collapse_channels"]
+        region = [slice(None)] * self.ndim
+        for start in range(0, self.num_frames(path), series.dt):
+            region[series.axis] = slice(start, start + series.dt)
+            image = read_image(path, self.ndim, region=tuple(region), drop_alpha=collapse)
+            piece = to_float(image, collapse)
+            self.check(piece, str(path))
+            yield piece
+
+    def num_frames(self, path: Path) -> int:
+        """How many frames a series has, from its file's header.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        return arrangement(path, self.ndim).image_shape[1 + self.series.axis]
+
+    @property
+    def series(self) -> SeriesNetwork:
+        """The network, if it works on series."""
+        assert isinstance(self.network, SeriesNetwork)
+        return self.network
+
     def __call__(self, image: Tensor, name: str = "image") -> Tensor:
         """Map an image [c_in, *space] to the network's output [c_out, *space], on the CPU.
 
         Raises:
             InputError: the image is too small for the network's dilations.
         """
+        return self._apply(self.network, image, name)
+
+    def advance(self, piece: Tensor, name: str = "image") -> Tensor:
+        """Go on with a series by a piece [c_in, *space]; see `SeriesNetwork.advance`.
+
+        Raises:
+            InputError: the frames are too small for the network's dilations.
+        """
+        return self._apply(self.series.advance, piece, name)
+
+    def _apply(self, network: Callable[[Tensor], Tensor], image: Tensor, name: str) -> Tensor:
         try:
             with torch.no_grad():
-                return self.network(image.unsqueeze(0).to(self.device))[0].cpu()
+                return network(image.unsqueeze(0).to(self.device))[0].cpu()
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None
         except RuntimeError as error:
@@ -110,7 +150,7 @@ class Predictor:
                 f"about {needed / 2**20:,.0f} MiB; cut it, or use a machine with more"
             ) from None
 
-    def to_image(self, output: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+    def to_image(self, output: Tensor) -> Array:
         """Turn the network's output into what is written: float32, or label values."""
         if self.label_map is None:
             return output.numpy()
@@ -217,8 +257,40 @@ def predict(
         start = time.perf_counter()
         skipped = skip_existing and all(_is_done(file) for file in job.outputs)
         if not skipped:
-            output = predictor(predictor.read(job.input), str(job.input))
-            if job.probabilities is not None:
-                write_tiff(job.probabilities, output.softmax(0).numpy())
-            write_tiff(job.output, predictor.to_image(output))
+            is_series = isinstance(predictor.network, SeriesNetwork)
+            (_predict_series if is_series else _predict_whole)(predictor, job)
         yield Prediction(job, skipped, time.perf_counter() - start)
+
+
+def _predict_whole(predictor: Predictor, job: Job) -> None:
+    output = predictor(predictor.read(job.input), str(job.input))
+    for path, image in _results(predictor, job, output):
+        write_tiff(path, image)
+
+
+def _predict_series(predictor: Predictor, job: Job) -> None:
+    """Read, predict and write a few frames at a time; the network remembers what it needs."""
+    network, num_frames = predictor.series, predictor.num_frames(job.input)
+    axis = 1 + network.axis
+    writers: list[Callable[[Array, int], None]] = []
+    network.clear_state()
+    with ExitStack() as files:
+        start = 0
+        for piece in predictor.read_pieces(job.input):
+            results = _results(predictor, job, predictor.advance(piece, str(job.input)))
+            for path, image in () if writers else results:
+                shape = [*image.shape[:axis], num_frames, *image.shape[axis + 1 :]]
+                file = tiff_in_pieces(path, shape, image.dtype, axis)
+                writers.append(files.enter_context(file))
+            for write, (_, image) in zip(writers, results, strict=True):
+                write(image, start)
+            start += piece.shape[axis]
+    network.clear_state()
+
+
+def _results(predictor: Predictor, job: Job, output: Tensor) -> list[tuple[Path, Array]]:
+    """What a job writes, by file."""
+    results = [(job.output, predictor.to_image(output))]
+    if job.probabilities is not None:
+        results.insert(0, (job.probabilities, output.softmax(0).numpy()))
+    return results

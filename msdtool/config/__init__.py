@@ -8,6 +8,7 @@ from msdtool.config.schema import (
     ImageSource,
     NetworkConfig,
     RunConfig,
+    StreamConfig,
     TrainingConfig,
 )
 
@@ -18,6 +19,7 @@ __all__ = [
     "ImageSource",
     "NetworkConfig",
     "RunConfig",
+    "StreamConfig",
     "TrainingConfig",
     "changed_keys",
     "dump_config",

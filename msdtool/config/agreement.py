@@ -21,6 +21,7 @@ def find_problems(config: "ExperimentConfig", losses: tuple[str, ...]) -> list[P
         *task_problems(config),
         *_unused(config),
         *_crop(config),
+        *_stream(config),
     ]
 
 
@@ -84,7 +85,7 @@ def _crop(config: "ExperimentConfig") -> Iterator[Problem]:
     if isinstance(crop, list) and len(crop) != network.ndim:
         yield "data.crop", f"got {len(crop)} sizes; network.ndim is {network.ndim}"
     elif crop is not None and network.padding != "zeros":
-        smallest = min(config.crop_size or ())
+        smallest = min(config.convolved(config.crop_size or ()))
         reach = max(network.dilations[: network.depth])
         limit = smallest if network.padding == "symmetric" else smallest - 1
         if reach > limit:
@@ -96,3 +97,12 @@ def _crop(config: "ExperimentConfig") -> Iterator[Problem]:
     smallest = min(config.crop_size or (SSIM_WINDOW,))
     if config.training.loss.endswith("SSIM") and smallest < SSIM_WINDOW:
         yield "data.crop", f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"
+
+
+def _stream(config: "ExperimentConfig") -> Iterator[Problem]:
+    if config.stream is None:
+        return
+    if config.network.ndim != 3:
+        yield "network.ndim", "stream needs 3: the volumes that it takes for series of frames"
+    if config.stream.axis != 0 and config.data.augment:
+        yield "data.augment", "would turn time into space; it needs stream.axis: 0"

@@ -3,6 +3,7 @@
 Models are frozen and refuse unknown keys. The README's table is made from these descriptions.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -216,6 +217,19 @@ class NetworkConfig(Section):
     )
 
 
+class StreamConfig(Section):
+    """How the network works on series of frames: time series, or the slices of volumes."""
+
+    axis: Literal[0, 1, 2] = Field(
+        0, description="which axis of a volume counts its frames: 0 is the slices"
+    )
+    dt: int = Field(
+        16,
+        ge=1,
+        description="frames predicted together: memory depends on it, the result does not",
+    )
+
+
 class TrainingConfig(Section):
     """How the network learns."""
 
@@ -291,6 +305,12 @@ class ExperimentConfig(Section):
     task: Literal["regression", "segmentation"] = Field(description="what the network is for")
     data: DataConfig
     network: NetworkConfig = Field(default_factory=NetworkConfig)
+    stream: StreamConfig | None = Field(
+        None,
+        description="take each volume (`network.ndim: 3`) for a series of frames: hidden layers "
+        "work on each frame, only temporal layers in `network.stem` and `network.head` link them, "
+        "looking back. Prediction then needs no more memory than for a few frames",
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     run: RunConfig = Field(default_factory=RunConfig)
 
@@ -330,6 +350,11 @@ class ExperimentConfig(Section):
     def num_labels(self) -> int:
         """How many labels there are; 0 for regression."""
         return len(self.label_values)
+
+    def convolved(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The part of a size, per spatial axis, that the network's convolutions extend over."""
+        is_time = None if self.stream is None else self.stream.axis
+        return tuple(pixels for axis, pixels in enumerate(size) if axis != is_time)
 
     @property
     def crop_size(self) -> tuple[int, ...] | None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msdtool.nn.build import Architecture
+from msdtool.nn.build import Architecture, frames_shape
 from msdtool.nn.registry import make_chain
 
 BYTES_PER_VALUE = 4
@@ -38,14 +38,16 @@ def _values_with_chains(architecture: Architecture, space: Sequence[int]) -> int
         for name, layer in (*stem.named_modules(), *head.named_modules()):
             if "parametrizations" not in name:
                 layer.register_forward_hook(keep)
-        image = torch.empty(1, architecture["c_in"], *space)
+        shape = (1, architecture["c_in"], *space)
+        stream = architecture.get("stream")
+        image = torch.empty(shape if stream is None else frames_shape(shape, stream["axis"]))
         stemmed = stem.eval()(image)
-        features = torch.empty(1, architecture["features"], *stemmed.shape[2:])
+        features = torch.empty(len(stemmed), architecture["features"], *stemmed.shape[2:])
         head.eval()(features)
     given = (id(image), id(features))  # which an empty chain passes on
     around = sum(output.numel() for key, output in outputs.items() if key not in given)
     block = {**architecture, "c_in": architecture["c_stem"]}
-    return around + _block_channels(block) * math.prod(stemmed.shape[2:])
+    return around + _block_channels(block) * len(stemmed) * math.prod(stemmed.shape[2:])
 
 
 def training_bytes(architecture: Architecture, space: Sequence[int], batch: int = 1) -> int:
@@ -59,5 +61,8 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def prediction_bytes(architecture: Architecture, space: Sequence[int]) -> int:
-    """Estimate of applying the network to one image."""
+    """Estimate of applying the network to one image, or to a series of frames."""
+    stream = architecture.get("stream")
+    if stream is not None:
+        space = [min(n, stream["dt"]) if i == stream["axis"] else n for i, n in enumerate(space)]
     return activation_bytes(architecture, space) + WORKSPACE_BYTES

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from msdtool.nn import encoding, layers, semifield
+from msdtool.nn import encoding, layers, semifield, streaming
 from msdtool.nn.layers import SequentialEx
 from msdtool.nn.semifield import BroadcastSemifield, SelectSemifield, SubtractSemifield
+from msdtool.nn.streaming.frames import InFrames
 from msdtool.ops.semifield.geometry import Kind as Direction
 
 Arguments = Mapping[str, Any]
@@ -66,6 +67,21 @@ def _each_channel(channels: int, _wanted: int, _given: Arguments) -> dict[str, A
         "groups": channels,
         "padding": "same",
     }
+
+
+def _temporal(channels: int, wanted: int, _given: Arguments) -> dict[str, Any]:
+    """Temporal convolutions start by passing frames on: zeros would never be trained."""
+    return {"in_channels": channels, "out_channels": wanted, "weights": "identity"}
+
+
+def _in_frames(kind: Callable[..., streaming.Layer]) -> Callable[..., nn.Module]:
+    """The function that makes a temporal layer that works on frames."""
+
+    @wraps(kind)
+    def make(*args: Any, **kwargs: Any) -> nn.Module:
+        return InFrames(kind(*args, **kwargs))
+
+    return make
 
 
 def _by(make_semifield: Callable[..., Any]) -> Callable[..., nn.Module]:
@@ -163,11 +179,17 @@ LAYERS = {
     **POOLS,
     "Cat": Kind(layers.Cat, "container"),
     "ContextEncoding": Kind(encoding.ContextEncoding, "encoding", _input_as("in_channels")),
+    "Conv1d": Kind(_in_frames(streaming.Conv1d), "streaming", _temporal),
+    "Conv3d": Kind(_in_frames(streaming.Conv3d), "streaming", _temporal),
     "ConvLayer": CONVOLUTION,
+    "Delay": Kind(_in_frames(streaming.Delay), "streaming"),
     "Dropout": Kind(nn.Dropout, "regularisation"),
     "GenericClosing": Kind(semifield.GenericClosing, "semifield", _each_channel),
     "GenericConv": Kind(semifield.GenericConv, "semifield", _same_padding),
     "MergeLayer": Kind(layers.MergeLayer, "container"),
+    "MyMemoryConv": Kind(
+        _in_frames(streaming.MyMemoryConv), "streaming", _both_as("in_channels", "out_channels")
+    ),
     "PixelShuffle_ICNR": Kind(layers.PixelShuffle_ICNR, "upsampling", _both_as("ni", "nf")),
     "PooledSelfAttention2d": Kind(
         layers.PooledSelfAttention2d, "attention", _input_as("n_channels")
@@ -181,11 +203,17 @@ LAYERS = {
     "SeparableBlock": Kind(layers.SeparableBlock, "residual", _expanded, RESIDUAL),
     "SequentialEx": Kind(_sequential_ex, "container"),
     "SimpleSelfAttention": Kind(layers.SimpleSelfAttention, "attention", _input_as("n_in")),
+    "TemporalLowPassFilterRecursive": Kind(
+        _in_frames(streaming.TemporalLowPassFilterRecursive), "streaming"
+    ),
     "TorchMaxPool2D": Kind(semifield.TorchMaxPool2D, "pooling"),
     "UpsampleConv2d": Kind(
         encoding.UpsampleConv2d, "upsampling", _both_as("in_channels", "out_channels")
     ),
 }
+
+TEMPORAL = ("Conv1d", "Conv3d", "Delay", "MyMemoryConv", "TemporalLowPassFilterRecursive")
+"""Layers that link the frames of a series."""
 
 OPERATIONS = {"GenericConv": Kind(_hidden_conv, "semifield")}
 """What hidden layers can compute, other than a convolution."""

@@ -47,8 +47,9 @@ def _shown(value: Any) -> str:
 def hints(kind: Kind) -> dict[str, Any]:
     """The types of a layer's arguments."""
     passed = {} if kind.passes_to is None else hints(kind.passes_to)
+    make = inspect.unwrap(kind.make)
     # A class' own annotations are those of its attributes.
-    function = kind.make.__init__ if isinstance(kind.make, type) else kind.make  # type: ignore[misc]
+    function = make.__init__ if isinstance(make, type) else make  # type: ignore[misc]
     return {**passed, **typing.get_type_hints(function)}
 
 

@@ -97,8 +97,9 @@ WRONG_VALUES = [
      "'learning_rate'? Allowed: epochs, batch_size"),
     ("training: {1: 2}", "training.1: unknown key; allowed: epochs"),
     ("trainin: {}",
-     "trainin: unknown key; did you mean 'training'? Allowed: task, data, network, training, run"),
-    ("xyz: 1", "xyz: unknown key; allowed: task, data, network, training, run"),
+     "trainin: unknown key; did you mean 'training'? Allowed: task, data, network, stream, "
+     "training, run"),
+    ("xyz: 1", "xyz: unknown key; allowed: task, data, network, stream, training, run"),
     ("network: {ndim: 4}", "network.ndim: got 4; allowed: 2, 3"),
     ("network: {ndim: '2'}", "network.ndim: got '2'; allowed: 2, 3, without quotes"),
     ("network: {dilations: 3}",

@@ -31,6 +31,15 @@ def test_a_network_is_what_the_config_asks_for():
     assert network(torch.rand(1, 2, 6, 6, 6)).shape == (1, 5, 6, 6, 6)
 
 
+def test_a_series_gets_a_network_of_images_and_how_to_stream_it():
+    config = parse_config(TEXT + "stream: {axis: 2, dt: 7}")
+    description = architecture(config, 1, 2, (6, 6, 9))
+    assert description["ndim"] == 3 and description["stream"] == {"axis": 2, "dt": 7}
+    network = build_network(description)
+    assert (network.axis, network.dt, network.msd.msd_block.ndim) == (2, 7, 2)
+    assert network(torch.rand(1, 1, 6, 6, 9)).shape == (1, 2, 6, 6, 9)
+
+
 def test_a_network_built_twice_takes_on_the_other_ones_weights():
     description = architecture(parse_config(TEXT), 1, 1, (8, 8, 8))
     first, second = build_network(description), build_network(description)
@@ -132,3 +141,48 @@ def test_a_state_without_the_deepest_layer_is_noticed():
         state = build_network(description).state_dict()
         assert has_all_layers(description, state)
         assert not has_all_layers({**description, "depth": 3}, state)
+
+
+SERIES = """
+task: regression
+data: {train: {input: a, target: b}}
+network:
+  depth: 2
+  ndim: 3
+  stem: [{Conv3d: {kernel_size: [3, 1, 1]}}]
+  head: [{SequentialEx: {layers: [ConvLayer, {Conv1d: {kernel_size: 2}}, MergeLayer]}}]
+stream: {axis: 0, dt: 4}
+"""
+
+
+def test_temporal_layers_link_the_frames_of_a_series():
+    description = architecture(parse_config(SERIES), 1, 1, (5, 12, 11))
+    assert description["stem"][0]["Conv3d"]["weights"] == "identity"
+    network = build_network(description).eval()
+    torch.nn.init.normal_(network.stem[0].layer.weight)
+    x = torch.rand(2, 1, 9, 12, 11)
+    with torch.no_grad():
+        whole, pieces = network(x), [network.advance(part) for part in x.split(3, 2)]
+        torch.testing.assert_close(torch.cat(pieces, 2), whole)
+        x[:, :, :4] = 0
+        network.clear_state()
+        changed = network(x)
+    assert not torch.allclose(changed[:, :, 4], whole[:, :, 4])
+    torch.testing.assert_close(changed[:, :, 8], whole[:, :, 8])
+
+
+def test_temporal_layers_need_a_series():
+    config = parse_config(SERIES.replace("stream: {axis: 0, dt: 4}", ""))
+    with pytest.raises(ConfigError, match=r"network.stem\[0\]: Conv3d is for series.*stream.axis"):
+        architecture(config, 1, 1, (5, 12, 11))
+    text = SERIES.replace("stream: {axis: 0, dt: 4}", "")
+    text = text.replace("Conv3d: {kernel_size: [3, 1, 1]}", "ConvLayer: {nf: 2}")
+    with pytest.raises(ConfigError, match=r"layers\[1\]: Conv1d is for series"):
+        architecture(parse_config(text), 1, 1, (5, 12, 11))
+
+
+def test_a_series_keeps_its_size():
+    end = "{Conv1d: {kernel_size: 2}}, MergeLayer]}}]"
+    text = SERIES.replace(end, "MergeLayer]}}, PixelShuffle_ICNR]")
+    with pytest.raises(ConfigError, match=r"network.head\[1\]: makes images larger"):
+        architecture(parse_config(text), 1, 1, (5, 12, 11))

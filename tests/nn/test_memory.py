@@ -29,3 +29,10 @@ def test_layers_around_the_network_count_with_their_outputs():
     stem = 3 * 2  # convolution, normalisation, activation
     head = 2 * 4 + 4  # convolution and activation, pixel shuffle
     assert activation_bytes(description, (64, 64)) == (12 + stem + head) * plane
+
+
+def test_a_series_is_predicted_in_the_memory_of_a_few_frames():
+    description = {"c_in": 1, "depth": 9, "width": 1, "stream": {"axis": 1, "dt": 4}}
+    for frames in (4, 1000):
+        assert prediction_bytes(description, (20, frames, 30)) == 40 * 20 * 4 * 30 + 64 * MIB
+    assert prediction_bytes(description, (20, 3, 30)) == 40 * 20 * 3 * 30 + 64 * MIB
