@@ -39,7 +39,7 @@ class TrainingError(Error):
 
 
 class KernelError(Error):
-    """A CUDA kernel cannot be compiled or launched here."""
+    """A kernel cannot be compiled or launched here."""
 
 
 class Stopped(Error):  # noqa: N818 - nothing went wrong

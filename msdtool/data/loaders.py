@@ -11,61 +11,19 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from msdtool.data.datasets import Pairs, Sample, finite_sample, size_text
+from msdtool.data.datasets import finite_sample
+from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
-from msdtool.data.transforms import random_crop, random_symmetry
+from msdtool.data.samples import Draw, TrainingSamples
 from msdtool.errors import InputError
-
-Draw = tuple[int, int]
-"""An epoch and the index of a pair."""
-
-
-class TrainingSamples:
-    """Pairs with random crops and symmetries; what is drawn follows from (seed, epoch, index)."""
-
-    def __init__(
-        self,
-        pairs: Pairs,
-        *,
-        seed: int,
-        crop: Sequence[int] | None = None,
-        augment: bool = False,
-        keep_shape: bool = False,
-    ) -> None:
-        self.pairs = pairs
-        self.seed = seed
-        self.crop = crop
-        self.augment = augment
-        self.keep_shape = keep_shape
-
-    def sample(self, draw: Draw) -> Sample:
-        """Read the pair of a draw, crop and turn it.
-
-        Raises:
-            InputError: a file cannot be used, or is smaller than the crop.
-        """
-        epoch, index = draw
-        sample = self.pairs.sample(index)
-        rng = np.random.default_rng([self.seed, epoch, index])
-        if self.crop is not None:
-            try:
-                sample = random_crop(sample, self.crop, rng)
-            except ValueError:
-                raise InputError(
-                    f"{self.pairs.name(index)} is {size_text(sample.input.shape[1:])} pixels, "
-                    f"smaller than data.crop {size_text(self.crop)}; choose a smaller crop"
-                ) from None
-        if self.augment:
-            sample = random_symmetry(sample, rng, self.keep_shape)
-        return sample
 
 
 class ShuffledBatches:
     """The batches of all epochs, each epoch's order following from (seed, epoch).
 
     Args:
-        num_samples: pairs in an epoch.
-        batch_size: pairs in a batch; the last one of an epoch may be smaller.
+        num_samples: samples in an epoch.
+        batch_size: samples in a batch; the last one of an epoch may be smaller.
         epochs: how many epochs there are.
         seed: of the order.
         first_batch: the batch to start from, counted over all epochs.

@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from msdtool.data.datasets import Pairs, Sample, finite_sample
+from msdtool.data.datasets import finite_sample
+from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
+from msdtool.data.patches import blocks
 from msdtool.errors import InputError
+
+BLOCK_PIXELS = 2**24
+"""Pixels that are looked at at once, so that a volume need not fit in memory."""
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -65,7 +70,7 @@ class Statistics:
     """Statistics of a training set.
 
     Attributes:
-        input: moments of the input images.
+        input: moments of the input images; of slabs, of their central slices.
         target: moments of the target images that count; unused when they are labels.
         label_counts: pixels per class index, empty for a regression.
     """
@@ -93,7 +98,7 @@ def measure(
         pairs: the data set.
         num_labels: number of labels of the targets, 0 if they are values.
         check: called with the index before each pair; may raise to stop.
-        share: indices of the pairs to measure; None: all.
+        share: indices of the pairs to measure; None: those that `Pairs.to_measure` names.
 
     Raises:
         InputError: a file cannot be used, its number of channels differs from the first one's, or
@@ -101,19 +106,29 @@ def measure(
     """
     statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
     first: Sample | None = None
-    for index in range(len(pairs)) if share is None else share:
+    reference = pairs.to_measure()[0]
+    for index in pairs.to_measure() if share is None else share:
         check(index)
-        sample = finite_sample(pairs, index)
-        first = first or (finite_sample(pairs, 0) if index else sample)
-        _check_channels(sample.input, first.input, pairs.name(index), pairs.name(0), "input")
-        names = pairs.target_name(index), pairs.target_name(0)
-        _check_channels(sample.target, first.target, *names, "target")
-        statistics.input.add(_values(sample.input))
-        if num_labels:
-            statistics.label_counts += count_labels(sample.target, num_labels)
-        else:
-            statistics.target.add(_counted_target(sample))
+        for window in blocks(pairs.space(index), BLOCK_PIXELS):
+            sample = finite_sample(pairs, index, window, central_only=True)
+            if first is None:
+                first = sample if index == reference else _start_of(pairs, reference)
+            names = pairs.name(index), pairs.name(reference)
+            _check_channels(sample.input, first.input, *names, "input")
+            names = pairs.target_name(index), pairs.target_name(reference)
+            _check_channels(sample.target, first.target, *names, "target")
+            statistics.input.add(_values(sample.input))
+            if num_labels:
+                statistics.label_counts += count_labels(sample.target, num_labels)
+            else:
+                statistics.target.add(_counted_target(sample))
     return statistics
+
+
+def _start_of(pairs: Pairs, index: int) -> Sample:
+    """The first block of a pair."""
+    window = next(blocks(pairs.space(index), BLOCK_PIXELS))
+    return finite_sample(pairs, index, window, central_only=True)
 
 
 def _check_channels(image: Tensor, first: Tensor, name: str, first_name: str, kind: str) -> None:

@@ -37,7 +37,8 @@ def measure_normalisation(
     Raises:
         InputError: a file cannot be used, or no target pixel counts.
     """
-    share = processes.share(len(pairs))
+    indices = pairs.to_measure()
+    share = [indices[place] for place in processes.share(len(indices))]
     parts = processes.gather(
         processes.together(lambda: measure(pairs, config.num_labels, check, share))
     )
@@ -45,9 +46,10 @@ def measure_normalisation(
     for other in parts[1:]:
         statistics.add(other)
     input, target = statistics.input, statistics.target
+    thickness = 2 * config.data.slab + 1  # every slice of a slab is scaled alike
     return Normalisation(
-        input_mean=input.mean.tolist(),
-        input_std=input.std.tolist(),
+        input_mean=input.mean.tolist() * thickness,
+        input_std=input.std.tolist() * thickness,
         target_mean=target.mean.tolist(),
         target_std=target.std.tolist(),
         data_range=0.0 if config.num_labels else _data_range(config, statistics),

@@ -255,7 +255,7 @@ class TrainingRun:
     def _train(self) -> Iterator[Event]:
         training, progress = self.config.training, self.learner.progress
         order = build_batches(self.config, len(self.train_pairs), progress.batches)
-        samples = build_samples(self.config, self.train_pairs)
+        samples = build_samples(self.config, self.train_pairs, self.normalisation["input_std"])
         plan = Plan(
             epochs=training.epochs,
             batches_per_epoch=order.batches_per_epoch,
@@ -349,6 +349,9 @@ class TrainingRun:
             labels=self.config.label_values,
             ignore=self.config.data.ignore,
             collapse_channels=self.config.data.collapse_channels,
+            slab=self.config.data.slab,
+            splits=len(self.config.data.train.splits or []),
+            strategy=self.config.data.train.strategy,
         )
 
 

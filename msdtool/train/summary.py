@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from msdtool.data import SubsetOf
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.nn.device import device_name
@@ -43,9 +42,7 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
 
 def pairing_warnings(run: "TrainingRun") -> list[str]:
     """Return what looks wrong with how the training images are paired."""
-    pairs = run.train_pairs
-    dataset = pairs.dataset if isinstance(pairs, SubsetOf) else pairs
     return [
         f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
-        for input, target in disagreeing_pairs(dataset)[:1]
+        for input, target in disagreeing_pairs(run.train_pairs)[:1]
     ]
