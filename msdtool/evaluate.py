@@ -68,6 +68,7 @@ def evaluate(
     labels, data_range = predictor.model["labels"], _data_range(predictor)
     outputs, inputs = build_metrics(labels, data_range), build_metrics(labels, data_range)
     images, comparable = [], not labels
+    _check_scale(predictor, pairs)
     for index in range(len(pairs)):
         sample = finite_sample(pairs, index)
         predictor.check(sample.input, pairs.name(index))
@@ -82,6 +83,15 @@ def evaluate(
             inputs.update(input.unsqueeze(0), target, mask)
         tick(index)
     return Evaluation(images, outputs.compute(), inputs.compute() if comparable else None)
+
+
+def _check_scale(predictor: Predictor, pairs: ImageDataset) -> None:
+    found, given = pairs.scale, predictor.network.scale
+    if found != given:
+        raise InputError(
+            f"{pairs.target_name(0)}: the target is {found} times as large as its input, the model "
+            f"gives images {given} times as large"
+        )
 
 
 def _check_target(predictor: Predictor, target: Tensor, name: str) -> None:

@@ -57,11 +57,15 @@ class Pairs(Protocol):
 
     slab: int
 
+    @property
+    def scale(self) -> int:
+        """How many times as large the targets are as the inputs, along each spatial axis."""
+
     def __len__(self) -> int:
         """How many pairs there are."""
 
     def space(self, index: int) -> tuple[int, ...]:
-        """The size of pair ``index`` in pixels, per spatial axis."""
+        """The size of the input of pair ``index`` in pixels, per spatial axis."""
 
     def sample(
         self, index: int, window: Window | None = None, *, central_only: bool = False
@@ -70,7 +74,7 @@ class Pairs(Protocol):
 
         Args:
             index: which pair; the sample's `indices` say the same.
-            window: in the pair's coordinates.
+            window: in the input's coordinates.
             central_only: of a slab, read the central slice alone.
 
         Raises:

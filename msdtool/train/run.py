@@ -26,6 +26,7 @@ from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
     build_loss,
     build_metrics,
+    check_scale,
     measure_normalisation,
     set_normalisation,
 )
@@ -125,6 +126,7 @@ class TrainingRun:
             self.config.num_labels or first.target.shape[0],
             self.config.crop_size or first.input.shape[1:],
         )
+        check_scale(self.config, self.train_pairs, self.architecture)
         return first
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
