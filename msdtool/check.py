@@ -202,7 +202,7 @@ def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None
             "training.batch_size: 1, or data.crop"
         )
     smallest = min(min(shape[1:]) for shape in inputs)
-    if config.training.loss.endswith("SSIM") and crop is None and smallest < SSIM_WINDOW:
+    if "SSIM" in config.training.loss_terms and crop is None and smallest < SSIM_WINDOW:
         report.problems.append(
             f"an image is {smallest} pixels wide or high; SSIM, in training.loss, needs at least "
             f"{SSIM_WINDOW}"
