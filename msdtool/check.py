@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from msdtool.config import SSIM_WINDOW, ExperimentConfig
-from msdtool.data import ImageDataset, ImageStack, Pairs, Sample, SubsetOf
+from msdtool.data import ImageStack, Pairs, Sample
 from msdtool.data.build import build_datasets
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
@@ -90,33 +90,37 @@ def check(config: ExperimentConfig, tick: Callable[[str], None] = lambda name: N
 def _check_pairs(
     config: ExperimentConfig, name: str, pairs: Pairs, report: Report, tick: Callable[[str], None]
 ) -> None:
-    dataset, chosen = _whole(pairs)
-    report.pairs[name] = [(dataset.name(i), dataset.target_name(i)) for i in chosen[:3]]
-    differing = disagreeing_pairs(dataset)
+    stacks = pairs.stacks()
+    images = sorted({pairs.image(index) for index in range(len(pairs))})
+    report.pairs[name] = [
+        (pairs.name(index), pairs.target_name(index)) for index in range(min(len(pairs), 3))
+    ]
+    differing = disagreeing_pairs(pairs)
     if differing:
-        input, target = differing[0]
+        input, other = differing[0]
         report.warnings.append(
             f"{name}: {len(differing)} pairs have names that disagree, such as {input.name} and "
-            f"{target.name}; pairs are made in natural order, is a file missing?"
+            f"{other.name}; pairs are made in natural order, is a file missing?"
         )
-    stacks = {"input": dataset.inputs, "target": dataset.targets, "mask": dataset.masks}
-    for kind, stack in stacks.items():
-        if stack is not None:
-            report.stacks[f"{name} {kind}"] = StackFacts(len(chosen))
+    for kind in stacks:
+        report.stacks[f"{name} {kind}"] = StackFacts(len(images))
+    seen: set[int] = set()
     counts = np.zeros(config.num_labels, dtype=np.int64)
     num_counted = 0
     problems: list[str] = []
-    for index in chosen:
-        tick(dataset.name(index))
+    for index in pairs.to_measure():
+        tick(pairs.name(index))
+        image = pairs.image(index)
         try:
             for kind, stack in stacks.items():
-                if stack is not None:
-                    _add_facts(report, f"{name} {kind}", stack, index)
-            sample = dataset.sample(index)
+                if image not in seen:
+                    _add_facts(report, f"{name} {kind}", stack, image)
+            seen.add(image)
+            sample = pairs.sample(index)
         except InputError as error:
             problems.append(error.message)
             continue
-        problems += _check_values(dataset, sample, index)
+        problems += _check_values(pairs, sample, index)
         if config.num_labels:
             counts += count_labels(sample.target, config.num_labels)
         else:
@@ -129,12 +133,6 @@ def _check_pairs(
     report.problems += problems[:MAX_LISTED]
     if len(problems) > MAX_LISTED:
         report.problems.append(f"... and {len(problems) - MAX_LISTED} more of {name}")
-
-
-def _whole(pairs: Pairs) -> tuple[ImageDataset, list[int]]:
-    if isinstance(pairs, SubsetOf):
-        return pairs.dataset, pairs.chosen
-    return pairs, list(range(len(pairs)))
 
 
 def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None:
@@ -152,12 +150,12 @@ def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None
         report.warnings.append(f"{stack.name(index)}: every pixel has the value {finite.min():g}")
 
 
-def _check_values(dataset: ImageDataset, sample: Sample, index: int) -> list[str]:
+def _check_values(pairs: Pairs, sample: Sample, index: int) -> list[str]:
     """Values that are not finite, in the input or where the target counts."""
     found = []
     for image, name in (
-        (sample.input, dataset.name(index)),
-        (sample.target, dataset.target_name(index)),
+        (sample.input, pairs.name(index)),
+        (sample.target, pairs.target_name(index)),
     ):
         bad = int(image.numel() - image.isfinite().sum())
         if bad:
@@ -171,15 +169,21 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
         name: [tuple(map(int, shape.split(" x "))) for shape in facts.shapes]
         for name, facts in report.stacks.items()
     }
-    for kind in ("input", "target"):
-        found = sorted({s[0] for name in shapes if name.endswith(kind) for s in shapes[name]})
+    for kind in ("input", "target", "split"):
+        found = sorted({s[0] for name in shapes if kind in name for s in shapes[name]})
         if len(found) > 1 and not config.data.collapse_channels:
             report.problems.append(
                 f"{kind} images have {' and '.join(map(str, found))} channels; all need the same "
                 "number, or set data.collapse_channels: true"
             )
-    inputs = [shape for name in shapes if name.endswith("input") for shape in shapes[name]]
-    training = [shape[1:] for shape in shapes.get("train input", [])]
+    # The splits of an image have one size.
+    by_name = {name: found for name, found in shapes.items() if "input" in name or "split" in name}
+    inputs = list(dict.fromkeys(shape for found in by_name.values() for shape in found))
+    training = list(
+        dict.fromkeys(
+            shape[1:] for name in by_name if name.startswith("train") for shape in by_name[name]
+        )
+    )
     if not inputs:
         return
     crop = config.crop_size
@@ -209,6 +213,7 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break
     channels = 1 if config.data.collapse_channels else inputs[0][0]
+    channels *= 2 * config.data.slab + 1
     largest = crop or max(training or [inputs[0][1:]], key=math.prod)
     report.memory_bytes = training_bytes(
         architecture(config.network, channels, max(config.num_labels, 1), config.stream),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from msdtool.data import ImageDataset
 from msdtool.data.datasets import finite_sample
+from msdtool.data.slabs import central_slice
 from msdtool.errors import InputError
 from msdtool.predict import Predictor
 from msdtool.report.pictures import save_comparisons
@@ -47,6 +48,7 @@ def open_pairs(predictor: Predictor, input: str, target: str, mask: str | None) 
         ignore=model["ignore"],
         mask_path_specifier=mask,
         ndim=predictor.ndim,
+        slab=model["slab"],
     )
 
 
@@ -74,9 +76,10 @@ def evaluate(
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
         images.append({"image": pairs.name(index), **outputs.update(output, target, mask)})
-        comparable = comparable and sample.input.shape == sample.target.shape
+        input = central_slice(sample.input, pairs.slab)
+        comparable = comparable and input.shape == sample.target.shape
         if comparable:
-            inputs.update(sample.input.unsqueeze(0), target, mask)
+            inputs.update(input.unsqueeze(0), target, mask)
         tick(index)
     return Evaluation(images, outputs.compute(), inputs.compute() if comparable else None)
 
@@ -97,7 +100,7 @@ def draw(predictor: Predictor, pairs: ImageDataset, evaluation: Evaluation, path
     ranks = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
     rows = [
         compare(
-            pairs.sample(int(index)),
+            pairs.sample(int(index), central_only=True),
             predictor(pairs.sample(int(index)).input),
             len(labels),
             _data_range(predictor),

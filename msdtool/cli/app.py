@@ -12,7 +12,7 @@ import typer
 
 from msdtool.cli import bench, check, demo, evaluate, info, init, predict, report, train
 from msdtool.cli.console import error
-from msdtool.errors import Error, Stopped
+from msdtool.errors import Error, FailedElsewhere, Stopped
 
 EXIT_INTERRUPTED = 130
 
@@ -85,7 +85,8 @@ def main() -> None:
     except Error as problem:
         if debug:
             print_exc()
-        error(problem.message)
+        if not isinstance(problem, FailedElsewhere):
+            error(problem.message)
         sys.exit(problem.exit_code)
     except OSError as problem:
         if debug:

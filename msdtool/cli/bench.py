@@ -125,7 +125,8 @@ def _errors_text(errors: dict[str, float]) -> str:
 def _machine_text(facts: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     lines = [
-        f"{facts['cpu']}, {facts['cpus']} CPUs, device {facts['device']}, {facts['date']}",
+        f"{facts['cpu']}, {facts['cpus']} CPUs, {facts['date']}",
+        f"device {facts['device']}, engine {facts['engine']}",
         versions,
     ]
     if facts["sgemm_gflops"]:

@@ -1,5 +1,6 @@
 """msdtool train"""
 
+import os
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from msdtool.errors import ConfigError, Stopped
 if TYPE_CHECKING:
     from msdtool.config import ExperimentConfig
     from msdtool.train.loop import EpochDone
+    from msdtool.train.processes import Processes
     from msdtool.train.run import TrainingRun
 
 
@@ -41,6 +43,8 @@ def command(
     SIGTERM and SIGUSR1 save a checkpoint and exit with 75, Ctrl-C with 130: the same command with
     --resume goes on, bit for bit.
 
+    On several GPUs: torchrun --nproc-per-node=4 -m msdtool train denoise.yaml --resume
+
     Example: msdtool train denoise.yaml --set training.epochs=20 --run-dir runs/first
     """
     from msdtool.config import dump_config, load_config
@@ -51,15 +55,37 @@ def command(
     if run_dir is not None:
         # Quoted, as the text it is: a directory may be called 2024 or a#b.
         overrides.append(f"run.directory={dumps(str(run_dir), ensure_ascii=False)}")
-    experiment = load_config(config, overrides)
+    processes = _join()
+    quiet = quiet or not processes.is_main
+    experiment = processes.together(lambda: load_config(config, overrides))
     if dry_run:
-        console.result(dump_config(experiment).rstrip())
+        if processes.is_main:
+            console.result(dump_config(experiment).rstrip())
         return
     stop = StopRequest()
     try:
-        run = _train(experiment, resume, overwrite, quiet, stop)
+        run = _train(experiment, resume, overwrite, quiet, stop, processes)
+        processes.close()
     except Stopped as stopped:
+        processes.close()
         raise Stopped(stopped.message, stop.exit_code) from None
+    if processes.is_main:
+        _print_result(run, json)
+
+
+def _join() -> "Processes":
+    """Meet the other processes, if a launcher started several."""
+    from msdtool.train.processes import ALONE, find_launch
+
+    launch = find_launch(os.environ)
+    if launch is None:
+        return ALONE
+    from msdtool.train.distributed import Distributed
+
+    return Distributed(launch)
+
+
+def _print_result(run: "TrainingRun", json: bool) -> None:
     best = run.directory.best
     if json:
         progress = run.learner.progress
@@ -80,7 +106,12 @@ def command(
 
 
 def _train(
-    experiment: "ExperimentConfig", resume: bool, overwrite: bool, quiet: bool, stop: StopRequest
+    experiment: "ExperimentConfig",
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    stop: StopRequest,
+    processes: "Processes",
 ) -> "TrainingRun":
     from msdtool.train.loop import EpochDone, ImageValidated, StepDone
     from msdtool.train.run import TrainingRun
@@ -88,7 +119,12 @@ def _train(
 
     with console.progress("reading", 0, quiet=quiet) as bar:
         run = TrainingRun(
-            experiment, resume=resume, overwrite=overwrite, should_stop=stop, log=bar.say
+            experiment,
+            resume=resume,
+            overwrite=overwrite,
+            should_stop=stop,
+            log=bar.say,
+            processes=processes,
         )
     progress = run.learner.progress
     with console.progress("train", run.total_steps, completed=progress.step, quiet=quiet) as bar:

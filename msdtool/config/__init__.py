@@ -5,22 +5,26 @@ from msdtool.config.load import changed_keys, dump_config, load_config, parse_co
 from msdtool.config.schema import (
     DataConfig,
     ExperimentConfig,
+    ImagePairs,
     ImageSource,
     NetworkConfig,
     RunConfig,
     StreamConfig,
     TrainingConfig,
+    ValidationData,
 )
 
 __all__ = [
     "SSIM_WINDOW",
     "DataConfig",
     "ExperimentConfig",
+    "ImagePairs",
     "ImageSource",
     "NetworkConfig",
     "RunConfig",
     "StreamConfig",
     "TrainingConfig",
+    "ValidationData",
     "changed_keys",
     "dump_config",
     "load_config",

@@ -2,7 +2,7 @@
 
 import difflib
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -18,7 +18,7 @@ from msdtool.errors import ConfigError
 PATH_KEYS = {
     ("data", part, name, *below)
     for part in ("train", "validation")
-    for name in ("input", "target", "mask")
+    for name in ("input", "target", "mask", "splits")
     for below in ((), ("path",))
 } | {("run", "directory")}
 
@@ -212,12 +212,17 @@ def _section(path: KeyPath) -> type[BaseModel]:
     """The schema's section at a key path."""
     section: type[BaseModel] = ExperimentConfig
     for part in path:
-        annotation = section.model_fields[str(part)].annotation
-        # A member of a tagged union is wrapped together with its tag.
-        members = [get_args(arg)[0] if get_args(arg) else arg for arg in get_args(annotation)]
-        candidates = [annotation, *members]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        if isinstance(part, str):  # a number is a place in a list
+            section = next(_sections_in(section.model_fields[part].annotation))
     return section
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that a type is made of, however wrapped."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)
 
 
 def _field(path: KeyPath) -> FieldInfo:

@@ -13,27 +13,41 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
 from msdtool.config.values import (
+    parse_augment,
     parse_axes,
     parse_class_weights,
     parse_crop,
     parse_dtype,
     parse_duration,
+    parse_factors,
     parse_label,
     parse_labels,
+    parse_range,
+    parse_slices,
     parse_specifier,
+    parse_splits,
+    parse_strengths,
 )
 
 Paths = Annotated[str | list[str], BeforeValidator(parse_specifier)]
 Axes = Annotated[str, BeforeValidator(parse_axes)]
 Dtype = Annotated[str, BeforeValidator(parse_dtype)]
 Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
+Label = Annotated[int, BeforeValidator(parse_label)]
 Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
+Augment = Annotated[bool | str, BeforeValidator(parse_augment)]
+Range = Annotated[list[float], BeforeValidator(parse_range)]
+Factors = Annotated[list[float], BeforeValidator(parse_factors)]
+Strengths = Annotated[list[float], BeforeValidator(parse_strengths)]
+Slices = Annotated[list[list[int]], BeforeValidator(parse_slices)]
 ClassWeights = Annotated[str | list[float], BeforeValidator(parse_class_weights)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 
@@ -85,55 +99,155 @@ Specifier = Annotated[
     Discriminator(_specifier_kind),
 ]
 """Tags in angle brackets are no keys; messages leave them out."""
+Splits = Annotated[list[Specifier], BeforeValidator(parse_splits)]
 
 
 class ImagePairs(Section):
     """Images to train on and what the network shall make of them."""
 
-    input: Specifier = Field(
-        description="input images: a glob, folder, file, or list of these; `@list.txt` for the "
-        "lines of a text file, `scan.h5::/data` for a dataset in a file; or a mapping `{path: ..., "
-        "axes: ZCYX}`, for raw files also with `shape: [100, 512, 512]` and `dtype: uint16`. `axes`"
-        " has a letter per axis: X, Y, Z space, C channels, T counts images; by default it is what "
-        "the file says, and an axis without a name takes, from the last axis on, the first of X, "
-        "Y, Z, C that is free, so that three axes are ZYX"
+    splits: Splits | None = Field(
+        None,
+        description="Noise2Inverse, instead of input and target: two or more specifiers of images "
+        "of the same objects with independent noise, such as reconstructions from every fourth "
+        "projection angle",
     )
-    target: Specifier = Field(
-        description="target images, paired with the inputs in natural order of their paths"
+    strategy: Literal["X:1", "1:X"] = Field(
+        "X:1",
+        description="which of the `splits` make input and target: the mean of all but one and that "
+        "one, or one and the mean of the others",
+    )
+    input: Specifier | None = Field(
+        None,
+        validate_default=True,
+        description="input images, needed without `splits`: a glob, folder, file, or list of "
+        "these; `@list.txt` for the lines of a text file, `scan.h5::/data` for a dataset in a "
+        "file; or a mapping `{path: ..., axes: ZCYX}`, for raw files also with `shape: [100, 512, "
+        "512]` and `dtype: uint16`. `axes` has a letter per axis: X, Y, Z space, C channels, T "
+        "counts images; by default it is what the file says, and an axis without a name takes, "
+        "from the last axis on, the first of X, Y, Z, C that is free, so that three axes are ZYX",
+    )
+    target: Specifier | None = Field(
+        None,
+        validate_default=True,
+        description="target images, paired with the inputs in natural order of their paths; "
+        "needed without `splits`",
     )
     mask: Specifier | None = Field(
         None, description="mask images, one per pair: only pixels that are not 0 count"
     )
 
+    @field_validator("input", "target", mode="before")
+    @classmethod
+    def _needed_without_splits(cls, value: Any, info: ValidationInfo) -> Any:
+        # Splits that are wrong are not in the data, and are an error of their own.
+        if value is None and info.data.get("splits", ...) is None:
+            raise PydanticCustomError("missing", "missing")
+        return value
+
 
 class ValidationData(Section):
-    """Images to validate on: a set of their own, or a fraction of the training set."""
+    """Images to validate on: a set of their own, or a part of the training set."""
 
     input: Specifier | None = Field(None, description="validation input images")
     target: Specifier | None = Field(None, description="validation target images")
     mask: Specifier | None = Field(None, description="validation masks")
+    splits: Splits | None = Field(
+        None, description="instead of input and target: as many splits as `data.train` has"
+    )
     fraction: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="instead of the three above: this fraction of the training pairs, picked at "
+        description="instead of the above: this fraction of the training images, picked at "
         "random with `training.seed`, is held out. Neighbouring slices of a volume look alike: "
-        "for them name a validation set of its own",
+        "of volumes hold out `slices`",
+    )
+    slices: Slices | None = Field(
+        None,
+        description="instead: hold out these slices of each volume (file, or folder of images): "
+        "[200, 256] for 200 to 255, counted from 0, or a list of such ranges",
+    )
+    patch: Crop | None = Field(
+        None,
+        description="validate on a grid of windows of this size, each scored like an image; for "
+        "images and volumes too big for the network's memory. One number, or one per axis",
+    )
+    overlap: int | None = Field(
+        None,
+        ge=0,
+        description="pixels that neighbouring windows of `patch` share; each counts in one of "
+        "them. Null: a quarter of the smallest side of `patch`",
     )
 
     @model_validator(mode="after")
-    def _one_or_the_other(self) -> "ValidationData":
-        if self.fraction is None and (self.input is None or self.target is None):
-            raise ValueError("give both input and target, or fraction")
-        if self.fraction is not None and (self.input or self.target or self.mask):
-            raise ValueError("give either input and target, or fraction, not both")
+    def _one_source(self) -> "ValidationData":
+        is_set = self.input is not None or self.target is not None
+        given = [
+            is_set,
+            self.splits is not None,
+            self.fraction is not None,
+            self.slices is not None,
+        ]
+        if sum(given) != 1 or (is_set and (self.input is None or self.target is None)):
+            raise ValueError("give one of these: input and target; splits; fraction; slices")
+        if self.mask is not None and not any(given[:2]):
+            raise ValueError("the mask of held-out images is that of data.train; remove mask")
         return self
+
+
+class ForegroundConfig(Section):
+    """Crops that hold something of interest."""
+
+    share: float = Field(
+        gt=0, le=1, description="how many of the crops hold a pixel of the foreground, 0 to 1"
+    )
+    labels: list[Label] | None = Field(
+        None,
+        min_length=1,
+        description="segmentation: the labels that are foreground, each drawn as often as the "
+        "others. Null: all but the first of `data.labels`",
+    )
+    above: float | None = Field(
+        None,
+        description="regression: target values above this one are foreground. Null: where "
+        "`data.train.mask` is not 0",
+    )
+
+
+class IntensityConfig(Section):
+    """Ranges from which changes of the inputs' values are drawn for each sample."""
+
+    blur: Strengths | None = Field(
+        None,
+        description="standard deviation of a Gaussian, in pixels, such as [0, 1]. These changes "
+        "are applied to training inputs only, in this order",
+    )
+    gamma: Factors | None = Field(
+        None,
+        description="exponent on the values scaled to 0 to 1 between the sample's smallest and "
+        "largest, such as [0.8, 1.25]",
+    )
+    gain: Factors | None = Field(None, description="factor, such as [0.9, 1.1]")
+    offset: Range | None = Field(
+        None,
+        description="added, in standard deviations of the training inputs, such as [-0.1, 0.1]",
+    )
+    poisson_noise: Strengths | None = Field(
+        None,
+        description="counting noise: the value, in the data's own unit, of one counted event q; a "
+        "value v gets the variance q v. Values below 0 stay as they are",
+    )
+    gaussian_noise: Strengths | None = Field(
+        None,
+        description="standard deviation, in standard deviations of the training inputs, such as "
+        "[0, 0.2]",
+    )
 
 
 class DataConfig(Section):
     """Where images come from and how samples are made of them."""
 
-    train: ImagePairs
+    train: ImagePairs = Field(description="what to train on: keys input and target, or splits")
     validation: ValidationData | None = Field(
         None, description="without it the training loss decides which checkpoint is best"
     )
@@ -142,7 +256,7 @@ class DataConfig(Section):
         description="segmentation: k for the labels 0 to k-1, or the list of label values in the "
         "target images, such as [0, 127, 255]",
     )
-    ignore: Annotated[int, BeforeValidator(parse_label)] | None = Field(
+    ignore: Label | None = Field(
         None, description="segmentation: target pixels of this value do not count"
     )
     collapse_channels: bool = Field(
@@ -153,10 +267,34 @@ class DataConfig(Section):
         description="train on random crops of this size: one number, or one per spatial axis. "
         "Null: whole images",
     )
-    augment: bool = Field(
+    crops_per_image: int = Field(
+        1, ge=1, description="crops of each training image, or volume, in an epoch"
+    )
+    foreground: ForegroundConfig | None = Field(
+        None, description="have crops hold something of interest more often"
+    )
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="train on this fraction of the training images, after those for validation "
+        "were held out; picked at random with `training.seed`, a smaller part within a larger one",
+    )
+    slab: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="2.5D: this many slices above and below each one become channels of the input; "
+        "the slices of a volume lie in one file, or one folder. Reflected at its ends",
+    )
+    augment: Augment = Field(
         False,
-        description="turn and flip each training sample at random (8 symmetries, in-plane for "
-        "volumes; only the 4 that keep the shape where a batch needs one shape)",
+        description="turn and flip each training sample at random: 8 symmetries of images, 16 of "
+        "slabs, 48 of volumes; `in_plane`: the 16 that keep a volume's slices slices. Those that "
+        "change the shape are left out where a batch needs one shape",
+    )
+    intensity: IntensityConfig | None = Field(
+        None, description="change the values of each training input at random"
     )
     workers: int = Field(
         0, ge=0, description="processes that read images; 0 reads in the main process"
@@ -203,7 +341,13 @@ class TrainingConfig(Section):
     """How the network learns."""
 
     epochs: int = Field(100, ge=1, description="passes over the training set")
-    batch_size: int = Field(1, ge=1, description="images per step; above 1 all need one size")
+    batch_size: int = Field(
+        1,
+        ge=1,
+        description="images per step, over all processes together: each takes its share, so that "
+        "an experiment is the same on any number of GPUs. Images that one process takes need one "
+        "size",
+    )
     accumulate: int = Field(1, ge=1, description="batches whose gradients are averaged per update")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
     learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
@@ -316,7 +460,21 @@ class ExperimentConfig(Section):
     @property
     def crop_size(self) -> tuple[int, ...] | None:
         """Crop size per spatial axis, or None for whole images."""
-        crop = self.data.crop
-        if crop is None:
+        return self._per_axis(self.data.crop)
+
+    @property
+    def patch_size(self) -> tuple[int, ...] | None:
+        """Size of validation patches per spatial axis, or None for whole images."""
+        return None if self.data.validation is None else self._per_axis(self.data.validation.patch)
+
+    def _per_axis(self, size: int | list[int] | None) -> tuple[int, ...] | None:
+        if size is None:
             return None
-        return (crop,) * self.network.ndim if isinstance(crop, int) else tuple(crop)
+        return (size,) * self.network.ndim if isinstance(size, int) else tuple(size)
+
+    @property
+    def patch_overlap(self) -> int:
+        """Pixels that neighbouring validation patches share."""
+        validation, size = self.data.validation, self.patch_size
+        assert validation is not None and size is not None
+        return min(size) // 4 if validation.overlap is None else validation.overlap

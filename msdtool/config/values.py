@@ -1,5 +1,6 @@
 """Values that YAML has no type for: each parser returns the value or raises ValueError."""
 
+import itertools
 import math
 import re
 from typing import Any
@@ -19,6 +20,13 @@ def parse_specifier(value: Any) -> Any:
     items = value if isinstance(value, list) else [value]
     if not items or not all(isinstance(item, str) and item for item in items):
         raise ValueError("expected a path, a glob pattern, or a list of these")
+    return value
+
+
+def parse_splits(value: Any) -> Any:
+    """Specifiers of several stacks of images."""
+    if not isinstance(value, list) or len(value) < 2:
+        raise ValueError("expected a list of two or more specifiers, one for each split")
     return value
 
 
@@ -69,6 +77,62 @@ def parse_crop(value: Any) -> Any:
     if not all(_is_int(size) and size > 0 for size in sizes) or len(sizes) not in (1, 2, 3):
         raise ValueError("expected a positive whole number, or a list with one per spatial axis")
     return value
+
+
+def parse_augment(value: Any) -> Any:
+    """Whether, or how far, samples are turned and flipped."""
+    if not isinstance(value, bool) and value != "in_plane":
+        raise ValueError("expected true, false or in_plane")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def parse_range(value: Any) -> Any:
+    """The smallest and the largest of some values."""
+    is_pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+    if not is_pair or value[0] > value[1]:
+        raise ValueError("expected the smallest and the largest value, such as [-0.1, 0.1]")
+    return [float(item) for item in value]
+
+
+def parse_factors(value: Any) -> Any:
+    """A range of factors or exponents."""
+    bounds = parse_range(value)
+    if bounds[0] <= 0:
+        raise ValueError("expected a range above 0, such as [0.8, 1.25]")
+    return bounds
+
+
+def parse_strengths(value: Any) -> Any:
+    """A range that may start at nothing."""
+    bounds = parse_range(value)
+    if bounds[0] < 0:
+        raise ValueError("expected a range not below 0, such as [0, 0.2]")
+    return bounds
+
+
+def parse_slices(value: Any) -> Any:
+    """A range of slices, or a list of ranges that do not overlap, sorted."""
+    ranges = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    if not all(
+        isinstance(item, list)
+        and len(item) == 2
+        and all(map(_is_int, item))
+        and 0 <= item[0] < item[1]
+        for item in ranges
+    ):
+        raise ValueError(
+            "expected the first slice and the one after the last, such as [200, 256], or a list "
+            "of such ranges"
+        )
+    ranges = sorted(ranges)
+    if any(first[1] > second[0] for first, second in itertools.pairwise(ranges)):
+        raise ValueError("expected ranges that do not overlap")
+    return ranges
 
 
 def parse_class_weights(value: Any) -> Any:

@@ -21,6 +21,8 @@ __all__ = ["Array", "Region", "arrangement", "count_images", "is_picture", "read
 RAW_SUFFIXES = {".raw", ".bin"}
 NPY_SUFFIX = ".npy"
 MAX_OPEN = 8
+MAX_DECODED = 3
+"""An input, its target and mask: their sizes are asked for before their pixels."""
 T = TypeVar("T")
 
 
@@ -177,24 +179,25 @@ def _open_zarr(location: Location) -> Container:
 
 _open: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
 """Files that this process has open, the last used last."""
+_decoded: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
+"""Pictures, which are decoded as a whole, likewise."""
 
 
 def _opened(location: Location, indexed: bool) -> Container:
     """Open a file, or take it from those that are open and have not changed since."""
     opener = _opener(location)
-    if opener is None:
-        return Picture(location.path, indexed)
     state = location.path.stat()
-    key = (location.path, location.inner, location.shape, location.dtype)
+    key = (location.path, location.inner, location.shape, location.dtype, indexed)
     version = (*key, state.st_mtime_ns, state.st_size, state.st_ino)
-    if version not in _open:
-        for other in [other for other in _open if other[:4] == key]:
-            _open.pop(other).close()
-        while len(_open) >= MAX_OPEN:
-            _open.popitem(last=False)[1].close()
-        _open[version] = opener(location)
-    _open.move_to_end(version)
-    return _open[version]
+    files, limit = (_open, MAX_OPEN) if opener else (_decoded, MAX_DECODED)
+    if version not in files:
+        for other in [other for other in files if other[: len(key)] == key]:
+            files.pop(other).close()
+        while len(files) >= limit:
+            files.popitem(last=False)[1].close()
+        files[version] = opener(location) if opener else Picture(location.path, indexed)
+    files.move_to_end(version)
+    return files[version]
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,7 @@
 """A stack of images on disk, read one at a time."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,7 @@ class ImageStack:
         Raises:
             InputError: the file cannot be read, or holds a value that is not a label.
         """
-        index = range(len(self))[index]
-        if self._cache is None:
-            return self.read(index)
-        if index not in self._cache:
-            self._cache[index] = self.read(index)
-        return self._cache[index]
+        return self.read(range(len(self))[index])
 
     @property
     def has_volumes(self) -> bool:
@@ -85,20 +81,31 @@ class ImageStack:
 
         Those of the same file; of files with one image each, those next to it in the same folder.
         """
-        location, number = self._images[index]
+        return self._volumes[index]
 
-        def belongs(other: int) -> bool:
-            place, other_number = self._images[other]
-            if number is None:
-                return other_number is None and place.path.parent == location.path.parent
-            return place == location
+    @cached_property
+    def _volumes(self) -> list[range]:
+        """Of each image, its volume."""
 
-        first, last = index, index
-        while first > 0 and belongs(first - 1):
-            first -= 1
-        while last + 1 < len(self) and belongs(last + 1):
-            last += 1
-        return range(first, last + 1)
+        def volume_of(image: tuple[Location, int | None]) -> Location | Path:
+            location, number = image
+            return location.path.parent if number is None else location
+
+        volumes: list[range] = []
+        for _, group in groupby(self._images, key=volume_of):
+            count = len(list(group))
+            volumes += [range(len(volumes), len(volumes) + count)] * count
+        return volumes
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of image ``index`` in pixels, per spatial axis; see `shape`.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        if self._cache is not None:
+            return tuple(self.read(index).shape[1:])
+        return self.shape(index)[1:]
 
     def shape(self, index: int) -> tuple[int, ...]:
         """Shape [C, *space] of image ``index`` in its file, from the file's header if it has one.
@@ -133,6 +140,14 @@ class ImageStack:
         Raises:
             InputError: the file cannot be read, or holds a value that is not a label.
         """
+        if self._cache is None:
+            return self._read(index, region)
+        if index not in self._cache:
+            self._cache[index] = self._read(index, None)
+        image = self._cache[index]
+        return image if region is None else image[(slice(None), *region)]
+
+    def _read(self, index: int, region: Region | None) -> Tensor:
         image = self.read_array(index, region)
         if self.label_map is not None:
             return torch.from_numpy(self.label_map.to_indices(image, self.name(index)))
@@ -142,7 +157,7 @@ class ImageStack:
         """Read all images now and keep them."""
         self._cache = {}
         for index in range(len(self)):
-            self[index]
+            self.read(index)
 
     @property
     def num_labels(self) -> int:

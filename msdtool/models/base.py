@@ -229,6 +229,9 @@ class MSDModel:
             labels=self.labels,
             ignore=self.ignore,
             collapse_channels=self.collapse_channels,
+            slab=0,
+            splits=0,
+            strategy="X:1",
         )
         checkpoint = Checkpoint(
             model=model,

@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -142,3 +142,54 @@ class BatchNorm2d(_DeprecatedBatchNorm):
 
 class BatchNorm3d(_DeprecatedBatchNorm):
     """Deprecated: use `SyncBatchNorm`, which takes any number of axes."""
+
+
+class _PooledBatchNorm(_BatchNorm):
+    """A `torch.nn.BatchNorm1d`, 2d or 3d over the batches of all processes.
+
+    Args:
+        of_one: the layer whose parameters, statistics and options it takes over.
+    """
+
+    def __init__(self, of_one: _BatchNorm) -> None:
+        super().__init__(of_one.num_features, of_one.eps, of_one.momentum, False, False)
+        self.affine, self.track_running_stats = of_one.affine, of_one.track_running_stats
+        self.weight, self.bias = of_one.weight, of_one.bias
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            setattr(self, name, getattr(of_one, name))
+        self._check_input_dim = of_one._check_input_dim  # type: ignore[method-assign]
+        self.train(of_one.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [B, num_features, *space] to the same shape; B may differ between processes."""
+        self._check_input_dim(input)
+        if not self.training and self.running_mean is not None:
+            return super().forward(input)
+        ones, zeros = input.new_ones(self.num_features), input.new_zeros(self.num_features)
+        weight, bias = (self.weight, self.bias) if self.affine else (ones, zeros)
+        output, batch = batch_norm(input, weight, bias, self.eps, dist.group.WORLD)
+        if self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            momentum = self.momentum
+            if momentum is None:
+                momentum = 1 / float(self.num_batches_tracked)  # the mean of all batches
+            unbiased = batch.variance * (batch.num_values / (batch.num_values - 1))
+            self.running_mean.lerp_(batch.mean.to(self.running_mean), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var), momentum)
+        return output
+
+
+def pool_batch_norms(network: nn.Module) -> None:
+    """Have torch's own batch norms in ``network`` take the batches of all processes together.
+
+    In place; parameters and state-dict names stay. Works on any device, unlike
+    `torch.nn.SyncBatchNorm.convert_sync_batchnorm`, and with batches of different sizes.
+    """
+    for name, child in network.named_children():
+        # What is derived from them may prepare its input, and stays as it is.
+        plain = type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+        if isinstance(child, _BatchNorm) and plain:
+            setattr(network, name, _PooledBatchNorm(child))
+        else:
+            pool_batch_norms(child)

@@ -4,16 +4,17 @@ Pelt & Sethian, "A mixed-scale dense convolutional neural network for image anal
 Shapes: B batch, C channels, *space two or three spatial axes (H, W or D, H, W).
 """
 
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from msdtool.ops import function, reference
 from msdtool.ops.checks import check_block, check_final, check_same_dtype
+from msdtool.ops.engines import ENGINES
 
-IMPLEMENTATIONS = {"auto": function, "blocked": function, "reference": reference}
+IMPLEMENTATIONS = (*ENGINES, "reference")
 
 
 def msd_block(
@@ -27,8 +28,9 @@ def msd_block(
     """Run the hidden layers of an MSD network (Pelt & Sethian, PNAS 2018, eq. 3).
 
     Layer i reads the c_in + width*i channels in front of it and adds ``width`` channels.
-    float16 and bfloat16 are computed in float32. Two runs with as many threads give the same bits;
-    another number of threads changes how BLAS splits its sums, and so the rounding.
+    float16 and bfloat16 are computed in float32. Two runs give the same bits. The number of threads
+    changes nothing in "compiled"; in "blocked" it changes how BLAS splits its sums, and so the
+    rounding.
 
     Args:
         input: [B, c_in, *space], two or three spatial axes, floating point.
@@ -36,22 +38,23 @@ def msd_block(
         bias: [depth*width].
         dilations: one per layer, repeated from the start when there are fewer.
         padding: border rule, "symmetric", "reflect" or "zeros".
-        impl: "blocked" is the engine of matrix products, whose result is a view of a buffer with
-            a halo and so not contiguous; "reference" is plain torch; "auto" takes the fastest.
+        impl: "compiled" is the engine in C++, built on first use by the system's compiler, for
+            the CPU; "blocked" the one of torch's matrix products, for any device; the result of
+            both is a view of a wider buffer, so not contiguous. "reference" is plain torch,
+            slow. "auto" takes "compiled" where it can be had, else "blocked".
 
     Returns:
         [B, c_in + width*depth, *space], the input channels first.
 
     Raises:
-        ValueError: a shape, a dtype, a dilation or a name does not fit.
+        ValueError: a shape, a dtype, a device, a dilation or a name does not fit.
+        KernelError: impl is "compiled" and the library cannot be built; holds the compiler's log.
     """
-    implementation = _implementation(impl)
+    implementation = _implementation(impl, reference.msd_block, function.msd_block)
     check_block(input.shape, weights, bias, dilations, padding)
     check_same_dtype(input.dtype, (bias, *weights))
     wide_input, wide_bias, *wide_weights = _at_least_float32(input, bias, *weights)
-    output: Tensor = implementation.msd_block(
-        wide_input, wide_weights, wide_bias, dilations, padding
-    )
+    output = implementation(wide_input, wide_weights, wide_bias, dilations, padding)
     return output.to(input.dtype)
 
 
@@ -76,9 +79,9 @@ def msd_module(
         [B, c_out, *space].
 
     Raises:
-        ValueError: a shape, a dtype, a dilation or a name does not fit.
+        ValueError, KernelError: as for `msd_block`.
     """
-    implementation = _implementation(impl)
+    implementation = _implementation(impl, reference.msd_module, function.msd_module)
     check_block(input.shape, weights, bias, dilations, padding)
     check_final(input.shape[1] + len(bias), final_weight, final_bias)
     parameters = (bias, final_weight, final_bias, *weights)
@@ -86,16 +89,18 @@ def msd_module(
     wide_input, wide_bias, wide_final, wide_final_bias, *wide_weights = _at_least_float32(
         input, *parameters
     )
-    output: Tensor = implementation.msd_module(
+    output = implementation(
         wide_input, wide_weights, wide_bias, wide_final, wide_final_bias, dilations, padding
     )
     return output.to(input.dtype)
 
 
-def _implementation(impl: str) -> ModuleType:
+def _implementation(
+    impl: str, twin: Callable[..., Tensor], on_engine: Callable[..., Tensor]
+) -> Callable[..., Tensor]:
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl is {impl!r}; allowed: {', '.join(IMPLEMENTATIONS)}")
-    return IMPLEMENTATIONS[impl]
+    return twin if impl == "reference" else partial(on_engine, ENGINES[impl])
 
 
 def _at_least_float32(*tensors: Tensor) -> list[Tensor]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from msdtool.ops.final import backward_final, forward_final
 from msdtool.ops.halo import Layout
 from msdtool.ops.plan import make_plan
 from msdtool.ops.products import add_pixel_sums, matrix_product
@@ -51,9 +52,9 @@ class BlockGradients:
         needs_weights: Sequence[bool],
     ) -> None:
         self.needs_input = needs_input
-        self.bias = torch.zeros_like(bias) if needs_bias else None
+        self.bias = bias.new_zeros(bias.shape) if needs_bias else None
         self.weights = [
-            torch.zeros_like(weight) if needed else None
+            weight.new_zeros(weight.shape) if needed else None
             for weight, needed in zip(weights, needs_weights, strict=True)
         ]
 
@@ -64,12 +65,27 @@ class BlockEngine:
     def __init__(self, network: Network, layout: Layout, element_size: int) -> None:
         self.network = network
         self.layout = layout
+        self.element_size = element_size
         self.plan = make_plan(layout, network.width, network.depth, element_size)
 
     def new_planes(self, *leading: int, like: Tensor) -> Tensor:
         """Uninitialised buffer of all channels, [*leading, C, size]."""
         num_channels = self.network.channels_before(self.network.depth)
         return self.layout.new_planes(*leading, num_channels, like=like)
+
+    @property
+    def slice_bytes(self) -> int:
+        """Bytes of all channels in one slice."""
+        num_channels = self.network.channels_before(self.network.depth)
+        return num_channels * self.layout.slice_size * self.element_size
+
+    def pixels(self, planes: Tensor) -> Tensor:
+        """View planes [*leading, C, size] as images [*leading, C, *space]."""
+        return self.layout.interior(planes)
+
+    def load(self, grads: Tensor, pixels: Tensor) -> None:
+        """Copy the gradients by all channels, [C, *space], to grads."""
+        self.layout.load(grads, pixels)
 
     def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
         """Compute all channels of planes after the first c_in, whose interior is given."""
@@ -112,6 +128,21 @@ class BlockEngine:
             self._backward_block(block_stack, block_delta, planes, grads, block, weights, gradients)
         if gradients.needs_input:
             self.layout.fold_halo(grads[: self.network.c_in])
+
+    def forward_final(self, planes: Tensor, weight: Tensor, bias: Tensor, output: Tensor) -> None:
+        """Write weight [c_out, C, 1] times planes plus bias [c_out] to output [c_out, *space]."""
+        forward_final(self.layout, planes, weight, bias, output)
+
+    def backward_final(
+        self,
+        planes: Tensor,
+        weight: Tensor,
+        grad_output: Tensor,
+        grads: Tensor,
+        grad_weight: Tensor | None,
+    ) -> None:
+        """Write the gradient by every channel to grads; add that by the weight to grad_weight."""
+        backward_final(self.layout, planes, weight, grad_output, grads, grad_weight)
 
     def _backward_block(
         self,

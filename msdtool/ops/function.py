@@ -10,26 +10,33 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msdtool.ops.engine import BlockEngine, BlockGradients, Network
-from msdtool.ops.final import backward_final, forward_final
-from msdtool.ops.halo import Layout
+from msdtool.ops.engine import BlockGradients, Network
+from msdtool.ops.engines import Engine, EngineMaker
 
 
 def msd_block(
-    input: Tensor, weights: Sequence[Tensor], bias: Tensor, dilations: Sequence[int], padding: str
+    make_engine: EngineMaker,
+    input: Tensor,
+    weights: Sequence[Tensor],
+    bias: Tensor,
+    dilations: Sequence[int],
+    padding: str,
 ) -> Tensor:
-    """Blocked twin of `reference.msd_block`; the result is a view of a buffer with a halo."""
-    engine = _make_engine(input, weights, dilations, padding)
+    """Twin of `reference.msd_block` on an engine; the result is a view of the engine's buffer."""
+    engine = make_engine(
+        _network(input, weights, dilations), tuple(input.shape[2:]), padding, input
+    )
     if not _records(input, bias, *weights):
         planes = engine.new_planes(len(input), like=input)
         for image, pixels in zip(planes, input, strict=True):
             _run_block(engine, image, pixels, weights, bias)
-        return engine.layout.interior(planes)
+        return engine.pixels(planes)
     output: Tensor = _Block.apply(engine, input, bias, *weights)
     return output
 
 
 def msd_module(
+    make_engine: EngineMaker,
     input: Tensor,
     weights: Sequence[Tensor],
     bias: Tensor,
@@ -38,14 +45,16 @@ def msd_module(
     dilations: Sequence[int],
     padding: str,
 ) -> Tensor:
-    """Blocked twin of `reference.msd_module`."""
-    engine = _make_engine(input, weights, dilations, padding)
+    """Twin of `reference.msd_module` on an engine."""
+    engine = make_engine(
+        _network(input, weights, dilations), tuple(input.shape[2:]), padding, input
+    )
     if not _records(input, bias, final_weight, final_bias, *weights):
         output = input.new_empty(len(input), len(final_bias), *input.shape[2:])
         image = engine.new_planes(like=input)
         for pixels, result in zip(input, output, strict=True):
             _run_block(engine, image, pixels, weights, bias)
-            forward_final(engine.layout, image, final_weight, final_bias, result)
+            engine.forward_final(image, final_weight, final_bias, result)
         return output
     recorded: Tensor = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
     return recorded
@@ -53,31 +62,29 @@ def msd_module(
 
 class _Block(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, engine: BlockEngine, input: Tensor, bias: Tensor, *weights: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, engine: Engine, input: Tensor, bias: Tensor, *weights: Tensor) -> Tensor:
         planes = engine.new_planes(len(input), like=input)
         for image, pixels in zip(planes, input, strict=True):
             _run_block(engine, image, pixels, weights, bias)
         ctx.engine = engine
         ctx.save_for_backward(planes, bias, *weights)
         # A view: if someone changes the buffer through it, autograd refuses to go on.
-        return engine.layout.interior(planes)
+        return engine.pixels(planes)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         planes, bias, *weights = ctx.saved_tensors
-        engine: BlockEngine = ctx.engine
+        engine: Engine = ctx.engine
         _, needs_input, needs_bias, *needs_weights = ctx.needs_input_grad
         gradients = BlockGradients(weights, bias, needs_input, needs_bias, needs_weights)
-        grad_input = _new_input_gradient(engine, planes, needs_input)
+        grad_input = _new_input_gradient(engine, grad_output, needs_input)
         grads = engine.new_planes(like=planes)
         for index, image in enumerate(planes):
-            engine.layout.load(grads, grad_output[index])
+            engine.load(grads, grad_output[index])
             engine.backward(image, grads, weights, gradients)
             if grad_input is not None:
-                grad_input[index] = engine.layout.interior(grads[: engine.network.c_in])
+                grad_input[index] = engine.pixels(grads)[: engine.network.c_in]
         return None, grad_input, gradients.bias, *gradients.weights
 
 
@@ -85,7 +92,7 @@ class _Module(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        engine: BlockEngine,
+        engine: Engine,
         input: Tensor,
         bias: Tensor,
         final_weight: Tensor,
@@ -96,7 +103,7 @@ class _Module(torch.autograd.Function):
         output = input.new_empty(len(input), len(final_bias), *input.shape[2:])
         for image, pixels, result in zip(planes, input, output, strict=True):
             _run_block(engine, image, pixels, weights, bias)
-            forward_final(engine.layout, image, final_weight, final_bias, result)
+            engine.forward_final(image, final_weight, final_bias, result)
         ctx.engine = engine
         ctx.save_for_backward(planes, bias, final_weight, *weights)
         return output
@@ -105,20 +112,20 @@ class _Module(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         planes, bias, final_weight, *weights = ctx.saved_tensors
-        engine: BlockEngine = ctx.engine
+        engine: Engine = ctx.engine
         _, needs_input, needs_bias, needs_final, needs_final_bias, *needs_weights = (
             ctx.needs_input_grad
         )
         gradients = BlockGradients(weights, bias, needs_input, needs_bias, needs_weights)
-        grad_input = _new_input_gradient(engine, planes, needs_input)
-        grad_final = torch.zeros_like(final_weight) if needs_final else None
+        grad_input = _new_input_gradient(engine, grad_output, needs_input)
+        grad_final = final_weight.new_zeros(final_weight.shape) if needs_final else None
         grads = engine.new_planes(like=planes)
         for index, image in enumerate(planes):
             upstream = grad_output[index]
-            backward_final(engine.layout, image, final_weight, upstream, grads, grad_final)
+            engine.backward_final(image, final_weight, upstream, grads, grad_final)
             engine.backward(image, grads, weights, gradients)
             if grad_input is not None:
-                grad_input[index] = engine.layout.interior(grads[: engine.network.c_in])
+                grad_input[index] = engine.pixels(grads)[: engine.network.c_in]
         grad_final_bias = grad_output.flatten(2).sum((0, 2)) if needs_final_bias else None
         return (
             None,
@@ -135,23 +142,19 @@ def _records(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def _make_engine(
-    input: Tensor, weights: Sequence[Tensor], dilations: Sequence[int], padding: str
-) -> BlockEngine:
+def _network(input: Tensor, weights: Sequence[Tensor], dilations: Sequence[int]) -> Network:
     per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
-    network = Network(input.shape[1], weights[0].shape[0], per_layer)
-    layout = Layout(tuple(input.shape[2:]), max(per_layer), padding)
-    return BlockEngine(network, layout, input.element_size())
+    return Network(input.shape[1], weights[0].shape[0], per_layer)
 
 
 def _run_block(
-    engine: BlockEngine, image: Tensor, pixels: Tensor, weights: Sequence[Tensor], bias: Tensor
+    engine: Engine, image: Tensor, pixels: Tensor, weights: Sequence[Tensor], bias: Tensor
 ) -> None:
-    engine.layout.interior(image[: engine.network.c_in]).copy_(pixels)
+    engine.pixels(image)[: engine.network.c_in] = pixels
     engine.forward(image, weights, bias)
 
 
-def _new_input_gradient(engine: BlockEngine, planes: Tensor, needed: bool) -> Tensor | None:
+def _new_input_gradient(engine: Engine, grad_output: Tensor, needed: bool) -> Tensor | None:
     if not needed:
         return None
-    return planes.new_empty(len(planes), engine.network.c_in, *engine.layout.space)
+    return grad_output.new_empty(len(grad_output), engine.network.c_in, *grad_output.shape[2:])

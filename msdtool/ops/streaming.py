@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from msdtool.ops.checks import check_block, check_final
-from msdtool.ops.engine import BlockEngine, Network
-from msdtool.ops.final import forward_final
-from msdtool.ops.halo import Layout
+from msdtool.ops.engine import Network
+from msdtool.ops.engines import auto_engine
 from msdtool.ops.plan import WORKSPACE_BYTES
 
 MAX_LAYERS_PER_PASS = 16
@@ -95,7 +94,7 @@ def msd_module_streamed(
     pixels_bytes = num_stored * int(np.prod(space)) * bias.element_size()
     in_memory = pixels_bytes + WORKSPACE_BYTES <= memory_bytes // 2
     strip_bytes = memory_bytes - WORKSPACE_BYTES - (pixels_bytes if in_memory else 0)
-    passes = plan_passes(network, space, strip_bytes, bias.element_size())
+    passes = plan_passes(network, space, strip_bytes, bias)
     with torch.no_grad(), tempfile.TemporaryDirectory(prefix="msdtool-", dir=directory) as folder:
         store = _new_store((num_stored, *space), bias, None if in_memory else Path(folder))
         for step in passes:
@@ -106,7 +105,7 @@ def msd_module_streamed(
 
 
 def plan_passes(
-    network: Network, space: tuple[int, ...], strip_bytes: int, element_size: int
+    network: Network, space: tuple[int, ...], strip_bytes: int, like: Tensor
 ) -> list[Pass]:
     """Cut the layers into passes whose strips fit ``strip_bytes``.
 
@@ -122,9 +121,8 @@ def plan_passes(
         choices = []
         for stop in range(first + 1, min(first + MAX_LAYERS_PER_PASS, network.depth) + 1):
             halo = sum(network.dilations[first:stop])
-            margin = max(network.dilations[first:stop])
-            layout = Layout(space, margin, "zeros")
-            slice_bytes = network.channels_before(stop) * layout.slice_size * element_size
+            part = _part(network, range(first, stop))
+            slice_bytes = auto_engine(part, space, "zeros", like).slice_bytes
             strip = min(strip_bytes // slice_bytes, space[0] + 2 * halo) - 2 * halo
             if strip < 1 and stop == first + 1:
                 raise ValueError(
@@ -138,6 +136,12 @@ def plan_passes(
     return passes
 
 
+def _part(network: Network, layers: range) -> Network:
+    """Some layers, with all channels in front of them as input."""
+    dilations = network.dilations[layers.start : layers.stop]
+    return Network(network.channels_before(layers.start), network.width, dilations)
+
+
 def _run_pass(
     step: Pass,
     network: Network,
@@ -149,15 +153,14 @@ def _run_pass(
 ) -> None:
     """Compute the layers of one pass for the whole image, from and to the store."""
     width, layers = network.width, step.layers
-    m = network.channels_before(layers.start)
-    dilations = network.dilations[layers.start : layers.stop]
+    part = _part(network, layers)
+    m = part.c_in
     num_slices, *rest = store.shape[1:]
     for start, stop in _strips(num_slices, step.strip_slices):
         low, high = max(start - step.halo, 0), min(stop + step.halo, num_slices)
-        layout = Layout((high - low, *rest), max(dilations), padding)
-        engine = BlockEngine(Network(m, width, dilations), layout, bias.element_size())
+        engine = auto_engine(part, (high - low, *rest), padding, bias)
         planes = engine.new_planes(like=bias)
-        pixels = layout.interior(planes)
+        pixels = engine.pixels(planes)
         _read_channels(pixels[:m], input, store, low, high)
         engine.forward(
             planes,
@@ -179,15 +182,15 @@ def _run_final(
     output: SlicedArray,
 ) -> None:
     """Apply the final 1x1 layer strip by strip."""
-    num_channels = network.channels_before(network.depth)
-    layout = Layout(space, 0, "zeros")
-    slice_bytes = (num_channels + len(bias)) * layout.slice_size * bias.element_size()
+    whole = auto_engine(network, space, "zeros", bias)
+    pixels_per_slice = int(np.prod(space[1:]))
+    slice_bytes = whole.slice_bytes + len(bias) * pixels_per_slice * bias.element_size()
     for start, stop in _strips(space[0], max(1, strip_bytes // (2 * slice_bytes))):
-        strip = Layout((stop - start, *space[1:]), 0, "zeros")
-        planes = strip.new_planes(num_channels, like=bias)
-        _read_channels(strip.interior(planes), input, store, start, stop)
-        result = bias.new_empty(len(bias), *strip.space)
-        forward_final(strip, planes, weight, bias, result)
+        engine = auto_engine(network, (stop - start, *space[1:]), "zeros", bias)
+        planes = engine.new_planes(like=bias)
+        _read_channels(engine.pixels(planes), input, store, start, stop)
+        result = bias.new_empty(len(bias), stop - start, *space[1:])
+        engine.forward_final(planes, weight, bias, result)
         output[:, start:stop] = result.numpy()
 
 

@@ -8,23 +8,48 @@ from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import InputError
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
-from msdtool.train.losses import Loss, RegressionLoss, SegmentationLoss, balanced_weights
+from msdtool.train.losses import (
+    Loss,
+    RegressionLoss,
+    SegmentationLoss,
+    Total,
+    balanced_weights,
+    of_one,
+)
 from msdtool.train.metrics import Metrics, RegressionMetrics, SegmentationMetrics
+from msdtool.train.processes import ALONE, Processes
 
 
 def measure_normalisation(
-    config: ExperimentConfig, pairs: Pairs, check: Callable[[int], None]
+    config: ExperimentConfig,
+    pairs: Pairs,
+    check: Callable[[int], None],
+    processes: Processes = ALONE,
 ) -> Normalisation:
-    """Measure the training set; ``check`` is called before each image and may raise to stop.
+    """Measure the training set, each process its share of it.
+
+    Args:
+        config: the experiment.
+        pairs: the training set.
+        check: called before each image; may raise to stop.
+        processes: those that train together; all come to the same.
 
     Raises:
         InputError: a file cannot be used, or no target pixel counts.
     """
-    statistics = measure(pairs, config.num_labels, check)
+    indices = pairs.to_measure()
+    share = [indices[place] for place in processes.share(len(indices))]
+    parts = processes.gather(
+        processes.together(lambda: measure(pairs, config.num_labels, check, share))
+    )
+    statistics = parts[0]
+    for other in parts[1:]:
+        statistics.add(other)
     input, target = statistics.input, statistics.target
+    thickness = 2 * config.data.slab + 1  # every slice of a slab is scaled alike
     return Normalisation(
-        input_mean=input.mean.tolist(),
-        input_std=input.std.tolist(),
+        input_mean=input.mean.tolist() * thickness,
+        input_std=input.std.tolist() * thickness,
         target_mean=target.mean.tolist(),
         target_std=target.std.tolist(),
         data_range=0.0 if config.num_labels else _data_range(config, statistics),
@@ -56,8 +81,10 @@ def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> N
         )
 
 
-def build_loss(config: ExperimentConfig, normalisation: Normalisation) -> Loss:
-    """Return the loss that training minimises."""
+def build_loss(
+    config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
+) -> Loss:
+    """Return the loss that training minimises; ``total`` as in `msdtool.train.losses`."""
     training = config.training
     if config.task == "regression":
         return RegressionLoss(
@@ -66,12 +93,13 @@ def build_loss(config: ExperimentConfig, normalisation: Normalisation) -> Loss:
             huber_delta=training.huber_delta,
             ssim_weight=training.ssim_weight,
             data_range=normalisation["data_range"],
+            total=total,
         )
     weights = training.class_weights
     if weights == "balanced":
-        return SegmentationLoss(training.loss, balanced_weights(normalisation["label_counts"]))
+        weights = balanced_weights(normalisation["label_counts"])
     assert not isinstance(weights, str)
-    return SegmentationLoss(training.loss, weights)
+    return SegmentationLoss(training.loss, weights, total=total)
 
 
 def build_metrics(labels: list[int], data_range: float) -> Metrics:

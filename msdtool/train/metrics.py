@@ -26,6 +26,9 @@ class Metrics(Protocol):
     def update(self, output: Tensor, target: Tensor, mask: Tensor | None) -> Values:
         """Take in a batch of one image and return that image's own values."""
 
+    def add(self, other: "Metrics") -> None:
+        """Take in what another of the same kind has taken in."""
+
     def compute(self) -> Values:
         """Return the values over all images."""
 
@@ -69,6 +72,11 @@ class RegressionMetrics:
         self.rows.append(row)
         return row
 
+    def add(self, other: Metrics) -> None:
+        """Take in the images of another."""
+        assert isinstance(other, RegressionMetrics)
+        self.rows += other.rows
+
     def compute(self) -> Values:
         """Return the mean of each metric over the images, and the data range used."""
         count = len(self.rows)
@@ -100,6 +108,11 @@ class SegmentationMetrics:
         ).cpu()
         self.confusion += confusion
         return self._values(confusion)
+
+    def add(self, other: Metrics) -> None:
+        """Take in the pixels of another."""
+        assert isinstance(other, SegmentationMetrics)
+        self.confusion += other.confusion
 
     def compute(self) -> Values:
         """Return the metrics; NaN for a label that neither targets nor outputs hold."""

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from msdtool.data import SubsetOf
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.nn.device import device_name
@@ -18,7 +17,11 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
     space = config.crop_size or run.first_shape[1:]
     channels = run.first_shape[0]
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
-    memory = training_bytes(run.architecture, space, config.training.batch_size)
+    share = -(-config.training.batch_size // run.processes.size)
+    memory = training_bytes(run.architecture, space, share)
+    device = device_name(run.device)
+    if run.processes.size > 1:
+        device = f"{run.processes.size} processes, the first on {device}"
     held_out = "none" if run.validation_pairs is None else str(len(run.validation_pairs))
     kind = "random crops" if config.crop_size else "whole images; this is the first one's size"
     start = f"epoch {progress.epoch + 1} of {config.training.epochs}"
@@ -32,7 +35,7 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
         f"width {network.width}, {channels} -> {run.architecture['c_out']} channels, "
         f"{trained:,} parameters",
         "memory": f"about {memory / 2**20:,.0f} MiB for a step",
-        "device": device_name(run.device),
+        "device": device,
         "run directory": str(run.directory.path),
         "start": progress.finished or start,
     }
@@ -40,9 +43,7 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
 
 def pairing_warnings(run: "TrainingRun") -> list[str]:
     """Return what looks wrong with how the training images are paired."""
-    pairs = run.train_pairs
-    dataset = pairs.dataset if isinstance(pairs, SubsetOf) else pairs
     return [
         f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
-        for input, target in disagreeing_pairs(dataset)[:1]
+        for input, target in disagreeing_pairs(run.train_pairs)[:1]
     ]

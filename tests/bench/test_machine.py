@@ -16,6 +16,7 @@ def test_the_facts_are_plain_data():
     assert facts["threads"] == torch.get_num_threads()
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert facts["device"].startswith("cpu")
+    assert facts["engine"] in ("compiled", "blocked")
     assert facts["cpu"]
     assert datetime.fromisoformat(facts["date"]).tzinfo is not None
 

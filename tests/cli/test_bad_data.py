@@ -95,7 +95,7 @@ PLACES = {
         lambda f: None,
         ["--set", "data.train={{input: {}/v/noisy, target: {}/v/clean}}",
          "--set", "data.validation={{fraction: 0.5}}"],
-        "data.validation.fraction needs at least 2 training pairs, found 1",
+        "data.validation.fraction needs at least 2 training images, found 1",
     ),
 }  # fmt: skip
 

@@ -29,6 +29,55 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             REGRESSION.replace("}}", "}, crop: 10}") + "training: {loss: L1+SSIM}",
             "data.crop: SSIM, in training.loss, needs at least 11 pixels",
         ),
+        (
+            REGRESSION.replace("}}", "}, slab: 2}") + "network: {ndim: 3}",
+            "data.slab: is for network.ndim: 2; a network with ndim: 3 sees the neighbouring",
+        ),
+        (
+            REGRESSION.replace("}}", "}, augment: in_plane}"),
+            "data.augment: in_plane is for network.ndim: 3; set true",
+        ),
+        (
+            REGRESSION.replace("}}", "}, crops_per_image: 2}"),
+            "data.crops_per_image: only data.crop uses it; remove it",
+        ),
+        (
+            SEGMENTATION.replace("}, l", "}, foreground: {share: 1}, l"),
+            "data.foreground: only data.crop uses it; remove it",
+        ),
+        (
+            SEGMENTATION.replace("}, l", "}, crop: 32, foreground: {share: 1, above: 2}, l"),
+            "data.foreground.above: only regression uses it; name labels instead",
+        ),
+        (
+            SEGMENTATION.replace("}, l", "}, crop: 32, foreground: {share: 1, labels: [2, 7]}, l"),
+            "data.foreground.labels: 7: not among data.labels",
+        ),
+        (
+            REGRESSION.replace("}}", "}, crop: 32, foreground: {share: 1, labels: [2]}}"),
+            "data.foreground.labels: only segmentation uses it; give above instead",
+        ),
+        (
+            REGRESSION.replace("}}", "}, crop: 32, foreground: {share: 1}}"),
+            "data.foreground.above: missing: the target value above which a pixel is foreground",
+        ),
+        (REGRESSION.replace("}}", "}, intensity: {}}"), "data.intensity: is empty; give some of"),
+        (
+            REGRESSION.replace("}}", "}, validation: {fraction: 0.1, overlap: 2}}"),
+            "data.validation.overlap: only patch uses it; remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, validation: {fraction: 0.1, patch: 32, overlap: 32}}"),
+            "data.validation.overlap: 32 is not smaller than the patch, 32",
+        ),
+        (
+            REGRESSION.replace("}}", "}, validation: {fraction: 0.1, patch: 9}}"),
+            "data.validation.patch: 9 is too small for the dilation 10 in network.dilations",
+        ),
+        (
+            REGRESSION.replace("}}", "}, validation: {fraction: 0.1, patch: [32, 32, 32]}}"),
+            "data.validation.patch: got 3 sizes; network.ndim is 2",
+        ),
         (SEGMENTATION + "training: {class_weights: [1, 2]}", "got 2 weights for 3 labels"),
         (
             REGRESSION + "stream: {axis: 0}",
@@ -36,7 +85,7 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         ),
         (
             REGRESSION.replace("}}", "}, augment: true}") + "stream: {axis: 1}\nnetwork: {ndim: 3}",
-            "data.augment: would turn time into space; it needs stream.axis: 0",
+            "data.augment: would turn time into space; in_plane, with stream.axis: 0, does not",
         ),
         (
             SEGMENTATION + "training: {loss: L1}",

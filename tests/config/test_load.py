@@ -124,7 +124,7 @@ def test_an_override_may_hold_an_equals_sign(experiment):
         ("network.depth.x=3", "network.depth: got {'x': 3}; expected a whole number"),
         ("network=3", "network: got 3; expected keys below it: depth"),
         ("network={dept: 3}", "network.dept: unknown key; did you mean 'depth'?"),
-        ("data.train.input=", "data.train.input: got nothing; expected a path"),
+        ("data.train.input=", "data.train.input: missing: input images"),
     ],
 )
 def test_a_wrong_override_is_named_as_it_was_given(experiment, override, message):

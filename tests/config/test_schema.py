@@ -125,13 +125,13 @@ def test_a_wrong_value_is_refused_in_words(line, message):
     ("data", "message"),
     [
         ("", "x: data: missing: takes the keys train, validation, labels"),
-        ("data:", "x:2: data.train: missing: takes the keys input, target, mask"),
+        ("data:", "x:2: data.train: missing: what to train on: keys input and target, or splits"),
         ("data: 3", "x:2: data: got 3; expected keys below it: train, validation"),
         ("data: {train: {input: a}}", "x:2: data.train.target: missing: target images, paired"),
         ("data: {train: {input: [], target: b}}",
          "x:2: data.train.input: got []; expected a path, a glob pattern, or a list of these"),
         ("data: {train: {input: a, target: b}, validation: c}",
-         "x:2: data.validation: got 'c'; expected keys below it: input, target, mask, fraction"),
+         "x:2: data.validation: got 'c'; expected keys below it: input, target, mask, splits"),
     ],
 )  # fmt: skip
 def test_data_that_is_not_named_is_missed(data, message):
@@ -139,12 +139,21 @@ def test_data_that_is_not_named_is_missed(data, message):
     assert found.startswith(message)
 
 
+ONE_SOURCE = "give one of these: input and target; splits; fraction; slices"
+
+
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        ("{}", "give both input and target, or fraction"),
-        ("{input: c}", "give both input and target, or fraction"),
-        ("{fraction: 0.1, target: c}", "give either input and target, or fraction, not both"),
+        ("{}", ONE_SOURCE),
+        ("{input: c}", ONE_SOURCE),
+        ("{fraction: 0.1, target: c}", ONE_SOURCE),
+        ("{fraction: 0.1, slices: [1, 2]}", ONE_SOURCE),
+        ("{splits: [a, b], input: c, target: d}", ONE_SOURCE),
+        (
+            "{fraction: 0.1, mask: c}",
+            "the mask of held-out images is that of data.train; remove mask",
+        ),
     ],
 )
 def test_validation_is_a_set_or_a_fraction(validation, message):
@@ -157,7 +166,78 @@ def test_a_fraction_lies_between_0_and_1(fraction):
     assert re.match(r"x:2: data\.validation\.fraction: got .*; expected a (finite )?number", found)
 
 
+WRONG_DATA = [
+    ("train: {splits: [a]}", "data.train.splits: got ['a']; expected a list of two or more"),
+    ("train: {splits: a}", "data.train.splits: got 'a'; expected a list of two or more"),
+    ("train: {splits: [a, 3]}", "data.train.splits[1]: got 3; expected a path, a glob pattern"),
+    ("train: {splits: [a, b], strategy: 2:X}",
+     "data.train.strategy: got '2:X'; did you mean '1:X'? Allowed: X:1, 1:X"),
+    ("augment: yes please", "data.augment: got 'yes please'; expected true, false or in_plane"),
+    ("augment: 1", "data.augment: got 1; expected true, false or in_plane"),
+    ("slab: -1", "data.slab: got -1; expected a number not less than 0"),
+    ("fraction: 0", "data.fraction: got 0; expected a number greater than 0"),
+    ("intensity: {gain: 2}", "data.intensity.gain: got 2; expected the smallest and the largest "
+     "value, such as [-0.1, 0.1]"),
+    ("intensity: {gain: [0, 1]}",
+     "data.intensity.gain: got [0, 1]; expected a range above 0, such as [0.8, 1.25]"),
+    ("intensity: {blur: [-1, 1]}",
+     "data.intensity.blur: got [-1, 1]; expected a range not below 0, such as [0, 0.2]"),
+    ("intensity: {offset: [1, 0]}", "data.intensity.offset: got [1, 0]; expected the smallest and"),
+    ("intensity: {offset: [0, .nan]}", "data.intensity.offset: got [0, nan]; expected the"),
+    ("intensity: {contrast: [0, 1]}", "data.intensity.contrast: unknown key; allowed: blur, gamma, "
+     "gain, offset, poisson_noise, gaussian_noise"),
+    ("foreground: {}", "data.foreground.share: missing: how many of the crops hold a pixel of the "
+     "foreground, 0 to 1"),
+    ("foreground: {share: 2}", "data.foreground.share: got 2; expected a number not greater"),
+    ("foreground: {share: 1, labels: []}",
+     "data.foreground.labels: got []; expected a list that is not empty"),
+    *((f"validation: {{slices: {slices}}}", f"data.validation.slices: got {slices}; expected the "
+       "first slice and the one after the last, such as [200, 256], or a list of such ranges")
+      for slices in ("[1]", "[5, 5]", "[-2, 4]", "[[0, 1], 2]", "3", "[]")),
+    ("validation: {slices: [[0, 3], [2, 5]]}", "data.validation.slices: got [[0, 3], [2, 5]]; "
+     "expected ranges that do not overlap"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG_DATA, ids=[line for line, _ in WRONG_DATA])
+def test_wrong_data_keys_are_refused_in_words(line, message):
+    text = f"task: regression\ndata: {{{line}}}" if line.startswith("train") else regression(line)
+    (found,) = refusal(text)
+    assert found.startswith(f"x:2: {message}")
+
+
+def test_slices_are_a_range_or_several():
+    for text in ("[3, 5]", "[[3, 5]]"):
+        config = parse_config(regression(f"validation: {{slices: {text}}}"))
+        assert config.data.validation.slices == [[3, 5]]
+    config = parse_config(regression("validation: {slices: [[3, 5], [0, 3]]}"))
+    assert config.data.validation.slices == [[0, 3], [3, 5]]
+
+
+def test_patches_overlap_by_a_quarter_unless_told():
+    text = "validation: {fraction: 0.5, patch: [48, 32]}"
+    assert parse_config(regression(text)).patch_overlap == 8
+    assert parse_config(regression(text.replace("}", ", overlap: 0}"))).patch_overlap == 0
+
+
+def splits(data="", train=""):
+    return f"task: regression\ndata: {{train: {{splits: [a, b, c], {train}}}, {data}}}\n"
+
+
 DISAGREEING = [
+    (splits(train="input: a"), "x:2: data.train.input: splits take its place; remove one of them"),
+    (splits("validation: {input: a, target: b}"),
+     "\n".join(f"x:2: data.validation.{name}: training on splits is validated on splits, a "
+               "fraction or slices; evaluate with 'msdtool evaluate' where there are clean images"
+               for name in ("input", "target"))),
+    (splits("validation: {splits: [a, b]}"),
+     "x:2: data.validation.splits: got 2; data.train.splits are 3"),
+    (splits("labels: 2").replace("regression", "segmentation"),
+     "x:2: data.train.splits: are for task: regression"),
+    (regression("validation: {splits: [a, b]}"),
+     "x:2: data.validation.splits: only training on data.train.splits uses them"),
+    ("task: regression\ndata: {train: {input: a, target: b, strategy: 1:X}}",
+     "x:2: data.train.strategy: only splits use it; remove it"),
     (regression(rest="training: {loss: dice}"),
      "x:3: training.loss: got 'dice'; allowed for regression: L1, L2, Huber, L1+SSIM, L2+SSIM"),
     (segmentation("labels: 2", "training: {loss: L1}"),
@@ -189,7 +269,7 @@ DISAGREEING = [
 
 @pytest.mark.parametrize(("text", "message"), DISAGREEING)
 def test_keys_that_disagree_are_named(text, message):
-    assert refusal(text) == [message]
+    assert "\n".join(refusal(text)) == message
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdtool import ops
+from msdtool.ops import library
 from tests.ops.formula import Problem, block_formula, make_problem, module_formula
 
 PADDINGS = ("symmetric", "reflect", "zeros")
 EXACT = {torch.float64: 1e-10, torch.float32: 2e-5}
+needs_compiler = pytest.mark.skipif(
+    not library.available(torch.float64), reason="no C++ compiler builds the compiled engine"
+)
+each_engine = pytest.mark.parametrize(
+    "impl", [pytest.param("compiled", marks=needs_compiler), "blocked"]
+)
 
 
 def largest_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -22,7 +29,7 @@ def largest_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return ((actual.double() - expected).abs().max() / scale).item()
 
 
-def check_module(problem: Problem, dtype: torch.dtype) -> None:
+def check_module(problem: Problem, dtype: torch.dtype, impl: str) -> None:
     """Output and every gradient of msd_module equal the formula's in float64."""
     expected = module_formula(problem)
     upstream = torch.randn(
@@ -30,7 +37,7 @@ def check_module(problem: Problem, dtype: torch.dtype) -> None:
     )
     expected_grads = torch.autograd.grad(expected, problem.leaves(), upstream)
     cast = problem.to(dtype)
-    output = ops.msd_module(*cast.module_arguments())
+    output = ops.msd_module(*cast.module_arguments(), impl=impl)
     grads = torch.autograd.grad(output, cast.leaves(), upstream.to(dtype))
     assert largest_difference(output, expected) < EXACT[dtype]
     for grad, expected_grad in zip(grads, expected_grads, strict=True):
@@ -58,10 +65,11 @@ def problems(draw: st.DrawFn) -> Problem:
     )
 
 
+@each_engine
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(problem=problems())
-def test_any_network_equals_the_formula_in_float64(problem: Problem) -> None:
-    check_module(problem, torch.float64)
+def test_any_network_equals_the_formula_in_float64(problem: Problem, impl: str) -> None:
+    check_module(problem, torch.float64, impl)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -69,13 +77,18 @@ def test_any_network_equals_the_formula_in_float64(problem: Problem) -> None:
 def test_tiles_of_any_size_equal_the_formula(problem: Problem, tile_bytes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("msdtool.ops.plan.STACK_BYTES", tile_bytes)
-        check_module(problem, torch.float64)
+        check_module(problem, torch.float64, "blocked")
 
 
+@each_engine
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize(("space", "depth"), [((40, 37), 24), ((10, 9, 11), 9)])
-def test_float32_equals_the_formula(space: tuple[int, ...], depth: int, padding: str) -> None:
-    check_module(make_problem(space, depth, dilations=(1, 4, 8), padding=padding), torch.float32)
+def test_float32_equals_the_formula(
+    space: tuple[int, ...], depth: int, padding: str, impl: str
+) -> None:
+    check_module(
+        make_problem(space, depth, dilations=(1, 4, 8), padding=padding), torch.float32, impl
+    )
 
 
 @pytest.mark.parametrize("impl", ["auto", "blocked", "reference"])
@@ -93,35 +106,38 @@ def test_block_equals_the_formula(impl: str) -> None:
         assert largest_difference(grad, wanted) < 1e-10
 
 
+@each_engine
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("space", [(5, 4), (4, 3, 4)])
-def test_gradcheck(space: tuple[int, ...], padding: str) -> None:
+def test_gradcheck(space: tuple[int, ...], padding: str, impl: str) -> None:
     problem = make_problem(space, 3, dilations=(1, 2), padding=padding)
     with torch.no_grad():
         problem.bias += 4.0  # far from the kink of the ReLU
 
     def module(input: torch.Tensor, bias: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
         final_weight, final_bias, *weights = rest
-        return ops.msd_module(input, weights, bias, final_weight, final_bias, [1, 2], padding)
+        return ops.msd_module(input, weights, bias, final_weight, final_bias, [1, 2], padding, impl)
 
     assert torch.autograd.gradcheck(module, problem.leaves())
 
 
-def test_second_derivative_is_refused() -> None:
+@each_engine
+def test_second_derivative_is_refused(impl: str) -> None:
     problem = make_problem((6, 6))
-    output = ops.msd_module(*problem.module_arguments())
+    output = ops.msd_module(*problem.module_arguments(), impl=impl)
     (grad,) = torch.autograd.grad(output.square().sum(), problem.input, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
 
 
+@each_engine
 @pytest.mark.parametrize("frozen", range(9))
-def test_frozen_parameters_get_no_gradient_and_change_no_other(frozen: int) -> None:
+def test_frozen_parameters_get_no_gradient_and_change_no_other(frozen: int, impl: str) -> None:
     problem = make_problem((7, 8), width=2)
-    output = ops.msd_module(*problem.module_arguments())
+    output = ops.msd_module(*problem.module_arguments(), impl=impl)
     all_grads = torch.autograd.grad(output.sum(), problem.leaves())
     problem.leaves()[frozen].requires_grad_(False)
-    ops.msd_module(*problem.module_arguments()).sum().backward()
+    ops.msd_module(*problem.module_arguments(), impl=impl).sum().backward()
     for index, (leaf, grad) in enumerate(zip(problem.leaves(), all_grads, strict=True)):
         if index == frozen:
             assert leaf.grad is None
@@ -129,36 +145,39 @@ def test_frozen_parameters_get_no_gradient_and_change_no_other(frozen: int) -> N
             assert torch.equal(leaf.grad, grad)
 
 
-def test_only_one_weight_trains() -> None:
+@each_engine
+def test_only_one_weight_trains(impl: str) -> None:
     problem = make_problem((7, 8), 12)
     expected = torch.autograd.grad(module_formula(problem).sum(), problem.weights[4])[0]
     for leaf in problem.leaves():
         leaf.requires_grad_(leaf is problem.weights[4])
-    ops.msd_module(*problem.module_arguments()).sum().backward()
+    ops.msd_module(*problem.module_arguments(), impl=impl).sum().backward()
     assert largest_difference(problem.weights[4].grad, expected) < 1e-10
 
 
-def test_used_twice_in_one_graph() -> None:
+@each_engine
+def test_used_twice_in_one_graph(impl: str) -> None:
     problem = make_problem((7, 6))
     other = [problem.input.flip(2), *problem.module_arguments()[1:]]
-    ops.msd_module(*problem.module_arguments()).sum().backward()
-    ops.msd_module(*other).square().sum().backward()
+    ops.msd_module(*problem.module_arguments(), impl=impl).sum().backward()
+    ops.msd_module(*other, impl=impl).square().sum().backward()
     separate = [leaf.grad for leaf in problem.leaves()]
-    total = ops.msd_module(*problem.module_arguments()).sum()
-    total = total + ops.msd_module(*other).square().sum()
+    total = ops.msd_module(*problem.module_arguments(), impl=impl).sum()
+    total = total + ops.msd_module(*other, impl=impl).square().sum()
     together = torch.autograd.grad(total, problem.leaves())
     for one, two in zip(together, separate, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-def test_non_contiguous_input_and_gradient() -> None:
+@each_engine
+def test_non_contiguous_input_and_gradient(impl: str) -> None:
     problem = make_problem((6, 8))
-    output = ops.msd_module(*problem.module_arguments())
+    output = ops.msd_module(*problem.module_arguments(), impl=impl)
     upstream = torch.randn(1, 1, 8, 6, dtype=torch.float64)
     expected = torch.autograd.grad(output, problem.leaves(), upstream.mT.contiguous())
     strided = problem.input.mT.contiguous().mT
     assert not strided.is_contiguous()
-    again = ops.msd_module(strided, *problem.module_arguments()[1:])
+    again = ops.msd_module(strided, *problem.module_arguments()[1:], impl=impl)
     assert torch.equal(again, output)
     for grad, wanted in zip(
         torch.autograd.grad(again, problem.leaves(), upstream.mT), expected, strict=True
@@ -166,53 +185,59 @@ def test_non_contiguous_input_and_gradient() -> None:
         assert torch.equal(grad, wanted)
 
 
-def test_no_gradient_flows_where_none_comes_from() -> None:
+@each_engine
+def test_no_gradient_flows_where_none_comes_from(impl: str) -> None:
     problem = make_problem((6, 7))
-    output = ops.msd_module(*problem.module_arguments())
+    output = ops.msd_module(*problem.module_arguments(), impl=impl)
     for grad in torch.autograd.grad(output, problem.leaves(), torch.zeros_like(output)):
         assert torch.count_nonzero(grad) == 0
 
 
-def test_empty_batch() -> None:
+@each_engine
+def test_empty_batch(impl: str) -> None:
     problem = make_problem((6, 7), batch=0)
-    output = ops.msd_module(*problem.module_arguments())
+    output = ops.msd_module(*problem.module_arguments(), impl=impl)
     assert output.shape == (0, 1, 6, 7)
     grads = torch.autograd.grad(output.sum(), problem.leaves())
     assert all(torch.count_nonzero(grad) == 0 for grad in grads)
 
 
-def test_changing_the_output_in_place_is_noticed() -> None:
+@each_engine
+def test_changing_the_output_in_place_is_noticed(impl: str) -> None:
     problem = make_problem((6, 7))
-    output = ops.msd_block(*problem.block_arguments())
+    output = ops.msd_block(*problem.block_arguments(), impl=impl)
     output.detach().add_(1.0)
     with pytest.raises(RuntimeError, match="modified inplace"):
         output.sum().backward()
 
 
-def test_inference_equals_training_bit_for_bit() -> None:
+@each_engine
+def test_inference_equals_training_bit_for_bit(impl: str) -> None:
     problem = make_problem((20, 23), 12, batch=2)
-    output = ops.msd_module(*problem.module_arguments())
+    output = ops.msd_module(*problem.module_arguments(), impl=impl)
     with torch.no_grad():
-        inferred = ops.msd_module(*problem.module_arguments())
+        inferred = ops.msd_module(*problem.module_arguments(), impl=impl)
     assert inferred.grad_fn is None
     assert torch.equal(inferred, output)
 
 
+@each_engine
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_as_close_as_its_rounding(dtype: torch.dtype) -> None:
+def test_half_precision_is_as_close_as_its_rounding(dtype: torch.dtype, impl: str) -> None:
     problem = make_problem((12, 13), dtype=dtype)
-    output = ops.msd_module(*problem.module_arguments())
+    output = ops.msd_module(*problem.module_arguments(), impl=impl)
     output.sum().backward()
     assert output.dtype == problem.input.grad.dtype == dtype
     expected = module_formula(problem.to(torch.float64))
     assert largest_difference(output, expected) < torch.finfo(dtype).eps
 
 
-def test_two_runs_give_the_same_bits() -> None:
+@each_engine
+def test_two_runs_give_the_same_bits(impl: str) -> None:
     problem = make_problem((65, 70), 20, dilations=tuple(range(1, 11)), dtype=torch.float32)
 
     def run() -> list[torch.Tensor]:
-        output = ops.msd_module(*problem.module_arguments())
+        output = ops.msd_module(*problem.module_arguments(), impl=impl)
         return [output, *torch.autograd.grad(output.sum(), problem.leaves())]
 
     for first, second in zip(run(), run(), strict=True):
@@ -230,7 +255,9 @@ def test_too_large_dilation_names_both_numbers(padding: str, dilation: int, limi
 def test_wrong_arguments_are_named() -> None:
     problem = make_problem((7, 9))
     image, weights, bias, *rest = problem.module_arguments()
-    with pytest.raises(ValueError, match="impl is 'fast'; allowed: auto, blocked, reference"):
+    with pytest.raises(
+        ValueError, match="impl is 'fast'; allowed: auto, compiled, blocked, reference"
+    ):
         ops.msd_block(*problem.block_arguments(), impl="fast")
     with pytest.raises(ValueError, match="padding is 'wrap'; allowed: symmetric, reflect, zeros"):
         ops.msd_block(image, weights, bias, [1], "wrap")
@@ -282,15 +309,32 @@ def test_peak_memory_is_the_buffers_and_a_bounded_workspace(train: bool) -> None
     assert int(result.stdout) < 1.1 * buffer_bytes + 64 * 2**20 + 4 * plane_bytes
 
 
-def test_one_thread_and_two_give_nearly_the_same() -> None:
-    """BLAS splits its sums by the number of threads, so only rounding may differ."""
-    problem = make_problem((65, 70), 20, dilations=tuple(range(1, 11)))
+def results_by_threads(problem: Problem, impl: str) -> list[list[torch.Tensor]]:
+    """Output and gradients with one, two and three threads."""
     threads = torch.get_num_threads()
     results = []
-    for num_threads in (1, 2):
+    for num_threads in (1, 2, 3):
         torch.set_num_threads(num_threads)
-        output = ops.msd_module(*problem.module_arguments())
+        output = ops.msd_module(*problem.module_arguments(), impl=impl)
         results.append([output, *torch.autograd.grad(output.sum(), problem.leaves())])
     torch.set_num_threads(threads)
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+    return results
+
+
+def test_threads_change_blocked_results_by_rounding_only() -> None:
+    """BLAS splits its sums by the number of threads."""
+    problem = make_problem((65, 70), 20, dilations=tuple(range(1, 11)))
+    one, *others = results_by_threads(problem, "blocked")
+    for other in others:
+        for first, second in zip(one, other, strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+@pytest.mark.parametrize("space", [(130, 70), (9, 20, 33)])
+def test_threads_change_no_bit_of_compiled_results(space: tuple[int, ...]) -> None:
+    problem = make_problem(space, 12, width=2, dilations=(1, 9, 4), dtype=torch.float32)
+    one, *others = results_by_threads(problem, "compiled")
+    for other in others:
+        for first, second in zip(one, other, strict=True):
+            assert torch.equal(first, second)

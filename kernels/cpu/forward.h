@@ -1,0 +1,274 @@
+// Forward pass of a block, in place.
+//
+// The taps commute with the sum over channels. So for the layers of a block together, and a row of
+// all channels in front of it, Z[group, tap, x] = sum_j W[group, j, tap] Y[j, x] is one matrix
+// product, with the row in the first-level cache; each Z then goes to the rows and, along x, to
+// the pixels that read it. Inside a block a layer gathers the few channels in front of it itself:
+// 3 or 9 rows of them times three taps along x, which is again shifted only at the end.
+#pragma once
+
+#include "network.h"
+#include "team.h"
+#include "tiles.h"
+
+template <class T>
+class Forward {
+public:
+    Forward(const Network& net, T* planes, const T* const* weights, const T* bias)
+        : net(net), planes(planes), weights(weights), bias(bias),
+          vectors((net.width + LANES - 1) / LANES), margin(round_up(net.margin(), LANES)) {
+        const Index parts = std::max<Index>(
+            1, vectors / std::max<Index>(STRIP_BYTES / VECTOR_BYTES, margin / LANES + 3));
+        for (Index part = 0; part < parts; ++part) strips.push_back(split({0, vectors}, part, parts));
+        Index size = 0;
+        for (Index layer = 0; layer < net.layers; ++layer) {
+            packed_offset.push_back(size);
+            size += net.layer_width * net.outer_taps() * group_size(layer);
+        }
+        packed.resize(size);
+        // A strip and, on both sides, what the taps of a neighbour's pixels reach.
+        z_stride = (vectors / parts + 1) * LANES + 4 * margin;
+    }
+
+    void run(Team& team) {
+        const Index useful = std::max<Index>(1, net.rows() * net.pitch / MIN_PIXELS);
+        const Index step = layers_per_block(net);
+        const Index groups = step * net.layer_width * net.outer_taps();
+        // Made here: where memory is short, no thread may wait for another.
+        std::vector<Work> works;
+        for (Index member = 0; member < std::min({net.threads, net.rows(), useful}); ++member)
+            works.push_back({Scratch<T>(3 * groups * z_stride), Scratch<T>(3 * line_stride()),
+                             std::vector<Reading>(groups)});
+        team.run(static_cast<int>(works.size()), [&](int member) {
+            const Range own = split({0, net.rows()}, member, team.size);
+            clear_tails(own);
+            for (Index layer = member; layer < net.layers; layer += team.size) pack(layer);
+            team.barrier();
+            for (Index first = 0; first < net.layers; first += step) {
+                const Range block{first, std::min(first + step, net.layers)};
+                add_channels_in_front(block, own, works[member]);
+                for (Index layer = block.begin; layer < block.end; ++layer) {
+                    finish(block.begin, layer, own, works[member].line.data());
+                    team.barrier();
+                }
+            }
+        });
+    }
+
+private:
+    static constexpr int LANES = Simd<T>::LANES;
+    static constexpr Index STRIP_BYTES = 2048;
+
+    // A group, and the rows that read the present row through it.
+    struct Reading {
+        const T* weights;
+        Index channel, dilation;
+        int num_rows;
+        Index rows[4];
+    };
+
+    struct Work {
+        Scratch<T> z, line;
+        std::vector<Reading> readings;
+    };
+
+    const Network& net;
+    T* planes;
+    const T* const* weights;
+    const T* bias;
+    Index vectors, margin, z_stride;
+    std::vector<Range> strips;
+    std::vector<T> packed;
+    std::vector<Index> packed_offset;
+
+    // Nothing of the input may lie beyond the image.
+    void clear_tails(Range own) const {
+        for (Index row = own.begin; row < own.end; ++row)
+            for (Index channel = 0; channel < net.c_in; ++channel)
+                std::fill(row_of(row, channel) + net.width, row_of(row, channel) + net.pitch, T(0));
+    }
+
+    Index line_stride() const { return vectors * LANES + 4 * margin; }
+    Index group_size(Index layer) const { return 3 * net.channels_before(layer); }
+
+    // Weights [unit, outer tap, channel, 3] of a group.
+    T* group_weights(Index layer, Index unit, Index tap) {
+        return packed.data() + packed_offset[layer] +
+               (unit * net.outer_taps() + tap) * group_size(layer);
+    }
+
+    void pack(Index layer) {
+        const Index count = net.channels_before(layer), taps = net.outer_taps();
+        for (Index unit = 0; unit < net.layer_width; ++unit)
+            for (Index j = 0; j < count; ++j)
+                for (Index tap = 0; tap < taps; ++tap)
+                    std::copy_n(weights[layer] + ((unit * count + j) * taps + tap) * 3, 3,
+                                group_weights(layer, unit, tap) + 3 * j);
+    }
+
+    T* row_of(Index row, Index channel) const {
+        return planes + row * net.row_stride() + channel * net.pitch;
+    }
+
+    // Set the own rows of a block's channels to the bias and what the channels in front give.
+    void add_channels_in_front(Range block, Range own, Work& work) {
+        const Index reach = net.margin() * (net.axes == 3 ? net.height : 1);
+        const Index tail = net.axes == 3 ? net.height : 1;
+        const Index first = std::max<Index>(0, own.begin - reach - tail);
+        const Index last = std::min(net.rows(), own.end + reach + tail);
+        Index started = own.begin;
+        for (Index row = first; row < last; ++row) {
+            const Index count = find_readings(block, row, own, work.readings.data());
+            const Index ahead = (row / tail + 1) * tail + reach;
+            for (; started < std::min(ahead, own.end); ++started) start_row(block, started);
+            if (count > 0)
+                for (const Range& strip : strips) add_row(block, row, strip, work.readings.data(), count, work.z.data());
+        }
+    }
+
+    Index find_readings(Range block, Index row, Range own, Reading* readings) {
+        Index count = 0;
+        for (Index layer = block.begin; layer < block.end; ++layer)
+            for (Index tap = 0; tap < net.outer_taps(); ++tap) {
+                Index found[4], inside[4];
+                const Index dilation = net.dilations[layer];
+                const int total = net.rows_reading(row, tap, dilation, found);
+                int num_inside = 0;
+                for (int i = 0; i < total; ++i)
+                    if (found[i] >= own.begin && found[i] < own.end) inside[num_inside++] = found[i];
+                if (num_inside == 0) continue;
+                for (Index unit = 0; unit < net.layer_width; ++unit) {
+                    Reading& reading = readings[count++];
+                    reading = {group_weights(layer, unit, tap), net.channels_before(layer) + unit,
+                               dilation, num_inside, {}};
+                    std::copy_n(inside, num_inside, reading.rows);
+                }
+            }
+        return count;
+    }
+
+    void start_row(Range block, Index row) {
+        for (Index layer = block.begin; layer < block.end; ++layer)
+            for (Index unit = 0; unit < net.layer_width; ++unit)
+                std::fill_n(row_of(row, net.channels_before(layer) + unit), net.pitch,
+                            bias[layer * net.layer_width + unit]);
+    }
+
+    void add_row(Range block, Index row, Range strip, const Reading* readings, Index count, T* z) {
+        constexpr int GROUPS = TILE_ROWS / 3;
+        const Index in_front = net.channels_before(block.begin);
+        T* inner = z + 2 * margin;
+        for (Index v = strip.begin; v < strip.end; v += TILE_VECTORS)
+            for (Index g = 0; g < count; g += GROUPS) {
+                const T* tile_weights[GROUPS];
+                const Index groups = std::min<Index>(GROUPS, count - g);
+                for (Index i = 0; i < groups; ++i) tile_weights[i] = readings[g + i].weights;
+                const T* source = row_of(row, 0) + v * LANES;
+                T* sums = inner + 3 * g * z_stride + (v - strip.begin) * LANES;
+                with_constant<GROUPS>(groups, [&](auto num_groups) {
+                    with_constant<TILE_VECTORS>(
+                        std::min<Index>(TILE_VECTORS, strip.end - v), [&](auto num_vectors) {
+                            multiply_taps<T, num_groups.value, num_vectors.value>(
+                                source, net.pitch, in_front, tile_weights, sums, z_stride);
+                        });
+                });
+            }
+        for (Index g = 0; g < count; ++g) {
+            const Reading& reading = readings[g];
+            T* taps = inner + 3 * g * z_stride;
+            extend(taps, z_stride, strip, reading.dilation);
+            const Index begin = std::max<Index>(0, strip.begin - margin / LANES);
+            const Index end = std::min(vectors, strip.end + margin / LANES);
+            for (int i = 0; i < reading.num_rows; ++i) {
+                T* target = row_of(reading.rows[i], reading.channel);
+                const T* from = taps - strip.begin * LANES;
+                for (Index x = begin * LANES; x < end * LANES; x += LANES)
+                    store<T>(target + x,
+                             load(target + x) + three_taps(from + x, z_stride, reading.dilation));
+            }
+        }
+    }
+
+    static Vector<T> three_taps(const T* taps, Index stride, Index dilation) {
+        return load(taps - dilation) + load(taps + stride) + load(taps + 2 * stride + dilation);
+    }
+
+    // Write what the taps read beyond a strip: the border rule beyond the image, elsewhere zeros,
+    // because the strip beside it sends its own.
+    void extend(T* taps, Index stride, Range strip, Index dilation) const {
+        const Index size = std::min(strip.end * LANES, net.width) - strip.begin * LANES;
+        const Index edge = net.padding == REFLECT;
+        const bool mirrored = net.padding != ZEROS;
+        T *low = taps, *high = taps + 2 * stride;
+        if (strip.begin > 0)
+            for (int tap = 0; tap < 3; ++tap) std::fill_n(taps + tap * stride - 2 * margin, 2 * margin, T(0));
+        else
+            for (Index c = 0; c < dilation; ++c) low[-1 - c] = mirrored ? low[c + edge] : T(0);
+        if (strip.end < vectors)
+            for (int tap = 0; tap < 3; ++tap) std::fill_n(taps + tap * stride + size, 2 * margin, T(0));
+        else
+            for (Index c = 0; c < dilation; ++c)
+                high[size + c] = mirrored ? high[size - 1 - c - edge] : T(0);
+    }
+
+    // Add the channels of the block in front of a layer to its own rows, and apply the ReLU.
+    void finish(Index first_layer, Index layer, Range own, T* line) {
+        const Index first = net.channels_before(first_layer), stop = net.channels_before(layer);
+        const Index stride = line_stride(), dilation = net.dilations[layer];
+        T* taps = line + 2 * margin;
+        for (Index row = own.begin; row < own.end; ++row)
+            for (Index unit = 0; unit < net.layer_width; ++unit) {
+                T* target = row_of(row, stop + unit);
+                if (stop > first) {
+                    gather(layer, unit, row, {first, stop}, taps, stride);
+                    extend(taps, stride, {0, vectors}, dilation);
+                    for (Index x = 0; x < vectors * LANES; x += LANES) {
+                        const Vector<T> sum = load(target + x) + three_taps(taps + x, stride, dilation);
+                        store<T>(target + x, keep_positive<T>(sum, sum));
+                    }
+                } else {
+                    for (Index x = 0; x < vectors * LANES; x += LANES) {
+                        const Vector<T> sum = load(target + x);
+                        store<T>(target + x, keep_positive<T>(sum, sum));
+                    }
+                }
+                std::fill(target + net.width, target + net.pitch, T(0));
+            }
+    }
+
+    // taps[t][x] = sum over outer taps and channels of weight * channel at the row the tap reads.
+    void gather(Index layer, Index unit, Index row, Range channels, T* taps, Index stride) {
+        constexpr int VECTORS = 2 * TILE_VECTORS;
+        const T *sources[9], *tap_weights[9];
+        int count = 0;
+        for (Index tap = 0; tap < net.outer_taps(); ++tap) {
+            const Index source = net.row_read(row, tap, net.dilations[layer]);
+            if (source < 0) continue;
+            sources[count] = row_of(source, channels.begin);
+            tap_weights[count++] = group_weights(layer, unit, tap) + 3 * channels.begin;
+        }
+        for (Index v = 0; v < vectors; v += VECTORS)
+            with_constant<VECTORS>(std::min<Index>(VECTORS, vectors - v), [&](auto num_vectors) {
+                gather_tile<num_vectors.value>(sources, tap_weights, count, channels.size(),
+                                               v * LANES, taps + v * LANES, stride);
+            });
+    }
+
+    template <int VECTORS>
+    TILE gather_tile(const T* const* sources, const T* const* tap_weights, int count, Index channels,
+                     Index x, T* taps, Index stride) const {
+        Vector<T> total[3][VECTORS] = {};
+        for (int k = 0; k < count; ++k)
+            for (Index j = 0; j < channels; ++j) {
+                const T* source = sources[k] + j * net.pitch + x;
+                const T* weight = tap_weights[k] + 3 * j;
+                UNROLL for (int v = 0; v < VECTORS; ++v) {
+                    const Vector<T> value = load(source + v * LANES);
+                    UNROLL for (int t = 0; t < 3; ++t) total[t][v] += weight[t] * value;
+                }
+            }
+        UNROLL for (int t = 0; t < 3; ++t) {
+            UNROLL for (int v = 0; v < VECTORS; ++v) store<T>(taps + t * stride + v * LANES, total[t][v]);
+        }
+    }
+};

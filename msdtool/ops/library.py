@@ -1,0 +1,132 @@
+"""The compiled engine's library: built from kernels/cpu by the system's compiler on first use.
+
+A compiler on the spot can use all that this processor has, and needs no wheel for each platform.
+The library lies in a cache folder of the user, named by all that it depends on.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from msdtool.atomic import atomic_path
+from msdtool.errors import KernelError
+from msdtool.resources import resource_folder
+
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
+REALS = {torch.float32: "float", torch.float64: "double"}
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def available(dtype: torch.dtype) -> bool:
+    """Whether the library for a dtype can be had; compiles it if need be."""
+    return isinstance(_load(dtype), ctypes.CDLL)
+
+
+def load(dtype: torch.dtype) -> ctypes.CDLL:
+    """Return the library for float32 or float64; one attempt per process.
+
+    Raises:
+        KernelError: there is no compiler, it fails, or the cache folder cannot be used.
+    """
+    found = _load(dtype)
+    if isinstance(found, KernelError):
+        raise found
+    return found
+
+
+@lru_cache
+def _load(dtype: torch.dtype) -> ctypes.CDLL | KernelError:
+    try:
+        return ctypes.CDLL(str(_library(dtype)))
+    except (OSError, subprocess.SubprocessError) as error:
+        return KernelError(f"the compiled engine cannot be built: {error}. {_advice()}")
+    except KernelError as error:
+        return error
+
+
+def cache_folder() -> Path:
+    """Where libraries are kept: $MSDTOOL_CACHE, or msdtool in the user's cache folder."""
+    chosen = os.environ.get("MSDTOOL_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "msdtool"
+
+
+def _library(dtype: torch.dtype) -> Path:
+    """The library's path; compiles it unless it is there."""
+    compiler = _compiler()
+    sources = sorted(resource_folder("kernels").glob("cpu/*"))
+    command = [*compiler, *FLAGS, f"-DREAL={REALS[dtype]}"]
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
+    key = hashlib.sha256()
+    for part in (shlex.join(command).encode(), version, _processor().encode()):
+        key.update(part + b"\0")
+    for source in sources:
+        key.update(source.read_bytes() + b"\0")
+    path = _private(cache_folder()) / f"block-{REALS[dtype]}-{key.hexdigest()[:32]}.so"
+    if not path.exists():
+        main = next(source for source in sources if source.suffix == ".cpp")
+        with atomic_path(path) as temporary:
+            _compile([*command, str(main), "-o", str(temporary)])
+    return path
+
+
+def _compiler() -> list[str]:
+    """The command of $CXX, else the first compiler that is found."""
+    chosen = os.environ.get("CXX")
+    if chosen:
+        return shlex.split(chosen)
+    for name in COMPILERS:
+        if shutil.which(name):
+            return [name]
+    raise KernelError(
+        f"the compiled engine needs a C++ compiler; none of {', '.join(COMPILERS)} is installed. "
+        f"{_advice()}"
+    )
+
+
+def _compile(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode != 0:
+        raise KernelError(
+            f"the compiled engine cannot be built: {shlex.join(command)} failed with exit code "
+            f"{result.returncode}:\n{result.stderr.strip()}\n{_advice()}"
+        )
+
+
+def _private(folder: Path) -> Path:
+    """Make the folder for the user alone; refuse one whose libraries others could replace."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+        raise KernelError(
+            f"{folder} belongs to another user or others may write to it, so no library is "
+            "loaded from it. Set MSDTOOL_CACHE to a folder of your own"
+        )
+    return folder
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    if not CPU_INFO.exists():
+        return f"{platform.machine()} {platform.processor()}"
+    lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    facts = {line for line in lines if line.startswith(("model name", "flags", "CPU part", "isa"))}
+    return "\n".join(sorted(facts))
+
+
+def _advice() -> str:
+    return (
+        'Install a C++ compiler or name one in CXX, or leave `impl` at "auto", which does '
+        "without; libraries are kept in MSDTOOL_CACHE or in ~/.cache/msdtool"
+    )
