@@ -215,8 +215,10 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
     channels = 1 if config.data.collapse_channels else inputs[0][0]
     channels *= 2 * config.data.slab + 1
     largest = crop or max(training or [inputs[0][1:]], key=math.prod)
+    targets = [shape for name in shapes if name.endswith("target") for shape in shapes[name]]
+    c_out = config.num_labels or (1 if config.data.collapse_channels else targets[0][0])
     report.memory_bytes = training_bytes(
-        architecture(config.network, channels, max(config.num_labels, 1), config.stream),
+        architecture(config, channels, c_out, largest),
         largest,
         config.training.batch_size,
     )

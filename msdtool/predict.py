@@ -15,7 +15,7 @@ from msdtool.data.specifiers import Specifier, expand
 from msdtool.data.stacks import to_float
 from msdtool.data.writers import label_dtype, tiff_in_pieces, write_tiff
 from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
-from msdtool.nn.build import build_network
+from msdtool.nn.build import build_network, has_all_layers
 from msdtool.nn.device import choose_device
 from msdtool.nn.memory import out_of_memory, prediction_bytes
 from msdtool.nn.series import SeriesNetwork
@@ -40,7 +40,7 @@ class Predictor:
         try:
             labels, depth = model["labels"], model["architecture"]["depth"]
             self.label_map = LabelMap(labels, model["ignore"]) if labels else None
-            if f"msd.msd_block.weight{depth - 1}" not in model["state"]:
+            if not has_all_layers(model["architecture"], model["state"]):
                 raise ValueError(f"it has no weights of layer {depth}")  # before they are made
             self.ndim: int = model["architecture"]["ndim"]
             self.network = build_network(model["architecture"])

@@ -11,8 +11,10 @@ import pytest
 
 from msdtool.cli import main
 from msdtool.config import load_config
+from msdtool.ops import kernels
 from msdtool.train.run import TrainingRun
 
+from . import shim as kernel_shim
 from .helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs
 
 
@@ -46,6 +48,16 @@ def cli(monkeypatch, capsys, keep_signal_handlers) -> Callable[..., Result]:
         return Result(int(exit.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def shim(monkeypatch) -> kernel_shim.ShimLauncher:
+    """CUDA kernels run on the CPU, for tensors there."""
+    if kernel_shim.MISSING:
+        pytest.skip(kernel_shim.MISSING)
+    launcher = kernel_shim.ShimLauncher()
+    monkeypatch.setitem(kernels.LAUNCHERS, "cpu", launcher)
+    return launcher
 
 
 def train(config: Path) -> Path:

@@ -21,10 +21,10 @@ def find_problems(config: "ExperimentConfig", losses: tuple[str, ...]) -> list[P
         *task_problems(config),
         *_splits(config),
         *_unused(config),
+        *_stream(config),
         *_windows(config),
         *_samples(config),
         *_foreground(config),
-        *_stream(config),
     ]
 
 
@@ -103,6 +103,8 @@ def _unused(config: "ExperimentConfig") -> Iterator[Problem]:
     for key, (user, used) in uses.items():
         if not used and getattr(training, key) != type(training).model_fields[key].default:
             yield f"training.{key}", f"only {user} uses it; remove it"
+    if config.network.features is not None and not config.network.head:
+        yield "network.features", "only network.head uses it; remove it"
     if training.class_weights is not None and training.loss == "dice":
         yield "training.class_weights", "only cross_entropy uses it; remove it or change the loss"
 
@@ -112,9 +114,8 @@ def _stream(config: "ExperimentConfig") -> Iterator[Problem]:
         return
     if config.network.ndim != 3:
         yield "network.ndim", "stream needs 3: the volumes that it takes for series of frames"
-    augment = config.data.augment
-    if augment and (augment is True or config.stream.axis != 0):
-        yield "data.augment", "would turn time into space; in_plane, with stream.axis: 0, does not"
+    if config.data.augment and (config.stream.axis != 0 or config.data.augment != "in_plane"):
+        yield "data.augment", "would turn time into space; set in_plane, with stream.axis: 0"
 
 
 def _windows(config: "ExperimentConfig") -> Iterator[Problem]:
@@ -145,7 +146,8 @@ def _window(
     if len(size) != network.ndim:
         yield key, f"got {len(size)} sizes; network.ndim is {network.ndim}"
         return
-    smallest, reach = min(config.convolved(size)), max(network.dilations[: network.depth])
+    smallest = min(config.convolved(size))
+    reach = max(network.dilations[: network.depth])
     limit = smallest if network.padding == "symmetric" else smallest - 1
     if network.padding != "zeros" and reach > limit:
         yield (

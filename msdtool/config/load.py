@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from msdtool.config.schema import ExperimentConfig, RunConfig
-from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_source
+from msdtool.config.source import KeyPath, Origin, Source, dotted, parse_value, read_source
 from msdtool.errors import ConfigError
 
 PATH_KEYS = {
@@ -107,7 +107,7 @@ def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]
 
 def _leaves(tree: dict[str, Any], path: KeyPath = ()) -> Iterable[tuple[KeyPath, Any]]:
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), value
@@ -167,7 +167,9 @@ def _validate(
     # An empty section ("run:") means its defaults, as a missing one does.
     tree = {key: {} if value is None and key in SECTIONS else value for key, value in tree.items()}
     try:
-        return ExperimentConfig.model_validate(tree)
+        config = ExperimentConfig.model_validate(tree)
+        config._origin = Origin(lambda path, message: _line(path, message, source, origins))
+        return config
     except ValidationError as error:
         problems = [item for detail in error.errors() for item in _problems(detail)]
     lines = [_line(path, message, source, origins) for path, message in problems]

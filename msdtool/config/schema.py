@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationInfo,
     field_validator,
@@ -20,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
+from msdtool.config.source import KeyPath, Origin
 from msdtool.config.values import (
     parse_augment,
     parse_axes,
@@ -30,17 +32,22 @@ from msdtool.config.values import (
     parse_factors,
     parse_label,
     parse_labels,
+    parse_layer,
+    parse_layers,
     parse_range,
     parse_slices,
     parse_specifier,
     parse_splits,
     parse_strengths,
 )
+from msdtool.errors import ConfigError
 
 Paths = Annotated[str | list[str], BeforeValidator(parse_specifier)]
 Axes = Annotated[str, BeforeValidator(parse_axes)]
 Dtype = Annotated[str, BeforeValidator(parse_dtype)]
 Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
+Layer = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(parse_layer)]
+Layers = Annotated[list[Any], BeforeValidator(parse_layers)]
 Label = Annotated[int, BeforeValidator(parse_label)]
 Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
 Augment = Annotated[bool | str, BeforeValidator(parse_augment)]
@@ -322,6 +329,30 @@ class NetworkConfig(Section):
     padding: Literal["symmetric", "reflect", "zeros"] = Field(
         "symmetric", description="what lies beyond the border; symmetric repeats the edge pixel"
     )
+    stem: Layers = Field(
+        [],
+        description="layers in front of the network, such as [{ConvLayer: {nf: 4}}]; "
+        "numbers of channels follow from what is in front",
+    )
+    head: Layers = Field([], description="layers behind the network; the last gives the output")
+    features: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="channels that the network hands to `head`; null: as many as the output has",
+    )
+    operation: Layer = Field(
+        "conv",
+        description="what each hidden layer computes with its dilation: `conv`, the convolution "
+        "3 wide, or a `GenericConv` with kernel and semifield. Others than `conv` and `ReLU`, and "
+        "`norm`, are computed by plain torch, which is slower",
+    )
+    activation: Layer = Field("ReLU", description="behind each hidden layer")
+    norm: Layer | None = Field(
+        None,
+        description="normalisation in front of each activation, such as `SyncBatchNorm`, which "
+        "takes the batches of all GPUs together",
+    )
 
 
 class StreamConfig(Section):
@@ -438,6 +469,12 @@ class ExperimentConfig(Section):
         if problems:
             raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
         return self
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    def error(self, path: KeyPath, message: str) -> ConfigError:
+        """An error about a key that only shows when the network is built, with file and line."""
+        return ConfigError(self._origin.describe(path, message))
 
     @property
     def label_values(self) -> list[int]:

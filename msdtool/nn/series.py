@@ -21,12 +21,24 @@ class SeriesNetwork(ScaledNetwork):
         c_out: output channels.
         axis: which of the three axes of a series is time.
         dt: frames per piece.
+        stem: layers in front of the network; None: none.
+        head: layers behind it; None: none.
 
     State-dict names: those of a `ScaledNetwork` of images.
     """
 
-    def __init__(self, msd: nn.Module, c_in: int, c_out: int, axis: int, dt: int) -> None:
-        super().__init__(msd, c_in, c_out, ndim=2)
+    def __init__(
+        self,
+        msd: nn.Module,
+        c_in: int,
+        c_out: int,
+        axis: int,
+        dt: int,
+        *,
+        stem: nn.Module | None = None,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__(msd, c_in, c_out, ndim=2, stem=stem, head=head)
         self.axis, self.dt = axis, dt
 
     def forward(self, input: Tensor) -> Tensor:

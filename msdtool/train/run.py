@@ -87,10 +87,6 @@ class TrainingRun:
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
-            c_out = config.num_labels or first.target.shape[0]
-            self.architecture = architecture(
-                config.network, first.input.shape[0], c_out, config.stream
-            )
             self.network = build_network(self.architecture)
             log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(
@@ -112,7 +108,7 @@ class TrainingRun:
     # Making ready ------------------------------------------------------------------------------
 
     def _open(self) -> Sample:
-        """Find the device and the data; return the first training pair."""
+        """Find the device and the data, plan the network; return the first training pair."""
         batch_size, size = self.config.training.batch_size, self.processes.size
         if batch_size < size:
             raise ConfigError(
@@ -122,7 +118,14 @@ class TrainingRun:
         self.device = choose_device(self.config.training.device)
         self.processes.use_device(self.device)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
-        return self.train_pairs.sample(0)
+        first = self.train_pairs.sample(0)
+        self.architecture = architecture(
+            self.config,
+            first.input.shape[0],
+            self.config.num_labels or first.target.shape[0],
+            self.config.crop_size or first.input.shape[1:],
+        )
+        return first
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
         """Take the directory; return the checkpoint to go on from, if there is one."""

@@ -85,7 +85,7 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         ),
         (
             REGRESSION.replace("}}", "}, augment: true}") + "stream: {axis: 1}\nnetwork: {ndim: 3}",
-            "data.augment: would turn time into space; in_plane, with stream.axis: 0, does not",
+            "data.augment: would turn time into space; set in_plane, with stream.axis: 0",
         ),
         (
             SEGMENTATION + "training: {loss: L1}",
