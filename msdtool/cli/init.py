@@ -18,6 +18,7 @@ class Template(str, Enum):
 
     DENOISE = "denoise"
     SEGMENT = "segment"
+    SEQUENCE = "sequence"
     VOLUME = "volume"
 
 

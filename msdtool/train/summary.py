@@ -32,8 +32,9 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
         "task": f"{config.task}, loss {_loss_text(config.training)}",
         "data": f"{len(run.train_pairs)} training pairs, {held_out} for validation",
         "samples": f"{size_text((channels, *space))} (channels and pixels), {kind}",
-        "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
-        f"{channels} -> {run.architecture['c_out']} channels, {trained:,} parameters",
+        "network": f"MSD {len(config.convolved(space))}D, depth {network.depth}, "
+        f"width {network.width}, {channels} -> {run.architecture['c_out']} channels, "
+        f"{trained:,} parameters",
         "memory": f"about {memory / 2**20:,.0f} MiB for a step",
         "device": device,
         "run directory": str(run.directory.path),
