@@ -58,7 +58,7 @@ public:
 
 private:
     static constexpr int LANES = Simd<T>::LANES;
-    static constexpr Index CHUNK_BYTES = 3328;
+    static constexpr Index CHUNK_BYTES = 4096;
 
     struct Group {
         Index layer, unit, tap;
@@ -162,17 +162,17 @@ private:
         const Range rows = band_rows(band);
         for (Index unit = 0; unit < net.layer_width; ++unit) {
             const Index channel = net.channels_before(layer) + unit;
-            Vector<T> total{};
+            Vector<T> total[1] = {};
             for (Index row = rows.begin; row < rows.end; ++row) {
                 const Index offset = row * net.row_stride() + channel * net.pitch;
                 for (Index x = 0; x < vectors * LANES; x += LANES) {
                     const Vector<T> delta =
                         keep_positive<T>(load(planes + offset + x), load(grads + offset + x));
                     store<T>(grads + offset + x, delta);
-                    total += delta;
+                    total[0] += delta;
                 }
             }
-            bias_sums[band * net.layers * net.layer_width + layer * net.layer_width + unit] = lane_sum<T>(total);
+            add_lane_sums<T>(total, &bias_sums[(band * net.layers + layer) * net.layer_width + unit], 1);
         }
     }
 
@@ -273,6 +273,13 @@ private:
                 const Group& group = work.groups[g];
                 if (!wanted.weights[group.layer]) continue;
                 const Index rows = std::min<Index>(DOT_ROWS, net.channels_before(group.layer) - j);
+                if (j + DOT_ROWS < last) {
+                    const T* next = planes + chunk.rows.begin * net.row_stride() + (j + DOT_ROWS) * net.pitch + chunk.strip.begin * LANES;
+                    const Range part = split({0, std::min<Index>(DOT_ROWS, last - j - DOT_ROWS) * chunk.rows.size()}, g, count);
+                    for (Index i = part.begin; i < part.end; ++i)
+                        for (Index v = 0; v < chunk.strip.size(); ++v)
+                            __builtin_prefetch(next + i % chunk.rows.size() * net.row_stride() + i / chunk.rows.size() * net.pitch + v * LANES, 0, 2);
+                }
                 const T* right = planes + chunk.rows.begin * net.row_stride() + j * net.pitch + chunk.strip.begin * LANES;
                 with_constant<DOT_ROWS>(rows, [&](auto num_rows) {
                     add_dots<T, 3, num_rows.value>(

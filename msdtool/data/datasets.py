@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from msdtool.data.interfaces import Pairs, Sample, Stack
+from msdtool.data.interfaces import PairReader, Sample, Stack
 from msdtool.data.labels import IGNORED
 from msdtool.data.patches import Window, enlarged
 from msdtool.data.slabs import SlabStack
@@ -75,13 +75,8 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
 
     @cached_property
     def scale(self) -> int:
-        """How many times as large the first target is as its input; 1 if not a whole number."""
-        try:
-            input, target = self.inputs.space(0), self.targets.space(0)
-        except InputError:
-            return 1  # reading that pair will tell; the others can still be read
-        scale = max(1, target[0] // max(1, input[0]))
-        return scale if target == tuple(scale * size for size in input) else 1
+        """How many times as large the targets are as the inputs; see `first_scale`."""
+        return first_scale(self.inputs, self.targets)
 
     def space(self, index: int) -> tuple[int, ...]:
         """The size of the input of pair ``index`` in pixels, per spatial axis."""
@@ -156,6 +151,16 @@ def check_counts(first: ImageStack, first_kind: str, other: ImageStack, kind: st
         )
 
 
+def first_scale(inputs: Stack, targets: Stack) -> int:
+    """How many times as large the first target is as its input; 1 if not a whole number."""
+    try:
+        input, target = inputs.space(0), targets.space(0)
+    except InputError:
+        return 1  # reading that pair will tell; the others can still be read
+    scale = max(1, target[0] // max(1, input[0]))
+    return scale if target == tuple(scale * size for size in input) else 1
+
+
 def read_pair(
     inputs: Stack,
     targets: Stack,
@@ -227,7 +232,7 @@ def masked(sample: Sample, mask: Tensor) -> Sample:
 
 
 def finite_sample(
-    pairs: Pairs, index: int, window: Window | None = None, *, central_only: bool = False
+    pairs: PairReader, index: int, window: Window | None = None, *, central_only: bool = False
 ) -> Sample:
     """Read pair ``index`` or a window of it; see `Pairs.sample`.
 

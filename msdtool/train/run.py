@@ -215,7 +215,8 @@ class TrainingRun:
                 self._end_epoch(event)
                 saved = time.monotonic()
             elif self._is_asked_to_stop():
-                self.save(best=False)
+                # All wait for it: when one process exits, launchers end the others.
+                self.processes.on_main(lambda: self.save(best=False))
                 raise self._stopped()
             elif time.monotonic() - saved > self.config.training.checkpoint_every:
                 self.save(best=False)
@@ -224,8 +225,7 @@ class TrainingRun:
             is_over = bool(self.learner.progress.finished)
             if isinstance(event, EpochDone) and not is_over and self._is_asked_to_stop():
                 raise self._stopped()
-        if self.processes.is_main:
-            self._finish()
+        self.processes.on_main(self._finish)
 
     def _is_asked_to_stop(self) -> bool:
         return self.processes.any(self.should_stop())

@@ -9,7 +9,7 @@ TEMPLATES = sorted(resource_folder("configs").rglob("*.yaml"))
 
 
 def test_there_are_templates():
-    names = {"denoise.yaml", "segment.yaml", "sequence.yaml", "volume.yaml"}
+    names = {"denoise.yaml", "segment.yaml", "sequence.yaml", "volume.yaml", "noise2inverse.yaml"}
     assert names <= {path.name for path in TEMPLATES}
 
 
