@@ -31,7 +31,8 @@ struct Network {
     // Rows that read `row` through an outer tap, at most four; returns their number.
     int rows_reading(Index row, Index tap, Index dilation, Index found[4]) const {
         Index in_slices[2], in_height[2];
-        const int n = preimages(row / height, slice_tap(tap) * dilation, slices, padding, in_slices);
+        const int n =
+            preimages(row / height, slice_tap(tap) * dilation, slices, padding, in_slices);
         const int m = preimages(row % height, row_tap(tap) * dilation, height, padding, in_height);
         int count = 0;
         for (int i = 0; i < n; ++i)
