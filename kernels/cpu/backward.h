@@ -5,7 +5,7 @@
 // products: G += W^T S and dW = S Y^T. S is made for a few rows at a time, which stay in the cache.
 #pragma once
 
-#include "network.h"
+#include "stage.h"
 #include "team.h"
 #include "tiles.h"
 
@@ -27,7 +27,6 @@ public:
           weights(weights),
           wanted(wanted),
           vectors((net.width + LANES - 1) / LANES),
-          margin(round_up(net.margin(), LANES)),
           block_layers(std::min(layers_per_block(net), net.layers)),
           max_groups(block_layers * net.layer_width * net.outer_taps()),
           max_vectors(CHUNK_BYTES / VECTOR_BYTES),
@@ -45,11 +44,7 @@ public:
         // Made here: where memory is short, no thread may wait for another.
         std::vector<Work> works;
         for (Index member = 0; member < std::min(net.threads, num_bands); ++member)
-            works.push_back({{},
-                             Scratch<T>(3 * max_groups * odd_stride<T>(max_vectors * LANES)),
-                             Scratch<T>(max_vectors * LANES + 2 * margin),
-                             {},
-                             {}});
+            works.push_back({{}, Stage<T>(net, max_groups, max_vectors)});
         team.run(static_cast<int>(works.size()), [&](int member) {
             Work& work = works[member];
             work.bands = split({0, num_bands}, member, team.size);
@@ -67,26 +62,9 @@ private:
     static constexpr int LANES = Simd<T>::LANES;
     static constexpr Index CHUNK_BYTES = 4096;
 
-    struct Group {
-        Index layer, unit, tap;
-    };
-
-    // Groups on the stage that follow each other in the packed weights, too.
-    struct Run {
-        Index staged, packed, count;
-    };
-
     struct Work {
         Range bands;
-        Scratch<T> stage, line;
-        std::vector<Group> groups;  // on the stage
-        std::vector<Run> runs;
-    };
-
-    // Some rows, and a strip of them in vectors.
-    struct Chunk {
-        Range rows, strip;
-        Index stride() const { return odd_stride<T>(rows.size() * strip.size() * LANES); }
+        Stage<T> stage;
     };
 
     const Network& net;
@@ -94,7 +72,7 @@ private:
     T* grads;
     const T* const* weights;
     Gradients<T> wanted;
-    Index vectors, margin, block_layers, max_groups, max_vectors, num_bands, chunk_rows;
+    Index vectors, block_layers, max_groups, max_vectors, num_bands, chunk_rows;
     std::vector<Range> strips;
     std::vector<T> sums, bias_sums, packed;
 
@@ -107,7 +85,7 @@ private:
         const Range rows = band_rows(band);
         for (const Range& strip : strips)
             for (Index row = rows.begin; row < rows.end; row += chunk_rows)
-                body(Chunk{{row, std::min(row + chunk_rows, rows.end)}, strip});
+                body(Chunk<T>{{row, std::min(row + chunk_rows, rows.end)}, strip});
     }
 
     void through_block(Team& team, int member, Range block, Work& work) {
@@ -120,9 +98,9 @@ private:
             team.barrier();
             if (inside.size() > 0) {
                 for (Index band = work.bands.begin; band < work.bands.end; ++band)
-                    for_chunks(band, [&](const Chunk& chunk) {
-                        make_stage({layer, layer + 1}, chunk, work);
-                        add_to_channels(inside, chunk, work, 1);
+                    for_chunks(band, [&](const Chunk<T>& chunk) {
+                        work.stage.make(grads, {layer, layer + 1}, chunk);
+                        add_to_channels(inside, chunk, work.stage, 1);
                     });
             }
             team.barrier();
@@ -136,21 +114,16 @@ private:
         for (Index band = work.bands.begin; band < work.bands.end; ++band) {
             T* band_sums = sums.data() + band * sums_size();
             if (any_weights) std::fill_n(band_sums, sums_size(), T(0));
-            for_chunks(band, [&](const Chunk& chunk) {
-                make_stage(block, chunk, work);
-                add_to_channels(front, chunk, work, block.size());
-                if (any_weights) add_to_weights(block, chunk, work, band_sums);
+            for_chunks(band, [&](const Chunk<T>& chunk) {
+                work.stage.make(grads, block, chunk);
+                add_to_channels(front, chunk, work.stage, block.size());
+                if (any_weights) add_to_weights(block, chunk, work.stage, band_sums);
             });
         }
         team.barrier();
         if (any_weights)
             for (Index layer = block.begin + member; layer < block.end; layer += team.size)
                 if (wanted.weights[layer]) collect_weights(block, layer);
-    }
-
-    Index group_index(Range block, const Group& group) const {
-        return ((group.layer - block.begin) * net.layer_width + group.unit) * net.outer_taps() +
-               group.tap;
     }
 
     // Weights [tile of channels, group, tap, channel in the tile], the last tile narrower.
@@ -160,7 +133,7 @@ private:
             const Index count = net.channels_before(layer);
             for (Index unit = 0; unit < net.layer_width; ++unit)
                 for (Index tap = 0; tap < taps; ++tap) {
-                    const Index group = group_index(block, {layer, unit, tap});
+                    const Index group = net.group_index(block, {layer, unit, tap});
                     for (Index j = channels.begin; j < channels.end; ++j) {
                         const Index first = (j - channels.begin) / TILE_ROWS * TILE_ROWS;
                         const Index rows = std::min<Index>(TILE_ROWS, channels.size() - first);
@@ -192,118 +165,39 @@ private:
         }
     }
 
-    // Fill the stage [group, tap, chunk] with S of those groups that any row of the chunk needs.
-    void make_stage(Range layers, const Chunk& chunk, Work& work) {
-        const Index stride = chunk.stride();
-        work.groups.clear();
-        work.runs.clear();
-        const auto add = [&](const Group& group) {
-            Index found[4];
-            bool any = false;
-            for (Index row = chunk.rows.begin; row < chunk.rows.end && !any; ++row)
-                any = net.rows_reading(row, group.tap, net.dilations[group.layer], found) > 0;
-            if (!any) return;
-            const Index staged = work.groups.size(), packed_index = group_index(layers, group);
-            T* to = work.stage.data() + 3 * staged * stride;
-            for (Index row = chunk.rows.begin; row < chunk.rows.end; ++row) {
-                stage_row(group, row, chunk.strip, work.line.data() + margin, to, stride);
-                to += chunk.strip.size() * LANES;
-            }
-            work.groups.push_back(group);
-            if (!work.runs.empty() &&
-                work.runs.back().packed + work.runs.back().count == packed_index)
-                ++work.runs.back().count;
-            else
-                work.runs.push_back({staged, packed_index, 1});
-        };
-        for (Index layer = layers.begin; layer < layers.end; ++layer)
-            for (Index unit = 0; unit < net.layer_width; ++unit)
-                for (Index tap = 0; tap < net.outer_taps(); ++tap) add({layer, unit, tap});
-    }
-
-    void stage_row(const Group& group, Index row, Range strip, T* line, T* to, Index stride) const {
-        Index found[4];
-        const Index dilation = net.dilations[group.layer];
-        const int count = net.rows_reading(row, group.tap, dilation, found);
-        const Index channel = net.channels_before(group.layer) + group.unit;
-        const Index first = strip.begin * LANES, size = strip.size() * LANES;
-        const auto delta = [&](int reader) {
-            return grads + found[reader] * net.row_stride() + channel * net.pitch + first;
-        };
-        const auto fill_line = [&](Index begin, Index end) {
-            for (Index x = begin; x < end; x += LANES) {
-                Vector<T> total{};
-                if (first + x >= 0 && first + x < vectors * LANES)
-                    for (int reader = 0; reader < count; ++reader) total += load(delta(reader) + x);
-                store<T>(line + x, total);
-            }
-        };
-        const auto shift = [&](const T* from, Index begin, Index end) {
-            for (Index x = begin; x < end; x += LANES) {
-                store<T>(to + x, load(from + x + dilation));
-                store<T>(to + stride + x, load(from + x));
-                store<T>(to + 2 * stride + x, load(from + x - dilation));
-            }
-        };
-        // Where one row is read, and nothing beyond its ends, no line is needed.
-        Range direct{std::max<Index>(0, margin - first),
-                     std::min(size, vectors * LANES - first - margin)};
-        if (count != 1 || direct.size() <= 0) direct = {size, size};
-        fill_line(-margin, direct.begin + margin);
-        if (direct.end < size) fill_line(direct.end - margin, size + margin);
-        shift(line, 0, direct.begin);
-        if (direct.size() > 0) shift(delta(0), direct.begin, direct.end);
-        shift(line, direct.end, size);
-        if (net.padding != ZEROS) mirror(strip, dilation, line, to, to + 2 * stride);
-        // Nothing of it may lie beyond the image.
-        const Index valid = std::min(size, net.width - first);
-        for (int t = 0; t < 3; ++t)
-            std::fill(to + t * stride + valid, to + t * stride + size, T(0));
-    }
-
-    // Add what the outer taps along x read in the border.
-    void mirror(Range strip, Index dilation, const T* line, T* low, T* high) const {
-        const Index first = strip.begin * LANES, end = std::min(strip.end * LANES, net.width);
-        const Index edge = net.padding == REFLECT;
-        for (Index x = std::max(first, edge); x < std::min(end, dilation + edge); ++x)
-            low[x - first] += line[edge - 1 - x + dilation - first];
-        for (Index x = std::max(first, net.width - dilation - edge);
-             x < std::min(end, net.width - edge); ++x)
-            high[x - first] += line[2 * net.width - 1 - edge - x - dilation - first];
-    }
-
     // G[channel, chunk] += sum over groups and taps of weight * S; `layers` are on the stage.
-    void add_to_channels(Range channels, const Chunk& chunk, const Work& work, Index layers) {
+    void add_to_channels(Range channels, const Chunk<T>& chunk, const Stage<T>& stage,
+                         Index layers) {
         const Index groups = layers * net.layer_width * net.outer_taps();
         for (Index row = chunk.rows.begin; row < chunk.rows.end; ++row) {
             const Index line = (row - chunk.rows.begin) * chunk.strip.size();
             for (Index v = chunk.strip.begin; v < chunk.strip.end; v += TILE_VECTORS) {
-                const T* source = work.stage.data() + (line + v - chunk.strip.begin) * LANES;
+                const T* source = stage.taps(0) + (line + v - chunk.strip.begin) * LANES;
                 const Index count = std::min<Index>(TILE_VECTORS, chunk.strip.end - v);
                 for (Index j = channels.begin; j < channels.end; j += TILE_ROWS)
-                    add_tile(source, chunk.stride(), work.runs,
-                             packed.data() + 3 * (j - channels.begin) * groups,
+                    add_tile(source, stage, packed.data() + 3 * (j - channels.begin) * groups,
                              grads + row * net.row_stride() + j * net.pitch + v * LANES,
                              std::min<Index>(TILE_ROWS, channels.end - j), count);
             }
         }
     }
 
-    void add_tile(const T* source, Index stride, const std::vector<Run>& runs,
-                  const T* tile_weights, T* target, Index rows, Index tile_vectors) {
+    void add_tile(const T* source, const Stage<T>& stage, const T* tile_weights, T* target,
+                  Index rows, Index tile_vectors) {
         with_constant<TILE_ROWS>(rows, [&](auto num_rows) {
             with_constant<TILE_VECTORS>(tile_vectors, [&](auto num_vectors) {
-                for (const Run& run : runs)
+                for (const auto& run : stage.runs)
                     add_product<T, num_rows.value, num_vectors.value>(
-                        source + 3 * run.staged * stride, stride, 3 * run.count,
+                        source + 3 * run.staged * stage.stride, stage.stride, 3 * run.count,
                         tile_weights + 3 * run.packed * rows, target, net.pitch);
             });
         });
     }
 
     // sums[group, tap, channel] += S Y^T over the chunk.
-    void add_to_weights(Range block, const Chunk& chunk, const Work& work, T* band_sums) const {
-        const Index lines = chunk.rows.size(), count = work.groups.size();
+    void add_to_weights(Range block, const Chunk<T>& chunk, const Stage<T>& stage,
+                        T* band_sums) const {
+        const Index lines = chunk.rows.size(), count = stage.groups.size();
         const Pixels pixels{lines, chunk.strip.size(), chunk.strip.size() * LANES,
                             net.row_stride()};
         const T* first = planes + chunk.rows.begin * net.row_stride() + chunk.strip.begin * LANES;
@@ -311,15 +205,14 @@ private:
         for (Index j = 0; j < last; j += DOT_ROWS) {
             const Range next{std::min(j + DOT_ROWS, last), std::min(j + 2 * DOT_ROWS, last)};
             for (Index g = 0; g < count; ++g) {
-                const Group& group = work.groups[g];
+                const Group& group = stage.groups[g];
                 fetch_lines(first, split({next.begin * lines, next.end * lines}, g, count), pixels);
                 if (!wanted.weights[group.layer]) continue;
                 const Index rows = std::min<Index>(DOT_ROWS, net.channels_before(group.layer) - j);
                 with_constant<DOT_ROWS>(rows, [&](auto num_rows) {
                     add_dots<T, 3, num_rows.value>(
-                        work.stage.data() + 3 * g * chunk.stride(), chunk.stride(),
-                        first + j * net.pitch, net.pitch, pixels,
-                        band_sums + 3 * group_index(block, group) * net.channels() + j,
+                        stage.taps(g), stage.stride, first + j * net.pitch, net.pitch, pixels,
+                        band_sums + 3 * net.group_index(block, group) * net.channels() + j,
                         net.channels());
                 });
             }
@@ -341,7 +234,7 @@ private:
             for (Index tap = 0; tap < taps; ++tap)
                 for (Index t = 0; t < 3; ++t) {
                     const Index from =
-                        (3 * group_index(block, {layer, unit, tap}) + t) * net.channels();
+                        (3 * net.group_index(block, {layer, unit, tap}) + t) * net.channels();
                     for (Index j = 0; j < count; ++j) {
                         T total = 0;
                         for (Index band = 0; band < num_bands; ++band)
