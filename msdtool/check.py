@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from msdtool.config import SSIM_WINDOW, ExperimentConfig
-from msdtool.data import ImageDataset, ImageStack, Pairs, Sample, SubsetOf
+from msdtool.data import ImageStack, Pairs, Sample
 from msdtool.data.build import build_datasets
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.data.statistics import count_labels
-from msdtool.errors import InputError
+from msdtool.errors import ConfigError, InputError
 from msdtool.nn.build import architecture
 from msdtool.nn.memory import training_bytes
 from msdtool.ops.checks import check_dilations
+from msdtool.train.build import check_scale
 
 MAX_LISTED = 10
 
@@ -75,13 +76,14 @@ def check(config: ExperimentConfig, tick: Callable[[str], None] = lambda name: N
 
     Raises:
         InputError: files are missing or their numbers differ, so that nothing can be read.
+        ConfigError: the layers around or inside the network do not fit.
     """
     report = Report()
     train, validation = build_datasets(config)
     for name, pairs in (("train", train), ("validation", validation)):
         if pairs is not None:
             _check_pairs(config, name, pairs, report, tick)
-    _check_sizes(config, report)
+    _check_sizes(config, train, report)
     if config.num_labels:
         _check_labels(report)
     return report
@@ -90,34 +92,38 @@ def check(config: ExperimentConfig, tick: Callable[[str], None] = lambda name: N
 def _check_pairs(
     config: ExperimentConfig, name: str, pairs: Pairs, report: Report, tick: Callable[[str], None]
 ) -> None:
-    dataset, chosen = _whole(pairs)
-    paths = list(zip(dataset.inputs.paths, dataset.targets.paths, strict=True))
-    report.pairs[name] = [(str(a), str(b)) for a, b in (paths[i] for i in chosen[:3])]
-    differing = disagreeing_pairs(dataset)
+    stacks = pairs.stacks()
+    images = sorted({pairs.image(index) for index in range(len(pairs))})
+    shown = {pairs.image(index): index for index in reversed(range(len(pairs)))}
+    report.pairs[name] = [
+        (pairs.name(shown[image]), pairs.target_name(shown[image])) for image in images[:3]
+    ]
+    differing = disagreeing_pairs(pairs)
     if differing:
-        input, target = differing[0]
+        input, other = differing[0]
         report.warnings.append(
             f"{name}: {len(differing)} pairs have names that disagree, such as {input.name} and "
-            f"{target.name}; pairs are made in natural order, is a file missing?"
+            f"{other.name}; pairs are made in natural order, is a file missing?"
         )
-    stacks = {"input": dataset.inputs, "target": dataset.targets, "mask": dataset.masks}
-    for kind, stack in stacks.items():
-        if stack is not None:
-            report.stacks[f"{name} {kind}"] = StackFacts(len(chosen))
+    for kind in stacks:
+        report.stacks[f"{name} {kind}"] = StackFacts(len(images))
+    seen: set[int] = set()
     counts = np.zeros(config.num_labels, dtype=np.int64)
     num_counted = 0
     problems: list[str] = []
-    for index in chosen:
-        tick(dataset.name(index))
+    for index in pairs.to_measure():
+        tick(pairs.name(index))
+        image = pairs.image(index)
         try:
             for kind, stack in stacks.items():
-                if stack is not None:
-                    _add_facts(report, f"{name} {kind}", stack, index)
-            sample = dataset.sample(index)
+                if image not in seen:
+                    _add_facts(report, f"{name} {kind}", stack, image)
+            seen.add(image)
+            sample = pairs.sample(index)
         except InputError as error:
             problems.append(error.message)
             continue
-        problems += _check_values(dataset, sample, index)
+        problems += _check_values(pairs, sample, index)
         if config.num_labels:
             counts += count_labels(sample.target, config.num_labels)
         else:
@@ -132,14 +138,7 @@ def _check_pairs(
         report.problems.append(f"... and {len(problems) - MAX_LISTED} more of {name}")
 
 
-def _whole(pairs: Pairs) -> tuple[ImageDataset, list[int]]:
-    if isinstance(pairs, SubsetOf):
-        return pairs.dataset, pairs.chosen
-    return pairs, list(range(len(pairs)))
-
-
 def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None:
-    path = stack.paths[index]
     image = stack.read_array(index)
     facts = report.stacks[name]
     shape, dtype = size_text(image.shape), str(image.dtype)
@@ -151,37 +150,43 @@ def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None
         facts.maximum = max(facts.maximum, float(finite.max()))
         facts.mean += float(finite.mean(dtype=np.float64)) / facts.count
     if stack.label_map is None and finite.size and finite.min() == finite.max():
-        report.warnings.append(f"{path}: every pixel has the value {finite.min():g}")
+        report.warnings.append(f"{stack.name(index)}: every pixel has the value {finite.min():g}")
 
 
-def _check_values(dataset: ImageDataset, sample: Sample, index: int) -> list[str]:
+def _check_values(pairs: Pairs, sample: Sample, index: int) -> list[str]:
     """Values that are not finite, in the input or where the target counts."""
     found = []
-    for image, path in (
-        (sample.input, dataset.inputs.paths[index]),
-        (sample.target, dataset.targets.paths[index]),
+    for image, name in (
+        (sample.input, pairs.name(index)),
+        (sample.target, pairs.target_name(index)),
     ):
         bad = int(image.numel() - image.isfinite().sum())
         if bad:
-            found.append(f"{path}: {bad} of {image.numel()} values are NaN or infinite")
+            found.append(f"{name}: {bad} of {image.numel()} values are NaN or infinite")
     return found
 
 
-def _check_sizes(config: ExperimentConfig, report: Report) -> None:
+def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None:
     """Channels and sizes that differ, or do not fit crop, batch or dilations."""
     shapes = {
         name: [tuple(map(int, shape.split(" x "))) for shape in facts.shapes]
         for name, facts in report.stacks.items()
     }
-    for kind in ("input", "target"):
-        found = sorted({s[0] for name in shapes if name.endswith(kind) for s in shapes[name]})
+    for kind in ("input", "target", "split"):
+        found = sorted({s[0] for name in shapes if kind in name for s in shapes[name]})
         if len(found) > 1 and not config.data.collapse_channels:
             report.problems.append(
                 f"{kind} images have {' and '.join(map(str, found))} channels; all need the same "
                 "number, or set data.collapse_channels: true"
             )
-    inputs = [shape for name in shapes if name.endswith("input") for shape in shapes[name]]
-    training = [shape[1:] for shape in shapes.get("train input", [])]
+    # The splits of an image have one size.
+    by_name = {name: found for name, found in shapes.items() if "input" in name or "split" in name}
+    inputs = list(dict.fromkeys(shape for found in by_name.values() for shape in found))
+    training = list(
+        dict.fromkeys(
+            shape[1:] for name in by_name if name.startswith("train") for shape in by_name[name]
+        )
+    )
     if not inputs:
         return
     crop = config.crop_size
@@ -198,7 +203,7 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
             "training.batch_size: 1, or data.crop"
         )
     smallest = min(min(shape[1:]) for shape in inputs)
-    if config.training.loss.endswith("SSIM") and crop is None and smallest < SSIM_WINDOW:
+    if "SSIM" in config.training.loss_terms and crop is None and smallest < SSIM_WINDOW:
         report.problems.append(
             f"an image is {smallest} pixels wide or high; SSIM, in training.loss, needs at least "
             f"{SSIM_WINDOW}"
@@ -206,17 +211,22 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
     for shape in inputs:
         try:
             used = config.network.dilations[: config.network.depth]
-            check_dilations(used, shape[1:], config.network.padding)
+            check_dilations(used, config.convolved(shape[1:]), config.network.padding)
         except ValueError as error:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break
     channels = 1 if config.data.collapse_channels else inputs[0][0]
+    channels *= 2 * config.data.slab + 1
     largest = crop or max(training or [inputs[0][1:]], key=math.prod)
-    report.memory_bytes = training_bytes(
-        architecture(config.network, channels, max(config.num_labels, 1)),
-        largest,
-        config.training.batch_size,
-    )
+    targets = [shape for name in shapes if name.endswith("target") for shape in shapes[name]]
+    c_out = 1 if config.data.collapse_channels else (targets or inputs)[0][0]
+    planned = architecture(config, channels, config.num_labels or c_out, largest)
+    try:
+        if not report.problems:
+            check_scale(config, train, planned)
+    except ConfigError as error:
+        report.problems.append(error.message)
+    report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
 
 
 def _check_labels(report: Report) -> None:

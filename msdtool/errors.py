@@ -50,3 +50,11 @@ class Stopped(Error):  # noqa: N818 - nothing went wrong
     def __init__(self, message: str, exit_code: int = 75) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class FailedElsewhere(Error):  # noqa: N818 - the error is another process's
+    """Another process of the same work failed, and says why; this one ends without a word."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of the same work failed, and says why")
+        self.exit_code = exit_code

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from msdtool.cli import main
 from msdtool.config import load_config
+from msdtool.ops import kernels
 from msdtool.train.run import TrainingRun
 
+from . import shim as kernel_shim
 from .helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs
 
 
@@ -46,6 +49,25 @@ def cli(monkeypatch, capsys, keep_signal_handlers) -> Callable[..., Result]:
         return Result(int(exit.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU say so where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def shim(monkeypatch) -> kernel_shim.ShimLauncher:
+    """CUDA kernels run on the CPU, for tensors there."""
+    if kernel_shim.MISSING:
+        pytest.skip(kernel_shim.MISSING)
+    launcher = kernel_shim.ShimLauncher()
+    monkeypatch.setitem(kernels.LAUNCHERS, "cpu", launcher)
+    return launcher
 
 
 def train(config: Path) -> Path:

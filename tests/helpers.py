@@ -11,11 +11,18 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 LABELS = [0, 127, 255]
 
 
-def write_stack(folder: Path, images: Any) -> Path:
-    """Write arrays as TIFFs named by their number."""
+def write_image(path: Path, image: Any, axes: str = "CYX") -> None:
+    """Write an array [H, W], or one of three axes of these names, as TIFF."""
+    image = np.asarray(image)
+    names = {"axes": axes} if image.ndim == 3 else {}
+    tifffile.imwrite(path, image, photometric="minisblack", metadata=names)
+
+
+def write_stack(folder: Path, images: Any, axes: str = "ZYX") -> Path:
+    """Write images [H, W], or arrays of three axes of these names, as TIFFs called by number."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(images):
-        tifffile.imwrite(folder / f"image_{number:03}.tif", image, photometric="minisblack")
+        write_image(folder / f"image_{number:03}.tif", image, axes)
     return folder
 
 

@@ -1,5 +1,7 @@
 """What a check finds out about data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -8,7 +10,14 @@ from msdtool.check import check
 from msdtool.config import load_config
 from msdtool.errors import InputError
 
-from .helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs, write_stack
+from .helpers import (
+    LABELS,
+    write_experiment,
+    write_image,
+    write_labelled_pairs,
+    write_noisy_pairs,
+    write_stack,
+)
 
 
 def report(tmp_path, data, **sections):
@@ -29,7 +38,7 @@ def labelled(tmp_path):
 
 
 def replace(folder, number, image):
-    tifffile.imwrite(f"{folder}/image_{number:03}.tif", image, photometric="minisblack")
+    write_image(Path(folder, f"image_{number:03}.tif"), image)
 
 
 def test_good_data_has_facts_and_no_problems(tmp_path, noisy):

@@ -10,11 +10,12 @@ import torch
 
 from msdtool.bench.timing import bench
 from msdtool.nn.device import device_name
-from msdtool.ops.engines import fastest
+from msdtool.ops.block import implementation_for
 from msdtool.train.environment import versions
 
 GEMM_SIZES = {"cpu": 2048, "cuda": 8192}
 GEMM_SECONDS = 0.4
+COPY_BYTES = 2**30
 
 
 def machine_facts(device: torch.device) -> dict[str, object]:
@@ -26,7 +27,7 @@ def machine_facts(device: torch.device) -> dict[str, object]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
-        "engine": fastest(device, torch.float32),
+        "engine": implementation_for(device, torch.float32),
         "memory_bytes": _memory("MemTotal"),
         # Above the number of CPUs, somebody else is measured, too.
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -79,3 +80,18 @@ def sgemm_peak(device: torch.device) -> float:
         synchronize=synchronizer(device),
     )
     return 2 * size**3 / timed.best
+
+
+def copy_bandwidth(device: torch.device) -> float | None:
+    """Bytes per second read and written by a copy in a GPU's memory; None for CPUs."""
+    if device.type != "cuda":
+        return None
+    source = torch.zeros(COPY_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+    timed = bench(
+        "copy",
+        lambda: target.copy_(source),
+        seconds=GEMM_SECONDS,
+        synchronize=synchronizer(device),
+    )
+    return 2 * COPY_BYTES / timed.best

@@ -1,5 +1,6 @@
 """Signals that ask a command to stop at the next safe point."""
 
+import os
 import signal
 from types import FrameType
 
@@ -17,7 +18,8 @@ class StopRequest:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.signal_name = signal.Signals(number).name
-        if self.signal_name == "SIGINT":
+        # torchrun sends one, too, when the terminal has sent one to it and to all its processes.
+        if self.signal_name == "SIGINT" and "TORCHELASTIC_RUN_ID" not in os.environ:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __call__(self) -> bool:
@@ -27,4 +29,5 @@ class StopRequest:
     @property
     def exit_code(self) -> int:
         """The code to exit with: 130 for Ctrl-C, else 75, which says "requeue me"."""
-        return EXIT_CODES[self.signal_name]
+        # No name: another process of the same work got the signal.
+        return EXIT_CODES.get(self.signal_name, 75)

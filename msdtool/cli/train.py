@@ -1,5 +1,9 @@
 """msdtool train"""
 
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,13 +12,14 @@ import typer
 
 from msdtool.cli import console
 from msdtool.cli.check import ConfigFile, Overrides
-from msdtool.cli.console import Json, Quiet, number
+from msdtool.cli.console import Json, LogEvery, Quiet, number
 from msdtool.cli.signals import StopRequest
 from msdtool.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
     from msdtool.config import ExperimentConfig
     from msdtool.train.loop import EpochDone
+    from msdtool.train.processes import Processes
     from msdtool.train.run import TrainingRun
 
 
@@ -35,11 +40,14 @@ def command(
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
+    log_every: LogEvery = None,
 ) -> None:
     """Train a network; prints the best checkpoint's path.
 
     SIGTERM and SIGUSR1 save a checkpoint and exit with 75, Ctrl-C with 130: the same command with
     --resume goes on, bit for bit.
+
+    On several GPUs: torchrun --nproc-per-node=4 -m msdtool train denoise.yaml --resume
 
     Example: msdtool train denoise.yaml --set training.epochs=20 --run-dir runs/first
     """
@@ -51,15 +59,37 @@ def command(
     if run_dir is not None:
         # Quoted, as the text it is: a directory may be called 2024 or a#b.
         overrides.append(f"run.directory={dumps(str(run_dir), ensure_ascii=False)}")
-    experiment = load_config(config, overrides)
+    processes = _join()
+    bars = partial(console.progress, quiet=quiet or not processes.is_main, log_every=log_every)
+    experiment = processes.together(lambda: load_config(config, overrides))
     if dry_run:
-        console.result(dump_config(experiment).rstrip())
+        if processes.is_main:
+            console.result(dump_config(experiment).rstrip())
         return
     stop = StopRequest()
     try:
-        run = _train(experiment, resume, overwrite, quiet, stop)
+        run = _train(experiment, resume, overwrite, stop, processes, bars)
+        processes.close()
     except Stopped as stopped:
+        processes.close()
         raise Stopped(stopped.message, stop.exit_code) from None
+    if processes.is_main:
+        _print_result(run, json)
+
+
+def _join() -> "Processes":
+    """Meet the other processes, if a launcher started several."""
+    from msdtool.train.processes import ALONE, find_launch
+
+    launch = find_launch(os.environ)
+    if launch is None:
+        return ALONE
+    from msdtool.train.distributed import Distributed
+
+    return Distributed(launch)
+
+
+def _print_result(run: "TrainingRun", json: bool) -> None:
     best = run.directory.best
     if json:
         progress = run.learner.progress
@@ -80,18 +110,28 @@ def command(
 
 
 def _train(
-    experiment: "ExperimentConfig", resume: bool, overwrite: bool, quiet: bool, stop: StopRequest
+    experiment: "ExperimentConfig",
+    resume: bool,
+    overwrite: bool,
+    stop: StopRequest,
+    processes: "Processes",
+    bars: Callable[..., AbstractContextManager[console.Bar]],
 ) -> "TrainingRun":
     from msdtool.train.loop import EpochDone, ImageValidated, StepDone
     from msdtool.train.run import TrainingRun
     from msdtool.train.summary import pairing_warnings, summarise
 
-    with console.progress("reading", 0, quiet=quiet) as bar:
+    with bars("reading", 0) as bar:
         run = TrainingRun(
-            experiment, resume=resume, overwrite=overwrite, should_stop=stop, log=bar.say
+            experiment,
+            resume=resume,
+            overwrite=overwrite,
+            should_stop=stop,
+            log=bar.say,
+            processes=processes,
         )
     progress = run.learner.progress
-    with console.progress("train", run.total_steps, completed=progress.step, quiet=quiet) as bar:
+    with bars("train", run.total_steps, completed=progress.step) as bar:
         bar.say(console.table(summarise(run)))
         for warning in pairing_warnings(run):
             bar.say(f"warning: {warning}")

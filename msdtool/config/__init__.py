@@ -1,24 +1,33 @@
 """The experiment's YAML: its schema, and how a file and overrides become a checked config."""
 
 from msdtool.config.agreement import SSIM_WINDOW
-from msdtool.config.load import changed_keys, dump_config, load_config, parse_config
+from msdtool.config.load import changed_keys, dump_config, load_config, parse_config, parse_source
 from msdtool.config.schema import (
     DataConfig,
     ExperimentConfig,
+    ImagePairs,
+    ImageSource,
     NetworkConfig,
     RunConfig,
+    StreamConfig,
     TrainingConfig,
+    ValidationData,
 )
 
 __all__ = [
     "SSIM_WINDOW",
     "DataConfig",
     "ExperimentConfig",
+    "ImagePairs",
+    "ImageSource",
     "NetworkConfig",
     "RunConfig",
+    "StreamConfig",
     "TrainingConfig",
+    "ValidationData",
     "changed_keys",
     "dump_config",
     "load_config",
     "parse_config",
+    "parse_source",
 ]

@@ -1,11 +1,13 @@
 """Values that YAML has no type for: each parser returns the value or raises ValueError."""
 
+import itertools
 import math
 import re
 from typing import Any
 
 MAX_LABELS = 65_536
 MAX_LABEL_VALUE = 2**31 - 1
+DTYPE = r"u?int(8|16|32|64)|float(16|32|64)|[<>]?([iu][1248]|f[248])"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -19,6 +21,32 @@ def parse_specifier(value: Any) -> Any:
     if not items or not all(isinstance(item, str) and item for item in items):
         raise ValueError("expected a path, a glob pattern, or a list of these")
     return value
+
+
+def parse_splits(value: Any) -> Any:
+    """Specifiers of several stacks of images."""
+    if not isinstance(value, list) or len(value) < 2:
+        raise ValueError("expected a list of two or more specifiers, one for each split")
+    return value
+
+
+def parse_axes(value: Any) -> Any:
+    """A letter per axis of an array."""
+    letters = value.upper() if isinstance(value, str) else ""
+    known = set(letters) <= set("XYZCT") and len(set(letters)) == len(letters)
+    if not known or not {"X", "Y"} <= set(letters):
+        raise ValueError(
+            "expected a letter per axis, each once: X, Y, Z, C (channels), T (counts images), "
+            "such as ZYX or YXC"
+        )
+    return letters
+
+
+def parse_dtype(value: Any) -> Any:
+    """The name of a type of numbers."""
+    if isinstance(value, str) and re.fullmatch(DTYPE, value):
+        return value
+    raise ValueError("expected a type of numbers such as uint16, float32, or >u2 (big-endian)")
 
 
 def parse_labels(value: Any) -> Any:
@@ -51,6 +79,62 @@ def parse_crop(value: Any) -> Any:
     return value
 
 
+def parse_augment(value: Any) -> Any:
+    """Whether, or how far, samples are turned and flipped."""
+    if not isinstance(value, bool) and value != "in_plane":
+        raise ValueError("expected true, false or in_plane")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def parse_range(value: Any) -> Any:
+    """The smallest and the largest of some values."""
+    is_pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+    if not is_pair or value[0] > value[1]:
+        raise ValueError("expected the smallest and the largest value, such as [-0.1, 0.1]")
+    return [float(item) for item in value]
+
+
+def parse_factors(value: Any) -> Any:
+    """A range of factors or exponents."""
+    bounds = parse_range(value)
+    if bounds[0] <= 0:
+        raise ValueError("expected a range above 0, such as [0.8, 1.25]")
+    return bounds
+
+
+def parse_strengths(value: Any) -> Any:
+    """A range that may start at nothing."""
+    bounds = parse_range(value)
+    if bounds[0] < 0:
+        raise ValueError("expected a range not below 0, such as [0, 0.2]")
+    return bounds
+
+
+def parse_slices(value: Any) -> Any:
+    """A range of slices, or a list of ranges that do not overlap, sorted."""
+    ranges = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    if not all(
+        isinstance(item, list)
+        and len(item) == 2
+        and all(map(_is_int, item))
+        and 0 <= item[0] < item[1]
+        for item in ranges
+    ):
+        raise ValueError(
+            "expected the first slice and the one after the last, such as [200, 256], or a list "
+            "of such ranges"
+        )
+    ranges = sorted(ranges)
+    if any(first[1] > second[0] for first, second in itertools.pairwise(ranges)):
+        raise ValueError("expected ranges that do not overlap")
+    return ranges
+
+
 def parse_class_weights(value: Any) -> Any:
     """The word "balanced", or one number per label."""
     if value == "balanced":
@@ -78,3 +162,51 @@ def parse_duration(value: Any) -> Any:
         if seconds > 0:
             return seconds
     raise ValueError("expected a time such as 30s, 90m, 11.5h, 2d or 11:30:00")
+
+
+def parse_loss_terms(value: Any) -> Any:
+    """A list of losses with their weights; a name alone has the weight 1."""
+    terms: dict[str, float] = {}
+    for item in value:
+        entry = {item: 1.0} if isinstance(item, str) else item
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise ValueError(f"expected losses such as [L2, {{Gram: 0.1}}]; found {item!r}")
+        name, weight = next(iter(entry.items()))
+        if name in terms:
+            raise ValueError(f"expected each loss once; {name} is there twice")
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise ValueError(f"expected positive weights; that of {name} is {weight!r}")
+        terms[name] = float(weight)
+    if not terms:
+        raise ValueError("expected at least one loss")
+    return [{name: weight} for name, weight in terms.items()]
+
+
+def parse_layer(value: Any) -> Any:
+    """A layer's name, or {name: {argument: value}}; without arguments it becomes its name."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict) and len(value) == 1:
+        name, arguments = next(iter(value.items()))
+        if arguments is None or arguments == {}:
+            return name
+        if isinstance(arguments, dict):
+            return value
+    hint = "; are the arguments indented?" if isinstance(value, dict) and len(value) > 1 else ""
+    raise ValueError(
+        "expected a layer's name, or a name and its arguments such as {ConvLayer: {nf: 8}}" + hint
+    )
+
+
+def parse_layers(value: Any) -> Any:
+    """A list of layers; see `parse_layer`."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list of layers, such as [ReLU, {ConvLayer: {nf: 8}}]")
+    layers = []
+    for number, item in enumerate(value, 1):
+        try:
+            layers.append(parse_layer(item))
+        except ValueError as error:
+            raise ValueError(f"{error}; entry {number} is {item!r}") from None
+    return layers

@@ -2,7 +2,9 @@
 
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -11,60 +13,22 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from msdtool.data.datasets import Pairs, Sample, finite_sample, size_text
-from msdtool.data.transforms import random_crop, random_symmetry
+from msdtool.data.datasets import finite_sample
+from msdtool.data.interfaces import Pairs, Sample
+from msdtool.data.labels import IGNORED
+from msdtool.data.samples import Draw, TrainingSamples
 from msdtool.errors import InputError
 
-Draw = tuple[int, int]
-"""An epoch and the index of a pair."""
-
-
-class TrainingSamples:
-    """Pairs with random crops and symmetries; what is drawn follows from (seed, epoch, index)."""
-
-    def __init__(
-        self,
-        pairs: Pairs,
-        *,
-        seed: int,
-        crop: Sequence[int] | None = None,
-        augment: bool = False,
-        keep_shape: bool = False,
-    ) -> None:
-        self.pairs = pairs
-        self.seed = seed
-        self.crop = crop
-        self.augment = augment
-        self.keep_shape = keep_shape
-
-    def sample(self, draw: Draw) -> Sample:
-        """Read the pair of a draw, crop and turn it.
-
-        Raises:
-            InputError: a file cannot be used, or is smaller than the crop.
-        """
-        epoch, index = draw
-        sample = self.pairs.sample(index)
-        rng = np.random.default_rng([self.seed, epoch, index])
-        if self.crop is not None:
-            try:
-                sample = random_crop(sample, self.crop, rng)
-            except ValueError:
-                raise InputError(
-                    f"{self.pairs.name(index)} is {size_text(sample.input.shape[1:])} pixels, "
-                    f"smaller than data.crop {size_text(self.crop)}; choose a smaller crop"
-                ) from None
-        if self.augment:
-            sample = random_symmetry(sample, rng, self.keep_shape)
-        return sample
+BATCHES_AHEAD = 2
+"""Batches that are read while one is used; as many as a worker process reads."""
 
 
 class ShuffledBatches:
     """The batches of all epochs, each epoch's order following from (seed, epoch).
 
     Args:
-        num_samples: pairs in an epoch.
-        batch_size: pairs in a batch; the last one of an epoch may be smaller.
+        num_samples: samples in an epoch.
+        batch_size: samples in a batch; the last one of an epoch may be smaller.
         epochs: how many epochs there are.
         seed: of the order.
         first_batch: the batch to start from, counted over all epochs.
@@ -96,6 +60,32 @@ class ShuffledBatches:
                 yield [(epoch, int(i)) for i in order[position : position + self.batch_size]]
 
 
+class Spare(list[Any]):
+    """The share of a process for which a batch holds nothing: an image that does not count.
+
+    It keeps the process in step with the others, which wait for its gradients.
+    """
+
+
+class Shares:
+    """What one of several processes reads of each batch.
+
+    Args:
+        batches: batches of draws, the same on every process.
+        rank: the number of this process, from 0.
+        size: the number of processes.
+    """
+
+    def __init__(self, batches: Iterable[Sequence[Any]], rank: int = 0, size: int = 1) -> None:
+        self.batches = batches
+        self.rank = rank
+        self.size = size
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        for batch in self.batches:
+            yield batch[self.rank :: self.size] or Spare(batch[:1])
+
+
 class BatchReader(Dataset[Sample | InputError]):
     """Reads a whole batch at a time.
 
@@ -109,7 +99,8 @@ class BatchReader(Dataset[Sample | InputError]):
 
     def __getitem__(self, draws: Sequence[Any]) -> Sample | InputError:
         try:
-            return self._stack([self.read(draw) for draw in draws])
+            batch = self._stack([self.read(draw) for draw in draws])
+            return _without_effect(batch) if isinstance(draws, Spare) else batch
         except InputError as error:
             return error
 
@@ -133,8 +124,17 @@ class BatchReader(Dataset[Sample | InputError]):
         )
 
 
+def _without_effect(batch: Sample) -> Sample:
+    """A batch of which no pixel counts, and which belongs to no image."""
+    nowhere = torch.zeros_like(batch.target[:, :1], dtype=torch.bool)
+    no_indices = batch.indices[:0]
+    if batch.target.dtype == torch.int64:
+        return Sample(batch.input, torch.full_like(batch.target, IGNORED), None, no_indices)
+    return Sample(batch.input, batch.target, nowhere, no_indices)
+
+
 def training_batches(
-    samples: TrainingSamples, batches: ShuffledBatches, workers: int
+    samples: TrainingSamples, batches: Iterable[Sequence[Draw]], workers: int
 ) -> Iterator[Sample]:
     """Load the batches of a whole training; workers go on through all epochs.
 
@@ -144,18 +144,48 @@ def training_batches(
     return _load(BatchReader(samples.pairs, samples.sample), batches, workers)
 
 
-def validation_batches(pairs: Pairs, workers: int) -> Iterator[Sample]:
+def validation_batches(
+    pairs: Pairs, workers: int, rank: int = 0, size: int = 1
+) -> Iterator[Sample]:
     """Load whole pairs one at a time, so that their sizes may differ.
+
+    Each of ``size`` processes gets its share. All get equally many batches; one that belongs to no
+    image fills the gap at the end.
 
     Raises:
         InputError: a file cannot be used, or holds values that are not finite.
     """
-    return _load(
-        BatchReader(pairs, partial(finite_sample, pairs)), [[i] for i in range(len(pairs))], workers
-    )
+    rounds = [range(len(pairs))[start : start + size] for start in range(0, len(pairs), size)]
+    reader = BatchReader(pairs, partial(finite_sample, pairs))
+    return _load(reader, Shares(rounds, rank, size), workers)
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:
+    for batch in _ahead(reader, batches) if workers == 0 else _by_workers(reader, batches, workers):
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+def _ahead(reader: BatchReader, batches: Iterable[Sequence[Any]]) -> Iterator[Sample | InputError]:
+    """Read the next batches in a thread while one is used."""
+    with ThreadPoolExecutor(1, "read-ahead") as thread:
+        reading: deque[Future[Sample | InputError]] = deque()
+        try:
+            for draws in batches:
+                reading.append(thread.submit(reader.__getitem__, draws))
+                if len(reading) > BATCHES_AHEAD:
+                    yield reading.popleft().result()
+            while reading:
+                yield reading.popleft().result()
+        finally:
+            for future in reading:
+                future.cancel()
+
+
+def _by_workers(
+    reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int
+) -> Iterator[Sample | InputError]:
     loader: DataLoader[Any] = DataLoader(
         reader,
         batch_size=None,  # the reader makes the batches
@@ -163,10 +193,7 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
         num_workers=workers,
         worker_init_fn=_prepare_worker,
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    yield from loader
 
 
 def _prepare_worker(_worker: int) -> None:

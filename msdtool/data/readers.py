@@ -1,46 +1,60 @@
-"""Image files to arrays: channels first, the file's own dtype."""
+"""Files to images: channels first, the file's own dtype, only the part that is asked for."""
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import imageio.v3 as iio
-import numpy as np
-import tifffile
-from PIL import Image
-
+from msdtool.data.axes import Arrangement, Region, arrange
+from msdtool.data.containers import Array, Container, hdf5, tiff, zarr
+from msdtool.data.containers.flat import open_npy, open_raw
+from msdtool.data.containers.hdf5 import Hdf5Array
+from msdtool.data.containers.pictures import Picture
+from msdtool.data.containers.tiff import open_tiff
+from msdtool.data.containers.zarr import ZarrArray
+from msdtool.data.specifiers import INNER, Location
 from msdtool.errors import InputError
 
-TIFF_SUFFIXES = {".tif", ".tiff", ".btf", ".tf8"}
-# What tifffile says, in its log only, when it gives fewer pages than a file should hold.
-SIGNS_OF_DAMAGE = ("invalid page offset", "failed to reshape", "corrupted file")
+__all__ = [
+    "Array",
+    "Region",
+    "arrangement",
+    "count_images",
+    "image_name",
+    "is_picture",
+    "read_image",
+]
+
+RAW_SUFFIXES = {".raw", ".bin"}
+NPY_SUFFIX = ".npy"
+MAX_OPEN = 8
+MAX_DECODED = 3
+"""An input, its target and mask: their sizes are asked for before their pixels."""
 T = TypeVar("T")
-
-# Pillow refuses large images as a defence against malicious uploads; scans are large.
-Image.MAX_IMAGE_PIXELS = None
-
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def read_image(
-    path: Path, ndim: int = 2, *, indexed: bool = False, drop_alpha: bool = False
+    location: Location | Path,
+    ndim: int = 2,
+    *,
+    index: int | None = None,
+    region: Region | None = None,
+    indexed: bool = False,
+    drop_alpha: bool = False,
 ) -> Array:
-    """Read an image or volume.
-
-    A TIFF's leading axis and the colours of any image become channels. With ``ndim`` 3 a
-    three-dimensional TIFF is a volume of one channel, its pages the slices.
+    """Read an image or volume, or a part of it; see `msdtool.data.axes` for which axis is which.
 
     Args:
-        path: a TIFF, or any other file that imageio reads.
+        location: the file.
         ndim: number of spatial axes, 2 or 3.
-        indexed: of an image with a palette, take the indices, which are label values, instead of
+        index: which of the file's images; None if it must be the only one.
+        region: a range per spatial axis; None takes all. Only the pages or chunks it touches are
+            read, of a PNG and its kin the whole image.
+        indexed: of a picture with a palette, take the indices, which are label values, instead of
             the colours.
-        drop_alpha: leave out how opaque the pixels are, where a format has that.
+        drop_alpha: leave out how opaque the pixels are, where a picture has that.
 
     Returns:
         [C, H, W] or [C, D, H, W], boolean, integer or floating point.
@@ -48,127 +62,169 @@ def read_image(
     Raises:
         InputError: the file cannot be read as such an image.
     """
-    read = _read_tiff if _is_tiff(path) else _read_indexed if indexed else _read_other
-    array, axes = _guarded(path, read)
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{path}: pixels of type {array.dtype} are not real numbers")
-    image = _channels_first(array, axes, ndim, path)
-    has_alpha = not _is_tiff(path) and image.shape[0] in (2, 4)
-    return image[:-1] if drop_alpha and has_alpha else image
+    location = _as_location(location)
+
+    def read(container: Container, found: Arrangement) -> Array:
+        if index is None and found.num_images != 1:
+            raise InputError(
+                f"{location}: holds {found.num_images} images (axes {found.axes}, shape "
+                f"{found.shape}), where one is expected; if they are its channels or a volume, "
+                "set axes or network.ndim"
+            )
+        image = found.to_image(container.read(found.key(index or 0, region)))
+        has_alpha = is_picture(location) and image.shape[0] in (2, 4)
+        return image[:-1] if drop_alpha and has_alpha else image
+
+    return _use(location, ndim, read, indexed=indexed)
 
 
-def _is_tiff(path: Path) -> bool:
-    return path.suffix.lower() in TIFF_SUFFIXES
+def count_images(location: Location | Path, ndim: int = 2) -> int:
+    """How many images a file holds, from its header.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    return arrangement(location, ndim).num_images
 
 
-def _guarded(path: Path, read: Callable[[Path], T]) -> T:
+def arrangement(location: Location | Path, ndim: int = 2) -> Arrangement:
+    """How images lie in a file: their number, shape and axes, from its header.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    return _use(_as_location(location), ndim, lambda container, found: found)
+
+
+def image_name(location: Location | Path, index: int | None) -> str:
+    """What people call an image: its file, and which one of several in it."""
+    return str(location) if index is None else f"{location}[{index}]"
+
+
+def is_picture(location: Location) -> bool:
+    """Whether a file is a PNG or its kin, which hold one image."""
+    return _opener(location) is None
+
+
+def _as_location(location: Location | Path) -> Location:
+    return Location(location) if isinstance(location, Path) else location
+
+
+def _use(
+    location: Location,
+    ndim: int,
+    use: Callable[[Container, Arrangement], T],
+    *,
+    indexed: bool = False,
+) -> T:
+    """Open a file, or take it from those that are, and find out what is in it."""
+
+    def run() -> T:
+        container = _opened(location, indexed)
+        if container.dtype.kind not in "biuf":
+            raise InputError(f"{location}: pixels of type {container.dtype} are not real numbers")
+        found = arrange(container.axes, container.shape, ndim, location.axes, str(location))
+        return use(container, found)
+
+    with _lock:
+        return _guarded(location, run)
+
+
+def _guarded(location: Location, read: Callable[[], T]) -> T:
     """Run a decoder; whatever it raises means that the file is not a good image."""
     try:
-        return read(path)
+        return read()
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{location}: no such file") from None
     except PermissionError:
-        raise InputError(f"{path}: no permission to read the file") from None
+        raise InputError(f"{location}: no permission to read the file") from None
     except MemoryError:
-        raise InputError(f"{path}: the image does not fit in memory") from None
+        raise InputError(f"{location}: the image does not fit in memory") from None
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         if "imagecodecs" in reason:
             reason = "its compression needs: pip install 'msdtool[codecs]'"
         if reason.startswith("Could not find a backend"):
             reason = "its content is of no known image format"
-        if path.stat().st_size == 0:
+        if "required filter" in reason or "filter plugin" in reason:
+            reason = "its compression needs: pip install hdf5plugin"
+        if location.path.is_file() and location.path.stat().st_size == 0:
             reason = "the file is empty"
-        raise InputError(f"{path}: cannot be read as an image: {reason}") from None
+        raise InputError(f"{location}: cannot be read as an image: {reason}") from None
 
 
-def _read_tiff(path: Path) -> tuple[Array, str]:
-    with _tifffile_log() as log, tifffile.TiffFile(path) as file:
-        if not file.series:
-            raise ValueError("it is damaged or cut short, there is no image in it")
-        kinds = {(series.shape, series.axes, series.dtype) for series in file.series}
-        if len(kinds) != 1:
-            shapes = ", ".join(str(series.shape) for series in file.series)
-            raise InputError(f"{path}: holds images of different shapes or types: {shapes}")
-        array, axes = file.series[0].asarray(), file.series[0].axes
-        if len(file.series) > 1:
-            # Pages that were appended one by one.
-            array, axes = np.stack([series.asarray() for series in file.series]), f"I{axes}"
-        if any(sign in message for message in log for sign in SIGNS_OF_DAMAGE):
-            raise InputError(f"{path}: is damaged or cut short, some of its pages are missing")
-        return array, axes
+Opener = Callable[[Location], Container]
 
 
-@contextmanager
-def _tifffile_log() -> Iterator[list[str]]:
-    """Collect what tifffile logs, most of it about odd metadata, instead of printing it."""
-    messages: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("tifffile")
-    propagate = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+def _opener(location: Location) -> Opener | None:
+    """What opens a file, by its suffix, None for a picture: no file is read to find that out."""
+    suffix = location.path.suffix.lower()
+    if location.shape is not None:
+        return _open_raw
+    if suffix in hdf5.SUFFIXES:
+        return lambda place: Hdf5Array(place.path, place.inner)
+    if suffix == zarr.SUFFIX or location.inner or location.path.is_dir():
+        return _open_zarr
+    if suffix in tiff.SUFFIXES:
+        return lambda place: open_tiff(place.path)
+    if suffix == NPY_SUFFIX:
+        return lambda place: open_npy(place.path)
+    return _open_raw if suffix in RAW_SUFFIXES else None
 
 
-def _read_other(path: Path) -> tuple[Array, str]:
-    _refuse_deep_colours(path)
-    array = _decode(path, iio.imread)
-    if array.ndim == 4 and len(array) == 1:
-        array = array[0]  # an animation of a single frame
-    return array, "YXS"[: array.ndim]
-
-
-def _refuse_deep_colours(path: Path) -> None:
-    """Pillow reads a PNG with 16 bits per colour as one with 8, without a word."""
-    with path.open("rb") as file:
-        header = file.read(26)
-    is_png, bits, has_colours = header[:8] == b"\x89PNG\r\n\x1a\n", header[24:25], header[25:26]
-    if is_png and bits == b"\x10" and has_colours in (b"\x02", b"\x04", b"\x06"):
+def _open_raw(location: Location) -> Container:
+    if location.shape is None or location.dtype is None:
         raise InputError(
-            f"{path}: a PNG with 16 bits per colour cannot be read without losing half of them; "
-            "save it as TIFF"
+            f"{location}: a raw file does not say what it holds; give its shape and dtype: "
+            f"{{path: {location.path.name}, shape: [100, 512, 512], dtype: uint16}}"
         )
+    return open_raw(location.path, location.shape, location.dtype)
 
 
-def _read_indexed(path: Path) -> tuple[Array, str]:
-    if _decode(path, iio.immeta).get("mode") == "P":
-        return _decode(path, partial(iio.imread, mode="P")), "YX"
-    return _read_other(path)
+def _open_zarr(location: Location) -> Container:
+    if location.path.is_file():
+        raise InputError(
+            f"{location}: {INNER} names an array in an HDF5 file ({', '.join(hdf5.SUFFIXES)}) or "
+            "a zarr folder; this file is neither"
+        )
+    return ZarrArray(location.path, location.inner)
 
 
-def _decode(path: Path, read: Callable[..., T]) -> T:
-    """Call a function of imageio on a file's content: given a path, it may leave files open."""
-    # The suffix only says which format to try first.
-    with warnings.catch_warnings():
-        # Trying the formats, imageio meets some of its own that it plans to drop.
-        warnings.filterwarnings("ignore", "The legacy `.*` plugin", DeprecationWarning)
-        return read(path.read_bytes(), extension=path.suffix or ".png")
+_open: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
+"""Files that this process has open, the last used last."""
+_decoded: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
+"""Pictures, which are decoded as a whole, likewise."""
 
 
-def _channels_first(array: Array, axes: str, ndim: int, path: Path) -> Array:
-    """Bring an array to [C, *space]; ``axes`` names colour samples (S) and channels (C)."""
-    if array.size == 0:
-        raise InputError(f"{path}: the image has no pixels, its shape is {array.shape}")
-    found = f"the image has {array.ndim} dimensions, shape {array.shape}"
-    if len(axes) == array.ndim and "S" in axes:
-        found = f"the image has colours and {array.ndim - 1} further dimensions"
-        array = np.moveaxis(array, axes.index("S"), 0)
-    elif len(axes) == array.ndim == ndim + 1 and "C" in axes:
-        array = np.moveaxis(array, axes.index("C"), 0)
-    elif array.ndim == ndim:
-        array = array[np.newaxis]
-    elif array.ndim == 1 and ndim == 2:
-        array = array[np.newaxis, np.newaxis]
-    if array.ndim != ndim + 1:
-        expected = "1 to 3 dimensions" if ndim == 2 else "3 dimensions, or 4 with channels"
-        hint = "volumes set network.ndim: 3" if ndim == 2 else "images set network.ndim: 2"
-        raise InputError(f"{path}: {found}; expected {expected}; for {hint}")
-    return array
+def _opened(location: Location, indexed: bool) -> Container:
+    """Open a file, or take it from those that are open and have not changed since."""
+    opener = _opener(location)
+    state = location.path.stat()
+    key = (location.path, location.inner, location.shape, location.dtype, indexed)
+    version = (*key, state.st_mtime_ns, state.st_size, state.st_ino)
+    files, limit = (_open, MAX_OPEN) if opener else (_decoded, MAX_DECODED)
+    if version not in files:
+        for other in [other for other in files if other[: len(key)] == key]:
+            files.pop(other).close()
+        while len(files) >= limit:
+            files.popitem(last=False)[1].close()
+        files[version] = opener(location) if opener else Picture(location.path, indexed)
+    files.move_to_end(version)
+    return files[version]
+
+
+_lock = threading.RLock()
+"""Held while a file is used: it can be at one place only, and may be closed for another."""
+
+
+def _forget_open_files() -> None:
+    """A worker opens its own: processes that share an open file share their place in it."""
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
+    _lock = threading.RLock()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_open_files)

@@ -1,6 +1,8 @@
 """A stack of images on disk, read one at a time."""
 
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +11,40 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
-from msdtool.data.readers import Array, read_image
-from msdtool.data.specifiers import Specifier, expand
+from msdtool.data.readers import (
+    Array,
+    Region,
+    arrangement,
+    count_images,
+    image_name,
+    is_picture,
+    read_image,
+)
+from msdtool.data.specifiers import Location, Specifier, expand
+from msdtool.errors import InputError
 
 
 class ImageStack:
     """The images that a path specifier names, in natural order: scan1.tif before scan10.tif.
 
-    Images are read when they are asked for, as torch tensors: ``ImageStack("*.tif")[0]``.
+    Images are read when they are asked for, as torch tensors: ``ImageStack("*.tif")[0]``. A file
+    that holds several, such as the slices of a volume, gives each of them. Only the first file of
+    each kind is opened at first: if it holds one image, so must the others.
 
     Args:
-        path_specifier: a path with optional glob pattern, a folder, a file, or a list of these.
+        path_specifier: a path with optional glob pattern, a folder, a file, a list of these, or a
+            `Source` that also names axes; see `msdtool.data.specifiers`.
         collapse_channels: average the channels of each image.
         labels: k if the pixels are labels in {0, ..., k-1}, or the list of label values. Images
             are then int64 class indices instead of float32 values.
         ignore: label value of pixels that do not count; they get the index -100.
         ndim: number of spatial axes of an image, 2 or 3.
 
+    Attributes:
+        paths: the file of each image.
+
     Raises:
-        InputError: the specifier names no file.
+        InputError: the specifier names no file, or the first file cannot be read.
     """
 
     def __init__(
@@ -39,14 +56,15 @@ class ImageStack:
         ignore: int | None = None,
         ndim: int = 2,
     ) -> None:
-        self.paths: list[Path] = expand(path_specifier)
+        self._images = _list_images(expand(path_specifier), ndim)
+        self.paths: list[Path] = [location.path for location, _ in self._images]
         self.collapse_channels = collapse_channels
         self.label_map = None if labels is None else LabelMap(labels, ignore)
         self.ndim = ndim
         self._cache: dict[int, Tensor] | None = None
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
         """Return image ``index``, [C, H, W] or [C, D, H, W], float32 or int64 for labels.
@@ -54,37 +72,107 @@ class ImageStack:
         Raises:
             InputError: the file cannot be read, or holds a value that is not a label.
         """
-        index = range(len(self))[index]
-        if self._cache is None:
-            return self._read(index)
-        if index not in self._cache:
-            self._cache[index] = self._read(index)
-        return self._cache[index]
+        return self.read(range(len(self))[index])
 
-    def read_array(self, index: int) -> Array:
-        """Return image ``index`` as it is in its file, [C, *space] of the file's dtype.
+    def files(self) -> dict[Location, range]:
+        """Each file, and which of the images are in it."""
+        found: dict[Location, range] = {}
+        for index, (location, _) in enumerate(self._images):
+            first = found.get(location, range(index, index)).start
+            found[location] = range(first, index + 1)
+        return found
+
+    @property
+    def has_volumes(self) -> bool:
+        """Whether a file holds several images, such as the slices of a volume."""
+        return any(number is not None for _, number in self._images)
+
+    def name(self, index: int) -> str:
+        """What people call image ``index``: its file, and which of the file's images it is."""
+        return image_name(*self._images[index])
+
+    def volume(self, index: int) -> range:
+        """The images that are slices of the same volume as image ``index``.
+
+        Those of the same file; of files with one image each, those next to it in the same folder.
+        """
+        return self._volumes[index]
+
+    @cached_property
+    def _volumes(self) -> list[range]:
+        """Of each image, its volume."""
+
+        def volume_of(image: tuple[Location, int | None]) -> Location | Path:
+            location, number = image
+            return location.path.parent if number is None else location
+
+        volumes: list[range] = []
+        for _, group in groupby(self._images, key=volume_of):
+            count = len(list(group))
+            volumes += [range(len(volumes), len(volumes) + count)] * count
+        return volumes
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of image ``index`` in pixels, per spatial axis; see `shape`.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        if self._cache is not None:
+            return tuple(self.read(index).shape[1:])
+        return self.shape(index)[1:]
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Shape [C, *space] of image ``index`` in its file, from the file's header if it has one.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        return arrangement(self._images[index][0], self.ndim).image_shape
+
+    def read_array(self, index: int, region: Region | None = None) -> Array:
+        """Return image ``index``, or a range per spatial axis of it, as it is in its file.
 
         What is averaged or taken for labels comes without its alpha channel.
+
+        Returns:
+            [C, *space] of the file's dtype.
         """
+        location, number = self._images[index]
         is_label = self.label_map is not None
         return read_image(
-            self.paths[index],
+            location,
             self.ndim,
+            index=number,
+            region=region,
             indexed=is_label,
             drop_alpha=is_label or self.collapse_channels,
         )
 
-    def _read(self, index: int) -> Tensor:
-        image = self.read_array(index)
+    def read(self, index: int, region: Region | None = None) -> Tensor:
+        """Return image ``index``, or a range per spatial axis of it, as ``stack[index]`` does.
+
+        Raises:
+            InputError: the file cannot be read, or holds a value that is not a label.
+        """
+        if self._cache is None:
+            return self._read(index, region)
+        if index not in self._cache:
+            self._cache[index] = self._read(index, None)
+        image = self._cache[index]
+        return image if region is None else image[(slice(None), *region)]
+
+    def _read(self, index: int, region: Region | None) -> Tensor:
+        image = self.read_array(index, region)
         if self.label_map is not None:
-            return torch.from_numpy(self.label_map.to_indices(image, str(self.paths[index])))
+            return torch.from_numpy(self.label_map.to_indices(image, self.name(index)))
         return to_float(image, self.collapse_channels)
 
     def keep_in_memory(self) -> None:
         """Read all images now and keep them."""
         self._cache = {}
         for index in range(len(self)):
-            self[index]
+            self.read(index)
 
     @property
     def num_labels(self) -> int:
@@ -96,6 +184,28 @@ class ImageStack:
         if self.label_map is None:
             raise RuntimeError("this image stack has no labels; create it with labels=...")
         return len(self.label_map.values)
+
+
+def _list_images(locations: Sequence[Location], ndim: int) -> list[tuple[Location, int | None]]:
+    """Each image's file and its number there, None for a file that holds one."""
+    images: list[tuple[Location, int | None]] = []
+    for _, group in groupby(locations, key=lambda location: location.path.suffix.lower()):
+        files = list(group)
+        if _holds_one(files, ndim):
+            images += [(file, None) for file in files]
+        else:
+            images += [(file, i) for file in files for i in range(count_images(file, ndim))]
+    return images
+
+
+def _holds_one(files: Sequence[Location], ndim: int) -> bool:
+    """Whether the first of some files of one kind holds one image."""
+    try:
+        return is_picture(files[0]) or count_images(files[0], ndim) == 1
+    except InputError:
+        if len(files) == 1:
+            raise
+        return True  # a bad file among many is named when it is read
 
 
 def to_float(image: np.ndarray[Any, np.dtype[Any]], collapse_channels: bool = False) -> Tensor:

@@ -1,15 +1,20 @@
 """What a data set's pixels are like: one pass over the files, in float64."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from msdtool.data.datasets import Pairs, Sample, finite_sample
+from msdtool.data.datasets import finite_sample
+from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
+from msdtool.data.patches import blocks
 from msdtool.errors import InputError
+
+BLOCK_PIXELS = 2**24
+"""Pixels that are looked at at once, so that a volume need not fit in memory."""
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -31,17 +36,25 @@ class Moments:
             return
         mean = values.mean(axis=1)
         squares = ((values - mean[:, np.newaxis]) ** 2).sum(axis=1)
+        self.merge(
+            Moments(values.shape[1], mean, squares, float(values.min()), float(values.max()))
+        )
+
+    def merge(self, other: "Moments") -> None:
+        """Take in all values that another has taken in."""
+        if other.count == 0:
+            return
         if self.count == 0:
-            self.mean, self.squares = np.zeros_like(mean), np.zeros_like(squares)
-        count = self.count + values.shape[1]
-        difference = mean - self.mean
-        self.mean = self.mean + difference * (values.shape[1] / count)
+            self.mean, self.squares = np.zeros_like(other.mean), np.zeros_like(other.squares)
+        count = self.count + other.count
+        difference = other.mean - self.mean
+        self.mean = self.mean + difference * (other.count / count)
         self.squares = (
-            self.squares + squares + difference**2 * (self.count * values.shape[1] / count)
+            self.squares + other.squares + difference**2 * (self.count * other.count / count)
         )
         self.count = count
-        self.minimum = min(self.minimum, float(values.min()))
-        self.maximum = max(self.maximum, float(values.max()))
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
 
     @property
     def std(self) -> Vector:
@@ -57,7 +70,7 @@ class Statistics:
     """Statistics of a training set.
 
     Attributes:
-        input: moments of the input images.
+        input: moments of the input images; of slabs, of their central slices.
         target: moments of the target images that count; unused when they are labels.
         label_counts: pixels per class index, empty for a regression.
     """
@@ -66,16 +79,26 @@ class Statistics:
     target: Moments
     label_counts: np.ndarray[Any, np.dtype[np.int64]]
 
+    def add(self, other: "Statistics") -> None:
+        """Take in the pairs of another."""
+        self.input.merge(other.input)
+        self.target.merge(other.target)
+        self.label_counts += other.label_counts
+
 
 def measure(
-    pairs: Pairs, num_labels: int = 0, check: Callable[[int], None] = lambda index: None
+    pairs: Pairs,
+    num_labels: int = 0,
+    check: Callable[[int], None] = lambda index: None,
+    share: Sequence[int] | None = None,
 ) -> Statistics:
-    """Go through all pairs once.
+    """Go through all pairs once, or through a share of them.
 
     Args:
         pairs: the data set.
         num_labels: number of labels of the targets, 0 if they are values.
         check: called with the index before each pair; may raise to stop.
+        share: indices of the pairs to measure; None: those that `Pairs.to_measure` names.
 
     Raises:
         InputError: a file cannot be used, its number of channels differs from the first one's, or
@@ -83,19 +106,29 @@ def measure(
     """
     statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
     first: Sample | None = None
-    for index in range(len(pairs)):
+    reference = pairs.to_measure()[0]
+    for index in pairs.to_measure() if share is None else share:
         check(index)
-        sample = finite_sample(pairs, index)
-        first = first or sample
-        _check_channels(sample.input, first.input, pairs.name(index), pairs.name(0), "input")
-        names = pairs.target_name(index), pairs.target_name(0)
-        _check_channels(sample.target, first.target, *names, "target")
-        statistics.input.add(_values(sample.input))
-        if num_labels:
-            statistics.label_counts += count_labels(sample.target, num_labels)
-        else:
-            statistics.target.add(_counted_target(sample))
+        for window in blocks(pairs.space(index), BLOCK_PIXELS):
+            sample = finite_sample(pairs, index, window, central_only=True)
+            if first is None:
+                first = sample if index == reference else _start_of(pairs, reference)
+            names = pairs.name(index), pairs.name(reference)
+            _check_channels(sample.input, first.input, *names, "input")
+            names = pairs.target_name(index), pairs.target_name(reference)
+            _check_channels(sample.target, first.target, *names, "target")
+            statistics.input.add(_values(sample.input))
+            if num_labels:
+                statistics.label_counts += count_labels(sample.target, num_labels)
+            else:
+                statistics.target.add(_counted_target(sample))
     return statistics
+
+
+def _start_of(pairs: Pairs, index: int) -> Sample:
+    """The first block of a pair."""
+    window = next(blocks(pairs.space(index), BLOCK_PIXELS))
+    return finite_sample(pairs, index, window, central_only=True)
 
 
 def _check_channels(image: Tensor, first: Tensor, name: str, first_name: str, kind: str) -> None:

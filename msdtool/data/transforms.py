@@ -1,12 +1,74 @@
-"""Random crops and symmetries of a sample, each a function of a random generator."""
+"""Random symmetries of a sample, a function of a random generator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from msdtool.data.datasets import Sample
+from msdtool.data.interfaces import Sample
+from msdtool.data.slabs import slices_of
+
+
+def random_symmetry(
+    sample: Sample,
+    rng: np.random.Generator,
+    keep_shape: bool,
+    *,
+    slab: int = 0,
+    in_plane: bool = False,
+) -> Sample:
+    """Turn and flip a sample by one of the symmetries of its grid, all alike.
+
+    Images have the 8 of the square. A slab has 16, as its order of slices may be reversed, too.
+    Volumes have the 48 of the cube: 16 that keep the slices together, as a slab's do, after one of
+    three ways to choose the axis along which they lie.
+
+    Args:
+        sample: its images.
+        rng: how many numbers are drawn from it does not depend on the shape.
+        keep_shape: leave out the quarter turns of images that are not square, and the exchange of
+            axes of volumes that are not cubes.
+        slab: slices above the central one of the input.
+        in_plane: have a volume's slices stay slices, for data whose first axis is another kind.
+    """
+    quarter_turns = int(rng.integers(4))
+    flip = bool(rng.integers(2))
+    space = sample.input.shape[1:]
+    if keep_shape and space[-2] != space[-1]:
+        quarter_turns -= quarter_turns % 2
+
+    def turn(image: Tensor) -> Tensor:
+        image = torch.rot90(image, quarter_turns, (-2, -1))
+        return image.flip(-1) if flip else image
+
+    if len(space) == 3:
+        sample = _map_images(sample, _volume_symmetry(sample, rng, keep_shape, in_plane))
+    elif slab and rng.integers(2):
+        sample = sample._replace(input=_upside_down(sample.input, slab))
+    return _map_images(sample, turn)
+
+
+def _volume_symmetry(
+    sample: Sample, rng: np.random.Generator, keep_shape: bool, in_plane: bool
+) -> Callable[[Tensor], Tensor]:
+    """Roll the axes of a volume and reverse the first one."""
+    reverse, roll = bool(rng.integers(2)), int(rng.integers(3))
+    is_cube = len(set(sample.input.shape[1:])) == 1
+    if in_plane or (keep_shape and not is_cube):
+        roll = 0
+
+    def move(image: Tensor) -> Tensor:
+        axes = [1 + (axis + roll) % 3 for axis in range(3)]
+        image = image.permute(0, *axes)
+        return image.flip(1) if reverse else image
+
+    return move
+
+
+def _upside_down(input: Tensor, slab: int) -> Tensor:
+    """Reverse the slices of a slab, not the channels of each."""
+    return slices_of(input, slab).flip(0).flatten(0, 1)
 
 
 def _map_images(sample: Sample, function: Callable[[Tensor], Tensor]) -> Sample:
@@ -16,38 +78,3 @@ def _map_images(sample: Sample, function: Callable[[Tensor], Tensor]) -> Sample:
         None if sample.mask is None else function(sample.mask),
         sample.indices,
     )
-
-
-def random_crop(sample: Sample, size: Sequence[int], rng: np.random.Generator) -> Sample:
-    """Cut the same random window of ``size`` out of a sample's images.
-
-    Raises:
-        ValueError: the images are smaller than the window.
-    """
-    space = sample.input.shape[1:]
-    if any(have < want for have, want in zip(space, size, strict=True)):
-        raise ValueError(f"a crop of {tuple(size)} does not fit in an image of {tuple(space)}")
-    corner = [int(rng.integers(0, have - want + 1)) for have, want in zip(space, size, strict=True)]
-    window = tuple(slice(start, start + want) for start, want in zip(corner, size, strict=True))
-    return _map_images(sample, lambda image: image[(slice(None), *window)])
-
-
-def random_symmetry(sample: Sample, rng: np.random.Generator, keep_shape: bool) -> Sample:
-    """Turn and flip a sample in its last two axes by one of the eight symmetries of the square.
-
-    Args:
-        sample: its images.
-        rng: two numbers are drawn from it, whatever the shape.
-        keep_shape: leave out the quarter turns of images that are not square.
-    """
-    quarter_turns = int(rng.integers(4))
-    flip = bool(rng.integers(2))
-    height, width = sample.input.shape[-2:]
-    if keep_shape and height != width:
-        quarter_turns -= quarter_turns % 2
-
-    def turn(image: Tensor) -> Tensor:
-        image = torch.rot90(image, quarter_turns, (-2, -1))
-        return image.flip(-1) if flip else image
-
-    return _map_images(sample, turn)

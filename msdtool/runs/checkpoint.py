@@ -15,6 +15,8 @@ from msdtool.runs.rundir import RunDirectory, writing
 
 FORMAT = "msdtool checkpoint"
 VERSION = 1
+LATER_KEYS = {"slab": 0, "splits": 0, "strategy": "X:1"}
+"""What a model is where a checkpoint was written before these keys came."""
 
 
 class Normalisation(TypedDict):
@@ -40,6 +42,12 @@ class Model(TypedDict):
     labels: list[int]
     ignore: int | None
     collapse_channels: bool
+    slab: int
+    """Slices above, and below, the central one that the input's channels hold."""
+    splits: int
+    """Sub-reconstructions that the network was trained on, 0 for none (Noise2Inverse)."""
+    strategy: str
+    """Which of them make an input: "X:1", all but one; "1:X", one."""
 
 
 class Checkpoint(TypedDict):
@@ -117,6 +125,8 @@ def _checked(content: Any, path: Path) -> Checkpoint:
             f"{path}: is a checkpoint of version {version}, this msdtool reads version {VERSION}; "
             "update msdtool"
         )
+    if isinstance(content.get("model"), dict):
+        content["model"] = {**LATER_KEYS, **content["model"]}
     for kind, keys in ((content, Checkpoint), (content.get("model"), Model)):
         found = kind if isinstance(kind, dict) else {}
         missing = [key for key in keys.__annotations__ if key not in found]

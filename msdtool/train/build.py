@@ -6,25 +6,54 @@ from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
 from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import InputError
+from msdtool.nn.build import Architecture
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
-from msdtool.train.losses import Loss, RegressionLoss, SegmentationLoss, balanced_weights
+from msdtool.train.losses import (
+    GramLoss,
+    Loss,
+    RegressionLoss,
+    SegmentationLoss,
+    SSIMLoss,
+    Total,
+    WeightedSum,
+    balanced_weights,
+    of_one,
+)
 from msdtool.train.metrics import Metrics, RegressionMetrics, SegmentationMetrics
+from msdtool.train.processes import ALONE, Processes
 
 
 def measure_normalisation(
-    config: ExperimentConfig, pairs: Pairs, check: Callable[[int], None]
+    config: ExperimentConfig,
+    pairs: Pairs,
+    check: Callable[[int], None],
+    processes: Processes = ALONE,
 ) -> Normalisation:
-    """Measure the training set; ``check`` is called before each image and may raise to stop.
+    """Measure the training set, each process its share of it.
+
+    Args:
+        config: the experiment.
+        pairs: the training set.
+        check: called before each image; may raise to stop.
+        processes: those that train together; all come to the same.
 
     Raises:
         InputError: a file cannot be used, or no target pixel counts.
     """
-    statistics = measure(pairs, config.num_labels, check)
+    indices = pairs.to_measure()
+    share = [indices[place] for place in processes.share(len(indices))]
+    parts = processes.gather(
+        processes.together(lambda: measure(pairs, config.num_labels, check, share))
+    )
+    statistics = parts[0]
+    for other in parts[1:]:
+        statistics.add(other)
     input, target = statistics.input, statistics.target
+    thickness = 2 * config.data.slab + 1  # every slice of a slab is scaled alike
     return Normalisation(
-        input_mean=input.mean.tolist(),
-        input_std=input.std.tolist(),
+        input_mean=input.mean.tolist() * thickness,
+        input_std=input.std.tolist() * thickness,
         target_mean=target.mean.tolist(),
         target_std=target.std.tolist(),
         data_range=0.0 if config.num_labels else _data_range(config, statistics),
@@ -47,6 +76,22 @@ def _label_counts(config: ExperimentConfig, statistics: Statistics) -> list[int]
     return statistics.label_counts.tolist()
 
 
+def check_scale(config: ExperimentConfig, pairs: Pairs, architecture: Architecture) -> None:
+    """Check that the network gives images of the targets' size.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    found, given = pairs.scale, architecture.get("scale", 1)
+    if found != given:
+        raise config.error(
+            ("network", "head"),
+            f"the network gives images {given} times as large as the inputs, and the targets are "
+            f"{found} times as large; a layer such as {{PixelShuffle_ICNR: {{scale: {found}, "
+            "act_cls: null}} at the end would make them so",
+        )
+
+
 def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:
     """Set the network's scaling layers; a segmentation's scores are not scaled."""
     set_normalising(network.scale_in, normalisation["input_mean"], normalisation["input_std"])
@@ -56,22 +101,44 @@ def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> N
         )
 
 
-def build_loss(config: ExperimentConfig, normalisation: Normalisation) -> Loss:
-    """Return the loss that training minimises."""
-    training = config.training
-    if config.task == "regression":
-        return RegressionLoss(
-            training.loss,
-            normalisation["target_std"],
-            huber_delta=training.huber_delta,
-            ssim_weight=training.ssim_weight,
-            data_range=normalisation["data_range"],
-        )
-    weights = training.class_weights
-    if weights == "balanced":
-        return SegmentationLoss(training.loss, balanced_weights(normalisation["label_counts"]))
-    assert not isinstance(weights, str)
-    return SegmentationLoss(training.loss, weights)
+def build_loss(
+    config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
+) -> Loss:
+    """Return the loss that training minimises; ``total`` as in `msdtool.train.losses`."""
+    loss = config.training.loss
+    if isinstance(loss, str):
+        return _build_term(loss, config, normalisation, total)
+    return WeightedSum(
+        [
+            (weight, _build_term(name, config, normalisation, total))
+            for name, weight in config.training.loss_terms.items()
+        ]
+    )
+
+
+def _build_term(
+    name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
+) -> Loss:
+    training, data_range = config.training, normalisation["data_range"]
+    if config.task == "segmentation":
+        weights = training.class_weights
+        if weights == "balanced":
+            weights = balanced_weights(normalisation["label_counts"])
+        assert not isinstance(weights, str)
+        return SegmentationLoss(name, weights, total=total)
+    mean, std = normalisation["target_mean"], normalisation["target_std"]
+    if name == "Gram":
+        return GramLoss(mean, std, config.network.ndim, total=total)
+    if name == "SSIM":
+        return SSIMLoss(data_range, total=total)
+    return RegressionLoss(
+        name,
+        std,
+        huber_delta=training.huber_delta,
+        ssim_weight=training.ssim_weight,
+        data_range=data_range,
+        total=total,
+    )
 
 
 def build_metrics(labels: list[int], data_range: float) -> Metrics:

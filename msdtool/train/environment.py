@@ -24,15 +24,23 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(device: torch.device) -> dict[str, object]:
-    """What environment.json holds."""
-    variables = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+def environment(device: torch.device, num_processes: int = 1) -> dict[str, object]:
+    """What environment.json holds; host, threads and device are those of the first process."""
+    variables = (
+        "CUDA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS",
+        "SLURM_JOB_ID",
+        "SLURM_JOB_NODELIST",
+        "SLURM_RESTART_COUNT",
+        "TORCHELASTIC_RESTART_COUNT",
+    )
     return {
         "versions": versions(),
         "command": sys.argv,
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "processes": num_processes,
         "threads": torch.get_num_threads(),
         "device": device_name(device),
         "variables": {name: os.environ[name] for name in variables if name in os.environ},

@@ -2,11 +2,13 @@
 
 Whoever consumes its events logs, saves and decides to stop. At each event the network, the
 optimizer, the schedule and the progress belong together, so that a checkpoint may be made of them.
+Processes that train together come to the same events with the same state of all these.
 """
 
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,7 @@ from msdtool.nn.memory import out_of_memory
 from msdtool.train.losses import Loss
 from msdtool.train.metrics import Metrics
 from msdtool.train.optim import Schedule
+from msdtool.train.processes import ALONE, Processes
 
 
 @dataclass
@@ -40,6 +43,8 @@ class Progress:
     """Validations since the best one."""
     seconds: float = 0.0
     """Time spent in training and validation."""
+    data_seconds: float = 0.0
+    """Of that, time that training waited for its batches."""
     finished: str = ""
     """Why training is over; empty while it is not."""
 
@@ -59,7 +64,6 @@ class StepDone:
 
     loss: float
     learning_rate: float
-    images: int
 
 
 @dataclass
@@ -98,7 +102,12 @@ class Plan:
 
 @dataclass
 class Learner:
-    """Everything that changes while a network learns."""
+    """Everything that changes while a network learns.
+
+    Attributes:
+        processes: those that train the network together; the loss has to sum over them.
+        parallel: the network as training calls it.
+    """
 
     network: nn.Module
     loss: Loss
@@ -106,6 +115,16 @@ class Learner:
     schedule: Schedule
     device: torch.device
     progress: Progress = field(default_factory=Progress)
+    processes: Processes = ALONE
+    parallel: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parallel = self.processes.parallel(self.network)
+
+    def spend(self, since: float) -> None:
+        """Count the time from ``since`` on, by `time.perf_counter`, the same on every process."""
+        seconds = self.progress.seconds + time.perf_counter() - since
+        self.progress.seconds = self.processes.latest(seconds)
 
 
 def train(
@@ -137,7 +156,7 @@ def train(
             start = time.perf_counter()
             group = min(plan.accumulate, epoch_end - progress.batches)
             done = _update(learner, plan, batches, group, name)
-            progress.seconds += time.perf_counter() - start
+            learner.spend(start)
             yield done
             if _out_of_time(progress, plan):
                 break
@@ -149,7 +168,7 @@ def train(
             start = time.perf_counter()
             result = yield from validate()
             learner.network.train()
-            progress.seconds += time.perf_counter() - start
+            learner.spend(start)
 
         # What the epoch brought, and whether to go on.
         epoch = progress.epoch + 1
@@ -176,22 +195,32 @@ def _update(
     name: Callable[[int], str],
 ) -> StepDone:
     """Average the gradients of ``group`` batches and update the weights once."""
-    progress = learner.progress
+    progress, processes = learner.progress, learner.processes
     # Layers that draw random numbers draw the same ones after a resume.
-    torch.manual_seed(plan.seed + progress.step)
+    torch.manual_seed(plan.seed + progress.step + (processes.rank << 33))
     learner.optimizer.zero_grad(set_to_none=True)
-    losses, indices = [], []
-    for _ in range(group):
+    losses: list[float] = []
+    indices: list[int] = []
+    waited = 0.0
+    for number in range(group):
+        asked = time.perf_counter()
         batch = next(batches)
+        waited += time.perf_counter() - asked
         indices += batch.indices.tolist()
-        losses.append(_backward(learner, batch, group, name))
+        is_last = number + 1 == group
+        with nullcontext() if is_last else processes.accumulating(learner.parallel):
+            losses.append(_backward(learner, batch, group, name))
     norm = _clip(learner.network, plan.gradient_clip)
     if not all(map(math.isfinite, [*losses, norm])):
         what = "gradient" if all(map(math.isfinite, losses)) else "loss"
-        raise TrainingError(
-            f"the {what} is not finite at step {progress.step + 1} (epoch {progress.epoch + 1}), "
-            f"in the batch of {', '.join(map(name, indices))}; look at these images with "
-            "'msdtool check', or lower training.learning_rate or set training.gradient_clip"
+        names = [name(index) for share in processes.gather(indices) for index in share]
+        raise processes.agreed(
+            TrainingError(
+                f"the {what} is not finite at step {progress.step + 1} (epoch "
+                f"{progress.epoch + 1}), in the batch of {', '.join(names)}; look at these images "
+                "with 'msdtool check', or lower training.learning_rate or set "
+                "training.gradient_clip"
+            )
         )
     learning_rate = float(learner.optimizer.param_groups[0]["lr"])
     learner.optimizer.step()
@@ -199,14 +228,15 @@ def _update(
     progress.step += 1
     progress.batches += group
     progress.loss_sum += math.fsum(losses)
-    return StepDone(math.fsum(losses) / group, learning_rate, len(indices))
+    progress.data_seconds += waited
+    return StepDone(math.fsum(losses) / group, learning_rate)
 
 
 def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int], str]) -> float:
     names = ", ".join(name(int(index)) for index in batch.indices)
     try:
         input, target, mask = to_device(batch, learner.device)
-        loss = learner.loss(learner.network(input), target, mask)
+        loss = learner.loss(learner.parallel(input), target, mask)
         torch.autograd.backward(loss / group)
     except ValueError as error:
         raise InputError(f"{names}: {error}") from None
@@ -231,26 +261,45 @@ def validation(
     metrics: Metrics,
     batches: Iterator[Sample],
     name: Callable[[int], str],
+    loss: Loss | None = None,
 ) -> Generator[ImageValidated, None, Validation]:
     """Measure the network on batches of one image each; the result is the return value.
+
+    Each process measures its share, and all return the result of all images. A batch without an
+    index belongs to no image, see `msdtool.data.loaders.validation_batches`.
+
+    Args:
+        learner: whose network is measured.
+        metrics: what to measure.
+        batches: this process's share of the images.
+        name: the file name of an image, for messages.
+        loss: of one image; None: the learner's, which must not sum over processes then.
 
     Raises:
         InputError: the network cannot work on an image.
     """
     learner.network.eval()
-    losses: list[float] = []
+    loss = loss or learner.loss
+    losses: dict[int, float] = {}
+    index = 0
     for batch in batches:
-        index = int(batch.indices)
-        input, target, mask = to_device(batch, learner.device)
-        try:
-            with torch.no_grad():
-                output = learner.network(input)
-                losses.append(float(learner.loss(output, target, mask)))
-                metrics.update(output, target, mask)
-        except ValueError as error:
-            raise InputError(f"{name(index)}: {error}") from None
+        if batch.indices.numel():
+            index = int(batch.indices)
+            input, target, mask = to_device(batch, learner.device)
+            try:
+                with torch.no_grad():
+                    output = learner.network(input)
+                    losses[index] = float(loss(output, target, mask))
+                    metrics.update(output, target, mask)
+            except ValueError as error:
+                raise InputError(f"{name(index)}: {error}") from None
         yield ImageValidated(index)
-    return Validation(math.fsum(losses) / len(losses), metrics.compute(), losses)
+    (losses, metrics), *others = learner.processes.gather((losses, metrics))
+    for other_losses, other_metrics in others:
+        losses |= other_losses
+        metrics.add(other_metrics)
+    in_order = [losses[index] for index in sorted(losses)]
+    return Validation(math.fsum(in_order) / len(in_order), metrics.compute(), in_order)
 
 
 def to_device(

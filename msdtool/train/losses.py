@@ -1,5 +1,8 @@
 """What training minimises. Each loss maps (output, target, mask) to one number.
 
+Every loss is made of sums over the pixels of the batch. Processes that share a batch add these up,
+by the function ``total`` that they give to the loss, and so come to the loss of the whole batch.
+
 Shapes: B batch, C channels, K labels, *space two or three spatial axes.
 """
 
@@ -13,8 +16,17 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from msdtool.config import SSIM_WINDOW
 from msdtool.data import IGNORED
+from msdtool.nn.encoding import GramMatrix
+from msdtool.nn.msd import MSDBlock2d, MSDBlock3d
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Total = Callable[[Tensor], Tensor]
+"""Sum over the processes that share a batch."""
+
+
+def of_one(values: Tensor) -> Tensor:
+    """The total of a process that has the batch to itself."""
+    return values
 
 
 class RegressionLoss:
@@ -30,6 +42,7 @@ class RegressionLoss:
         huber_delta: in that unit.
         ssim_weight: share of the SSIM term.
         data_range: value range that SSIM refers to, in the data's own unit.
+        total: sum over the processes that share a batch.
     """
 
     def __init__(
@@ -40,6 +53,7 @@ class RegressionLoss:
         huber_delta: float = 1.0,
         ssim_weight: float = 0.84,
         data_range: float | None = None,
+        total: Total = of_one,
     ) -> None:
         pixelwise: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "L1": partial(F.l1_loss, reduction="none"),
@@ -50,6 +64,7 @@ class RegressionLoss:
         self.scale = scale
         self.ssim_weight = ssim_weight if name.endswith("+SSIM") else 0.0
         self.data_range = data_range
+        self.total = total
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space].
@@ -66,11 +81,91 @@ class RegressionLoss:
             scale = torch.tensor(self.scale, dtype=output.dtype, device=output.device)
             scale = scale.reshape(-1, *(1,) * (output.dim() - 2))
             a, b = output / scale, target / scale
-        loss = masked_mean(self.pixelwise(a, b), mask)
+        loss = masked_mean(self.pixelwise(a, b), mask, self.total)
         if self.ssim_weight:
-            similarity = masked_mean(ssim_image(output, target, self.data_range), mask)
+            image = ssim_image(output, target, self.data_range)
+            similarity = masked_mean(image, mask, self.total)
             loss = (1 - self.ssim_weight) * loss + self.ssim_weight * (1 - similarity)
         return loss
+
+
+class SSIMLoss:
+    """1 - SSIM over the pixels that count (Wang et al., IEEE TIP 2004).
+
+    Args:
+        data_range: value range that SSIM refers to.
+        total: sum over the processes that share a batch.
+    """
+
+    def __init__(self, data_range: float | None = None, *, total: Total = of_one) -> None:
+        self.data_range = data_range
+        self.total = total
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space]."""
+        return 1 - masked_mean(ssim_image(output, target, self.data_range), mask, self.total)
+
+
+class GramLoss:
+    """Difference of textures: mean squared difference of mean products of features.
+
+    The products of all pairs of features, averaged over the image, are its Gram matrix (Gatys et
+    al., CVPR 2016, eq. 3-4). Features are those of fixed random filters of several scales, which
+    tell textures apart as well as trained ones do (Ustyuzhaninov et al., ICLR 2017): an MSD block
+    of 4 layers, 8 channels wide.
+
+    Args:
+        mean: of the targets, per channel, [C].
+        std: of the targets, per channel, [C].
+        ndim: number of spatial axes.
+        total: sum over the processes that share a batch.
+    """
+
+    DILATIONS = (1, 2, 4, 8)
+    WIDTH = 8
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], ndim: int, *, total: Total = of_one
+    ) -> None:
+        shape = (-1, *(1,) * ndim)
+        self.mean, self.std = torch.tensor(mean).reshape(shape), torch.tensor(std).reshape(shape)
+        block = {2: MSDBlock2d, 3: MSDBlock3d}[ndim]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same filters in every run
+            self.features = block(len(mean), self.DILATIONS, self.WIDTH, "zeros")
+        self.features.requires_grad_(False)
+        self.gram = GramMatrix()
+        self.total = total
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space]."""
+        if mask is not None:
+            output = torch.where(mask, output, target)
+        self.features.to(output)
+        # The matrix is divided by the number of features: its sum of squares is a mean over pairs.
+        difference = self._gram(output) - self._gram(target)
+        return _ratio(difference.square().sum(), output.new_tensor(len(output)), self.total)
+
+    def _gram(self, image: Tensor) -> Tensor:
+        normalised = (image - self.mean.to(image)) / self.std.to(image)
+        gram: Tensor = self.gram(self.features(normalised))
+        return gram
+
+
+class WeightedSum:
+    """A sum of losses.
+
+    Args:
+        terms: pairs of weight and loss.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, Loss]]) -> None:
+        self.terms = list(terms)
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the sum of the weighted losses; arguments as for each of them."""
+        losses = [weight * loss(output, target, mask) for weight, loss in self.terms]
+        return torch.stack(losses).sum()
 
 
 class SegmentationLoss:
@@ -79,30 +174,43 @@ class SegmentationLoss:
     Args:
         name: cross_entropy, dice, or cross_entropy+dice.
         class_weights: for cross entropy, one per label.
+        total: sum over the processes that share a batch.
     """
 
-    def __init__(self, name: str, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        class_weights: Sequence[float] | None = None,
+        *,
+        total: Total = of_one,
+    ) -> None:
         self.terms = name.split("+")
         self.class_weights = class_weights
+        self.total = total
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the loss of scores [B, K, *space] and class indices [B, 1, *space]."""
         indices = target[:, 0]
         if mask is not None:
             indices = torch.where(mask[:, 0], indices, IGNORED)
-        if not (indices != IGNORED).any():
-            return output.sum() * 0.0  # a crop without labels teaches nothing
-        losses = {"cross_entropy": self._cross_entropy, "dice": dice_loss}
+        losses = {"cross_entropy": self._cross_entropy, "dice": self._dice}
         return torch.stack([losses[term](output, indices) for term in self.terms]).sum()
 
     def _cross_entropy(self, output: Tensor, indices: Tensor) -> Tensor:
-        weights = None
+        """Mean over the pixels that count, weighted; 0 for a batch without any."""
+        counts = indices != IGNORED
+        weights, count = None, counts.sum().to(output.dtype)
         if self.class_weights is not None:
             weights = torch.tensor(self.class_weights, dtype=output.dtype, device=output.device)
-        return F.cross_entropy(output, indices, weights, ignore_index=IGNORED)
+            count = (weights[indices.clamp(min=0)] * counts).sum()
+        loss = F.cross_entropy(output, indices, weights, ignore_index=IGNORED, reduction="sum")
+        return _ratio(loss, count, self.total)
+
+    def _dice(self, output: Tensor, indices: Tensor) -> Tensor:
+        return dice_loss(output, indices, self.total)
 
 
-def dice_loss(output: Tensor, indices: Tensor) -> Tensor:
+def dice_loss(output: Tensor, indices: Tensor, total: Total = of_one) -> Tensor:
     """1 - mean Dice coefficient over the labels (Milletari et al., 3DV 2016, per label).
 
     Sums run over the whole batch; one pixel added above and below keeps absent labels harmless.
@@ -110,22 +218,30 @@ def dice_loss(output: Tensor, indices: Tensor) -> Tensor:
     Args:
         output: scores [B, K, *space].
         indices: class indices [B, *space]; -100 does not count.
+        total: sum over the processes that share the batch.
     """
     counts = (indices != IGNORED).unsqueeze(1)
     probabilities = output.softmax(dim=1) * counts
     one_hot = F.one_hot(indices.clamp(min=0), output.shape[1]).movedim(-1, 1) * counts
     axes = (0, *range(2, output.dim()))
     overlap = (probabilities * one_hot).sum(axes)
-    total = probabilities.sum(axes) + one_hot.sum(axes)
-    return 1 - ((2 * overlap + 1) / (total + 1)).mean()
+    size = probabilities.sum(axes) + one_hot.sum(axes)
+    overlap, size = total(torch.stack([overlap, size]))
+    return 1 - ((2 * overlap + 1) / (size + 1)).mean()
 
 
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor | None, total: Total = of_one) -> Tensor:
     """Mean of ``values`` [B, C, *space] where ``mask`` [B, 1, *space] holds; 0 if nowhere."""
     if mask is None:
-        return values.mean()
+        return _ratio(values.sum(), values.new_tensor(values.numel()), total)
     weights = mask.expand_as(values).to(values.dtype)
-    return (values * weights).sum() / weights.sum().clamp(min=1)
+    return _ratio((values * weights).sum(), weights.sum(), total)
+
+
+def _ratio(above: Tensor, below: Tensor, total: Total) -> Tensor:
+    """Quotient of two sums over the whole batch; 0 if the second is."""
+    above, below = total(torch.stack([above, below.detach()]))
+    return above / torch.where(below > 0, below, 1.0)
 
 
 def ssim_image(output: Tensor, target: Tensor, data_range: float | None) -> Tensor:

@@ -26,8 +26,17 @@ class Metrics(Protocol):
     def update(self, output: Tensor, target: Tensor, mask: Tensor | None) -> Values:
         """Take in a batch of one image and return that image's own values."""
 
+    def add(self, other: "Metrics") -> None:
+        """Take in what another of the same kind has taken in."""
+
     def compute(self) -> Values:
         """Return the values over all images."""
+
+    def state(self) -> list[Any]:
+        """What was taken in, as plain data."""
+
+    def load_state(self, state: list[Any]) -> None:
+        """Take in what `state` returned, instead of what was taken in before."""
 
 
 class RegressionMetrics:
@@ -69,6 +78,19 @@ class RegressionMetrics:
         self.rows.append(row)
         return row
 
+    def add(self, other: Metrics) -> None:
+        """Take in the images of another."""
+        assert isinstance(other, RegressionMetrics)
+        self.rows += other.rows
+
+    def state(self) -> list[Any]:
+        """The values of each image."""
+        return self.rows
+
+    def load_state(self, state: list[Any]) -> None:
+        """Take on the values of each image."""
+        self.rows = state
+
     def compute(self) -> Values:
         """Return the mean of each metric over the images, and the data range used."""
         count = len(self.rows)
@@ -100,6 +122,20 @@ class SegmentationMetrics:
         ).cpu()
         self.confusion += confusion
         return self._values(confusion)
+
+    def add(self, other: Metrics) -> None:
+        """Take in the pixels of another."""
+        assert isinstance(other, SegmentationMetrics)
+        self.confusion += other.confusion
+
+    def state(self) -> list[Any]:
+        """The confusion matrix."""
+        rows: list[Any] = self.confusion.tolist()
+        return rows
+
+    def load_state(self, state: list[Any]) -> None:
+        """Take on a confusion matrix."""
+        self.confusion = torch.tensor(state, dtype=torch.int64)
 
     def compute(self) -> Values:
         """Return the metrics; NaN for a label that neither targets nor outputs hold."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from msdtool.data import Pairs, Sample
+from msdtool.data.slabs import central_slice
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.report.curves import save_curves
 from msdtool.report.pictures import Comparison, save_comparisons
@@ -78,7 +79,8 @@ class RunPictures:
         with torch.no_grad():
             output = self.network(sample.input.unsqueeze(0).to(device))[0].cpu()
         title = f"{rank}, {Path(pairs.name(index)).name}"
-        return compare(sample, output, self.num_labels, self.data_range, title)
+        shown = sample._replace(input=central_slice(sample.input, pairs.slab))
+        return compare(shown, output, self.num_labels, self.data_range, title)
 
 
 def compare(

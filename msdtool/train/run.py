@@ -8,19 +8,25 @@ from typing import Any
 
 import torch
 
-from msdtool.config import ExperimentConfig, changed_keys, dump_config, load_config
-from msdtool.data import Pairs
+from msdtool.config import ExperimentConfig, dump_config
+from msdtool.data import Pairs, Sample
 from msdtool.data.build import build_batches, build_datasets, build_samples
-from msdtool.data.loaders import training_batches, validation_batches
-from msdtool.errors import InputError, ModelFileError, RunDirectoryError, Stopped, TrainingError
-from msdtool.nn.build import architecture, build_network
+from msdtool.data.loaders import Shares, training_batches, validation_batches
+from msdtool.errors import (
+    ConfigError,
+    Error,
+    Stopped,
+    TrainingError,
+)
+from msdtool.nn.build import Architecture, architecture, build_network
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
-from msdtool.runs.checkpoint import Checkpoint, Model, load_checkpoint, save_checkpoint
+from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
     build_loss,
     build_metrics,
+    check_scale,
     measure_normalisation,
     set_normalisation,
 )
@@ -38,6 +44,8 @@ from msdtool.train.loop import (
 )
 from msdtool.train.optim import Schedule, build_optimizer
 from msdtool.train.pictures import RunPictures
+from msdtool.train.processes import ALONE, Processes
+from msdtool.train.resume import earlier_checkpoint, reopen
 from msdtool.train.tensorboard import TensorBoardLog
 
 
@@ -50,6 +58,7 @@ class TrainingRun:
         overwrite: replace a run in the directory.
         should_stop: asked after each update and each image read or validated.
         log: told what takes a while.
+        processes: those that train the network together. Only the main one touches the directory.
 
     Raises:
         RunDirectoryError: the directory holds something that must not be lost.
@@ -66,32 +75,30 @@ class TrainingRun:
         overwrite: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
         log: Callable[[str], None] = lambda message: None,
+        processes: Processes = ALONE,
     ) -> None:
         self.config = config
         self.should_stop = should_stop
-        self.device = choose_device(config.training.device)
+        self.processes = processes
         self.directory = RunDirectory(config.run.directory)
         self.tensorboard = (
             TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         )
-        self.train_pairs, self.validation_pairs = build_datasets(config)
-        first = self.train_pairs.sample(0)
-        self.directory.claim(resume=resume, overwrite=overwrite)
-        checkpoint = None if overwrite else self._earlier_checkpoint()
+        first, self.architecture = processes.together(self._open)
+        checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
-            c_out = config.num_labels or first.target.shape[0]
-            self.architecture = architecture(config.network, first.input.shape[0], c_out)
             self.network = build_network(self.architecture)
             log(f"measuring {len(self.train_pairs)} training pairs")
-            self.normalisation = measure_normalisation(config, self.train_pairs, self._stop_early)
+            self.normalisation = measure_normalisation(
+                config, self.train_pairs, self._stop_early, processes
+            )
             set_normalisation(self.network, self.normalisation)
-            self.directory.clear()
         else:
             self.architecture = checkpoint["model"]["architecture"]
             self.network = build_network(self.architecture)
             self.normalisation = checkpoint["model"]["normalisation"]
-        self._write_description()
+        processes.on_main(lambda: self._write_description(is_new=checkpoint is None))
         self.first_shape = tuple(first.input.shape)
         self.metrics: dict[str, Any] = {}
         self.learner = self._build_learner(checkpoint)
@@ -101,36 +108,33 @@ class TrainingRun:
 
     # Making ready ------------------------------------------------------------------------------
 
-    def _earlier_checkpoint(self) -> Checkpoint | None:
-        """The checkpoint to go on from, if the directory has one and it belongs to this config."""
-        if not self.directory.last.exists():
-            if self.directory.best.exists():
-                raise RunDirectoryError(
-                    f"{self.directory.last}: is missing, so that the run cannot go on; start it "
-                    "anew with --overwrite, which replaces best.pt"
-                )
+    def _open(self) -> tuple[Sample, Architecture]:
+        """Find the device and the data; return the first training pair and the network's plan."""
+        batch_size, size = self.config.training.batch_size, self.processes.size
+        if batch_size < size:
+            raise ConfigError(
+                f"training.batch_size: {batch_size} cannot be shared by {size} processes; it "
+                f"counts the images of all: set {size} or more, or start fewer processes"
+            )
+        self.device = choose_device(self.config.training.device)
+        self.processes.use_device(self.device)
+        self.train_pairs, self.validation_pairs = build_datasets(self.config)
+        first = self.train_pairs.sample(0)
+        planned = architecture(
+            self.config,
+            first.input.shape[0],
+            self.config.num_labels or first.target.shape[0],
+            self.config.crop_size or first.input.shape[1:],
+        )
+        check_scale(self.config, self.train_pairs, planned)
+        return first, planned
+
+    def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
+        """Take the directory; return the checkpoint to go on from, if there is one."""
+        self.directory.claim(resume=resume, overwrite=overwrite)
+        if overwrite:
             return None
-        checkpoint = load_checkpoint(self.directory.last)
-        if "num_pairs" not in checkpoint["training"]:
-            raise ModelFileError(
-                f"{self.directory.last}: holds a network but no state of its training, so that "
-                "the run cannot go on"
-            )
-        earlier = load_config(self.directory.config)
-        changed = changed_keys(earlier, self.config)
-        if changed:
-            raise RunDirectoryError(
-                f"{self.directory.path}: the run there was started with other values of "
-                f"{', '.join(changed)}; take back the change, or start anew with --run-dir"
-            )
-        for kind, found in self._num_pairs().items():
-            count = checkpoint["training"]["num_pairs"][kind]
-            if count != found:
-                raise InputError(
-                    f"{self.directory.path}: the run was started on {count} {kind} images, now "
-                    f"{found} are found; restore the files, or start anew with --run-dir"
-                )
-        return checkpoint
+        return earlier_checkpoint(self.directory, self.config, self._num_pairs())
 
     def _num_pairs(self) -> dict[str, int]:
         return {
@@ -138,8 +142,10 @@ class TrainingRun:
             "validation": 0 if self.validation_pairs is None else len(self.validation_pairs),
         }
 
-    def _write_description(self) -> None:
-        text = json.dumps(environment(self.device), indent=2)
+    def _write_description(self, *, is_new: bool) -> None:
+        if is_new:
+            self.directory.clear()
+        text = json.dumps(environment(self.device, self.processes.size), indent=2)
         self.directory.write_text(self.directory.environment, text + "\n")
         self.directory.write_text(self.directory.config, dump_config(self.config))
 
@@ -166,10 +172,11 @@ class TrainingRun:
         )
         learner = Learner(
             self.network,
-            build_loss(self.config, self.normalisation),
+            build_loss(self.config, self.normalisation, self.processes.total),
             optimizer,
             schedule,
             self.device,
+            processes=self.processes,
         )
         if checkpoint is not None:
             self.network.load_state_dict(checkpoint["model"]["state"])
@@ -177,20 +184,10 @@ class TrainingRun:
             schedule.load_state_dict(checkpoint["training"]["schedule"])
             learner.progress = Progress(**checkpoint["progress"])
             self.metrics = checkpoint["metrics"]
-            self._reopen(learner.progress)
-            self.directory.forget_rows_after(checkpoint["training"]["metrics_bytes"])
+            reopen(learner.progress, self.config.training)
+            if self.processes.is_main:
+                self.directory.forget_rows_after(checkpoint["training"]["metrics_bytes"])
         return learner
-
-    def _reopen(self, progress: Progress) -> None:
-        """A finished run goes on when it is now asked for more; one that did all is finished."""
-        training = self.config.training
-        more_epochs = progress.epoch < training.epochs
-        more_time = training.max_time is None or progress.seconds < training.max_time
-        more_patience = training.patience is None or progress.stale < training.patience
-        if progress.finished and more_epochs and more_time and more_patience:
-            progress.finished = ""
-        elif not progress.finished and not more_epochs:
-            progress.finished = f"{progress.epoch} of {training.epochs} epochs are done"
 
     @property
     def total_steps(self) -> int:
@@ -217,23 +214,30 @@ class TrainingRun:
             if isinstance(event, EpochDone):
                 self._end_epoch(event)
                 saved = time.monotonic()
-            elif self.should_stop():
-                self.save(best=False)
-                raise Stopped(self._stop_message())
+            elif self._is_asked_to_stop():
+                # All wait for it: when one process exits, launchers end the others.
+                self.processes.on_main(lambda: self.save(best=False))
+                raise self._stopped()
             elif time.monotonic() - saved > self.config.training.checkpoint_every:
                 self.save(best=False)
                 saved = time.monotonic()
             yield event
             is_over = bool(self.learner.progress.finished)
-            if isinstance(event, EpochDone) and not is_over and self.should_stop():
-                raise Stopped(self._stop_message())
-        self._finish()
+            if isinstance(event, EpochDone) and not is_over and self._is_asked_to_stop():
+                raise self._stopped()
+        self.processes.on_main(self._finish)
+
+    def _is_asked_to_stop(self) -> bool:
+        return self.processes.any(self.should_stop())
 
     def _guarded(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Say what it means when a worker process dies, which torch may notice at any moment."""
+        """Say what it means when another process dies, which torch may notice at any moment."""
         try:
             yield from events
         except RuntimeError as error:
+            lost = self.processes.lost(error)
+            if lost is not None:
+                raise lost from None
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(
@@ -241,16 +245,19 @@ class TrainingRun:
                 "with --resume, with a lower data.workers or without data.cache"
             ) from None
 
-    def _stop_message(self) -> str:
+    def _stopped(self) -> Error:
         progress = self.learner.progress
         message = f"stopped at step {progress.step}, epoch {progress.epoch + 1}"
-        self.directory.log(message)
-        return f"{message}; checkpoint saved, continue with --resume"
+        if self.processes.is_main:
+            self.directory.log(message)
+        return self.processes.agreed(
+            Stopped(f"{message}; checkpoint saved, continue with --resume")
+        )
 
     def _train(self) -> Iterator[Event]:
         training, progress = self.config.training, self.learner.progress
         order = build_batches(self.config, len(self.train_pairs), progress.batches)
-        samples = build_samples(self.config, self.train_pairs)
+        samples = build_samples(self.config, self.train_pairs, self.normalisation["input_std"])
         plan = Plan(
             epochs=training.epochs,
             batches_per_epoch=order.batches_per_epoch,
@@ -261,17 +268,19 @@ class TrainingRun:
             max_seconds=training.max_time,
             seed=training.seed,
         )
-        batches = training_batches(samples, order, self.config.data.workers)
+        shares = Shares(order, self.processes.rank, self.processes.size)
+        batches = training_batches(samples, shares, self.config.data.workers)
         validate = None if self.validation_pairs is None else self._validate
         return train(self.learner, plan, batches, validate, self.train_pairs.name)
 
     def _validate(self) -> Generator[ImageValidated, None, Validation]:
-        pairs = self._validation_pairs()
+        pairs, processes = self._validation_pairs(), self.processes
         return validation(
             self.learner,
             build_metrics(self.config.label_values, self.normalisation["data_range"]),
-            validation_batches(pairs, self.config.data.workers),
+            validation_batches(pairs, self.config.data.workers, processes.rank, processes.size),
             pairs.name,
+            build_loss(self.config, self.normalisation),
         )
 
     def _validation_pairs(self) -> Pairs:
@@ -291,8 +300,11 @@ class TrainingRun:
             **metrics,
             "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 3),
+            "data_seconds": round(progress.data_seconds, 3),
         }
         self.metrics = row if metrics else self.metrics
+        if not self.processes.is_main:
+            return
         self.directory.append_row(row)
         self.directory.log(_line(row))
         self.save(best=event.improved)
@@ -306,11 +318,13 @@ class TrainingRun:
         self.pictures.finish()
 
     def save(self, *, best: bool) -> None:
-        """Write the best checkpoint if this is it, then the last one.
+        """Write the best checkpoint if this is it, then the last one; only the main process does.
 
         Raises:
             Error: a file cannot be written.
         """
+        if not self.processes.is_main:
+            return
         checkpoint = Checkpoint(
             model=self._model(),
             config=self.config.model_dump(mode="json"),
@@ -338,6 +352,9 @@ class TrainingRun:
             labels=self.config.label_values,
             ignore=self.config.data.ignore,
             collapse_channels=self.config.data.collapse_channels,
+            slab=self.config.data.slab,
+            splits=len(self.config.data.train.splits or []),
+            strategy=self.config.data.train.strategy,
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from msdtool.data import SubsetOf
+from msdtool.config import TrainingConfig
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.nn.device import device_name
@@ -18,20 +18,25 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
     space = config.crop_size or run.first_shape[1:]
     channels = run.first_shape[0]
     trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
-    memory = training_bytes(run.architecture, space, config.training.batch_size)
+    share = -(-config.training.batch_size // run.processes.size)
+    memory = training_bytes(run.architecture, space, share)
+    device = device_name(run.device)
+    if run.processes.size > 1:
+        device = f"{run.processes.size} processes, the first on {device}"
     held_out = "none" if run.validation_pairs is None else str(len(run.validation_pairs))
     kind = "random crops" if config.crop_size else "whole images; this is the first one's size"
     start = f"epoch {progress.epoch + 1} of {config.training.epochs}"
     if progress.step:
         start += f", resumed at step {progress.step}"
     return {
-        "task": f"{config.task}, loss {config.training.loss}",
+        "task": f"{config.task}, loss {_loss_text(config.training)}",
         "data": f"{len(run.train_pairs)} training pairs, {held_out} for validation",
         "samples": f"{size_text((channels, *space))} (channels and pixels), {kind}",
-        "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
-        f"{channels} -> {run.architecture['c_out']} channels, {trained:,} parameters",
+        "network": f"MSD {len(config.convolved(space))}D, depth {network.depth}, "
+        f"width {network.width}, {channels} -> {run.architecture['c_out']} channels, "
+        f"{trained:,} parameters",
         "memory": f"about {memory / 2**20:,.0f} MiB for a step",
-        "device": device_name(run.device),
+        "device": device,
         "run directory": str(run.directory.path),
         "start": progress.finished or start,
     }
@@ -39,9 +44,13 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
 
 def pairing_warnings(run: "TrainingRun") -> list[str]:
     """Return what looks wrong with how the training images are paired."""
-    pairs = run.train_pairs
-    dataset = pairs.dataset if isinstance(pairs, SubsetOf) else pairs
     return [
         f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
-        for input, target in disagreeing_pairs(dataset)[:1]
+        for input, target in disagreeing_pairs(run.train_pairs)[:1]
     ]
+
+
+def _loss_text(training: TrainingConfig) -> str:
+    if isinstance(training.loss, str):
+        return training.loss
+    return " + ".join(f"{weight:g} {name}" for name, weight in training.loss_terms.items())

@@ -41,7 +41,7 @@ TEXTS = {
                          "4: data.crops: unknown key; did you mean 'crop'? Allowed: train, "),
     "unknown pair key": ("task: regression\ndata: {train: {inputs: a, input: b, target: b}}",
                          "2: data.train.inputs: unknown key; did you mean 'input'? Allowed: "
-                         "input, target, mask"),
+                         "splits, strategy, input, target, mask"),
     "unknown network key": (f"{GOOD}network: {{dilation: [1]}}", "3: network.dilation: unknown "
                             "key; did you mean 'dilations'? Allowed: depth, width, dilations"),
     "unknown training key": (f"{GOOD}training:\n  lr: 1e-3\n", "4: training.lr: unknown key; "
@@ -86,8 +86,8 @@ TEXTS = {
     "crop and ndim": ("task: regression\ndata: {train: {input: a, target: b}, crop: [64, 64, 64]}",
                       "2: data.crop: got 3 sizes; network.ndim is 2"),
     "fraction and set": ("task: regression\ndata:\n  train: {input: a, target: b}\n  validation: "
-                         "{fraction: 0.1, input: c}\n", "4: data.validation: give either input "
-                         "and target, or fraction, not both"),
+                         "{fraction: 0.1, input: c}\n", "4: data.validation: give one of these: "
+                         "input and target; splits; fraction; slices"),
 }  # fmt: skip
 
 

@@ -8,7 +8,14 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ..helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs, write_stack
+from ..helpers import (
+    LABELS,
+    write_experiment,
+    write_image,
+    write_labelled_pairs,
+    write_noisy_pairs,
+    write_stack,
+)
 from .conftest import BEGUN
 
 SIZE = (20, 24)
@@ -32,7 +39,7 @@ def labelled(tmp_path):
 
 
 def put(path, image):
-    tifffile.imwrite(path, np.asarray(image), photometric="minisblack")
+    write_image(path, image)
 
 
 def truncate(path, kept=0.6):
@@ -88,7 +95,7 @@ PLACES = {
         lambda f: None,
         ["--set", "data.train={{input: {}/v/noisy, target: {}/v/clean}}",
          "--set", "data.validation={{fraction: 0.5}}"],
-        "data.validation.fraction needs at least 2 training pairs, found 1",
+        "data.validation.fraction needs at least 2 training images, found 1",
     ),
 }  # fmt: skip
 
@@ -112,7 +119,7 @@ FILES = {
         lambda p: Image.new("L", (24, 20)).save(p, "PNG"),
         "cannot be read as an image: not a TIFF",
     ),
-    "truncated": (truncate, "cannot be read as an image: failed to read 1920 bytes, got "),
+    "truncated": (truncate, "cannot be read as an image: the file is truncated, it has "),
     "truncated volume": (
         lambda p: (tifffile.imwrite(p, np.ones((9, *SIZE), np.float32), compression="zlib",
                                     photometric="minisblack"), truncate(p)),
@@ -127,8 +134,8 @@ FILES = {
     "complex": (lambda p: put(p, np.ones(SIZE, np.complex64)),
                 "pixels of type complex64 are not real numbers"),
     "4-D": (lambda p: put(p, np.ones((2, 3, *SIZE), np.float32)),
-            "the image has 4 dimensions, shape (2, 3, 20, 24); expected 1 to 3 dimensions; for "
-            "volumes set network.ndim: 3"),
+            "holds 3 images (axes CZYX, shape (2, 3, 20, 24)), where one is expected; if they are "
+            "its channels or a volume, set axes or network.ndim"),
     "pages of two sizes": (
         lambda p: [tifffile.imwrite(p, np.ones((5, k)), append=k == 7) for k in (6, 7)],
         "holds images of different shapes or types: (5, 6), (5, 7)",
@@ -321,8 +328,8 @@ def test_a_mask_of_another_size(refused, noisy, tmp_path):
 def test_images_for_a_network_of_volumes(refused, noisy, tmp_path):
     found = refused("train", noisy, "--set", "network.ndim=3", code=3)
     assert found == (
-        f"{tmp_path}/t/noisy/image_000.tif: the image has 2 dimensions, shape (20, 24); expected "
-        "3 dimensions, or 4 with channels; for images set network.ndim: 2"
+        f"{tmp_path}/v/noisy/image_000.tif: the image has the axes YX, shape (20, 24); a volume "
+        "needs Z, Y and X; for images set network.ndim: 2"
     )
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from msdtool.config import changed_keys, dump_config, load_config
-from msdtool.data.specifiers import expand
+from msdtool.config import changed_keys, dump_config, load_config, parse_config
+from msdtool.data.specifiers import Location, expand
 from msdtool.errors import ConfigError
 
 TEXT = """\
@@ -58,7 +58,7 @@ def test_brackets_in_the_files_folder_are_no_pattern(tmp_path):
     path = folder / "a.yaml"
     path.write_text("task: regression\ndata: {train: {input: noisy/*.tif, target: noisy}}\n")
     data = load_config(path).data.train
-    assert expand(data.input) == expand(data.target) == [folder / "noisy" / "a.tif"]
+    assert expand(data.input) == expand(data.target) == [Location(folder / "noisy" / "a.tif")]
 
 
 @pytest.mark.parametrize("run", ["[]", "5", "''"])
@@ -124,7 +124,7 @@ def test_an_override_may_hold_an_equals_sign(experiment):
         ("network.depth.x=3", "network.depth: got {'x': 3}; expected a whole number"),
         ("network=3", "network: got 3; expected keys below it: depth"),
         ("network={dept: 3}", "network.dept: unknown key; did you mean 'depth'?"),
-        ("data.train.input=", "data.train.input: got nothing; expected a path"),
+        ("data.train.input=", "data.train.input: missing: input images"),
     ],
 )
 def test_a_wrong_override_is_named_as_it_was_given(experiment, override, message):
@@ -184,3 +184,53 @@ def test_which_keys_may_differ_when_a_run_goes_on(experiment, override, changed)
     assert before != after
     assert changed_keys(before, after) == changed
     assert changed_keys(before, before) == []
+
+
+def test_a_source_may_be_a_mapping_whose_path_counts_from_the_file_too(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "task: regression\n"
+        "data:\n"
+        "  train:\n"
+        "    input: {path: scan.raw, axes: zyx, shape: [4, 5, 6], dtype: '>u2'}\n"
+        "    target: '@list.txt'\n"
+        "    mask: mask.h5::/entry/data\n"
+    )
+    data = load_config(path).data.train
+    assert data.input.model_dump() == {
+        "path": f"{tmp_path}/scan.raw",
+        "axes": "ZYX",
+        "shape": [4, 5, 6],
+        "dtype": ">u2",
+    }
+    assert data.target == f"@{tmp_path}/list.txt"
+    assert data.mask == f"{tmp_path}/mask.h5::/entry/data"
+    assert parse_config(dump_config(load_config(path))) == load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{path: a, axes: ZYYX}", "input.axes: got 'ZYYX'; expected a letter per axis, each once: "
+         "X, Y, Z, C (channels), T (counts images), such as ZYX or YXC"),
+        ("{path: a, axes: ZX}", "input.axes: got 'ZX'; expected a letter per axis"),
+        ("{path: a, axis: ZYX}", "input.axis: unknown key; did you mean 'axes'? Allowed: path, "
+         "axes, shape, dtype"),
+        ("{axes: ZYX}", "input.path: missing: a glob, folder, file, or list of these"),
+        ("{path: a, shape: [3, 0], dtype: uint8}", "input.shape[1]: got 0; expected a number not "
+         "less than 1"),
+        ("{path: a, shape: [3, 4]}", "input: a raw file needs both shape and dtype, any other file "
+         "neither"),
+        ("{path: a, shape: [3, 4], dtype: uint8, axes: ZYX}", "input: axes ZYX names another "
+         "number of axes than shape has"),
+        ("{path: a, shape: [3, 4], dtype: rgb}", "input.dtype: got 'rgb'; expected a type of "
+         "numbers such as uint16, float32, or >u2 (big-endian)"),
+        ("5", "input: got 5; expected a path, a glob pattern, or a list of these"),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_wrong_is_named_by_its_key(source, message):
+    text = f"task: regression\ndata:\n  train:\n    input: {source}\n    target: b\n"
+    with pytest.raises(ConfigError) as error:
+        parse_config(text, "a.yaml")
+    assert error.value.message.startswith("a.yaml:4: data.train.")
+    assert message in error.value.message

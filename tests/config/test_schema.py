@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from msdtool.config import ExperimentConfig, dump_config, parse_config
+from msdtool.config import ExperimentConfig, changed_keys, dump_config, parse_config
 from msdtool.errors import ConfigError
 
 PAIRS = "train: {input: a, target: b}"
@@ -97,8 +97,9 @@ WRONG_VALUES = [
      "'learning_rate'? Allowed: epochs, batch_size"),
     ("training: {1: 2}", "training.1: unknown key; allowed: epochs"),
     ("trainin: {}",
-     "trainin: unknown key; did you mean 'training'? Allowed: task, data, network, training, run"),
-    ("xyz: 1", "xyz: unknown key; allowed: task, data, network, training, run"),
+     "trainin: unknown key; did you mean 'training'? Allowed: task, data, network, stream, "
+     "training, run"),
+    ("xyz: 1", "xyz: unknown key; allowed: task, data, network, stream, training, run"),
     ("network: {ndim: 4}", "network.ndim: got 4; allowed: 2, 3"),
     ("network: {ndim: '2'}", "network.ndim: got '2'; allowed: 2, 3, without quotes"),
     ("network: {dilations: 3}",
@@ -124,13 +125,13 @@ def test_a_wrong_value_is_refused_in_words(line, message):
     ("data", "message"),
     [
         ("", "x: data: missing: takes the keys train, validation, labels"),
-        ("data:", "x:2: data.train: missing: takes the keys input, target, mask"),
+        ("data:", "x:2: data.train: missing: what to train on: keys input and target, or splits"),
         ("data: 3", "x:2: data: got 3; expected keys below it: train, validation"),
         ("data: {train: {input: a}}", "x:2: data.train.target: missing: target images, paired"),
         ("data: {train: {input: [], target: b}}",
          "x:2: data.train.input: got []; expected a path, a glob pattern, or a list of these"),
         ("data: {train: {input: a, target: b}, validation: c}",
-         "x:2: data.validation: got 'c'; expected keys below it: input, target, mask, fraction"),
+         "x:2: data.validation: got 'c'; expected keys below it: input, target, mask, splits"),
     ],
 )  # fmt: skip
 def test_data_that_is_not_named_is_missed(data, message):
@@ -138,12 +139,21 @@ def test_data_that_is_not_named_is_missed(data, message):
     assert found.startswith(message)
 
 
+ONE_SOURCE = "give one of these: input and target; splits; fraction; slices"
+
+
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        ("{}", "give both input and target, or fraction"),
-        ("{input: c}", "give both input and target, or fraction"),
-        ("{fraction: 0.1, target: c}", "give either input and target, or fraction, not both"),
+        ("{}", ONE_SOURCE),
+        ("{input: c}", ONE_SOURCE),
+        ("{fraction: 0.1, target: c}", ONE_SOURCE),
+        ("{fraction: 0.1, slices: [1, 2]}", ONE_SOURCE),
+        ("{splits: [a, b], input: c, target: d}", ONE_SOURCE),
+        (
+            "{fraction: 0.1, mask: c}",
+            "the mask of held-out images is that of data.train; remove mask",
+        ),
     ],
 )
 def test_validation_is_a_set_or_a_fraction(validation, message):
@@ -156,7 +166,78 @@ def test_a_fraction_lies_between_0_and_1(fraction):
     assert re.match(r"x:2: data\.validation\.fraction: got .*; expected a (finite )?number", found)
 
 
+WRONG_DATA = [
+    ("train: {splits: [a]}", "data.train.splits: got ['a']; expected a list of two or more"),
+    ("train: {splits: a}", "data.train.splits: got 'a'; expected a list of two or more"),
+    ("train: {splits: [a, 3]}", "data.train.splits[1]: got 3; expected a path, a glob pattern"),
+    ("train: {splits: [a, b], strategy: 2:X}",
+     "data.train.strategy: got '2:X'; did you mean '1:X'? Allowed: X:1, 1:X"),
+    ("augment: yes please", "data.augment: got 'yes please'; expected true, false or in_plane"),
+    ("augment: 1", "data.augment: got 1; expected true, false or in_plane"),
+    ("slab: -1", "data.slab: got -1; expected a number not less than 0"),
+    ("fraction: 0", "data.fraction: got 0; expected a number greater than 0"),
+    ("intensity: {gain: 2}", "data.intensity.gain: got 2; expected the smallest and the largest "
+     "value, such as [-0.1, 0.1]"),
+    ("intensity: {gain: [0, 1]}",
+     "data.intensity.gain: got [0, 1]; expected a range above 0, such as [0.8, 1.25]"),
+    ("intensity: {blur: [-1, 1]}",
+     "data.intensity.blur: got [-1, 1]; expected a range not below 0, such as [0, 0.2]"),
+    ("intensity: {offset: [1, 0]}", "data.intensity.offset: got [1, 0]; expected the smallest and"),
+    ("intensity: {offset: [0, .nan]}", "data.intensity.offset: got [0, nan]; expected the"),
+    ("intensity: {contrast: [0, 1]}", "data.intensity.contrast: unknown key; allowed: blur, gamma, "
+     "gain, offset, poisson_noise, gaussian_noise"),
+    ("foreground: {}", "data.foreground.share: missing: how many of the crops hold a pixel of the "
+     "foreground, 0 to 1"),
+    ("foreground: {share: 2}", "data.foreground.share: got 2; expected a number not greater"),
+    ("foreground: {share: 1, labels: []}",
+     "data.foreground.labels: got []; expected a list that is not empty"),
+    *((f"validation: {{slices: {slices}}}", f"data.validation.slices: got {slices}; expected the "
+       "first slice and the one after the last, such as [200, 256], or a list of such ranges")
+      for slices in ("[1]", "[5, 5]", "[-2, 4]", "[[0, 1], 2]", "3", "[]")),
+    ("validation: {slices: [[0, 3], [2, 5]]}", "data.validation.slices: got [[0, 3], [2, 5]]; "
+     "expected ranges that do not overlap"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG_DATA, ids=[line for line, _ in WRONG_DATA])
+def test_wrong_data_keys_are_refused_in_words(line, message):
+    text = f"task: regression\ndata: {{{line}}}" if line.startswith("train") else regression(line)
+    (found,) = refusal(text)
+    assert found.startswith(f"x:2: {message}")
+
+
+def test_slices_are_a_range_or_several():
+    for text in ("[3, 5]", "[[3, 5]]"):
+        config = parse_config(regression(f"validation: {{slices: {text}}}"))
+        assert config.data.validation.slices == [[3, 5]]
+    config = parse_config(regression("validation: {slices: [[3, 5], [0, 3]]}"))
+    assert config.data.validation.slices == [[0, 3], [3, 5]]
+
+
+def test_patches_overlap_by_a_quarter_unless_told():
+    text = "validation: {fraction: 0.5, patch: [48, 32]}"
+    assert parse_config(regression(text)).patch_overlap == 8
+    assert parse_config(regression(text.replace("}", ", overlap: 0}"))).patch_overlap == 0
+
+
+def splits(data="", train=""):
+    return f"task: regression\ndata: {{train: {{splits: [a, b, c], {train}}}, {data}}}\n"
+
+
 DISAGREEING = [
+    (splits(train="input: a"), "x:2: data.train.input: splits take its place; remove one of them"),
+    (splits("validation: {input: a, target: b}"),
+     "\n".join(f"x:2: data.validation.{name}: training on splits is validated on splits, a "
+               "fraction or slices; evaluate with 'msdtool evaluate' where there are clean images"
+               for name in ("input", "target"))),
+    (splits("validation: {splits: [a, b]}"),
+     "x:2: data.validation.splits: got 2; data.train.splits are 3"),
+    (splits("labels: 2").replace("regression", "segmentation"),
+     "x:2: data.train.splits: are for task: regression"),
+    (regression("validation: {splits: [a, b]}"),
+     "x:2: data.validation.splits: only training on data.train.splits uses them"),
+    ("task: regression\ndata: {train: {input: a, target: b, strategy: 1:X}}",
+     "x:2: data.train.strategy: only splits use it; remove it"),
     (regression(rest="training: {loss: dice}"),
      "x:3: training.loss: got 'dice'; allowed for regression: L1, L2, Huber, L1+SSIM, L2+SSIM"),
     (segmentation("labels: 2", "training: {loss: L1}"),
@@ -188,7 +269,7 @@ DISAGREEING = [
 
 @pytest.mark.parametrize(("text", "message"), DISAGREEING)
 def test_keys_that_disagree_are_named(text, message):
-    assert refusal(text) == [message]
+    assert "\n".join(refusal(text)) == message
 
 
 @pytest.mark.parametrize(
@@ -237,3 +318,86 @@ def test_the_resolved_config_says_the_same():
     sections = yaml.safe_load(text)
     assert list(sections) == list(ExperimentConfig.model_fields)
     assert set(sections["training"]) == set(type(config.training).model_fields)
+
+
+@pytest.mark.parametrize(
+    ("loss", "terms"),
+    [
+        ("L1", {"L1": 1.0}),
+        ("L2+SSIM", {"L2": 0.75, "SSIM": 0.25}),
+        ("[L2, {Gram: 0.1}]", {"L2": 1.0, "Gram": 0.1}),
+    ],
+)
+def test_losses_have_terms_with_weights(loss, terms):
+    extra = ", ssim_weight: 0.25" if "SSIM" in loss else ""
+    text = REGRESSION + f"training: {{loss: {loss}{extra}}}"
+    config = parse_config(text)
+    assert config.training.loss_terms == terms
+    assert parse_config(dump_config(config)) == config
+
+
+def test_a_list_of_losses_for_segmentation():
+    segmentation = f"task: segmentation\ndata: {{{PAIRS}, labels: 3}}\n"
+    config = parse_config(segmentation + "training: {loss: [cross_entropy, {dice: 2}]}")
+    assert config.training.loss_terms == {"cross_entropy": 1.0, "dice": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            "[L2, {Gramm: 0.1}]",
+            "in a list for regression: got 'Gramm'; did you mean",
+        ),
+        ("[dice]", "got 'dice'; allowed: L1, L2, Huber, SSIM, Gram"),
+        ("[{L1: 1, L2: 1}]", "expected losses such as [L2, {Gram: 0.1}]; found {'L1': 1, 'L2': 1}"),
+        ("[L1, L1]", "each loss once; L1 is there twice"),
+        ("[{L1: 0}]", "positive weights; that of L1 is 0"),
+        ("[]", "at least one loss"),
+        ("L3", "got 'L3'; allowed: L1, L2, Huber"),
+    ],
+)
+def test_wrong_losses_are_told_with_the_right_ones(loss, message):
+    with pytest.raises(ConfigError) as error:
+        parse_config(REGRESSION + f"training: {{loss: {loss}}}")
+    assert message in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("{stem: ConvLayer}", "network.stem: got 'ConvLayer'; expected a list of layers"),
+        ("{head: [3]}", "a name and its arguments such as {ConvLayer: {nf: 8}}; entry 1 is 3"),
+        ("{head: [{ConvLayer: , nf: 3}]}", "are the arguments indented?; entry 1 is"),
+        ("{norm: 3}", "network.norm: got 3; expected a layer's name"),
+        ("{features: 4}", "network.features: only network.head uses it"),
+    ],
+)
+def test_layers_have_names_and_arguments(network, message):
+    with pytest.raises(ConfigError) as error:
+        parse_config(REGRESSION + f"network: {network}")
+    assert message in error.value.message
+
+
+def test_layers_without_arguments_are_names():
+    config = parse_config(
+        REGRESSION + "network: {head: [ReLU, {Tanh: {}}, {ELU: }], norm: {A: {}}}"
+    )
+    assert config.network.head == ["ReLU", "Tanh", "ELU"]
+    assert config.network.norm == "A"
+    assert parse_config(dump_config(config)) == config
+
+
+def test_a_change_of_layers_is_a_change_of_the_experiment():
+    layers = ["ReLU", "{LeakyReLU: {inplace: true}}", "{ELU: {inplace: true}}", "{A: {b: {}}}"]
+    configs = [parse_config(REGRESSION + f"network: {{activation: {a}}}") for a in layers]
+    for number, before in enumerate(configs):
+        for other, after in enumerate(configs):
+            assert bool(changed_keys(before, after)) == (number != other)
+
+
+def test_errors_found_later_have_file_and_line():
+    config = parse_config(REGRESSION + "network:\n  head:\n    - ReLU: {inplace: 1}", "x.yaml")
+    error = config.error(("network", "head", 0, "ReLU", "inplace"), "is wrong")
+    assert error.message.endswith(": network.head[0].ReLU.inplace: is wrong")
+    assert error.message.startswith(f"x.yaml:{REGRESSION.count(chr(10)) + 3}:")

@@ -59,7 +59,8 @@ def test_one_pair_cannot_be_divided(tmp_path):
     with pytest.raises(InputError) as error:
         build_datasets(experiment(tmp_path, data))
     assert error.value.message == (
-        "data.validation.fraction needs at least 2 training pairs, found 1"
+        "data.validation.fraction needs at least 2 training images, found 1; of a single volume, "
+        "hold out data.validation.slices"
     )
 
 
@@ -80,7 +81,7 @@ def test_every_option_reaches_the_data(tmp_path):
     assert train.inputs.collapse_channels and train.num_labels == 2
     for path in [*train.inputs.paths, *train.targets.paths]:
         path.unlink()
-    samples = build_samples(config, train)
+    samples = build_samples(config, train, [2.0])
     assert samples.sample((0, 1)).input.shape == (1, 8, 10)
     assert (samples.seed, samples.augment, samples.keep_shape) == (9, True, True)
     batches = build_batches(config, len(train), 1)
@@ -89,4 +90,44 @@ def test_every_option_reaches_the_data(tmp_path):
 
 def test_single_images_may_be_turned_on_their_side(tmp_path):
     config = experiment(tmp_path, {"train": write_noisy_pairs(tmp_path / "t", 2)})
-    assert not build_samples(config, build_datasets(config)[0]).keep_shape
+    assert not build_samples(config, build_datasets(config)[0], [1.0]).keep_shape
+
+
+def test_every_option_of_samples_reaches_them(tmp_path):
+    data = {
+        "train": write_labelled_pairs(tmp_path / "t", 5),
+        "labels": [0, 127, 255],
+        "slab": 1,
+        "crop": 8,
+        "crops_per_image": 3,
+        "fraction": 0.5,
+        "augment": True,
+        "foreground": {"share": 0.4, "labels": [255]},
+        "intensity": {"gain": [0.5, 2], "gaussian_noise": [0, 0.3]},
+        "validation": {"slices": [[0, 1]], "patch": [10, 12], "overlap": 3},
+    }
+    config = experiment(tmp_path, data, task="segmentation")
+    train, validation = build_datasets(config)
+    assert (len(train), len(validation)) == (2, 3 * 3)
+    assert validation.sample(0).input.shape == (3, 10, 12)
+    samples = build_samples(config, train, [2.0] * 3)
+    assert (len(samples), samples.foreground_share, samples.foreground.labels) == (6, 0.4, [2])
+    intensity = samples.intensity
+    assert (intensity.gain, intensity.gaussian_noise, intensity.blur) == ((0.5, 2), (0, 0.3), None)
+    assert list(intensity.unit) == [2.0] * 3
+    assert samples.sample((0, 5)).input.shape == (3, 8, 8)
+    assert build_batches(config, len(train), 0).batches_per_epoch == 6
+
+
+def test_foreground_is_all_but_the_first_label(tmp_path):
+    data = {"train": write_labelled_pairs(tmp_path / "t", 1), "labels": [0, 127, 255], "crop": 8}
+    config = experiment(tmp_path, {**data, "foreground": {"share": 1.0}}, task="segmentation")
+    samples = build_samples(config, build_datasets(config)[0], [1.0])
+    assert samples.foreground.labels == [1, 2]
+
+
+def test_volumes_may_keep_their_slices(tmp_path):
+    data = {"train": write_noisy_pairs(tmp_path / "t", 2, (12, 12, 12)), "augment": "in_plane"}
+    config = experiment(tmp_path, data, network={"depth": 2, "ndim": 3})
+    samples = build_samples(config, build_datasets(config)[0], [1.0])
+    assert samples.augment and samples.in_plane

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msdtool import ImageDataset, InputError
-from msdtool.data import SubsetOf
+from msdtool.data import IGNORED, SubsetOf
 from msdtool.data.loaders import (
+    Shares,
     ShuffledBatches,
+    Spare,
     TrainingSamples,
     training_batches,
     validation_batches,
@@ -77,6 +79,46 @@ def test_the_order_follows_from_seed_and_epoch():
 
 def test_more_epochs_only_add_batches():
     assert list(ShuffledBatches(7, 2, 5, 0))[:8] == list(ShuffledBatches(7, 2, 2, 0))
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 4))
+def test_shares_make_up_each_batch_and_none_is_without(num_samples, batch_size, size):
+    batches = list(ShuffledBatches(num_samples, batch_size, 2, seed=0))
+    shares = [list(Shares(batches, rank, size)) for rank in range(size)]
+    assert {len(share) for share in shares} == {len(batches)}
+    for batch, *parts in zip(batches, *shares, strict=True):
+        counted = [draw for part in parts if not isinstance(part, Spare) for draw in part]
+        assert sorted(counted) == sorted(batch)
+        assert all(part == batch[:1] for part in parts if isinstance(part, Spare))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_spare_share_counts_nowhere_and_belongs_to_no_image(dataset, workers):
+    samples = TrainingSamples(dataset, seed=0)
+    (batch,) = training_batches(samples, Shares([[(0, 4)]], 1, 2), workers)
+    assert batch.input.shape == (1, 1, 8, 12)
+    assert not batch.mask.any()
+    assert batch.indices.tolist() == []
+
+
+def test_a_spare_share_of_labels_is_ignored(tmp_path):
+    for kind in ("in", "out"):
+        (tmp_path / kind).mkdir()
+        tifffile.imwrite(tmp_path / kind / "0.tif", np.ones((4, 4), np.uint8))
+    samples = TrainingSamples(ImageDataset(tmp_path / "in", tmp_path / "out", labels=2), seed=0)
+    (batch,) = training_batches(samples, Shares([[(0, 0)]], 1, 2), 0)
+    assert (batch.target == IGNORED).all()
+    assert batch.mask is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_processes_validate_equally_many_batches_and_each_image_once(dataset, size):
+    batches = [list(validation_batches(dataset, 0, rank, size)) for rank in range(size)]
+    assert len({len(share) for share in batches}) == 1
+    indices = [batch.indices.tolist() for share in batches for batch in share]
+    assert sorted(indices) == sorted(
+        [[k] for k in range(NUM_PAIRS)] + [[]] * (len(indices) - NUM_PAIRS)
+    )
 
 
 def test_workers_do_not_change_the_batches(dataset):

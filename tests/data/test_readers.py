@@ -8,7 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from msdtool.data.readers import read_image
+from msdtool.data.readers import count_images, read_image
+from msdtool.data.specifiers import Location
 from msdtool.errors import InputError
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -29,9 +30,9 @@ def example(dtype, shape):
     return array
 
 
-def refusal(path, ndim=2):
+def refusal(path, ndim=2, index=None):
     with pytest.raises(InputError) as error:
-        read_image(path, ndim)
+        read_image(path, ndim, index=index)
     assert error.value.message.startswith(f"{path}: ")
     return error.value.message.removeprefix(f"{path}: ")
 
@@ -40,10 +41,14 @@ def refusal(path, ndim=2):
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
 def test_tiff_of_every_type_and_1_to_3_dimensions(tmp_path, dtype, shape):
     array = example(dtype, shape)
-    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack" if shape[1:] else None)
-    found = read_image(tmp_path / "a.tif")
-    assert found.dtype == array.dtype
-    np.testing.assert_array_equal(found, array.reshape((1, 1, 1, *shape)[-3:]))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, array, photometric="minisblack" if shape[1:] else None)
+    pages = array.reshape((1, 1, 1, *shape)[-3:])
+    assert count_images(path) == len(pages)
+    for index, page in enumerate(pages):
+        found = read_image(path, index=index)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, page[np.newaxis])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
@@ -86,19 +91,30 @@ def test_colour_tiff_has_channels_first(tmp_path, planarconfig, samples):
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), channels_first)
 
 
-@pytest.mark.parametrize("metadata", [{}, {"axes": "CYX"}, {"axes": "ZYX"}, None])
-def test_a_leading_axis_becomes_channels(tmp_path, metadata):
+@pytest.mark.parametrize("metadata", [{}, {"axes": "ZYX"}, {"axes": "TYX"}, None])
+def test_pages_are_images(tmp_path, metadata):
     array = example("float32", (4, 6, 5))
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", metadata=metadata)
+    assert count_images(tmp_path / "a.tif") == 4
+    for index in range(4):
+        found = read_image(tmp_path / "a.tif", index=index)
+        np.testing.assert_array_equal(found, array[np.newaxis, index])
+
+
+def test_pages_that_are_called_channels_are_channels(tmp_path):
+    array = example("float32", (4, 6, 5))
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", metadata={"axes": "CYX"})
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), array)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    np.testing.assert_array_equal(read_image(Location(tmp_path / "a.tif", axes="CYX")), array)
 
 
-def test_pages_appended_one_by_one_become_channels_and_slices(tmp_path):
+def test_pages_appended_one_by_one_become_images_and_slices(tmp_path):
     array = example("uint16", (4, 6, 5))
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for page in array:
             file.write(page, contiguous=False)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), array)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", index=2)[0], array[2])
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 3), array[np.newaxis])
 
 
@@ -198,11 +214,12 @@ def test_an_animation_of_one_frame_is_an_image(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "ndim", "message"),
     [
-        ((2, 3, 4, 5), 2, "the image has 4 dimensions, shape (2, 3, 4, 5); expected 1 to 3 "
-         "dimensions; for volumes set network.ndim: 3"),
-        ((4, 5), 3, "the image has 2 dimensions, shape (4, 5); expected 3 dimensions, or 4 with "
-         "channels; for images set network.ndim: 2"),
-        ((2, 2, 3, 4, 5), 3, "the image has 5 dimensions, shape (2, 2, 3, 4, 5); expected"),
+        ((2, 3, 4, 5), 2, "holds 3 images (axes CZYX, shape (2, 3, 4, 5)), where one is expected; "
+         "if they are its channels or a volume, set axes or network.ndim"),
+        ((4, 5), 3, "the image has the axes YX, shape (4, 5); a volume needs Z, Y and X; for "
+         "images set network.ndim: 2"),
+        ((2, 2, 3, 4, 5), 3, "the image has 5 dimensions, shape (2, 2, 3, 4, 5), more than can be "
+         "told apart; name them: {path: ..., axes: ZCYX}"),
     ],
 )  # fmt: skip
 def test_other_numbers_of_dimensions_are_refused(tmp_path, shape, ndim, message):
@@ -270,8 +287,8 @@ def test_a_volume_cut_short_is_not_taken_for_a_thinner_one(tmp_path, compression
     with tifffile.TiffWriter(path) as file:
         file.write(volume, compression=compression, photometric="minisblack", metadata=metadata)
     truncate(path, kept)
-    for ndim in (2, 3):
-        found = refusal(path, ndim)
+    for ndim, index in ((2, 4), (3, 0)):
+        found = refusal(path, ndim, index)
         assert found.startswith(("is damaged or cut short", "cannot be read as an image: "))
 
 

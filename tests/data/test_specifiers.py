@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from msdtool.data.specifiers import expand
+from msdtool.data.specifiers import Location, Source, expand
 from msdtool.errors import InputError
 
 
@@ -18,8 +18,12 @@ def scans(tmp_path):
     return tmp_path
 
 
+def paths(specifier):
+    return [location.path for location in expand(specifier)]
+
+
 def names(specifier):
-    return [path.name for path in expand(specifier)]
+    return [path.name for path in paths(specifier)]
 
 
 def refusal(specifier):
@@ -37,7 +41,7 @@ def test_folders_are_compared_before_names(tmp_path):
     for name in ("b10/1.tif", "b2/7.tif", "b2/10.tif", "b/3.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in expand(f"{tmp_path}/*/*.tif")]
+    found = [str(path.relative_to(tmp_path)) for path in paths(f"{tmp_path}/*/*.tif")]
     assert found == ["b/3.tif", "b2/7.tif", "b2/10.tif", "b10/1.tif"]
 
 
@@ -58,13 +62,13 @@ def test_a_list_keeps_its_order(scans):
 
 
 def test_a_file_is_itself_even_if_it_is_hidden(scans):
-    assert expand(scans / ".hidden.tif") == [scans / ".hidden.tif"]
+    assert paths(scans / ".hidden.tif") == [scans / ".hidden.tif"]
 
 
 def test_a_file_may_hold_characters_that_globs_use(tmp_path):
     path = tmp_path / "scan[1].tif"
     path.touch()
-    assert expand(str(path)) == [path]
+    assert paths(str(path)) == [path]
 
 
 def test_home_is_expanded(scans, monkeypatch):
@@ -82,7 +86,7 @@ def test_links_are_followed(scans, tmp_path):
 
 def test_relative_paths_count_from_the_current_folder(scans, monkeypatch):
     monkeypatch.chdir(scans)
-    assert expand("more/*") == [Path("more/scan3.tif")]
+    assert paths("more/*") == [Path("more/scan3.tif")]
 
 
 def test_what_matches_nothing_says_where_the_path_is_wrong(scans):
@@ -108,3 +112,87 @@ def test_an_empty_folder_and_an_empty_list_are_refused(tmp_path):
 
 def test_every_item_of_a_list_must_name_a_file(scans):
     assert refusal([scans, f"{scans}/none.tif"]).startswith(f"{scans}/none.tif: no such file")
+
+
+# Lists, and arrays inside files ----------------------------------------------------------------
+
+
+def test_a_text_file_is_a_list_of_specifiers(scans):
+    (scans / "list.txt").write_text("# the good ones\nscan10.tif\n\n  more/*  \nscan1.tif\n")
+    assert names(f"@{scans}/list.txt") == ["scan10.tif", "scan3.tif", "scan1.tif"]
+    (scans / "absolute.txt").write_text(f"{scans}/scan2.tif\nvolume.h5::/a/b\n")
+    (scans / "volume.h5").touch()
+    assert expand([f"@{scans}/absolute.txt"]) == [
+        Location(scans / "scan2.tif"),
+        Location(scans / "volume.h5", "/a/b"),
+    ]
+
+
+def test_a_list_that_is_wrong_is_named_with_its_line(scans):
+    (scans / "list.txt").write_text("scan1.tif\nscan4.tif\n")
+    assert refusal(f"@{scans}/list.txt").startswith(
+        f"{scans}/list.txt:2: {scans}/scan4.tif: no such file or folder; the folder"
+    )
+    (scans / "list.txt").write_text("@other.txt")
+    assert refusal(f"@{scans}/list.txt") == (
+        f"{scans}/list.txt:1: @other.txt: a list cannot name another list"
+    )
+    (scans / "list.txt").write_text("# none\n")
+    assert refusal(f"@{scans}/list.txt") == f"{scans}/list.txt: the list names no file"
+    (scans / "list.txt").write_bytes(b"II*\0\xff\xfe")
+    assert refusal(f"@{scans}/list.txt") == (
+        f"{scans}/list.txt: is not a text file with a path per line"
+    )
+    assert refusal(f"@{scans}/lost.txt").startswith(f"{scans}/lost.txt: no such file; the folder")
+
+
+def test_a_file_whose_name_begins_with_an_at_sign_is_a_file(scans, monkeypatch):
+    (scans / "@list.txt").touch()
+    monkeypatch.chdir(scans)
+    assert names("@list.txt") == ["@list.txt"]
+
+
+def test_two_colons_name_an_array_in_each_file(scans):
+    for name in ("a10.h5", "a9.h5"):
+        (scans / name).touch()
+    assert expand(f"{scans}/a*.h5::/entry/data") == [
+        Location(scans / "a9.h5", "/entry/data"),
+        Location(scans / "a10.h5", "/entry/data"),
+    ]
+    assert [str(location) for location in expand(f"{scans}/a9.h5::data")] == [
+        f"{scans}/a9.h5::data"
+    ]
+    assert refusal(f"{scans}/a9.h5::") == (
+        f"{scans}/a9.h5::: expected a dataset's path after ::, as in scan.h5::/data"
+    )
+    assert refusal(f"{scans}/none.h5::/a").startswith(f"{scans}/none.h5: no such file")
+
+
+def test_a_zarr_folder_is_one_file(scans):
+    for name in ("a.zarr", "b.zarr/s0"):
+        (scans / name).mkdir(parents=True)
+    (scans / "b.zarr" / "s0" / ".zarray").touch()
+    assert names(scans / "a.zarr") == ["a.zarr"]
+    assert names(f"{scans}/*.zarr") == ["a.zarr", "b.zarr"]
+    assert names(f"{scans}/b.zarr/*") == ["s0"]
+    assert names(scans / "b.zarr/s0") == ["s0"]
+    assert names(scans)[:2] == ["a.zarr", "b.zarr"]
+
+
+def test_a_source_says_how_its_files_are_read(scans):
+    source = Source([f"{scans}/scan1.tif", f"{scans}/scan2.tif"], "YXC", (3, 4, 5), "uint16")
+    assert expand(source) == [
+        Location(scans / name, "", "YXC", (3, 4, 5), "uint16")
+        for name in ("scan1.tif", "scan2.tif")
+    ]
+
+
+def test_a_glob_asks_no_file_for_anything(scans, monkeypatch):
+    """On a network disk, a round trip per file adds up."""
+    (scans / "link.tif").symlink_to(scans / "scan1.tif")
+    asked = []
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self, **o: asked.append(self) or stat(self, **o))
+    assert len(names(f"{scans}/*.tif")) == 4
+    assert len(names(scans)) == 5
+    assert not [path for path in asked if path.name.startswith("scan")]

@@ -10,11 +10,12 @@ from PIL import Image
 from msdtool import ImageStack, InputError
 from msdtool.data.stacks import to_float
 
+from ..helpers import write_image
+
 RNG = np.random.default_rng(0)
 
 
-def write(path, array):
-    tifffile.imwrite(path, array, photometric="minisblack")
+write = write_image
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "float16", "float64", "bool"])
@@ -52,9 +53,10 @@ def test_colours_are_channels_or_their_mean(tmp_path):
 
 def test_volumes(tmp_path):
     array = RNG.normal(size=(4, 6, 5)).astype(np.float32)
-    write(tmp_path / "a.tif", array)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
     assert ImageStack(tmp_path, ndim=3)[0].tolist() == array[np.newaxis].tolist()
-    assert ImageStack(tmp_path, ndim=2)[0].shape == (4, 6, 5)
+    slices = ImageStack(tmp_path, ndim=2)
+    assert [image.tolist() for image in slices] == array[:, np.newaxis].tolist()
 
 
 def test_labels_are_indices(tmp_path):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdtool import ImageDataset, InputError
 from msdtool.data.statistics import Moments, count_labels, measure
+
+from ..helpers import write_image
 
 
 @given(
@@ -60,7 +61,7 @@ def test_a_constant_channel_has_std_1(value, lengths):
 def write(folder, images):
     folder.mkdir()
     for number, image in enumerate(images):
-        tifffile.imwrite(folder / f"{number}.tif", image, photometric="minisblack")
+        write_image(folder / f"{number}.tif", image)
     return folder
 
 
@@ -160,3 +161,26 @@ def test_target_channels_must_agree(tmp_path, arrays):
     assert error.value.message.startswith(
         f"{tmp_path}/out/1.tif has 2 channels, {tmp_path}/out/0.tif has 1; all target images"
     )
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_shares_add_up_to_the_whole(tmp_path, arrays, size):
+    """Of five shares two are empty."""
+    inputs, targets = arrays
+    pairs = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
+    shares = [measure(pairs, share=range(rank, 3, size)) for rank in range(size)]
+    statistics = shares.pop()
+    for share in shares:
+        statistics.add(share)
+    for found, images in ((statistics.input, inputs), (statistics.target, targets)):
+        np.testing.assert_allclose(found.mean, flat(images).mean(axis=1), rtol=1e-13)
+        np.testing.assert_allclose(found.std, flat(images).std(axis=1), rtol=1e-9)
+        assert (found.minimum, found.maximum) == (flat(images).min(), flat(images).max())
+
+
+def test_a_share_is_compared_with_the_first_image_though_it_lacks_it(tmp_path, arrays):
+    inputs, targets = arrays
+    inputs[1] = inputs[1][:1]
+    pairs = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
+    with pytest.raises(InputError, match=r"1\.tif has 1 channels, .*0\.tif has 2;"):
+        measure(pairs, share=[1])

@@ -23,6 +23,9 @@ def content(value=1.0):
         "labels": [0, 255],
         "ignore": None,
         "collapse_channels": False,
+        "slab": 2,
+        "splits": 4,
+        "strategy": "1:X",
     }
     return {
         "model": model,
@@ -46,6 +49,15 @@ def test_what_is_saved_is_loaded_with_every_bit(tmp_path):
     path = tmp_path / "new" / "last.pt"
     save_checkpoint(path, content())
     assert same(load_checkpoint(path), content())
+
+
+def test_what_an_earlier_version_did_not_write_has_its_meaning(tmp_path):
+    earlier = content()
+    for key in ("slab", "splits", "strategy"):
+        del earlier["model"][key]
+    save_checkpoint(tmp_path / "a.pt", earlier)
+    model = load_checkpoint(tmp_path / "a.pt")["model"]
+    assert (model["slab"], model["splits"], model["strategy"]) == (0, 0, "X:1")
 
 
 def test_a_checkpoint_says_what_it_is_and_loads_without_this_package(tmp_path):

@@ -1,9 +1,18 @@
-"""A small experiment."""
+"""A small experiment, and processes to share it."""
 
 import pytest
 
 from msdtool.train import pictures
 from tests.helpers import write_experiment, write_noisy_pairs
+from tests.train.team import Team
+
+
+@pytest.fixture(scope="session")
+def team():
+    """Processes that wait for work."""
+    team = Team()
+    yield team
+    team.close()
 
 
 @pytest.fixture

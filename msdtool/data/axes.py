@@ -1,0 +1,141 @@
+"""Which axis of an array is which: one rule for every container.
+
+Letters: X, Y, Z space, C channels, S colour samples (channels, too), T time or any other axis that
+counts images. The names that the user gives decide; else those that the file gives (OME, ImageJ
+and TIFF tags, zarr's and HDF5's dimension names). An axis without a name takes, from the last axis
+on, the first of X, Y, Z and C that is still free: three axes are ZYX, four are CZYX.
+
+For a network of images, Z and T count images; for a network of volumes, T counts volumes, unless
+there is no Z: then a time series is the volume, and T its first axis.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from msdtool.data.containers.base import UNNAMED, Array, Key
+from msdtool.errors import InputError
+
+Region = tuple[slice, ...]
+"""A range per spatial axis."""
+
+FREE_LETTERS = "XYZC"
+KNOWN_LETTERS = "XYZCST"
+EXAMPLE = "{path: ..., axes: ZCYX}"
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How images lie in an array.
+
+    Attributes:
+        axes: one letter per axis.
+        shape: of the array.
+        ndim: number of spatial axes of an image, 2 or 3.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    ndim: int
+
+    @cached_property
+    def space(self) -> str:
+        """The spatial axes of an image, "YX" or "ZYX"."""
+        return "ZYX"[-self.ndim :]
+
+    @cached_property
+    def counting(self) -> list[int]:
+        """The axes that count images."""
+        return [axis for axis, letter in enumerate(self.axes) if letter not in "CS" + self.space]
+
+    @cached_property
+    def num_images(self) -> int:
+        return math.prod(self.shape[axis] for axis in self.counting)
+
+    @cached_property
+    def image_shape(self) -> tuple[int, ...]:
+        """[C, *space]"""
+        channels = self._channels
+        sizes = dict(zip(self.axes, self.shape, strict=True))
+        return (sizes[channels] if channels else 1, *(sizes.get(s, 1) for s in self.space))
+
+    @property
+    def _channels(self) -> str:
+        return next((letter for letter in self.axes if letter in "CS"), "")
+
+    def key(self, index: int, region: Region | None = None) -> Key:
+        """What to take of the array for image ``index``, or a region of it."""
+        key: list[int | slice] = [slice(None)] * len(self.axes)
+        for axis in reversed(self.counting):
+            index, key[axis] = divmod(index, self.shape[axis])
+        for letter, part in zip(self.space, region or (), strict=region is not None):
+            if letter in self.axes:
+                key[self.axes.index(letter)] = part
+        return tuple(key)
+
+    def to_image(self, array: Array) -> Array:
+        """Bring what was taken to [C, *space]."""
+        letters = [self.axes[i] for i in range(len(self.axes)) if i not in self.counting]
+        order = [letters.index(x) for x in self._channels + self.space if x in letters]
+        array = array.transpose(order)
+        if "Y" not in letters:
+            array = array[..., None, :]  # a single row
+        return array if self._channels else array[None]
+
+
+def arrange(
+    names: str, shape: tuple[int, ...], ndim: int, given: str | None, where: str
+) -> Arrangement:
+    """Find out how images lie in an array.
+
+    Args:
+        names: the letters that the file gives, `UNNAMED` where it gives none.
+        shape: of the array.
+        ndim: number of spatial axes of an image, 2 or 3.
+        given: the letters that the user gives, or None.
+        where: what error messages call the array.
+
+    Raises:
+        InputError: the letters do not fit the array or the network.
+    """
+    if math.prod(shape) == 0:
+        raise InputError(f"{where}: the image has no pixels, its shape is {shape}")
+    if given is not None and len(given) != len(shape):
+        raise InputError(
+            f"{where}: axes: {given} names {len(given)} axes, the array has {len(shape)}, shape "
+            f"{shape}; name each of them"
+        )
+    axes = given or _fill_in(names, shape, where)
+    if ndim == 3 and "Z" not in axes:
+        axes = axes.replace("T", "Z")
+    missing = [letter for letter in "ZYX"[-ndim:] if letter not in axes]
+    if missing and not (ndim == 2 and axes == "X"):
+        hint = "for images set network.ndim: 2"
+        if ndim == 2 or len(shape) >= ndim:
+            hint = f"if the axes are others, name them: {EXAMPLE}"
+        raise InputError(
+            f"{where}: the image has the axes {axes}, shape {shape}; "
+            f"{'a volume needs Z, Y and X' if ndim == 3 else 'an image needs Y and X'}; {hint}"
+        )
+    if "C" in axes and "S" in axes:
+        raise InputError(
+            f"{where}: has both channels and colours, axes {axes}, shape {shape}; save one of them"
+        )
+    return Arrangement(axes, shape, ndim)
+
+
+def _fill_in(names: str, shape: tuple[int, ...], where: str) -> str:
+    """Give a letter to each axis that has none that we know."""
+    axes = [letter if letter in KNOWN_LETTERS else UNNAMED for letter in names.upper()]
+    free = [letter for letter in FREE_LETTERS if letter not in axes]
+    if "S" in axes and "C" in free:
+        free.remove("C")
+    for axis in reversed(range(len(axes))):
+        if axes[axis] == UNNAMED or axes[axis] in axes[axis + 1 :]:
+            if not free:
+                raise InputError(
+                    f"{where}: the image has {len(shape)} dimensions, shape {shape}, more than "
+                    f"can be told apart; name them: {EXAMPLE}"
+                )
+            axes[axis] = free.pop(0)
+    return "".join(axes)

@@ -1,0 +1,5 @@
+"""The kinds of files that hold images, each read lazily: a page, chunk or range at a time."""
+
+from msdtool.data.containers.base import UNNAMED, Array, Container, Key
+
+__all__ = ["UNNAMED", "Array", "Container", "Key"]

@@ -1,0 +1,121 @@
+"""TIFF, whatever wrote it: ImageJ, OME, BigTIFF, tiled, compressed."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_shape
+from msdtool.data.containers.flat import FlatArray
+from msdtool.errors import InputError
+
+SUFFIXES = {".tif", ".tiff", ".btf", ".tf8"}
+# What tifffile says, in its log only, when it gives fewer pages than a file should hold.
+SIGNS_OF_DAMAGE = ("invalid page offset", "failed to reshape", "corrupted file")
+
+
+def open_tiff(path: Path) -> Container:
+    """Open a TIFF.
+
+    Raises:
+        InputError: its pages do not make one array, or some are missing.
+        Exception: whatever tifffile raises for what is no TIFF.
+    """
+    with _tifffile_log() as log:
+        file = tifffile.TiffFile(path)
+        try:
+            pages = _pages(file, path)
+            if any(sign in message for message in log for sign in SIGNS_OF_DAMAGE):
+                raise InputError(f"{path}: is damaged or cut short, some of its pages are missing")
+        except BaseException:
+            file.close()
+            raise
+    if isinstance(pages, FlatArray):
+        file.close()
+    return pages
+
+
+def _pages(file: tifffile.TiffFile, path: Path) -> Container:
+    all_series = file.series
+    if not all_series:
+        raise ValueError("it is damaged or cut short, there is no image in it")
+    kinds = {(series.shape, series.axes, series.dtype) for series in all_series}
+    if len(kinds) != 1:
+        shapes = ", ".join(str(series.shape) for series in all_series)
+        raise InputError(f"{path}: holds images of different shapes or types: {shapes}")
+    series = all_series[0]
+    if len(all_series) > 1:
+        # Pages that were appended one by one.
+        pages = [page for item in all_series for page in item.pages]
+        return TiffPages(file, pages, (len(all_series), *series.shape), UNNAMED + series.axes)
+    if series.dataoffset is not None and series.keyframe.bitspersample % 8 == 0:
+        dtype = series.dtype.newbyteorder(file.byteorder)
+        return FlatArray(path, series.dataoffset, series.shape, dtype, series.axes)
+    return TiffPages(file, list(series.pages), series.shape, series.axes)
+
+
+class TiffPages:
+    """Pages that are decoded one at a time.
+
+    Args:
+        file: the open file.
+        pages: all pages, the last of the leading axes fastest.
+        shape, axes: see `Container`; the trailing axes are those of a page.
+    """
+
+    def __init__(
+        self, file: tifffile.TiffFile, pages: list[Any], shape: tuple[int, ...], axes: str
+    ) -> None:
+        self.file, self.pages = file, pages
+        self.shape, self.axes = shape, axes
+        self.dtype = pages[0].dtype
+        depth = len(shape)
+        while math.prod(shape[:depth]) > len(pages):
+            depth -= 1
+        if math.prod(shape[:depth]) != len(pages) or None in pages:
+            raise ValueError("it is damaged or cut short, some of its pages are missing")
+        self.num_leading = depth
+
+    def read(self, key: Key) -> Array:
+        """Read a part, from the pages it touches."""
+        leading, inner = key[: self.num_leading], key[self.num_leading :]
+        sizes = self.shape[: self.num_leading]
+        ranges = [
+            range(size)[part] if isinstance(part, slice) else [part]
+            for part, size in zip(leading, sizes, strict=True)
+        ]
+        out = np.empty(key_shape(key, self.shape), self.dtype.newbyteorder("="))
+        flat = out.reshape(-1, *key_shape(inner, self.shape[self.num_leading :]))
+        page_shape = self.shape[self.num_leading :]
+        with _tifffile_log():
+            for number, place in enumerate(product(*ranges)):
+                page = self.pages[int(np.ravel_multi_index(place, sizes)) if place else 0]
+                flat[number] = page.asarray().reshape(page_shape)[inner]
+        return out
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+@contextmanager
+def _tifffile_log() -> Iterator[list[str]]:
+    """Collect what tifffile logs, most of it about odd metadata, instead of printing it."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    propagate = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate

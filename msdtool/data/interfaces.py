@@ -1,0 +1,101 @@
+"""What samples are, and what the parts of the way to them ask of each other.
+
+A `Stack` holds images, `Pairs` hold inputs with their targets. Both read a window of an image
+without the rest where the file allows it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from msdtool.data.patches import Window
+from msdtool.data.stacks import ImageStack
+
+
+class Sample(NamedTuple):
+    """One image, or a batch of them with a leading axis B.
+
+    Attributes:
+        input: [C, *space] float32.
+        target: [C, *space] float32, or [1, *space] int64 class indices.
+        mask: [1, *space] bool, True where the target counts; None: everywhere.
+        indices: which images of the data set these are, [] or [B] int64.
+    """
+
+    input: Tensor
+    target: Tensor
+    mask: Tensor | None
+    indices: Tensor
+
+
+class Stack(Protocol):
+    """Images, read one at a time."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of image ``index`` in pixels, per spatial axis."""
+
+    def name(self, index: int) -> str:
+        """Where image ``index`` is, for people."""
+
+    def volume(self, index: int) -> range:
+        """The images that are the slices of one volume with image ``index``, itself included."""
+
+    def read(self, index: int, window: Window | None = None) -> Tensor:
+        """Return image ``index`` or a window of it, [C, *space], float32 or class indices."""
+
+
+class PairReader(Protocol):
+    """Inputs with their targets, read one at a time."""
+
+    @property
+    def scale(self) -> int:
+        """How many times as large the targets are as the inputs, along each spatial axis."""
+
+    def __len__(self) -> int:
+        """How many pairs there are."""
+
+    def sample(
+        self, index: int, window: Window | None = None, *, central_only: bool = False
+    ) -> Sample:
+        """Read pair ``index``, or a window of it.
+
+        Args:
+            index: which pair; the sample's `indices` say the same.
+            window: in the input's coordinates.
+            central_only: of a slab, read the central slice alone.
+
+        Raises:
+            InputError: a file cannot be read, or the images of the pair differ in size.
+        """
+
+    def name(self, index: int) -> str:
+        """Where the input of pair ``index`` is."""
+
+    def target_name(self, index: int) -> str:
+        """Where the target of pair ``index`` is."""
+
+
+class Pairs(PairReader, Protocol):
+    """Pairs that can be divided, measured and trained on.
+
+    Attributes:
+        slab: slices that each input has above, and below, its central one.
+    """
+
+    slab: int
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of pair ``index`` in pixels, per spatial axis."""
+
+    def image(self, index: int) -> int:
+        """The image of the `stacks` that pair ``index`` shows."""
+
+    def stacks(self) -> Mapping[str, ImageStack]:
+        """The stacks that the pairs are made of, by kind, such as "input"."""
+
+    def to_measure(self) -> Sequence[int]:
+        """Pairs that together hold every image; others would only repeat them."""

@@ -1,0 +1,95 @@
+"""From pairs to training samples: a window, its symmetry, its intensity."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from msdtool.data.augment import Intensity
+from msdtool.data.datasets import size_text
+from msdtool.data.foreground import Foreground
+from msdtool.data.interfaces import Pairs, Sample
+from msdtool.data.patches import Window, random_window, window_around
+from msdtool.data.transforms import random_symmetry
+from msdtool.errors import InputError
+
+Draw = tuple[int, int]
+"""An epoch and the number of a sample in it."""
+
+
+class TrainingSamples:
+    """What an epoch shows of each pair; all that is drawn follows from (seed, epoch, number).
+
+    Args:
+        pairs: what to train on.
+        seed: of everything random.
+        crop: size of random windows; None: whole images.
+        crops_per_image: windows of each pair in an epoch.
+        foreground: where to find pixels that windows shall hold.
+        foreground_share: how many of the windows, from 0 to 1.
+        augment: turn and flip at random.
+        in_plane: keep the first axis of volumes the first; see `random_symmetry`.
+        keep_shape: leave out symmetries that change a sample's shape.
+        intensity: changes of the inputs' values.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        *,
+        seed: int,
+        crop: Sequence[int] | None = None,
+        crops_per_image: int = 1,
+        foreground: Foreground | None = None,
+        foreground_share: float = 0.0,
+        augment: bool = False,
+        in_plane: bool = False,
+        keep_shape: bool = False,
+        intensity: Intensity | None = None,
+    ) -> None:
+        self.pairs = pairs
+        self.seed = seed
+        self.crop = crop
+        self.crops_per_image = crops_per_image
+        self.foreground = foreground
+        self.foreground_share = foreground_share
+        self.augment = augment
+        self.in_plane = in_plane
+        self.keep_shape = keep_shape
+        self.intensity = intensity
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return len(self.pairs) * self.crops_per_image
+
+    def sample(self, draw: Draw) -> Sample:
+        """Read the window of a draw, turn it and change its values.
+
+        Raises:
+            InputError: a file cannot be used, or is smaller than the crop.
+        """
+        epoch, number = draw
+        index = number // self.crops_per_image
+        rng = np.random.default_rng([self.seed, epoch, number])
+        window = None if self.crop is None else self._window(index, self.crop, rng)
+        sample = self.pairs.sample(index, window)
+        if self.augment:
+            sample = random_symmetry(
+                sample, rng, self.keep_shape, slab=self.pairs.slab, in_plane=self.in_plane
+            )
+        if self.intensity is not None:
+            sample = sample._replace(input=self.intensity(sample.input, rng))
+        return sample
+
+    def _window(self, index: int, crop: Sequence[int], rng: np.random.Generator) -> Window:
+        space = self.pairs.space(index)
+        try:
+            if self.foreground is not None and rng.random() < self.foreground_share:
+                point = self.foreground.draw(index, rng)
+                if point is not None:
+                    return window_around(point, space, crop, rng)
+            return random_window(space, crop, rng)
+        except ValueError:
+            raise InputError(
+                f"{self.pairs.name(index)} is {size_text(space)} pixels, "
+                f"smaller than data.crop {size_text(crop)}; choose a smaller crop"
+            ) from None

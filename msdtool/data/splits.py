@@ -1,0 +1,171 @@
+"""Noise2Inverse: several noisy reconstructions of one object teach to denoise it.
+
+The measurement is divided into K parts, such as every K-th projection angle, and each part is
+reconstructed by itself. The K sub-reconstructions show the same object and their noise is
+independent, so a network that shall predict one from others can only learn the object
+(Hendriksen, Pelt & Batenburg, Noise2Inverse, IEEE Trans. Comput. Imaging 6:1320-1335, 2020).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from msdtool.data.datasets import as_tuple, check_counts, check_sizes, read_pair
+from msdtool.data.interfaces import Sample, Stack
+from msdtool.data.patches import Window
+from msdtool.data.slabs import SlabStack
+from msdtool.data.specifiers import Specifier
+from msdtool.data.stacks import ImageStack
+
+
+class MeanStack:
+    """The mean of several stacks, image by image.
+
+    Args:
+        stacks: equally many images each.
+    """
+
+    def __init__(self, stacks: Sequence[Stack]) -> None:
+        self.stacks = list(stacks)
+
+    def __len__(self) -> int:
+        return len(self.stacks[0])
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of image ``index``."""
+        return self.stacks[0].space(index)
+
+    def name(self, index: int) -> str:
+        """The image of the first stack."""
+        others = len(self.stacks) - 1
+        return self.stacks[0].name(index) + (f" (mean with {others} more)" if others else "")
+
+    def volume(self, index: int) -> range:
+        """The images of the volume that image ``index`` belongs to."""
+        return self.stacks[0].volume(index)
+
+    def read(self, index: int, window: Window | None = None) -> Tensor:
+        """Read the images ``index`` of all stacks, or a window of them, and average.
+
+        Raises:
+            InputError: one cannot be read, or they differ in size.
+        """
+        first, *others = self.stacks
+        total = first.read(index, window).double()
+        for other in others:
+            image = other.read(index, window)
+            check_sizes(first, total.shape[1:], other, image.shape[1:], "other split", index)
+            total += image
+        return (total / len(self.stacks)).float()
+
+
+def split_inputs(splits: Sequence[Stack], strategy: str, slab: int) -> list[Stack]:
+    """The inputs that a network gets, one stack for each split.
+
+    Args:
+        splits: K sub-reconstructions.
+        strategy: "X:1", the mean of all splits but one; or "1:X", one split.
+        slab: slices above, and below, the central one.
+    """
+    inputs: list[Stack] = list(splits)
+    if strategy == "X:1":
+        inputs = [MeanStack([*splits[:k], *splits[k + 1 :]]) for k in range(len(splits))]
+    return [SlabStack(stack, slab) for stack in inputs] if slab else inputs
+
+
+class SplitPairs(Dataset[tuple[Tensor, ...]]):
+    """Inputs and targets made of K sub-reconstructions.
+
+    Each image gives K pairs, pair K * i + k being about split k of image i: with the strategy "X:1"
+    it is the target and the mean of the others the input, with "1:X" it is the input and the mean
+    of the others the target.
+
+    Args:
+        path_specifiers: of each split; see `ImageStack`.
+        strategy: "X:1" or "1:X".
+        collapse_channels: average the channels of the images.
+        mask_path_specifier: images whose pixels are not 0 where the target counts.
+        ndim: number of spatial axes, 2 or 3.
+        slab: this many slices above and below each input become channels of it.
+
+    Raises:
+        InputError: a specifier names no file, or the numbers of files differ.
+    """
+
+    def __init__(
+        self,
+        path_specifiers: Sequence[Specifier],
+        *,
+        strategy: str = "X:1",
+        collapse_channels: bool = False,
+        mask_path_specifier: Specifier | None = None,
+        ndim: int = 2,
+        slab: int = 0,
+    ) -> None:
+        self.splits = [
+            ImageStack(specifier, collapse_channels=collapse_channels, ndim=ndim)
+            for specifier in path_specifiers
+        ]
+        self.masks = None
+        if mask_path_specifier is not None:
+            self.masks = ImageStack(mask_path_specifier, collapse_channels=True, ndim=ndim)
+        self.slab = slab
+        self.scale = 1
+        for kind, stack in self.stacks().items():
+            check_counts(self.splits[0], "split 1", stack, kind)
+        self._inputs = split_inputs(self.splits, strategy, slab)
+        self._central_inputs = split_inputs(self.splits, strategy, 0)
+        self._targets = split_inputs(self.splits, "1:X" if strategy == "X:1" else "X:1", 0)
+
+    def __len__(self) -> int:
+        return len(self.splits[0]) * len(self.splits)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return as_tuple(self.sample(range(len(self))[index]))
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The image and the split that a pair is about."""
+        return divmod(index, len(self.splits))
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of pair ``index`` in pixels, per spatial axis."""
+        return self.splits[0].space(self.image(index))
+
+    def sample(
+        self, index: int, window: Window | None = None, *, central_only: bool = False
+    ) -> Sample:
+        """Read pair ``index``; see `Pairs.sample`.
+
+        Raises:
+            InputError: a file cannot be read, or the images of the pair differ in size.
+        """
+        image, split = self._place(index)
+        inputs = self._central_inputs if central_only else self._inputs
+        sample = read_pair(inputs[split], self._targets[split], self.masks, image, window)
+        return sample._replace(indices=torch.tensor(index))
+
+    def name(self, index: int) -> str:
+        """What the input of pair ``index`` is made of."""
+        image, split = self._place(index)
+        return self._inputs[split].name(image)
+
+    def target_name(self, index: int) -> str:
+        """What the target of pair ``index`` is made of."""
+        image, split = self._place(index)
+        return self._targets[split].name(image)
+
+    def image(self, index: int) -> int:
+        """The image that pair ``index`` is about."""
+        return self._place(index)[0]
+
+    def stacks(self) -> Mapping[str, ImageStack]:
+        """The stacks of the splits and of masks."""
+        stacks = {f"split {k + 1}": stack for k, stack in enumerate(self.splits)}
+        return stacks if self.masks is None else {**stacks, "mask": self.masks}
+
+    def to_measure(self) -> Sequence[int]:
+        """One pair of each image: it is made of all its splits."""
+        count = len(self.splits)
+        return [image * count + image % count for image in range(len(self.splits[0]))]

@@ -1,0 +1,349 @@
+"""CUDA kernels: found, specialised, compiled once per device, launched on torch's stream.
+
+A kernel's source is a file of ``kernels/``. Python puts ``#define`` lines in front of it and the
+headers it includes into it, so that the text is complete: CuPy's cache on disk goes by the text and
+does not see what a header holds. A process that finds all its kernels there compiles nothing.
+
+Nothing of CUDA is touched before the first launch, so this module can be imported anywhere, and
+processes forked before that can use the GPU. `LAUNCHERS` is the one place where kernels are
+launched: tests put a launcher there that runs them on the CPU.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msdtool.errors import KernelError
+from msdtool.resources import resource_folder
+
+Argument = Tensor | int | float | None
+
+# What CuPy adds by itself: -ftz=true, the architecture. Its own default of the language is stated
+# here so that a change of it does not change what we compile.
+OPTIONS = ("-std=c++17",)
+STORAGES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+DEFAULT_SHARED_BYTES = 48 * 1024  # more has to be asked for
+_INCLUDE = re.compile(r'^[ \t]*#include[ \t]+"([^"]+)"[ \t]*$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of ``kernels/`` and the ``#define`` lines that specialise it, in order."""
+
+    name: str
+    defines: tuple[tuple[str, str | int], ...] = ()
+
+    def text(self) -> str:
+        """The text that is compiled.
+
+        Raises:
+            KernelError: a file is missing, as it is from a damaged installation.
+        """
+        defines = "".join(f"#define {name} {value}\n" for name, value in self.defines)
+        return defines + _inlined(f"{self.name}.cu", self.own_text())
+
+    def own_text(self) -> str:
+        """The file's text, without what it includes."""
+        return _read(f"{self.name}.cu")
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.name}.cu", *(f"{name}={value}" for name, value in self.defines)])
+
+
+def source_for(name: str, storage: torch.dtype, **defines: str | int) -> Source:
+    """The source ``name`` for tensors of dtype ``storage``, specialised by further ``defines``."""
+    return Source(name, (("STORAGE", STORAGES[storage]), *defines.items()))
+
+
+def _read(file: str) -> str:
+    path = resource_folder("kernels") / file
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise KernelError(
+            f"{path}: cannot be read ({problem.strerror}); install msdtool again"
+        ) from None
+
+
+def _inlined(file: str, text: str) -> str:
+    """A file's text with its headers in it, each once, under their own names and line numbers."""
+    seen = {file}
+
+    def expand(name: str, text: str) -> str:
+        def header(found: re.Match[str]) -> str:
+            if found[1] in seen:
+                return ""
+            seen.add(found[1])
+            line = text.count("\n", 0, found.start()) + 2
+            return f'{expand(found[1], _read(found[1]))}#line {line} "{name}"'
+
+        return f'#line 1 "{name}"\n{_INCLUDE.sub(header, text)}'
+
+    return expand(file, text)
+
+
+class Launcher(Protocol):
+    """Launches kernels on the devices it serves."""
+
+    def obstacle(self, device: torch.device) -> str | None:
+        """Why kernels cannot run on the device, or None if they can."""
+
+    def launch(
+        self,
+        source: Source,
+        function: str,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        arguments: Sequence[Argument],
+        shared_bytes: int,
+    ) -> None:
+        """Start a kernel; the arguments hold at least one tensor."""
+
+
+class CupyLauncher:
+    """Compiles and launches through CuPy, on the device of the tensors and torch's stream there."""
+
+    def __init__(self) -> None:
+        self._obstacles: dict[torch.device, str | None] = {}
+        self._modules: dict[tuple[int, Source], Any] = {}
+        self._functions: dict[tuple[int, Source, str], Any] = {}
+        self._streams: dict[tuple[int, int], Any] = {}
+        self._process: int | None = None
+
+    def obstacle(self, device: torch.device) -> str | None:
+        if device.type != "cuda":
+            return f"CUDA kernels need tensors on a GPU; these are on {device}"
+        if self._process not in (None, os.getpid()):
+            return (
+                "this process was forked from one that had used the GPU, which CUDA does not "
+                "allow; start processes with multiprocessing's 'spawn' method"
+            )
+        if device not in self._obstacles:
+            self._obstacles[device] = find_obstacle(device)
+            self._process = os.getpid()
+        return self._obstacles[device]
+
+    def launch(
+        self,
+        source: Source,
+        function: str,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        arguments: Sequence[Argument],
+        shared_bytes: int,
+    ) -> None:
+        import cupy
+
+        device = next(value.device for value in arguments if isinstance(value, Tensor))
+        obstacle = self.obstacle(device)
+        if obstacle is not None:
+            raise KernelError(obstacle)
+        index = device.index
+        with torch.cuda.device(index), cupy.cuda.Device(index):
+            kernel = self._function(index, source, function, shared_bytes)
+            try:
+                with self._stream(index):
+                    kernel(grid, block, plain_arguments(arguments), shared_mem=shared_bytes)
+            except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+                raise KernelError(
+                    f"the kernel {function} of {source} could not be launched on {device}, grid "
+                    f"{grid}, block {block}, {shared_bytes} bytes of shared memory: {error}"
+                ) from error
+
+    def _function(self, index: int, source: Source, name: str, shared_bytes: int) -> Any:
+        key = (index, source, name)
+        if key not in self._functions:
+            if torch.cuda.is_current_stream_capturing():
+                raise KernelError(
+                    f"{name} of {source} is not loaded yet, which a CUDA graph cannot capture; "
+                    "run the same step once before the capture"
+                )
+            self._functions[key] = _loaded(self._module(index, source), source, name)
+        function = self._functions[key]
+        if shared_bytes > max(DEFAULT_SHARED_BYTES, function.max_dynamic_shared_size_bytes):
+            function.max_dynamic_shared_size_bytes = shared_bytes
+        return function
+
+    def _module(self, index: int, source: Source) -> Any:
+        import cupy
+
+        if (index, source) not in self._modules:
+            self._modules[index, source] = cupy.RawModule(
+                code=source.text(), options=OPTIONS, backend="nvrtc"
+            )
+        return self._modules[index, source]
+
+    def _stream(self, index: int) -> Any:
+        """CuPy's face of torch's current stream."""
+        import cupy
+
+        pointer = torch.cuda.current_stream(index).cuda_stream
+        if (index, pointer) not in self._streams:
+            self._streams[index, pointer] = cupy.cuda.Stream.from_external(_Stream(pointer))
+        return self._streams[index, pointer]
+
+
+class _Stream:
+    """A CUDA stream by its handle; https://nvidia.github.io/cuda-python, "CUDA stream protocol"."""
+
+    def __init__(self, pointer: int) -> None:
+        self.pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
+def _loaded(module: Any, source: Source, name: str) -> Any:
+    """A function of the module, which is compiled now unless the cache on disk has it."""
+    import cupy
+
+    try:
+        return module.get_function(name)
+    except cupy.cuda.compiler.CompileException as error:
+        raise KernelError(compile_message(source, error.get_message())) from error
+    except cupy.cuda.driver.CUDADriverError as error:
+        raise KernelError(f"{name} of {source} could not be loaded: {error}") from error
+
+
+def compile_message(source: Source, log: str) -> str:
+    """What to tell of a source that does not compile."""
+    return (
+        f"the CUDA compiler refused {source}. Please report this with the output of `msdtool "
+        f"doctor`; impl='blocked' computes the same without this kernel. Its log:\n{log.strip()}"
+    )
+
+
+def install_advice() -> str:
+    """How to get CuPy and NVRTC for the CUDA version that torch was built for."""
+    version = torch.version.cuda
+    return f"pip install 'msdtool[cuda{version.split('.')[0] if version else 13}]'"
+
+
+def cupy_problem() -> str | None:
+    """Why CuPy cannot be imported, or None if it can."""
+    try:
+        import cupy  # noqa: F401
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            return f"CuPy is not installed: {install_advice()}"
+        return f"CuPy cannot be imported: {error}"
+    except OSError as error:
+        return f"CuPy cannot use its cache folder ({error}); set CUPY_CACHE_DIR to a writable one"
+    return None
+
+
+def nvrtc_problem() -> str | None:
+    """Why NVRTC cannot be used, or None if it can; CuPy is there."""
+    import cupy
+
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:  # CuPy raises several kinds where the library is missing
+        return f"NVRTC, CUDA's compiler, is missing ({error}): {install_advice()}"
+    return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of CuPy and NVRTC and the folder of compiled kernels; both are there."""
+    import cupy
+
+    return {
+        "CuPy": str(cupy.__version__),
+        "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
+        "cache": os.environ.get("CUPY_CACHE_DIR", str(Path.home() / ".cupy" / "kernel_cache")),
+    }
+
+
+def find_obstacle(device: torch.device) -> str | None:
+    """Why CuPy cannot compile and launch for a CUDA device, or None if it can."""
+    if torch.version.cuda is None:
+        return "this build of torch has no CUDA"
+    problem = cupy_problem() or nvrtc_problem()
+    if problem is not None:
+        return problem
+    import cupy
+
+    try:
+        with cupy.cuda.Device(device.index):
+            cupy.cuda.runtime.free(0)
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"CuPy cannot use {device}: {error}"
+    return None
+
+
+def plain_arguments(arguments: Sequence[Argument]) -> tuple[Any, ...]:
+    """Arguments as CuPy passes them on: pointers and `long long` of 8 bytes, `double`."""
+    plain: list[Any] = []
+    for value in arguments:
+        if isinstance(value, Tensor):
+            plain.append(np.uint64(value.data_ptr()))
+        elif value is None:
+            plain.append(np.uint64(0))
+        elif isinstance(value, int):
+            plain.append(np.int64(value))
+        else:
+            plain.append(np.float64(value))
+    return tuple(plain)
+
+
+LAUNCHERS: dict[str, Launcher] = {"cuda": CupyLauncher()}
+
+
+def obstacle(device: torch.device) -> str | None:
+    """Why kernels cannot run on tensors of this device, or None if they can."""
+    launcher = LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
+    return launcher.obstacle(device)
+
+
+def preferred(device: torch.device) -> bool:
+    """Whether impl="auto" takes kernels: on a GPU where they can run."""
+    return device.type == "cuda" and obstacle(device) is None
+
+
+def require(impl: str, device: torch.device) -> None:
+    """Raise KernelError if kernels, which ``impl`` asks for, cannot run on the device."""
+    found = obstacle(device)
+    if found is not None:
+        raise KernelError(f"impl is {impl!r}, but {found}; impl='auto' takes what works")
+
+
+def launch(
+    source: Source,
+    function: str,
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    *arguments: Argument,
+    shared_bytes: int = 0,
+) -> None:
+    """Start a kernel on the device of its tensors, in torch's current stream there.
+
+    Args:
+        source: the text that holds it.
+        function: its name in the text, declared ``extern "C"``.
+        grid: blocks along x, y, z; nothing is launched if there are none.
+        block: threads along x, y, z.
+        arguments: a tensor is passed as the address of its first element (its strides are the
+            caller's to pass), None as a null pointer, an int as ``long long``, a float as
+            ``double``. At least one is a tensor.
+        shared_bytes: dynamic shared memory of each block.
+
+    Raises:
+        KernelError: the kernel cannot be compiled or launched; carries the compiler's log.
+    """
+    if 0 in grid:
+        return
+    device = next(value.device for value in arguments if isinstance(value, Tensor))
+    launcher = LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
+    launcher.launch(source, function, grid, block, arguments, shared_bytes)

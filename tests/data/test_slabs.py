@@ -1,0 +1,85 @@
+"""Slabs: neighbours in order, reflected at the ends, within their volume."""
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msdtool import ImageDataset, ImageStack, InputError
+from msdtool.data.slabs import SlabStack, reflected
+
+
+@given(st.integers(1, 12), st.integers(-40, 40))
+@settings(deadline=None)
+def test_reflection_is_numpys(length, position):
+    padded = np.pad(np.arange(length), 40, mode="reflect")
+    assert reflected(position, length) == padded[position + 40]
+
+
+def write(folder, slices):
+    folder.mkdir(parents=True)
+    for number, image in enumerate(slices):
+        write_channels(folder / f"{number}.tif", image)
+    return folder
+
+
+def write_channels(path, image):
+    tifffile.imwrite(path, image, photometric="minisblack", metadata={"axes": "CYX"})
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).normal(size=(5, 2, 4, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 6])
+def test_a_slab_is_the_volume_padded_by_reflection(tmp_path, volume, reach):
+    slabs = SlabStack(ImageStack(write(tmp_path / "a", volume)), reach)
+    padded = np.pad(volume, [(reach, reach), (0, 0), (0, 0), (0, 0)], mode="reflect")
+    assert len(slabs) == 5
+    window = (slice(1, 3), slice(2, 6))
+    for index in range(5):
+        expected = padded[index : index + 2 * reach + 1].reshape(-1, 4, 6)
+        np.testing.assert_array_equal(slabs.read(index), expected)
+        np.testing.assert_array_equal(slabs.read(index, window), expected[:, 1:3, 2:6])
+
+
+def test_slabs_do_not_cross_from_one_folder_to_the_next(tmp_path, volume):
+    for name, part in (("a", volume[:2]), ("b", volume[2:])):
+        write(tmp_path / name, part)
+    slabs = SlabStack(ImageStack(f"{tmp_path}/*/*.tif"), 1)
+    expected = [volume[[1, 0, 1]], volume[[0, 1, 0]], volume[[3, 2, 3]]]
+    for index, slices in enumerate(expected):
+        np.testing.assert_array_equal(slabs.read(index), slices.reshape(-1, 4, 6))
+
+
+def test_a_file_of_slices_is_a_volume(tmp_path, volume):
+    for name, part in (("a", volume[:3, 0]), ("b", volume[3:, 0])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", part, photometric="minisblack")
+    slabs = SlabStack(ImageStack(tmp_path), 1)
+    assert len(slabs) == 5
+    for index, slices in enumerate(([1, 0, 1], [0, 1, 2], [1, 2, 1], [4, 3, 4], [3, 4, 3])):
+        np.testing.assert_array_equal(slabs.read(index), volume[slices, 0])
+
+
+def test_slices_of_one_slab_need_one_shape(tmp_path, volume):
+    folder = write(tmp_path / "a", volume)
+    write_channels(folder / "3.tif", volume[3, :, :3])
+    dataset = ImageDataset(folder, folder, slab=1)
+    assert len(dataset.sample(1).input) == 6
+    with pytest.raises(InputError) as error:
+        dataset.sample(2)
+    assert error.value.message == (
+        f"{folder}/2.tif and {folder}/3.tif cannot be in one slab: their shapes are (2, 4, 6) and "
+        "(2, 3, 6); set data.slab: 0, or keep each volume in a folder or file of its own"
+    )
+
+
+def test_only_inputs_have_neighbours(tmp_path, volume):
+    folder = write(tmp_path / "a", volume)
+    sample = ImageDataset(folder, folder, slab=2).sample(2)
+    np.testing.assert_array_equal(sample.input, volume.reshape(10, 4, 6))
+    np.testing.assert_array_equal(sample.target, volume[2])
+    central = ImageDataset(folder, folder, slab=2).sample(2, central_only=True)
+    np.testing.assert_array_equal(central.input, volume[2])

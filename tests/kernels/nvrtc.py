@@ -1,0 +1,127 @@
+"""Compiles kernels with CUDA's own compiler, which needs no GPU, and reads what they take.
+
+`python -m tests.kernels.nvrtc` writes the table of registers, spills and shared memory anew.
+"""
+
+import hashlib
+import importlib.util
+import json
+import re
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from msdtool.atomic import atomic_path
+from msdtool.ops.kernels import OPTIONS, Source
+
+ARCHITECTURES = (75, 80, 90, 100)
+TABLE = Path(__file__).parent / "resources.json"
+MISSING = (
+    None
+    if importlib.util.find_spec("cupy") and importlib.util.find_spec("cupy.cuda")
+    else "no CuPy, whose NVRTC compiles CUDA kernels: pip install cupy-cuda13x nvidia-cuda-nvrtc"
+)
+# Two of them CuPy 14 adds by itself.
+_OPTIONS = (
+    *OPTIONS, "-ftz=true", "--device-as-default-execution-space", "-Werror=all-warnings",
+    "--ptxas-options=-v",
+)  # fmt: skip
+CACHE = Path(__file__).parents[2] / ".pytest_cache" / "nvrtc"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the compiler gave a kernel: per thread, but shared memory per block."""
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+
+
+def compile_source(source: Source, architecture: int) -> dict[str, Resources]:
+    """Compile to machine code, warnings as errors; what each kernel of the source takes."""
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(source.text(), f"{source.name}.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (*_OPTIONS, f"--gpu-architecture=sm_{architecture}"))
+    except nvrtc.NVRTCError:
+        log = nvrtc.getProgramLog(program)
+        raise AssertionError(f"{source} for sm_{architecture}:\n{log}") from None
+    log = nvrtc.getProgramLog(program).rstrip("\0")
+    nvrtc.destroyProgram(program)
+    return _parse(log)
+
+
+_ENTRY = re.compile(r"Compiling entry function '(\w+)'")
+_SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
+_USED = re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?")
+
+
+def _parse(log: str) -> dict[str, Resources]:
+    found: dict[str, Resources] = {}
+    name, spilled = "", 0
+    for line in log.splitlines():
+        assert line.startswith(("ptxas info", "ptxas         .")), line
+        if entry := _ENTRY.search(line):
+            name = entry[1]
+        elif spills := _SPILLS.search(line):
+            spilled = int(spills[1]) + int(spills[2])
+        elif used := _USED.search(line):
+            found[name] = Resources(int(used[1]), spilled, int(used[2] or 0))
+    return found
+
+
+def version() -> str:
+    """NVRTC's version: another one gives other figures."""
+    from cupy.cuda import nvrtc
+
+    return ".".join(map(str, nvrtc.getVersion()))
+
+
+def read_table() -> dict[str, Any]:
+    """The table: {"nvrtc": version, "kernels": {source: {kernel: {"sm_75": [...]}}}}."""
+    return json.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def rows_of(source: Source) -> dict[str, dict[str, list[int]]]:
+    """A source's entry of the table: kernel, architecture, then the fields of `Resources`.
+
+    What was compiled before, text and compiler the same, is read from pytest's cache folder.
+    """
+    key = hashlib.sha256("\0".join((source.text(), version(), *_OPTIONS)).encode()).hexdigest()
+    path = CACHE / f"{source.name}-{key[:24]}.json"
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(_compile_for_all(source)), encoding="utf-8")
+    rows: dict[str, dict[str, list[int]]] = json.loads(path.read_text(encoding="utf-8"))
+    return rows
+
+
+def _compile_for_all(source: Source) -> dict[str, dict[str, list[int]]]:
+    rows: dict[str, dict[str, list[int]]] = {}
+    for architecture in ARCHITECTURES:
+        for name, resources in compile_source(source, architecture).items():
+            rows.setdefault(name, {})[f"sm_{architecture}"] = list(astuple(resources))
+    return rows
+
+
+def write_table() -> None:
+    """Compile everything and write the table."""
+    from tests.kernels.sources import SOURCES
+
+    lines = []
+    for source in sorted(SOURCES, key=str):
+        kernels = ",\n".join(
+            f"      {json.dumps(name)}: {json.dumps(row)}" for name, row in rows_of(source).items()
+        )
+        lines.append(f"    {json.dumps(str(source))}: {{\n{kernels}\n    }}")
+    body = ",\n".join(lines)
+    TABLE.write_text(
+        f'{{\n  "nvrtc": {json.dumps(version())},\n  "kernels": {{\n{body}\n  }}\n}}\n',
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    write_table()

@@ -1,0 +1,315 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
+from msdtool.nn.build import build_network
+from msdtool.nn.streaming import Conv1d
+from msdtool.nn.streaming.frames import InFrames
+from msdtool.predict import Predictor, check_outputs, plan_jobs, predict
+from msdtool.runs.checkpoint import load_checkpoint
+
+from ..helpers import LABELS, smooth_image, write_stack
+
+
+def load(run):
+    return Predictor.load(run, "cpu")
+
+
+def network(run):
+    """The best checkpoint's network, put together by hand."""
+    model = load_checkpoint(run / "checkpoints" / "best.pt")["model"]
+    net = build_network(model["architecture"])
+    net.load_state_dict(model["state"])
+    return net.eval()
+
+
+def softmax(scores):
+    e = np.exp(scores - scores.max(0))
+    return e / e.sum(0)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    rng = np.random.default_rng(3)
+    images = [smooth_image((11 + i, 14), rng).astype(np.float32) for i in range(5)]
+    return write_stack(tmp_path / "inputs", images)
+
+
+def apply(net, file):
+    image = torch.from_numpy(tifffile.imread(file).astype(np.float32))
+    with torch.no_grad():
+        return net(image[None, None])[0].numpy()
+
+
+def test_a_written_prediction_is_the_networks_output(regression_run, inputs, tmp_path):
+    net = network(regression_run)
+    done = list(predict(load(regression_run), plan_jobs(str(inputs), tmp_path / "out")))
+    assert [item.job.input.name for item in done] == [f"image_00{i}.tif" for i in range(5)]
+    for item in done:
+        assert item.job.output == tmp_path / "out" / item.job.input.name
+        written = tifffile.imread(item.job.output)
+        assert written.dtype == np.float32
+        assert np.array_equal(written, apply(net, item.job.input)[0])
+
+
+def test_a_written_segmentation_holds_the_original_labels(segmentation_run, inputs, tmp_path):
+    net = network(segmentation_run)
+    jobs = plan_jobs(str(inputs), tmp_path / "out", probabilities=True)
+    for item in predict(load(segmentation_run), jobs):
+        scores = apply(net, item.job.input)
+        written = tifffile.imread(item.job.output)
+        assert written.dtype == np.uint8
+        assert np.array_equal(written, np.array(LABELS)[scores.argmax(0)])
+        shares = tifffile.imread(item.job.probabilities)
+        assert item.job.probabilities.name == f"{item.job.input.stem}_probabilities.tif"
+        assert shares.dtype == np.float32
+        np.testing.assert_allclose(shares, softmax(scores), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("labels", "dtype"),
+    [([0, 1, 255], np.uint8), ([0, 1, 256], np.uint16), ([-1, 0, 1], np.int16)],
+)
+def test_labels_are_written_in_the_smallest_type_that_holds_them(
+    segmentation_run, inputs, tmp_path, labels, dtype
+):
+    model = load_checkpoint(segmentation_run / "checkpoints" / "best.pt")["model"]
+    model["labels"] = labels
+    (item, *_) = predict(Predictor(model, "cpu"), plan_jobs(str(inputs), tmp_path / "out"))
+    written = tifffile.imread(item.job.output)
+    assert written.dtype == dtype
+    assert set(np.unique(written)) <= set(labels)
+
+
+def test_a_volume_gives_a_volume(tmp_path):
+    torch.manual_seed(0)
+    description = {"c_in": 1, "c_out": 2, "depth": 2, "width": 1, "dilations": [1, 2], "ndim": 3}
+    net = build_network(description).eval()
+    torch.nn.init.normal_(net.msd.final_layer.linear.weight)
+    model = {
+        "task": "regression",
+        "architecture": description,
+        "state": net.state_dict(),
+        "labels": [],
+        "ignore": None,
+        "collapse_channels": False,
+        "slab": 0,
+        "splits": 0,
+        "strategy": "X:1",
+    }
+    volume = np.random.default_rng(0).random((4, 5, 6), np.float32)
+    folder = write_stack(tmp_path / "volumes", [volume])
+    (item,) = predict(Predictor(model, "cpu"), plan_jobs(str(folder), tmp_path / "out"))
+    with torch.no_grad():
+        expected = net(torch.from_numpy(volume)[None, None])[0].numpy()
+    written = tifffile.imread(item.job.output)
+    assert written.shape == (2, 4, 5, 6)
+    assert np.array_equal(written, expected)
+
+
+def make_series_predictor(axis, dt, labels=()):
+    """A network of series whose frames depend on those before."""
+    torch.manual_seed(0)
+    description = {
+        "c_in": 1, "c_out": len(labels) or 2, "depth": 2, "width": 1, "dilations": [1, 2],
+        "ndim": 3, "stream": {"axis": axis, "dt": dt},
+    }  # fmt: skip
+    net = build_network(description).eval()
+    torch.nn.init.normal_(net.msd.final_layer.linear.weight)
+    model = {
+        "task": "regression",
+        "architecture": description,
+        "state": net.state_dict(),
+        "labels": list(labels),
+        "ignore": None,
+        "collapse_channels": False,
+        "slab": 0,
+        "splits": 0,
+        "strategy": "X:1",
+    }
+    predictor = Predictor(model, "cpu")
+    memory = InFrames(Conv1d(1, 1, 4, weights="random"))
+    predictor.network.msd = torch.nn.Sequential(memory, predictor.network.msd)
+    return predictor.network, predictor
+
+
+def series_of(num_frames, axis=0):
+    frames = np.random.default_rng(0).random((num_frames, 9, 7), np.float32)
+    return np.ascontiguousarray(np.moveaxis(frames, 0, axis))
+
+
+@pytest.mark.parametrize(("axis", "dt"), [(0, 1), (0, 4), (1, 3), (2, 100)])
+def test_a_series_is_predicted_in_pieces_as_in_one(tmp_path, axis, dt):
+    net, predictor = make_series_predictor(axis, dt)
+    series = [series_of(11, axis), series_of(5, axis)]  # the second must not remember the first
+    folder = write_stack(tmp_path / "series", series)
+    done = list(predict(predictor, plan_jobs(str(folder), tmp_path / "out")))
+    for volume, item in zip(series, done, strict=True):
+        expected = net(torch.from_numpy(volume)[None, None])[0].detach().numpy()
+        written = tifffile.imread(item.job.output)
+        assert written.shape == (2, *volume.shape)
+        np.testing.assert_allclose(written, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_segmented_series_holds_labels_and_probabilities(tmp_path):
+    net, predictor = make_series_predictor(0, 3, labels=[0, 127, 255])
+    folder = write_stack(tmp_path / "series", [series_of(8)])
+    (job,) = plan_jobs(str(folder), tmp_path / "out", probabilities=True)
+    list(predict(predictor, [job]))
+    scores = net(torch.from_numpy(series_of(8))[None, None])[0].detach().numpy()
+    written = tifffile.imread(job.output)
+    assert written.dtype == np.uint8
+    assert np.array_equal(written, np.array([0, 127, 255])[scores.argmax(0)])
+    shares = tifffile.imread(job.probabilities)
+    np.testing.assert_allclose(shares, softmax(scores), rtol=1e-5, atol=1e-6)
+
+
+def test_a_long_series_needs_the_memory_of_a_few_frames(tmp_path):
+    _, predictor = make_series_predictor(0, 4)
+    series = np.random.default_rng(0).random((300, 64, 64), np.float32)
+    folder = write_stack(tmp_path / "series", [series])
+    sizes = []
+    predictor.network.msd.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    tracemalloc.start()  # counts NumPy's arrays, not torch's
+    try:
+        list(predict(predictor, plan_jobs(str(folder), tmp_path / "out")))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sizes == [4] * 75
+    assert peak < 20 * series[:4].nbytes < series.nbytes
+
+
+def test_a_series_in_time_is_read_as_the_file_names_its_axes(tmp_path):
+    net, predictor = make_series_predictor(0, 4)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/a.tif", series_of(6), imagej=True, metadata={"axes": "TYX"})
+    (item,) = predict(predictor, plan_jobs(str(tmp_path / "in"), tmp_path / "out"))
+    expected = net(torch.from_numpy(series_of(6))[None, None])[0].detach().numpy()
+    np.testing.assert_allclose(tifffile.imread(item.job.output), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_series_that_goes_wrong_in_the_middle_leaves_nothing(tmp_path):
+    _, predictor = make_series_predictor(0, 4)
+    series = series_of(10)
+    series[7, 0, 0] = np.nan
+    folder = write_stack(tmp_path / "series", [series, series_of(5)])
+    jobs = plan_jobs(str(folder), tmp_path / "out")
+    with pytest.raises(InputError, match=r"image_000\.tif: 1 of 252 values are NaN or infinite"):
+        list(predict(predictor, jobs))
+    assert not list((tmp_path / "out").iterdir())
+    list(predict(predictor, jobs[1:]))  # nothing is remembered of it
+    fresh = make_series_predictor(0, 4)[0](torch.from_numpy(series_of(5))[None, None])[0]
+    np.testing.assert_allclose(tifffile.imread(jobs[1].output), fresh.detach(), 1e-6, 1e-6)
+
+
+def test_predicting_leaves_no_gradients_and_draws_no_random_numbers(regression_run):
+    predictor = load(regression_run)
+    before = torch.get_rng_state()
+    first, second = (predictor(torch.ones(1, 9, 9)) for _ in range(2))
+    assert not first.requires_grad
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Jobs ----------------------------------------------------------------------------------------
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path):
+    one, two = (write_stack(tmp_path / name, np.ones((1, 3, 3))) for name in ("a", "b"))
+    with pytest.raises(ConfigError, match="would both be written to") as error:
+        plan_jobs([str(one), str(two)], tmp_path / "out")
+    assert str(one) in error.value.message and str(two) in error.value.message
+
+
+def test_a_result_never_replaces_an_input(inputs):
+    with pytest.raises(ConfigError, match="is one of the inputs; choose another output folder"):
+        plan_jobs(str(inputs), inputs)
+
+
+def test_results_that_exist_are_refused_with_both_ways_out(inputs, tmp_path):
+    jobs = plan_jobs(str(inputs), tmp_path / "out")
+    check_outputs(jobs, tmp_path / "out")
+    write_stack(tmp_path / "out", np.ones((2, 3, 3)))
+    with pytest.raises(RunDirectoryError) as error:
+        check_outputs(jobs, tmp_path / "out")
+    for part in ("exists already (2 of the results do)", "--skip-existing", "--overwrite"):
+        assert part in error.value.message
+
+
+def test_results_need_a_folder(inputs, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(RunDirectoryError, match="is a file; choose a folder for the results"):
+        check_outputs(plan_jobs(str(inputs), tmp_path / "out"), tmp_path / "out")
+
+
+def test_what_exists_is_skipped_without_being_read(regression_run, inputs, tmp_path):
+    jobs = plan_jobs(str(inputs), tmp_path / "out")
+    write_stack(tmp_path / "out", np.ones((2, 3, 3)))
+    (inputs / "image_000.tif").write_bytes(b"no image any more")
+    done = list(predict(load(regression_run), jobs, skip_existing=True))
+    assert [item.skipped for item in done] == [True, True, False, False, False]
+    assert tifffile.imread(jobs[0].output).shape == (3, 3)
+
+
+def test_a_result_whose_probabilities_are_missing_is_done_anew(segmentation_run, inputs, tmp_path):
+    write_stack(tmp_path / "out", np.ones((1, 3, 3)))
+    jobs = plan_jobs(str(inputs), tmp_path / "out", probabilities=True)[:1]
+    (item,) = predict(load(segmentation_run), jobs, skip_existing=True)
+    assert not item.skipped and item.job.probabilities.exists()
+
+
+# What goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_bad_image_keeps_the_results_before_it(regression_run, inputs, tmp_path):
+    (inputs / "image_002.tif").write_bytes(b"II*\0junk")
+    jobs = plan_jobs(str(inputs), tmp_path / "out")
+    with pytest.raises(InputError, match=r"image_002\.tif: cannot be read as an image"):
+        list(predict(load(regression_run), jobs))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "image_000.tif",
+        "image_001.tif",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.ones((2, 9, 9), np.float32), "has 2 channels, the model was trained on images with 1"),
+        (np.full((9, 9), np.nan, np.float32), "81 of 81 values are NaN or infinite; replace them"),
+        (np.ones((2, 9), np.float32), "dilation 3 is too large for an image of size 2"),
+    ],
+)
+def test_an_image_that_the_network_cannot_take_is_named(regression_run, tmp_path, image, message):
+    folder = write_stack(tmp_path / "inputs", [image], "CYX")
+    with pytest.raises(InputError, match=message) as error:
+        list(predict(load(regression_run), plan_jobs(str(folder), tmp_path / "out")))
+    assert str(folder / "image_000.tif") in error.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(
+    regression_run, inputs, tmp_path, monkeypatch
+):
+    def fail(path, *_, **__):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", fail)
+    jobs = plan_jobs(str(inputs), tmp_path / "out")
+    with pytest.raises(Error, match=r"image_000\.tif: cannot be written: No space left") as error:
+        list(predict(load(regression_run), jobs))
+    assert error.value.exit_code == 1
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_weights_that_do_not_fit_are_a_bad_model(regression_run):
+    model = load_checkpoint(regression_run / "checkpoints" / "best.pt")["model"]
+    model["architecture"]["depth"] = 4
+    with pytest.raises(ModelFileError, match=r"mine: is damaged, its weights do not fit"):
+        Predictor(model, "cpu", "mine")

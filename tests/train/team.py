@@ -1,0 +1,76 @@
+"""Processes for tests, started once: functions run in some of them, connected by Gloo."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+SIZE = 3
+PATIENCE_SECONDS = 100.0
+
+
+def _serve(rank: int, pipe: Connection) -> None:
+    import torch
+
+    from msdtool.train.distributed import Distributed
+    from msdtool.train.processes import Launch
+
+    torch.set_num_threads(1)
+    while True:
+        function, arguments, launch, timeout = pipe.recv()
+        try:
+            processes = Distributed(Launch(rank, *launch), timeout)
+        except Exception as error:
+            pipe.send(error)
+            continue
+        try:
+            answer = function(processes, *arguments)
+        except Exception as error:
+            answer = error
+        processes.close()
+        pipe.send(answer)
+
+
+class Team:
+    """Processes that wait for something to do."""
+
+    def __init__(self) -> None:
+        # Not forked: torch's threads would not survive that.
+        context = multiprocessing.get_context("spawn")
+        self.pipes, self.processes = [], []
+        for rank in range(SIZE):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, theirs), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        size: int = 2,
+        timeout_seconds: float = PATIENCE_SECONDS,
+    ) -> list[Any]:
+        """Call ``function(processes, *arguments)`` in ``size`` of them.
+
+        Returns what each of them returns or raises.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            launch = size, 0, f"file://{Path(folder) / 'meeting'}"
+            for pipe in self.pipes[:size]:
+                pipe.send((function, arguments, launch, timedelta(seconds=timeout_seconds)))
+            answers = []
+            for pipe in self.pipes[:size]:
+                assert pipe.poll(PATIENCE_SECONDS), "hangs"
+                answers.append(pipe.recv())
+        return answers
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self.processes:
+            process.kill()
+            process.join()

@@ -1,0 +1,173 @@
+"""Launchers: what they tell a process, and runs that they start, kill and start again.
+
+The runs are real processes, for real signals.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from msdtool.errors import ConfigError
+from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.runs.rundir import RunDirectory
+from msdtool.train.processes import Launch, find_launch
+from tests.helpers import write_experiment, write_noisy_pairs
+from tests.train.running import check_same
+from tests.train.test_distributed import train_run
+
+EPOCHS = 30
+PATIENCE_SECONDS = 100.0
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}
+SRUN = {
+    "SLURM_PROCID": "1",
+    "SLURM_STEP_NUM_TASKS": "2",
+    "SLURM_LOCALID": "0",
+    "SLURM_JOB_ID": "12345",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        (TORCHRUN, Launch(3, 4, 1, "env://")),
+        (TORCHRUN | {"WORLD_SIZE": "1"}, None),
+        (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2"}, Launch(3, 4, 1, "env://", "2")),
+        (
+            TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2", "GROUP_WORLD_SIZE": "2"},
+            Launch(3, 4, 1, "env://"),
+        ),
+        (SRUN, Launch(1, 2, 0, "tcp://127.0.0.1:20345")),
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "1"}, None),
+        (SRUN | {"MASTER_ADDR": "n7", "MASTER_PORT": "9"}, Launch(1, 2, 0, "tcp://n7:9")),
+        (SRUN | TORCHRUN, Launch(3, 4, 1, "env://")),  # srun starts torchrun
+        # A batch script itself, and a job of one task.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_ID": "1"}, None),
+    ],
+)
+def test_what_launchers_say(environment, expected):
+    assert find_launch(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (TORCHRUN | {"LOCAL_RANK": "x"}, "LOCAL_RANK: got 'x', expected a number; start several"),
+        (SRUN | {"SLURM_STEP_NUM_NODES": "2"}, "MASTER_ADDR is not set, so that the processes"),
+        (SRUN | {"SLURM_PROCID": ""}, "SLURM_PROCID: got '', expected a number"),
+    ],
+)
+def test_what_is_missing_is_named(environment, message):
+    with pytest.raises(ConfigError) as error:
+        find_launch(environment)
+    assert error.value.message.startswith(message)
+
+
+# Real runs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Crops, symmetries, accumulation, a schedule, and a last batch too small to share."""
+    folder = tmp_path_factory.mktemp("launched")
+    data = {
+        "train": write_noisy_pairs(folder / "train", 7, (14, 17)),
+        "validation": write_noisy_pairs(folder / "validation", 3, (12, 13), seed=1),
+        "crop": 12,
+        "augment": True,
+        "workers": 1,
+    }
+    training = {
+        "epochs": EPOCHS,
+        "batch_size": 3,
+        "accumulate": 2,
+        "schedule": "cosine",
+        "learning_rate": 0.01,
+        "checkpoint_every": 0.02,
+    }
+    return write_experiment(folder / "config.yaml", {"data": data, "training": training})
+
+
+@pytest.fixture(scope="module")
+def left_alone(config, team):
+    """The directory of a run of two processes that nothing happened to."""
+    directory = config.parent / "alone"
+    answers = team(train_run, config, [f"run.directory={directory}", "data.workers=0"])
+    assert answers == [2 * EPOCHS] * 2  # 3 batches, groups of 2
+    return RunDirectory(directory)
+
+
+def start(config, run, *launcher, **environment):
+    """Start ``msdtool train --resume`` by a launcher; what it says goes to a file."""
+    arguments = ["-m", "msdtool", "train", str(config), "--resume", "--run-dir", str(run)]
+    with run.with_name(f"{run.name}.out").open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, *launcher, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )
+
+
+def start_tasks(config, run, job):
+    """Start two processes as srun does."""
+    common = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": str(job)}
+    return [
+        start(config, run, **common, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank))
+        for rank in range(2)
+    ]
+
+
+def wait_for_epoch(run, epoch, process):
+    """Wait until an epoch of a run is done."""
+    metrics, deadline = RunDirectory(run).metrics, time.monotonic() + PATIENCE_SECONDS
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < epoch:
+        said = run.with_name(f"{run.name}.out").read_text
+        assert process.poll() is None, f"ended too early:\n{said()}"
+        assert time.monotonic() < deadline, f"hangs:\n{said()}"
+        time.sleep(0.002)
+
+
+def test_a_task_that_is_killed_ends_all_and_they_go_on_to_the_same_bits(config, left_alone):
+    """As srun starts them. What signals do, the tests of the batch scripts show."""
+    run, job = config.parent / "tasks", os.getpid()
+    first = start_tasks(config, run, job)
+    wait_for_epoch(run, 12, first[0])
+    first[1].kill()
+    assert [process.wait(PATIENCE_SECONDS) for process in first] == [1, -signal.SIGKILL]
+
+    second = start_tasks(config, run, job + 1)
+    assert [process.wait(PATIENCE_SECONDS) for process in second] == [0, 0]
+    check_same(RunDirectory(run), left_alone)
+    said = run.with_name("tasks.out").read_text()
+    assert said.count("error: another process of this training ended or hangs: see") == 1
+    assert said.count(f"{run}/checkpoints/best.pt\n") == 1
+    assert "Traceback" not in said
+
+
+def children(pid):
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_torchrun_starts_killed_processes_again_and_they_end_with_the_same_bits(config, left_alone):
+    run, rng = config.parent / "torchrun", random.Random(3)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = start(config, run, *launcher, "--max-restarts=1")
+    wait_for_epoch(run, 10, process)
+    time.sleep(rng.uniform(0, 0.05))
+    os.kill(rng.choice(children(process.pid)), signal.SIGKILL)
+    assert process.wait(PATIENCE_SECONDS) == 0
+    check_same(RunDirectory(run), left_alone)
+    said = run.with_name("torchrun.out").read_text()
+    assert said.count(f"{run}/checkpoints/best.pt\n") == 1
+    assert load_checkpoint(RunDirectory(run).last)["progress"]["epoch"] == EPOCHS
