@@ -27,7 +27,7 @@ public:
         }
         packed.resize(size);
         // A strip and, on both sides, what the taps of a neighbour's pixels reach.
-        z_stride = (vectors / parts + 1) * LANES + 4 * margin;
+        z_stride = odd_stride<T>((vectors / parts + 1) * LANES + 4 * margin);
     }
 
     void run(Team& team) {

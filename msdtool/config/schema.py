@@ -321,7 +321,7 @@ class DataConfig(Section):
         None, description="change the values of each training input at random"
     )
     workers: int = Field(
-        0, ge=0, description="processes that read images; 0 reads in the main process"
+        0, ge=0, description="processes that read images; 0 reads ahead in a thread"
     )
     cache: bool = Field(False, description="keep all decoded images in memory")
     data_range: float | None = Field(

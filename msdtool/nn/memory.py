@@ -61,8 +61,10 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def prediction_bytes(architecture: Architecture, space: Sequence[int]) -> int:
-    """Estimate of applying the network to one image, or to a series of frames."""
+    """Estimate of applying the network to one image or series, whose rows have a halo."""
     stream = architecture.get("stream")
     if stream is not None:
         space = [min(n, stream["dt"]) if i == stream["axis"] else n for i, n in enumerate(space)]
-    return activation_bytes(architecture, space) + WORKSPACE_BYTES
+    halo = 2 * max(architecture["dilations"])
+    padded = (*space[:-1], space[-1] + halo)
+    return activation_bytes(architecture, padded) + WORKSPACE_BYTES

@@ -148,7 +148,7 @@ def test_a_task_that_is_killed_ends_all_and_they_go_on_to_the_same_bits(config, 
     assert [process.wait(PATIENCE_SECONDS) for process in second] == [0, 0]
     check_same(RunDirectory(run), left_alone)
     said = run.with_name("tasks.out").read_text()
-    assert said.count("error: another process of this training ended or hangs; its own") == 1
+    assert said.count("error: another process of this training ended or hangs: see") == 1
     assert said.count(f"{run}/checkpoints/best.pt\n") == 1
     assert "Traceback" not in said
 

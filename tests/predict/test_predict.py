@@ -11,7 +11,8 @@ from msdtool.nn.streaming import Conv1d
 from msdtool.nn.streaming.frames import InFrames
 from msdtool.predict import Predictor, check_outputs, plan_jobs, predict
 from msdtool.runs.checkpoint import load_checkpoint
-from tests.helpers import LABELS, smooth_image, write_stack
+
+from ..helpers import LABELS, smooth_image, write_stack
 
 
 def load(run):
