@@ -25,6 +25,7 @@ ALLOWED = {
     torch.bfloat16: 40 * torch.finfo(torch.bfloat16).eps,
 }
 CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (conv2dInPlace, conv_relu2dInPlace)
+ALLOWED_TF32 = 1e-2  # of float32 in products on tensor cores
 SPACES = ((11, 13), (5, 6, 7))
 DEPTH, WIDTH, DILATIONS = 6, 2, (1, 2, 4)
 
@@ -68,7 +69,8 @@ def check_networks(device: torch.device, impl: str) -> Iterator[Check]:
             )
         )
         name = f"network, {impl}, {STORAGES[dtype]}, {len(space)}D, {padding}"
-        yield Check(name, error, ALLOWED[dtype])
+        rounds = impl == "cuda-fused" and dtype == torch.float32
+        yield Check(name, error, ALLOWED_TF32 if rounds else ALLOWED[dtype])
 
 
 def check_convolutions(device: torch.device) -> Iterator[Check]:
