@@ -76,6 +76,14 @@ def command(
     plot: Annotated[
         Path | None, typer.Option(help="Draw cost over pixels and depth as this PNG.")
     ] = None,
+    semifields: Annotated[
+        bool,
+        typer.Option(
+            "--semifields",
+            help="Instead of networks, measure the semifield convolutions beside their broadcast "
+            "formulation, on the CPU, with images of --size.",
+        ),
+    ] = False,
     profile: Annotated[
         Path | None,
         typer.Option(
@@ -94,6 +102,10 @@ def command(
 
     Example: msdtool bench --size 512 --depth 100 --plot costs.png
     """
+    if semifields:
+        _semifields((size or [256])[0], seconds if seconds is not None else DEFAULT_SECONDS, json)
+        return
+
     from msdtool.bench.cases import select_cases
     from msdtool.bench.correctness import check_engine
     from msdtool.bench.gpu_kernels import table as kernel_table
@@ -142,6 +154,39 @@ def command(
         from msdtool.report.costs import save_costs
 
         save_costs(plot, rows)
+
+
+def _semifields(size: int, seconds: float, json: bool) -> None:
+    from msdtool.bench.machine import machine_facts
+    from msdtool.bench.semifield import SemifieldCase, run_semifields
+    from msdtool.bench.timing import readable_time
+    from msdtool.nn.device import choose_device
+
+    facts = machine_facts(choose_device("cpu"))
+    found = run_semifields(SemifieldCase(size), seconds)
+    rows = [row for of_semifield in found for row in of_semifield]
+    if json:
+        console.result_json({"machine": facts, "rows": [row.as_dict() for row in rows]})
+        return
+    lines = [("semifield", "method", "forward", "step", "speed-up", "memory", "share")]
+    for row in rows:
+        memory = "-" if row.step_bytes is None else f"{row.step_bytes / 2**20:,.0f} MB"
+        share = "-" if row.memory_share is None else f"{row.memory_share:.1%}"
+        seconds_text = readable_time(row.forward_seconds), readable_time(row.step_seconds)
+        lines.append(
+            (row.semifield, row.method, *seconds_text, f"{row.speedup:.3g}", memory, share)
+        )
+    text = "\n".join(
+        "{:>9}  {:>22}  {:>9}  {:>9}  {:>8}  {:>9}  {:>6}".format(*line) for line in lines
+    )
+    console.result(
+        f"{_machine_text({**facts, 'sgemm_gflops': None})}\n\n{text}\n\n{SEMIFIELD_LEGEND}"
+    )
+
+
+SEMIFIELD_LEGEND = """\
+One image of 16 channels, 8 kernels of 3x3, float32. Times are medians; a step is forward and
+backward. memory: what a step adds at its peak. speed-up, share: over the broadcast formulation."""
 
 
 def _measure_kernels(

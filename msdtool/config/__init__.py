@@ -1,7 +1,7 @@
 """The experiment's YAML: its schema, and how a file and overrides become a checked config."""
 
 from msdtool.config.agreement import SSIM_WINDOW
-from msdtool.config.load import changed_keys, dump_config, load_config, parse_config
+from msdtool.config.load import changed_keys, dump_config, load_config, parse_config, parse_source
 from msdtool.config.schema import (
     DataConfig,
     ExperimentConfig,
@@ -9,6 +9,7 @@ from msdtool.config.schema import (
     ImageSource,
     NetworkConfig,
     RunConfig,
+    StreamConfig,
     TrainingConfig,
     ValidationData,
 )
@@ -21,10 +22,12 @@ __all__ = [
     "ImageSource",
     "NetworkConfig",
     "RunConfig",
+    "StreamConfig",
     "TrainingConfig",
     "ValidationData",
     "changed_keys",
     "dump_config",
     "load_config",
     "parse_config",
+    "parse_source",
 ]

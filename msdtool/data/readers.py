@@ -1,6 +1,7 @@
 """Files to images: channels first, the file's own dtype, only the part that is asked for."""
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,15 @@ from msdtool.data.containers.zarr import ZarrArray
 from msdtool.data.specifiers import INNER, Location
 from msdtool.errors import InputError
 
-__all__ = ["Array", "Region", "arrangement", "count_images", "is_picture", "read_image"]
+__all__ = [
+    "Array",
+    "Region",
+    "arrangement",
+    "count_images",
+    "image_name",
+    "is_picture",
+    "read_image",
+]
 
 RAW_SUFFIXES = {".raw", ".bin"}
 NPY_SUFFIX = ".npy"
@@ -87,6 +96,11 @@ def arrangement(location: Location | Path, ndim: int = 2) -> Arrangement:
     return _use(_as_location(location), ndim, lambda container, found: found)
 
 
+def image_name(location: Location | Path, index: int | None) -> str:
+    """What people call an image: its file, and which one of several in it."""
+    return str(location) if index is None else f"{location}[{index}]"
+
+
 def is_picture(location: Location) -> bool:
     """Whether a file is a PNG or its kin, which hold one image."""
     return _opener(location) is None
@@ -112,7 +126,8 @@ def _use(
         found = arrange(container.axes, container.shape, ndim, location.axes, str(location))
         return use(container, found)
 
-    return _guarded(location, run)
+    with _lock:
+        return _guarded(location, run)
 
 
 def _guarded(location: Location, read: Callable[[], T]) -> T:
@@ -200,6 +215,16 @@ def _opened(location: Location, indexed: bool) -> Container:
     return files[version]
 
 
+_lock = threading.RLock()
+"""Held while a file is used: it can be at one place only, and may be closed for another."""
+
+
+def _forget_open_files() -> None:
+    """A worker opens its own: processes that share an open file share their place in it."""
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
+    _lock = threading.RLock()
+    _open.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    # A worker opens its own: processes that share an open file share their place in it.
-    os.register_at_fork(after_in_child=_open.clear)
+    os.register_at_fork(after_in_child=_forget_open_files)

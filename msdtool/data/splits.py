@@ -80,7 +80,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
 
     Each image gives K pairs, pair K * i + k being about split k of image i: with the strategy "X:1"
     it is the target and the mean of the others the input, with "1:X" it is the input and the mean
-    of the others the target (Noise2Inverse, section III-C).
+    of the others the target.
 
     Args:
         path_specifiers: of each split; see `ImageStack`.
@@ -112,6 +112,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         if mask_path_specifier is not None:
             self.masks = ImageStack(mask_path_specifier, collapse_channels=True, ndim=ndim)
         self.slab = slab
+        self.scale = 1
         for kind, stack in self.stacks().items():
             check_counts(self.splits[0], "split 1", stack, kind)
         self._inputs = split_inputs(self.splits, strategy, slab)

@@ -6,13 +6,17 @@ from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
 from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import InputError
+from msdtool.nn.build import Architecture
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.train.losses import (
+    GramLoss,
     Loss,
     RegressionLoss,
     SegmentationLoss,
+    SSIMLoss,
     Total,
+    WeightedSum,
     balanced_weights,
     of_one,
 )
@@ -72,6 +76,22 @@ def _label_counts(config: ExperimentConfig, statistics: Statistics) -> list[int]
     return statistics.label_counts.tolist()
 
 
+def check_scale(config: ExperimentConfig, pairs: Pairs, architecture: Architecture) -> None:
+    """Check that the network gives images of the targets' size.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    found, given = pairs.scale, architecture.get("scale", 1)
+    if found != given:
+        raise config.error(
+            ("network", "head"),
+            f"the network gives images {given} times as large as the inputs, and the targets are "
+            f"{found} times as large; a layer such as {{PixelShuffle_ICNR: {{scale: {found}, "
+            "act_cls: null}} at the end would make them so",
+        )
+
+
 def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:
     """Set the network's scaling layers; a segmentation's scores are not scaled."""
     set_normalising(network.scale_in, normalisation["input_mean"], normalisation["input_std"])
@@ -85,21 +105,40 @@ def build_loss(
     config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
 ) -> Loss:
     """Return the loss that training minimises; ``total`` as in `msdtool.train.losses`."""
-    training = config.training
-    if config.task == "regression":
-        return RegressionLoss(
-            training.loss,
-            normalisation["target_std"],
-            huber_delta=training.huber_delta,
-            ssim_weight=training.ssim_weight,
-            data_range=normalisation["data_range"],
-            total=total,
-        )
-    weights = training.class_weights
-    if weights == "balanced":
-        weights = balanced_weights(normalisation["label_counts"])
-    assert not isinstance(weights, str)
-    return SegmentationLoss(training.loss, weights, total=total)
+    loss = config.training.loss
+    if isinstance(loss, str):
+        return _build_term(loss, config, normalisation, total)
+    return WeightedSum(
+        [
+            (weight, _build_term(name, config, normalisation, total))
+            for name, weight in config.training.loss_terms.items()
+        ]
+    )
+
+
+def _build_term(
+    name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
+) -> Loss:
+    training, data_range = config.training, normalisation["data_range"]
+    if config.task == "segmentation":
+        weights = training.class_weights
+        if weights == "balanced":
+            weights = balanced_weights(normalisation["label_counts"])
+        assert not isinstance(weights, str)
+        return SegmentationLoss(name, weights, total=total)
+    mean, std = normalisation["target_mean"], normalisation["target_std"]
+    if name == "Gram":
+        return GramLoss(mean, std, config.network.ndim, total=total)
+    if name == "SSIM":
+        return SSIMLoss(data_range, total=total)
+    return RegressionLoss(
+        name,
+        std,
+        huber_delta=training.huber_delta,
+        ssim_weight=training.ssim_weight,
+        data_range=data_range,
+        total=total,
+    )
 
 
 def build_metrics(labels: list[int], data_range: float) -> Metrics:

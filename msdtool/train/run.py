@@ -18,7 +18,7 @@ from msdtool.errors import (
     Stopped,
     TrainingError,
 )
-from msdtool.nn.build import architecture, build_network
+from msdtool.nn.build import Architecture, architecture, build_network
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
@@ -26,6 +26,7 @@ from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
     build_loss,
     build_metrics,
+    check_scale,
     measure_normalisation,
     set_normalisation,
 )
@@ -83,12 +84,11 @@ class TrainingRun:
         self.tensorboard = (
             TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         )
+        self.architecture: Architecture
         first = processes.together(self._open)
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
-            c_out = config.num_labels or first.target.shape[0]
-            self.architecture = architecture(config.network, first.input.shape[0], c_out)
             self.network = build_network(self.architecture)
             log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(
@@ -110,7 +110,7 @@ class TrainingRun:
     # Making ready ------------------------------------------------------------------------------
 
     def _open(self) -> Sample:
-        """Find the device and the data; return the first training pair."""
+        """Find the device and the data, plan the network; return the first training pair."""
         batch_size, size = self.config.training.batch_size, self.processes.size
         if batch_size < size:
             raise ConfigError(
@@ -120,7 +120,15 @@ class TrainingRun:
         self.device = choose_device(self.config.training.device)
         self.processes.use_device(self.device)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
-        return self.train_pairs.sample(0)
+        first = self.train_pairs.sample(0)
+        self.architecture = architecture(
+            self.config,
+            first.input.shape[0],
+            self.config.num_labels or first.target.shape[0],
+            self.config.crop_size or first.input.shape[1:],
+        )
+        check_scale(self.config, self.train_pairs, self.architecture)
+        return first
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
         """Take the directory; return the checkpoint to go on from, if there is one."""
@@ -208,7 +216,8 @@ class TrainingRun:
                 self._end_epoch(event)
                 saved = time.monotonic()
             elif self._is_asked_to_stop():
-                self.save(best=False)
+                # All wait for it: when one process exits, launchers end the others.
+                self.processes.on_main(lambda: self.save(best=False))
                 raise self._stopped()
             elif time.monotonic() - saved > self.config.training.checkpoint_every:
                 self.save(best=False)
@@ -217,8 +226,7 @@ class TrainingRun:
             is_over = bool(self.learner.progress.finished)
             if isinstance(event, EpochDone) and not is_over and self._is_asked_to_stop():
                 raise self._stopped()
-        if self.processes.is_main:
-            self._finish()
+        self.processes.on_main(self._finish)
 
     def _is_asked_to_stop(self) -> bool:
         return self.processes.any(self.should_stop())
@@ -293,6 +301,7 @@ class TrainingRun:
             **metrics,
             "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 3),
+            "data_seconds": round(progress.data_seconds, 3),
         }
         self.metrics = row if metrics else self.metrics
         if not self.processes.is_main:

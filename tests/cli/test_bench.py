@@ -131,6 +131,23 @@ def test_it_works_as_it_is(cli, monkeypatch):
     assert row["step_bytes"] is not None
 
 
+def test_semifield_convolutions_are_measured_instead(cli, monkeypatch):
+    from msdtool.bench import semifield
+
+    monkeypatch.setattr(semifield, "step_growth", lambda prepare: None)
+    result = cli("bench", "--semifields", "--size", 16, "--seconds", 0)
+    assert result.code == 0
+    lines = [line.split() for line in result.out.splitlines()]
+    assert ["semifield", "method", "forward", "step", "speed-up", "memory", "share"] in lines
+    assert [line[:2] for line in lines if line[:1] == ["max"]] == [
+        ["max", "broadcast"],
+        ["max", "select"],
+    ]
+    found = json.loads(cli("bench", "--semifields", "--size", 16, "--seconds", 0, "--json").out)
+    assert [row["speedup"] for row in found["rows"] if row["method"] == "broadcast"] == [1, 1, 1]
+    assert found["machine"]["device"]
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_profile_is_written(cli, tmp_path):
     trace = tmp_path / "trace.json"
