@@ -61,7 +61,7 @@ def check_networks(device: torch.device, impl: str) -> Iterator[Check]:
     for dtype, space, padding in itertools.product(STORAGES, SPACES, PADDINGS):
         leaves = [leaf.to(device, dtype) for leaf in _network(space)]
         error = max(
-            _relative(one, two)
+            relative_error(one, two)
             for one, two in zip(
                 _run(leaves, padding, impl),
                 _run([leaf.double() for leaf in leaves], padding, "reference"),
@@ -86,7 +86,7 @@ def check_convolutions(device: torch.device) -> Iterator[Check]:
             output = convolve(*leaves, buffer[:, 1:5], stride, 2, impl)
             grads = torch.autograd.grad(output, leaves, _upstream(output))
             found.append([buffer, *grads])
-        error = max(_relative(one, two) for one, two in zip(*found, strict=True))
+        error = max(relative_error(one, two) for one, two in zip(*found, strict=True))
         name = f"{convolve.__name__}, kernel size {size}, stride {stride}"
         yield Check(name, error, ALLOWED[torch.float64])
 
@@ -130,5 +130,6 @@ def _upstream(output: Tensor) -> Tensor:
     return values.view_as(output).to(output.dtype)
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest expected value."""
     return float((found.double() - expected).abs().max() / expected.abs().max())
