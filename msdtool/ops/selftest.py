@@ -127,7 +127,7 @@ def check_semifields(device: torch.device) -> Iterator[Check]:
         for impl in ("cuda", "reference"):
             output = convolve(*leaves, semifield, convolution, impl)
             found.append([output.detach(), *torch.autograd.grad(output, leaves, _upstream(output))])
-        error = max(_relative(one, two) for one, two in zip(*found, strict=True))
+        error = max(relative_error(one, two) for one, two in zip(*found, strict=True))
         yield Check(f"a semifield convolution that {name}", error, ALLOWED[torch.float64])
 
 
