@@ -9,6 +9,7 @@ from msdtool.config.schema import (
     ImageSource,
     NetworkConfig,
     RunConfig,
+    StreamConfig,
     TrainingConfig,
     ValidationData,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "ImageSource",
     "NetworkConfig",
     "RunConfig",
+    "StreamConfig",
     "TrainingConfig",
     "ValidationData",
     "changed_keys",

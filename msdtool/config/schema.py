@@ -3,6 +3,7 @@
 Models are frozen and refuse unknown keys. The README's table is made from these descriptions.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -11,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationInfo,
     field_validator,
@@ -19,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
+from msdtool.config.source import KeyPath, Origin
 from msdtool.config.values import (
     parse_augment,
     parse_axes,
@@ -29,17 +32,23 @@ from msdtool.config.values import (
     parse_factors,
     parse_label,
     parse_labels,
+    parse_layer,
+    parse_layers,
+    parse_loss_terms,
     parse_range,
     parse_slices,
     parse_specifier,
     parse_splits,
     parse_strengths,
 )
+from msdtool.errors import ConfigError
 
 Paths = Annotated[str | list[str], BeforeValidator(parse_specifier)]
 Axes = Annotated[str, BeforeValidator(parse_axes)]
 Dtype = Annotated[str, BeforeValidator(parse_dtype)]
 Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
+Layer = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(parse_layer)]
+Layers = Annotated[list[Any], BeforeValidator(parse_layers)]
 Label = Annotated[int, BeforeValidator(parse_label)]
 Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
 Augment = Annotated[bool | str, BeforeValidator(parse_augment)]
@@ -53,6 +62,22 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM"]
 SegmentationLoss = Literal["cross_entropy", "dice", "cross_entropy+dice"]
 LOSSES = {"regression": get_args(RegressionLoss), "segmentation": get_args(SegmentationLoss)}
+LOSS_TERMS = {
+    "regression": ("L1", "L2", "Huber", "SSIM", "Gram"),
+    "segmentation": ("cross_entropy", "dice"),
+}
+"""Losses that can stand in a list with weights."""
+
+
+def _loss_kind(value: Any) -> str:
+    return "<terms>" if isinstance(value, list) else "<name>"
+
+
+Loss = Annotated[
+    Annotated[Literal[RegressionLoss, SegmentationLoss], Tag("<name>")]
+    | Annotated[list[dict[str, float]], BeforeValidator(parse_loss_terms), Tag("<terms>")],
+    Discriminator(_loss_kind),
+]
 
 
 class Section(BaseModel):
@@ -321,6 +346,43 @@ class NetworkConfig(Section):
     padding: Literal["symmetric", "reflect", "zeros"] = Field(
         "symmetric", description="what lies beyond the border; symmetric repeats the edge pixel"
     )
+    stem: Layers = Field(
+        [],
+        description="layers in front of the network, such as [{ConvLayer: {nf: 4}}]; "
+        "numbers of channels follow from what is in front",
+    )
+    head: Layers = Field([], description="layers behind the network; the last gives the output")
+    features: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="channels that the network hands to `head`; null: as many as the output has",
+    )
+    operation: Layer = Field(
+        "conv",
+        description="what each hidden layer computes with its dilation: `conv`, the convolution "
+        "3 wide, or a `GenericConv` with kernel and semifield. Others than `conv` and `ReLU`, and "
+        "`norm`, are computed by plain torch, which is slower",
+    )
+    activation: Layer = Field("ReLU", description="behind each hidden layer")
+    norm: Layer | None = Field(
+        None,
+        description="normalisation in front of each activation, such as `SyncBatchNorm`, which "
+        "takes the batches of all GPUs together",
+    )
+
+
+class StreamConfig(Section):
+    """How the network works on series of frames: time series, or the slices of volumes."""
+
+    axis: Literal[0, 1, 2] = Field(
+        0, description="which axis of a volume counts its frames: 0 is the slices"
+    )
+    dt: int = Field(
+        16,
+        ge=1,
+        description="frames predicted together: memory depends on it, the result does not",
+    )
 
 
 class TrainingConfig(Section):
@@ -347,10 +409,12 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(
         None, gt=0, description="largest norm of the whole gradient"
     )
-    loss: Literal[RegressionLoss, SegmentationLoss] = Field(
+    loss: Loss = Field(
         "L2",
         description="what is minimised: the first five for regression (default L2), in units of "
-        "the targets' standard deviation; the last three for segmentation (default cross_entropy)",
+        "the targets' standard deviation; the last three for segmentation (default cross_entropy). "
+        "Or a list with weights, such as [{L2: 1}, {Gram: 0.1}], of L1, L2, Huber, SSIM and Gram "
+        "(textures), or of cross_entropy and dice",
     )
     huber_delta: float = Field(
         1.0, gt=0, description="where Huber turns linear, in target standard deviations"
@@ -381,6 +445,16 @@ class TrainingConfig(Section):
         "auto", description="auto takes the GPU if there is one"
     )
 
+    @property
+    def loss_terms(self) -> dict[str, float]:
+        """The weight of each term of the loss."""
+        if not isinstance(self.loss, str):
+            return {name: weight for term in self.loss for name, weight in term.items()}
+        first, _, second = self.loss.partition("+")
+        if second == "SSIM":
+            return {first: 1 - self.ssim_weight, second: self.ssim_weight}
+        return {first: 1.0, second: 1.0} if second else {first: 1.0}
+
 
 class RunConfig(Section):
     """Where results go."""
@@ -398,6 +472,12 @@ class ExperimentConfig(Section):
     task: Literal["regression", "segmentation"] = Field(description="what the network is for")
     data: DataConfig
     network: NetworkConfig = Field(default_factory=NetworkConfig)
+    stream: StreamConfig | None = Field(
+        None,
+        description="take each volume (`network.ndim: 3`) for a series of frames: hidden layers "
+        "work on each frame, only temporal layers in `network.stem` and `network.head` link them, "
+        "looking back. Prediction then needs no more memory than for a few frames",
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     run: RunConfig = Field(default_factory=RunConfig)
 
@@ -414,10 +494,16 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "ExperimentConfig":
-        problems = find_problems(self, LOSSES[self.task])
+        problems = find_problems(self, LOSSES[self.task], LOSS_TERMS[self.task])
         if problems:
             raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
         return self
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    def error(self, path: KeyPath, message: str) -> ConfigError:
+        """An error about a key that only shows when the network is built, with file and line."""
+        return ConfigError(self._origin.describe(path, message))
 
     @property
     def label_values(self) -> list[int]:
@@ -431,6 +517,11 @@ class ExperimentConfig(Section):
     def num_labels(self) -> int:
         """How many labels there are; 0 for regression."""
         return len(self.label_values)
+
+    def convolved(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The part of a size, per spatial axis, that the network's convolutions extend over."""
+        is_time = None if self.stream is None else self.stream.axis
+        return tuple(pixels for axis, pixels in enumerate(size) if axis != is_time)
 
     @property
     def crop_size(self) -> tuple[int, ...] | None:
