@@ -92,8 +92,9 @@ def _check_pairs(
 ) -> None:
     stacks = pairs.stacks()
     images = sorted({pairs.image(index) for index in range(len(pairs))})
+    shown = {pairs.image(index): index for index in reversed(range(len(pairs)))}
     report.pairs[name] = [
-        (pairs.name(index), pairs.target_name(index)) for index in range(min(len(pairs), 3))
+        (pairs.name(shown[image]), pairs.target_name(shown[image])) for image in images[:3]
     ]
     differing = disagreeing_pairs(pairs)
     if differing:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from msdtool.data import LabelMap
+from msdtool.data.inputs import open_inputs
+from msdtool.data.interfaces import Stack
 from msdtool.data.readers import Array, arrangement, read_image
 from msdtool.data.specifiers import Specifier, expand
-from msdtool.data.stacks import to_float
+from msdtool.data.stacks import ImageStack, to_float
 from msdtool.data.writers import label_dtype, tiff_in_pieces, write_tiff
 from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
 from msdtool.nn.build import build_network, has_all_layers
@@ -65,6 +67,21 @@ class Predictor:
         file = find_model(path)
         return cls(load_checkpoint(file)["model"], device, str(file))
 
+    def open_inputs(self, specifiers: Sequence[Specifier]) -> tuple[Stack, list[ImageStack]]:
+        """Open inputs the way the training inputs were made; see `msdtool.data.inputs`.
+
+        Raises:
+            InputError: there are no files, or another number of splits.
+        """
+        return open_inputs(
+            specifiers,
+            splits=self.model["splits"],
+            strategy=self.model["strategy"],
+            slab=self.model["slab"],
+            collapse_channels=self.model["collapse_channels"],
+            ndim=self.ndim,
+        )
+
     def read(self, path: Path) -> Tensor:
         """Read an image the way the training images were read, [C, *space] float32.
 
@@ -78,11 +95,12 @@ class Predictor:
 
     def check(self, image: Tensor, name: str) -> None:
         """Raise InputError if the network cannot work on an image."""
-        expected = self.model["architecture"]["c_in"]
-        if image.shape[0] != expected:
+        thickness = 2 * self.model["slab"] + 1
+        found, expected = image.shape[0], self.model["architecture"]["c_in"]
+        if found not in (expected, expected * (self.model["splits"] or 1)):
             raise InputError(
-                f"{name}: the image has {image.shape[0]} channels, the model was trained on "
-                f"images with {expected}"
+                f"{name}: the image has {found // thickness} channels, the model was trained on "
+                f"images with {expected // thickness}"
             )
         bad = int(image.numel() - image.isfinite().sum())
         if bad:
@@ -122,10 +140,14 @@ class Predictor:
     def __call__(self, image: Tensor, name: str = "image") -> Tensor:
         """Map an image [c_in, *space] to the network's output [c_out, *space], on the CPU.
 
+        Of several inputs [n * c_in, *space], as splits make them, it is the mean of the outputs.
+
         Raises:
             InputError: the image is too small for the network's dilations.
         """
-        return self._apply(self.network, image, name)
+        inputs = image.unflatten(0, (-1, self.model["architecture"]["c_in"]))
+        outputs = [self._apply(self.network, one, name) for one in inputs]
+        return torch.stack(outputs).mean(0) if len(outputs) > 1 else outputs[0]
 
     def advance(self, piece: Tensor, name: str = "image") -> Tensor:
         """Go on with a series by a piece [c_in, *space]; see `SeriesNetwork.advance`.
@@ -191,20 +213,15 @@ def plan_jobs(
     folder: str | Path,
     *,
     probabilities: bool = False,
-    part: int = 0,
-    num_parts: int = 1,
 ) -> list[Job]:
-    """Decide which images this part predicts and how the results are named.
+    """Decide which images to predict and how the results are named.
 
     A result keeps its input's name, with the ending .tif; probabilities add "_probabilities".
 
     Raises:
         InputError: a specifier names no file.
-        ConfigError: two results would have one name, a result would replace an input, or there is
-            no such part.
+        ConfigError: two results would have one name, or a result would replace an input.
     """
-    if not 0 <= part < num_parts:
-        raise ConfigError(f"--part {part}: expected a number from 0 to {num_parts - 1}")
     folder = Path(folder).expanduser()
     jobs = []
     sources: dict[Path, Path] = {}
@@ -225,7 +242,12 @@ def plan_jobs(
     for file in sources:
         if file.resolve() in originals:
             raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
-    return jobs[part::num_parts]
+    return jobs
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs of which a result is missing."""
+    return [job for job in jobs if not all(_is_done(file) for file in job.outputs)]
 
 
 def check_outputs(jobs: Sequence[Job], folder: str | Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from msdtool.cli import main
 from msdtool.config import load_config
@@ -48,6 +49,15 @@ def cli(monkeypatch, capsys, keep_signal_handlers) -> Callable[..., Result]:
         return Result(int(exit.value.code or 0), *capsys.readouterr())
 
     return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU say so where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture

@@ -96,6 +96,9 @@ def test_a_volume_gives_a_volume(tmp_path):
         "labels": [],
         "ignore": None,
         "collapse_channels": False,
+        "slab": 0,
+        "splits": 0,
+        "strategy": "X:1",
     }
     volume = np.random.default_rng(0).random((4, 5, 6), np.float32)
     folder = write_stack(tmp_path / "volumes", [volume])
@@ -123,6 +126,9 @@ def make_series_predictor(axis, dt, labels=()):
         "labels": list(labels),
         "ignore": None,
         "collapse_channels": False,
+        "slab": 0,
+        "splits": 0,
+        "strategy": "X:1",
     }
     predictor = Predictor(model, "cpu")
     memory = InFrames(Conv1d(1, 1, 4, weights="random"))
@@ -212,28 +218,10 @@ def test_predicting_leaves_no_gradients_and_draws_no_random_numbers(regression_r
 # Jobs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_parts", [1, 2, 3, 5, 9])
-def test_parts_cover_all_inputs_exactly_once(inputs, tmp_path, num_parts):
-    parts = [
-        plan_jobs(str(inputs), tmp_path / "out", part=part, num_parts=num_parts)
-        for part in range(num_parts)
-    ]
-    found = [job.input for part in parts for job in part]
-    assert sorted(found) == sorted(inputs.iterdir())
-    sizes = [len(part) for part in parts]
-    assert max(sizes) - min(sizes) <= 1
-
-
-@pytest.mark.parametrize("part", [-1, 3])
-def test_a_part_that_does_not_exist_is_an_error(inputs, tmp_path, part):
-    with pytest.raises(ConfigError, match=f"--part {part}: expected a number from 0 to 2"):
-        plan_jobs(str(inputs), tmp_path / "out", part=part, num_parts=3)
-
-
-def test_two_inputs_of_one_name_are_refused_whichever_part_they_are_in(tmp_path):
+def test_two_inputs_of_one_name_are_refused(tmp_path):
     one, two = (write_stack(tmp_path / name, np.ones((1, 3, 3))) for name in ("a", "b"))
     with pytest.raises(ConfigError, match="would both be written to") as error:
-        plan_jobs([str(one), str(two)], tmp_path / "out", num_parts=2)
+        plan_jobs([str(one), str(two)], tmp_path / "out")
     assert str(one) in error.value.message and str(two) in error.value.message
 
 

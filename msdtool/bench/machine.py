@@ -10,7 +10,7 @@ import torch
 
 from msdtool.bench.timing import bench
 from msdtool.nn.device import device_name
-from msdtool.ops.engines import fastest
+from msdtool.ops.block import implementation_for
 from msdtool.train.environment import versions
 
 GEMM_SIZES = {"cpu": 2048, "cuda": 8192}
@@ -26,7 +26,7 @@ def machine_facts(device: torch.device) -> dict[str, object]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
-        "engine": fastest(device, torch.float32),
+        "engine": implementation_for(device, torch.float32),
         "memory_bytes": _memory("MemTotal"),
         # Above the number of CPUs, somebody else is measured, too.
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,

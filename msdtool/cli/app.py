@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from msdtool.cli import bench, check, demo, evaluate, info, init, predict, report, train
+from msdtool.cli import bench, check, demo, doctor, evaluate, info, init, predict, report, train
 from msdtool.cli.console import error
 from msdtool.errors import Error, FailedElsewhere, Stopped
 
@@ -42,7 +42,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for module in (init, check, train, predict, evaluate, info, report, demo, bench):
+for module in (init, check, train, predict, evaluate, info, report, demo, bench, doctor):
     app.command(name=module.__name__.rsplit(".", 1)[-1])(_guarded(module.command))
 
 

@@ -25,6 +25,15 @@ from rich.text import Text
 from msdtool import strict_json
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and results.")]
+LogEvery = Annotated[
+    float | None,
+    typer.Option(
+        "--log-every",
+        metavar="SECONDS",
+        min=0,
+        help="Plain lines this often instead of a bar. Default off a terminal: 10.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -64,15 +73,32 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: int, *, completed: int = 0, quiet: bool = False) -> Iterator[Bar]:
-    """Show progress: a bar on a terminal, else a plain line now and then."""
+def progress(
+    title: str,
+    total: int,
+    *,
+    completed: int = 0,
+    quiet: bool = False,
+    log_every: float | None = None,
+) -> Iterator[Bar]:
+    """Show progress: a bar on a terminal, else, or if ``log_every`` is given, plain lines.
+
+    Args:
+        title: of the work.
+        total: units of work.
+        completed: how many of them were done before.
+        quiet: show nothing.
+        log_every: seconds between two lines.
+    """
     if quiet:
         yield _Silence()
-    elif _stderr.is_terminal:
+    elif _stderr.is_terminal and log_every is None:
         with _TerminalBar(title, total, completed) as bar:
             yield bar
     else:
-        yield _Lines(title, total, completed)
+        yield _Lines(
+            title, total, completed, SECONDS_BETWEEN_LINES if log_every is None else log_every
+        )
 
 
 class _Silence:
@@ -84,8 +110,9 @@ class _Silence:
 
 
 class _Lines:
-    def __init__(self, title: str, total: int, completed: int) -> None:
+    def __init__(self, title: str, total: int, completed: int, seconds: float) -> None:
         self.title, self.total, self.first = title, total, completed
+        self.seconds_between = seconds
         self.started = self.last = time.monotonic()
 
     def say(self, message: str) -> None:
@@ -93,10 +120,11 @@ class _Lines:
 
     def update(self, completed: int, note: str = "") -> None:
         now = time.monotonic()
-        if now - self.last < SECONDS_BETWEEN_LINES:
+        if now - self.last < self.seconds_between:
             return
         self.last = now
-        rate = (completed - self.first) / (now - self.started)
+        spent = now - self.started
+        rate = (completed - self.first) / spent if spent else 0.0
         left = clock((self.total - completed) / rate) if rate else "?"
         line = f"{self.title} {completed}/{self.total}, {rate:.3g}/s, {left} left"
         self.say(f"{line}, {note}" if note else line)

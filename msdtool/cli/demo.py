@@ -15,6 +15,7 @@ class DataSet(str, Enum):
 
     TOMOGRAMS = "tomograms"
     SHAPES = "shapes"
+    NOISE2INVERSE = "noise2inverse"
 
 
 def command(
@@ -26,6 +27,8 @@ def command(
 
     tomograms: photographs and micrographs, measured by a simulated low-dose, few-view tomograph,
     to be cleaned. shapes: squares, frames, discs and rings in strong noise, to be labelled.
+    noise2inverse: a simulated scan of foam in four noisy sub-reconstructions, to be denoised
+    without clean images.
 
     Example: msdtool demo shapes -o shapes
     """
@@ -34,6 +37,11 @@ def command(
 
         with console.progress("scan", NUM_IMAGES, quiet=quiet) as bar:
             config = write_tomograms(output, bar.update)
+    elif data_set is DataSet.NOISE2INVERSE:
+        from msdtool.demo.foam import NUM_SLICES, write_foam
+
+        with console.progress("scan", NUM_SLICES, quiet=quiet) as bar:
+            config = write_foam(output, bar.update)
     else:
         from msdtool.demo.shapes import NUM_IMAGES as NUM_DRAWINGS
         from msdtool.demo.shapes import write_shapes

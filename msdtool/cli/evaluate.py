@@ -1,13 +1,16 @@
 """msdtool evaluate"""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet, number
+from msdtool.cli.console import Json, LogEvery, Quiet, number
+from msdtool.cli.parts import NumParts, PartIndex, choose_part
 from msdtool.cli.predict import Device, ModelPath
+from msdtool.errors import ConfigError
 
 if TYPE_CHECKING:
     from msdtool.evaluate import Evaluation
@@ -15,27 +18,58 @@ if TYPE_CHECKING:
 
 def command(
     model: ModelPath,
-    input: Annotated[str, typer.Option(metavar="SPEC", help="Input images.")],
+    input: Annotated[
+        list[str],
+        typer.Option(metavar="SPEC", help="Input images; of Noise2Inverse, once for each split."),
+    ],
     target: Annotated[str, typer.Option(metavar="SPEC", help="Target images.")],
     mask: Annotated[str | None, typer.Option(metavar="SPEC", help="Masks.")] = None,
     figure: Annotated[
         Path | None, typer.Option(help="Draw input | output | target as this PNG.")
     ] = None,
+    part: PartIndex = None,
+    num_parts: NumParts = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="With --num-parts: the folder where parts meet."),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
+    log_every: LogEvery = None,
 ) -> None:
     """Measure a network on pairs of images, beside the inputs as they are.
 
+    In a SLURM job array each task measures its part of the images and writes it to a folder; the
+    task that finds all parts there prints the result of all.
+
     Example: msdtool evaluate runs/denoise --input 'test/noisy' --target 'test/clean'
     """
-    from msdtool.evaluate import draw, evaluate, open_pairs
+    from msdtool.evaluate import PartFiles, draw, evaluate, open_pairs
     from msdtool.predict import Predictor
 
+    share = choose_part(part, num_parts, os.environ)
+    if share.count > 1 and output is None:
+        raise ConfigError(
+            f"{share}: give --output, the folder where the parts meet; or --num-parts 1, to "
+            "measure all images here"
+        )
     predictor = Predictor.load(model, device)
     pairs = open_pairs(predictor, input, target, mask)
-    with console.progress("evaluate", len(pairs), quiet=quiet) as bar:
-        evaluation = evaluate(predictor, pairs, lambda index: bar.update(index + 1))
+    indices = range(share.index, len(pairs), share.count)
+    with console.progress("evaluate", len(indices), quiet=quiet, log_every=log_every) as bar:
+        if share.count > 1:
+            bar.say(f"{share}: {len(indices)} of {len(pairs)} images")
+        evaluation = evaluate(predictor, pairs, lambda number: bar.update(number + 1), indices)
+        if output is not None:
+            specifiers = {"input": input, "target": target, "mask": mask}
+            files = PartFiles(output, predictor, specifiers, share.count)
+            files.save(share.index, evaluation)
+            if files.missing:
+                bar.say(f"{len(files.missing)} of {share.count} parts are still missing")
+                console.result(str(files.path(share.index)))
+                return
+            evaluation = files.load()
     if json:
         console.result_json(
             {

@@ -14,28 +14,40 @@ from msdtool.resources import resource_folder
 
 
 class Template(str, Enum):
-    """The kinds of experiment there is a template for."""
+    """The kinds of experiment, and of SLURM jobs, that there is a template for."""
 
     DENOISE = "denoise"
     SEGMENT = "segment"
     SEQUENCE = "sequence"
     VOLUME = "volume"
+    SLURM_NODE = "slurm-node"
+    SLURM_NODES = "slurm-nodes"
+    SLURM_PREDICT = "slurm-predict"
+
+    @property
+    def file(self) -> str:
+        """Its name below configs/."""
+        folder, dash, name = self.value.partition("-")
+        return f"{folder}/{name}.sbatch" if dash else f"{self.value}.yaml"
 
 
 def command(
     template: Annotated[
-        Template, typer.Argument(help="The kind of experiment.")
+        Template, typer.Argument(help="The kind of experiment or job.")
     ] = Template.DENOISE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write this file instead of to stdout.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a commented config to start from.
+    """Write a commented config to start from, or a batch script for SLURM.
+
+    slurm-node and slurm-nodes train on the GPUs of one or several machines, slurm-predict applies
+    a network by a job array.
 
     Example: msdtool init segment -o cells.yaml
     """
-    text = (resource_folder("configs") / f"{template.value}.yaml").read_text(encoding="utf-8")
+    text = (resource_folder("configs") / template.file).read_text(encoding="utf-8")
     if output is None:
         console.result(text.rstrip())
         return

@@ -1,6 +1,9 @@
 """msdtool train"""
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +12,7 @@ import typer
 
 from msdtool.cli import console
 from msdtool.cli.check import ConfigFile, Overrides
-from msdtool.cli.console import Json, Quiet, number
+from msdtool.cli.console import Json, LogEvery, Quiet, number
 from msdtool.cli.signals import StopRequest
 from msdtool.errors import ConfigError, Stopped
 
@@ -37,6 +40,7 @@ def command(
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
+    log_every: LogEvery = None,
 ) -> None:
     """Train a network; prints the best checkpoint's path.
 
@@ -56,7 +60,7 @@ def command(
         # Quoted, as the text it is: a directory may be called 2024 or a#b.
         overrides.append(f"run.directory={dumps(str(run_dir), ensure_ascii=False)}")
     processes = _join()
-    quiet = quiet or not processes.is_main
+    bars = partial(console.progress, quiet=quiet or not processes.is_main, log_every=log_every)
     experiment = processes.together(lambda: load_config(config, overrides))
     if dry_run:
         if processes.is_main:
@@ -64,7 +68,7 @@ def command(
         return
     stop = StopRequest()
     try:
-        run = _train(experiment, resume, overwrite, quiet, stop, processes)
+        run = _train(experiment, resume, overwrite, stop, processes, bars)
         processes.close()
     except Stopped as stopped:
         processes.close()
@@ -109,15 +113,15 @@ def _train(
     experiment: "ExperimentConfig",
     resume: bool,
     overwrite: bool,
-    quiet: bool,
     stop: StopRequest,
     processes: "Processes",
+    bars: Callable[..., AbstractContextManager[console.Bar]],
 ) -> "TrainingRun":
     from msdtool.train.loop import EpochDone, ImageValidated, StepDone
     from msdtool.train.run import TrainingRun
     from msdtool.train.summary import pairing_warnings, summarise
 
-    with console.progress("reading", 0, quiet=quiet) as bar:
+    with bars("reading", 0) as bar:
         run = TrainingRun(
             experiment,
             resume=resume,
@@ -127,7 +131,7 @@ def _train(
             processes=processes,
         )
     progress = run.learner.progress
-    with console.progress("train", run.total_steps, completed=progress.step, quiet=quiet) as bar:
+    with bars("train", run.total_steps, completed=progress.step) as bar:
         bar.say(console.table(summarise(run)))
         for warning in pairing_warnings(run):
             bar.say(f"warning: {warning}")

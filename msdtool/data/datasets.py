@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from msdtool.data.interfaces import Pairs, Sample, Stack
+from msdtool.data.interfaces import PairReader, Sample, Stack
 from msdtool.data.labels import IGNORED
 from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
@@ -192,7 +192,7 @@ def masked(sample: Sample, mask: Tensor) -> Sample:
 
 
 def finite_sample(
-    pairs: Pairs, index: int, window: Window | None = None, *, central_only: bool = False
+    pairs: PairReader, index: int, window: Window | None = None, *, central_only: bool = False
 ) -> Sample:
     """Read pair ``index`` or a window of it; see `Pairs.sample`.
 

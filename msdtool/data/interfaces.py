@@ -48,20 +48,11 @@ class Stack(Protocol):
         """Return image ``index`` or a window of it, [C, *space], float32 or class indices."""
 
 
-class Pairs(Protocol):
-    """Inputs with their targets, read one at a time.
-
-    Attributes:
-        slab: slices that each input has above, and below, its central one.
-    """
-
-    slab: int
+class PairReader(Protocol):
+    """Inputs with their targets, read one at a time."""
 
     def __len__(self) -> int:
         """How many pairs there are."""
-
-    def space(self, index: int) -> tuple[int, ...]:
-        """The size of pair ``index`` in pixels, per spatial axis."""
 
     def sample(
         self, index: int, window: Window | None = None, *, central_only: bool = False
@@ -82,6 +73,19 @@ class Pairs(Protocol):
 
     def target_name(self, index: int) -> str:
         """Where the target of pair ``index`` is."""
+
+
+class Pairs(PairReader, Protocol):
+    """Pairs that can be divided, measured and trained on.
+
+    Attributes:
+        slab: slices that each input has above, and below, its central one.
+    """
+
+    slab: int
+
+    def space(self, index: int) -> tuple[int, ...]:
+        """The size of pair ``index`` in pixels, per spatial axis."""
 
     def image(self, index: int) -> int:
         """The image of the `stacks` that pair ``index`` shows."""

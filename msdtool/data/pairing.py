@@ -10,15 +10,13 @@ def disagreeing_pairs(pairs: Pairs) -> list[tuple[Path, Path]]:
     """Return the files of a pair whose names end in different numbers: scan_003 and slice_004.
 
     Pairing goes by order, so a missing file shifts all pairs after it; this shows it. Every stack
-    is compared with the first one.
+    is compared with the first one, unless each is a single file.
     """
     first, *others = (stack.paths for stack in pairs.stacks().values())
-    return [
-        (input, other)
-        for files in zip(first, *others, strict=True)
-        for input, other in [(files[0], file) for file in files[1:]]
-        if _numbers_differ(input, other)
-    ]
+    files = dict.fromkeys((a, b) for other in others for a, b in zip(first, other, strict=True))
+    if len(files) == len(others):
+        return []
+    return [(input, other) for input, other in files if _numbers_differ(input, other)]
 
 
 def _numbers_differ(first: Path, second: Path) -> bool:

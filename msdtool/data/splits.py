@@ -80,7 +80,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
 
     Each image gives K pairs, pair K * i + k being about split k of image i: with the strategy "X:1"
     it is the target and the mean of the others the input, with "1:X" it is the input and the mean
-    of the others the target (Noise2Inverse, section III-C).
+    of the others the target.
 
     Args:
         path_specifiers: of each split; see `ImageStack`.

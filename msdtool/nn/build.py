@@ -160,7 +160,7 @@ def build_network(architecture: Mapping[str, Any]) -> ScaledNetwork:
     if head:
         # Zeros, with which the 1x1 layer starts, could leave layers behind it without gradients.
         nn.init.xavier_normal_(msd.get_parameter("final_layer.linear.weight"))
-    around = {"stem": make_chain(stem), "head": make_chain(head)}
+    around: dict[str, Any] = {"stem": make_chain(stem), "head": make_chain(head)}
     if stream is not None:
         return SeriesNetwork(msd, c_in, c_out, **stream, **around)
     return ScaledNetwork(msd, c_in, c_out, ndim, **around, scale=scale)

@@ -65,3 +65,59 @@ def check_same_dtype(dtype: torch.dtype, tensors: Iterable[Tensor]) -> None:
     for tensor in tensors:
         if tensor.dtype != dtype:
             raise ValueError(f"input has dtype {dtype}, a parameter has {tensor.dtype}")
+
+
+def check_convolution(
+    input: Tensor, weight: Tensor, bias: Tensor, output: Tensor, stride: int, dilation: int
+) -> None:
+    """Raise ValueError for arguments of an in-place convolution that do not fit together."""
+    if input.dim() != 4 or 0 in input.shape[1:]:
+        raise ValueError(
+            f"input has shape {tuple(input.shape)}; expected [B, C_in, H, W], no image empty"
+        )
+    batch, c_in, height, width = input.shape
+    c_out, kernel_size = weight.shape[0], weight.shape[-1]
+    if tuple(weight.shape) != (c_out, c_in, kernel_size, kernel_size) or kernel_size % 2 == 0:
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; expected [C_out, {c_in}, k, k] with k odd"
+        )
+    if tuple(bias.shape) != (c_out,):
+        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({c_out},)")
+    if stride < 1:
+        raise ValueError(f"stride is {stride}; allowed: 1 or more")
+    if dilation < 1:
+        raise ValueError(f"dilation is {dilation}; allowed: 1 or more")
+    size, reach = min(height, width), kernel_size // 2
+    if dilation * reach > size:
+        raise ValueError(
+            f"dilation {dilation} is too large for an image of size {size}: symmetric padding "
+            f"for kernel size {kernel_size} allows at most {size // reach}"
+        )
+    expected = (batch, c_out, -(-height // stride), -(-width // stride))
+    if tuple(output.shape) != expected:
+        raise ValueError(f"output has shape {tuple(output.shape)}; expected {expected}")
+    if output.requires_grad:
+        raise ValueError(
+            "output requires a gradient; it must be plain memory, such as output.detach()"
+        )
+    for name, tensor in (("weight", weight), ("bias", bias), ("output", output)):
+        if (tensor.dtype, tensor.device) != (input.dtype, input.device):
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device}; "
+                f"expected {input.dtype} on {input.device}, as the input"
+            )
+    _check_apart(input, output)
+
+
+def _check_apart(input: Tensor, output: Tensor) -> None:
+    """Raise ValueError if the two are slices of one buffer that have channels in common."""
+    same_buffer = input.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    if not same_buffer or input.stride() != output.stride() or output.numel() == 0:
+        return
+    offset = int(output.storage_offset()) - int(input.storage_offset())
+    first, rest = divmod(offset, output.stride(1))  # output's first channel, from input's first
+    if rest == 0 and -output.shape[1] < first < input.shape[1]:
+        raise ValueError(
+            f"output overlaps input: it starts {first} channels after the input, which has "
+            f"{input.shape[1]}; give it channels of its own"
+        )

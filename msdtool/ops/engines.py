@@ -104,11 +104,6 @@ def fastest(device: torch.device, dtype: torch.dtype) -> str:
 
 def auto_engine(network: Network, space: tuple[int, ...], padding: str, like: Tensor) -> Engine:
     """The fastest engine there is for a tensor."""
-    return ENGINES[fastest(like.device, like.dtype)](network, space, padding, like)
-
-
-ENGINES: dict[str, EngineMaker] = {
-    "auto": auto_engine,
-    "compiled": compiled_engine,
-    "blocked": blocked_engine,
-}
+    compiled = fastest(like.device, like.dtype) == "compiled"
+    make_engine: EngineMaker = compiled_engine if compiled else blocked_engine
+    return make_engine(network, space, padding, like)

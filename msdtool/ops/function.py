@@ -14,50 +14,61 @@ from msdtool.ops.engine import BlockGradients, Network
 from msdtool.ops.engines import Engine, EngineMaker
 
 
-def msd_block(
-    make_engine: EngineMaker,
-    input: Tensor,
-    weights: Sequence[Tensor],
-    bias: Tensor,
-    dilations: Sequence[int],
-    padding: str,
-) -> Tensor:
-    """Twin of `reference.msd_block` on an engine; the result is a view of the engine's buffer."""
-    engine = make_engine(
-        _network(input, weights, dilations), tuple(input.shape[2:]), padding, input
-    )
-    if not _records(input, bias, *weights):
-        planes = engine.new_planes(len(input), like=input)
-        for image, pixels in zip(planes, input, strict=True):
-            _run_block(engine, image, pixels, weights, bias)
-        return engine.pixels(planes)
-    output: Tensor = _Block.apply(engine, input, bias, *weights)
-    return output
+class EngineNetwork:
+    """The public operations of a block and a module on an engine.
 
+    Args:
+        make_engine: makes the engine for the tensors of a call.
+    """
 
-def msd_module(
-    make_engine: EngineMaker,
-    input: Tensor,
-    weights: Sequence[Tensor],
-    bias: Tensor,
-    final_weight: Tensor,
-    final_bias: Tensor,
-    dilations: Sequence[int],
-    padding: str,
-) -> Tensor:
-    """Twin of `reference.msd_module` on an engine."""
-    engine = make_engine(
-        _network(input, weights, dilations), tuple(input.shape[2:]), padding, input
-    )
-    if not _records(input, bias, final_weight, final_bias, *weights):
-        output = input.new_empty(len(input), len(final_bias), *input.shape[2:])
-        image = engine.new_planes(like=input)
-        for pixels, result in zip(input, output, strict=True):
-            _run_block(engine, image, pixels, weights, bias)
-            engine.forward_final(image, final_weight, final_bias, result)
+    def __init__(self, make_engine: EngineMaker) -> None:
+        self.make_engine = make_engine
+
+    def msd_block(
+        self,
+        input: Tensor,
+        weights: Sequence[Tensor],
+        bias: Tensor,
+        dilations: Sequence[int],
+        padding: str,
+    ) -> Tensor:
+        """Twin of `reference.msd_block`; the result is a view of the engine's buffer."""
+        engine = self._engine(input, weights, dilations, padding)
+        if not _records(input, bias, *weights):
+            planes = engine.new_planes(len(input), like=input)
+            for image, pixels in zip(planes, input, strict=True):
+                _run_block(engine, image, pixels, weights, bias)
+            return engine.pixels(planes)
+        output: Tensor = _Block.apply(engine, input, bias, *weights)
         return output
-    recorded: Tensor = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
-    return recorded
+
+    def msd_module(
+        self,
+        input: Tensor,
+        weights: Sequence[Tensor],
+        bias: Tensor,
+        final_weight: Tensor,
+        final_bias: Tensor,
+        dilations: Sequence[int],
+        padding: str,
+    ) -> Tensor:
+        """Twin of `reference.msd_module`."""
+        engine = self._engine(input, weights, dilations, padding)
+        if not _records(input, bias, final_weight, final_bias, *weights):
+            output = input.new_empty(len(input), len(final_bias), *input.shape[2:])
+            image = engine.new_planes(like=input)
+            for pixels, result in zip(input, output, strict=True):
+                _run_block(engine, image, pixels, weights, bias)
+                engine.forward_final(image, final_weight, final_bias, result)
+            return output
+        recorded: Tensor = _Module.apply(engine, input, bias, final_weight, final_bias, *weights)
+        return recorded
+
+    def _engine(
+        self, input: Tensor, weights: Sequence[Tensor], dilations: Sequence[int], padding: str
+    ) -> Engine:
+        network = _network(input, weights, dilations)
+        return self.make_engine(network, tuple(input.shape[2:]), padding, input)
 
 
 class _Block(torch.autograd.Function):

@@ -22,11 +22,22 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from msdtool.ops import convolution, kernels
+from msdtool.ops.checks import check_convolution
+from msdtool.ops.convolution import Geometry, compute_dtype
 from msdtool.ops.reference import pad
+
+IMPLEMENTATIONS = ("auto", "cuda", "torch")
 
 
 def conv2dInPlace(
-    input: Tensor, weight: Tensor, bias: Tensor, output: Tensor, stride: int = 1, dilation: int = 1
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    output: Tensor,
+    stride: int = 1,
+    dilation: int = 1,
+    impl: str = "auto",
 ) -> Tensor:
     """Convolve ``input`` into ``output``; beyond the border, the edge pixels are mirrored.
 
@@ -42,6 +53,8 @@ def conv2dInPlace(
             lie in the same buffer as ``input``, on other channels.
         stride: pixels from one output pixel to the next, 1 or more.
         dilation: pixels between taps; at most the image's smaller side for k = 3.
+        impl: "cuda" is a kernel that reads input and writes output where they are, "torch" pads
+            a copy; "auto" takes the kernel for tensors on a GPU if CuPy works there.
 
     Returns:
         ``output``: a tensor of the same memory, shape and version counter, part of the graph.
@@ -49,15 +62,22 @@ def conv2dInPlace(
     Raises:
         ValueError: a shape, dtype, stride or dilation does not fit, or ``output`` overlaps
             ``input`` or requires a gradient.
+        KernelError: the kernel is asked for and cannot run on the input's device.
     """
-    return Conv2dInPlaceFunction.apply(input, weight, bias, output, stride, dilation)
+    return Conv2dInPlaceFunction.apply(input, weight, bias, output, stride, dilation, impl)
 
 
 def conv_relu2dInPlace(
-    input: Tensor, weight: Tensor, bias: Tensor, output: Tensor, stride: int = 1, dilation: int = 1
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    output: Tensor,
+    stride: int = 1,
+    dilation: int = 1,
+    impl: str = "auto",
 ) -> Tensor:
     """Write the ReLU of `conv2dInPlace` into ``output``; the arguments are the same."""
-    return ConvRelu2dInPlaceFunction.apply(input, weight, bias, output, stride, dilation)
+    return ConvRelu2dInPlaceFunction.apply(input, weight, bias, output, stride, dilation, impl)
 
 
 class Conv2dInPlaceFunction(torch.autograd.Function):
@@ -72,18 +92,22 @@ class Conv2dInPlaceFunction(torch.autograd.Function):
         output: Tensor,
         stride: int,
         dilation: int,
+        impl: str = "auto",
     ) -> Tensor:
-        _check_convolution(input, weight, bias, output, stride, dilation)
-        result = _write(output, _convolve(input, weight, bias, stride, dilation))
+        check_convolution(input, weight, bias, output, stride, dilation)
+        ctx.by_kernel = _takes_kernel(impl, input)
+        ctx.sizes = input.shape, weight.shape, stride, dilation
+        result = _convolve_into(output, input, weight, bias, ctx, relu=False)
         needs_input, needs_weight, *_ = ctx.needs_input_grad
         ctx.save_for_backward(input if needs_weight else None, weight if needs_input else None)
-        ctx.sizes = input.shape, weight.shape, stride, dilation
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
+        if ctx.by_kernel:
+            return _gradients_by_kernel(ctx, input, weight, None, grad_output)
         return _convolution_gradients(ctx, input, weight, grad_output)
 
 
@@ -102,19 +126,23 @@ class ConvRelu2dInPlaceFunction(torch.autograd.Function):
         output: Tensor,
         stride: int,
         dilation: int,
+        impl: str = "auto",
     ) -> Tensor:
-        _check_convolution(input, weight, bias, output, stride, dilation)
-        result = _write(output, _convolve(input, weight, bias, stride, dilation).relu_())
+        check_convolution(input, weight, bias, output, stride, dilation)
+        ctx.by_kernel = _takes_kernel(impl, input)
+        ctx.sizes = input.shape, weight.shape, stride, dilation
+        result = _convolve_into(output, input, weight, bias, ctx, relu=True)
         # The input is saved even for a frozen weight: an output of ``buffer.data`` cannot tell that
         # another pass overwrote the buffer, but the input's version counter can.
         ctx.save_for_backward(input, weight if ctx.needs_input_grad[0] else None, result)
-        ctx.sizes = input.shape, weight.shape, stride, dilation
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, output = ctx.saved_tensors
+        if ctx.by_kernel:
+            return _gradients_by_kernel(ctx, input, weight, output, grad_output)
         return _convolution_gradients(ctx, input, weight, _relu_gradient(output, grad_output))
 
 
@@ -140,25 +168,77 @@ def _relu_gradient(output: Tensor, grad_output: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward(grad_output, output, 0)
 
 
-def _convolve(input: Tensor, weight: Tensor, bias: Tensor, stride: int, dilation: int) -> Tensor:
-    padded = pad(input, _margin(weight.shape, dilation), "symmetric")
-    return F.conv2d(padded, weight, bias, stride, dilation=dilation)
+def _takes_kernel(impl: str, input: Tensor) -> bool:
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl is {impl!r}; allowed: {', '.join(IMPLEMENTATIONS)}")
+    if impl == "cuda":
+        kernels.require(impl, input.device)
+        return True
+    return impl == "auto" and input.dtype in kernels.STORAGES and kernels.preferred(input.device)
 
 
-def _write(output: Tensor, values: Tensor) -> Tensor:
-    """Copy ``values`` into ``output``; return that memory as a tensor without history.
+def _convolve_into(
+    output: Tensor, input: Tensor, weight: Tensor, bias: Tensor, ctx: Any, *, relu: bool
+) -> Tensor:
+    """Write the convolution to ``output``; return that memory as a tensor without history.
 
     ``ctx.mark_dirty(output)`` would do for an output that is no view. For one that is, such as a
     slice of a buffer, torch takes the function's first argument to be the tensor written to: the
     input's gradient would go to the buffer.
     """
-    return output.copy_(values).detach()
+    if ctx.by_kernel:
+        convolution.forward(input, weight, bias, output, _geometry(ctx), relu=relu)
+        torch.autograd.graph.increment_version(output)
+        return output.detach()
+    *_, stride, dilation = ctx.sizes
+    padded = pad(input, _margin(weight.shape, dilation), "symmetric")
+    values = F.conv2d(padded, weight, bias, stride, dilation=dilation)
+    return output.copy_(values.relu_() if relu else values).detach()
+
+
+def _geometry(ctx: Any) -> Geometry:
+    *_, stride, dilation = ctx.sizes
+    return Geometry("symmetric", stride, dilation)
+
+
+def _gradients_by_kernel(
+    ctx: Any,
+    input: Tensor | None,
+    weight: Tensor | None,
+    output: Tensor | None,
+    grad_output: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of forward's seven arguments; arguments as in `_convolution_gradients`.
+
+    Args:
+        output: of the ReLU, if there was one.
+        grad_output: gradient of the output, after any ReLU.
+    """
+    needs_input, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+    input_shape, weight_shape, *_ = ctx.sizes
+    dtype = grad_output.dtype
+    grads = grad_output.to(compute_dtype(dtype))
+    grad_input = grad_weight = grad_bias = None
+    if needs_input:
+        assert weight is not None
+        grad_input = grads.new_zeros(input_shape)
+        convolution.backward_input(weight, output, grads, grad_input, _geometry(ctx))
+    if needs_weight:
+        assert input is not None
+        grad_weight, grad_bias = convolution.backward_weight(
+            input, weight_shape, output, grads, _geometry(ctx)
+        )
+    elif needs_bias:
+        delta = grad_output if output is None else _relu_gradient(output, grad_output)
+        grad_bias = delta.sum((0, 2, 3))
+    found = (grad_input, grad_weight, grad_bias if needs_bias else None)
+    return (*(None if grad is None else grad.to(dtype) for grad in found), *(None,) * 4)
 
 
 def _convolution_gradients(
     ctx: Any, input: Tensor | None, weight: Tensor | None, grad_output: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of forward's six arguments, None for those not asked for.
+    """Gradients of forward's seven arguments, None for those not asked for.
 
     Args:
         input: [B, C_in, H, W]; needed for the weight's gradient only.
@@ -181,7 +261,7 @@ def _convolution_gradients(
         grad_weight = conv2d_weight(padded, weight_shape, grad_output, stride, dilation=dilation)
     if needs_bias:
         grad_bias = grad_output.sum((0, 2, 3))
-    return grad_input, grad_weight, grad_bias, None, None, None
+    return grad_input, grad_weight, grad_bias, None, None, None, None
 
 
 def _margin(weight_shape: torch.Size, dilation: int) -> int:
@@ -202,59 +282,3 @@ def _fold_border(padded: Tensor, margin: int) -> Tensor:
         last.add_(padded.narrow(axis, margin + size, margin).flip(axis))
         padded = inner
     return padded
-
-
-def _check_convolution(
-    input: Tensor, weight: Tensor, bias: Tensor, output: Tensor, stride: int, dilation: int
-) -> None:
-    """Raise ValueError for arguments that do not fit together."""
-    if input.dim() != 4 or 0 in input.shape[1:]:
-        raise ValueError(
-            f"input has shape {tuple(input.shape)}; expected [B, C_in, H, W], no image empty"
-        )
-    batch, c_in, height, width = input.shape
-    c_out, kernel_size = weight.shape[0], weight.shape[-1]
-    if tuple(weight.shape) != (c_out, c_in, kernel_size, kernel_size) or kernel_size % 2 == 0:
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; expected [C_out, {c_in}, k, k] with k odd"
-        )
-    if tuple(bias.shape) != (c_out,):
-        raise ValueError(f"bias has shape {tuple(bias.shape)}; expected ({c_out},)")
-    if stride < 1:
-        raise ValueError(f"stride is {stride}; allowed: 1 or more")
-    if dilation < 1:
-        raise ValueError(f"dilation is {dilation}; allowed: 1 or more")
-    size, reach = min(height, width), kernel_size // 2
-    if dilation * reach > size:
-        raise ValueError(
-            f"dilation {dilation} is too large for an image of size {size}: symmetric padding "
-            f"for kernel size {kernel_size} allows at most {size // reach}"
-        )
-    expected = (batch, c_out, -(-height // stride), -(-width // stride))
-    if tuple(output.shape) != expected:
-        raise ValueError(f"output has shape {tuple(output.shape)}; expected {expected}")
-    if output.requires_grad:
-        raise ValueError(
-            "output requires a gradient; it must be plain memory, such as output.detach()"
-        )
-    for name, tensor in (("weight", weight), ("bias", bias), ("output", output)):
-        if (tensor.dtype, tensor.device) != (input.dtype, input.device):
-            raise ValueError(
-                f"{name} is {tensor.dtype} on {tensor.device}; "
-                f"expected {input.dtype} on {input.device}, as the input"
-            )
-    _check_apart(input, output)
-
-
-def _check_apart(input: Tensor, output: Tensor) -> None:
-    """Raise ValueError if the two are slices of one buffer that have channels in common."""
-    same_buffer = input.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
-    if not same_buffer or input.stride() != output.stride() or output.numel() == 0:
-        return
-    offset = int(output.storage_offset()) - int(input.storage_offset())
-    first, rest = divmod(offset, output.stride(1))  # output's first channel, from input's first
-    if rest == 0 and -output.shape[1] < first < input.shape[1]:
-        raise ValueError(
-            f"output overlaps input: it starts {first} channels after the input, which has "
-            f"{input.shape[1]}; give it channels of its own"
-        )

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -218,23 +219,56 @@ def compile_message(source: Source, log: str) -> str:
     )
 
 
+def install_advice() -> str:
+    """How to get CuPy and NVRTC for the CUDA version that torch was built for."""
+    version = torch.version.cuda
+    return f"pip install 'msdtool[cuda{version.split('.')[0] if version else 13}]'"
+
+
+def cupy_problem() -> str | None:
+    """Why CuPy cannot be imported, or None if it can."""
+    try:
+        import cupy  # noqa: F401
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            return f"CuPy is not installed: {install_advice()}"
+        return f"CuPy cannot be imported: {error}"
+    except OSError as error:
+        return f"CuPy cannot use its cache folder ({error}); set CUPY_CACHE_DIR to a writable one"
+    return None
+
+
+def nvrtc_problem() -> str | None:
+    """Why NVRTC cannot be used, or None if it can; CuPy is there."""
+    import cupy
+
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except Exception as error:  # CuPy raises several kinds where the library is missing
+        return f"NVRTC, CUDA's compiler, is missing ({error}): {install_advice()}"
+    return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of CuPy and NVRTC and the folder of compiled kernels; both are there."""
+    import cupy
+
+    return {
+        "CuPy": str(cupy.__version__),
+        "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
+        "cache": os.environ.get("CUPY_CACHE_DIR", str(Path.home() / ".cupy" / "kernel_cache")),
+    }
+
+
 def find_obstacle(device: torch.device) -> str | None:
     """Why CuPy cannot compile and launch for a CUDA device, or None if it can."""
     if torch.version.cuda is None:
         return "this build of torch has no CUDA"
-    extra = f"cuda{torch.version.cuda.split('.')[0]}"
-    try:
-        import cupy
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            return f"CuPy is not installed: pip install 'msdtool[{extra}]'"
-        return f"CuPy cannot be imported: {error}"
-    except OSError as error:
-        return f"CuPy cannot use its cache folder ({error}); set CUPY_CACHE_DIR to a writable one"
-    try:
-        cupy.cuda.nvrtc.getVersion()
-    except Exception as error:  # CuPy raises several kinds where the library is missing
-        return f"NVRTC, CUDA's compiler, is missing ({error}): pip install 'msdtool[{extra}]'"
+    problem = cupy_problem() or nvrtc_problem()
+    if problem is not None:
+        return problem
+    import cupy
+
     try:
         with cupy.cuda.Device(device.index):
             cupy.cuda.runtime.free(0)
@@ -265,6 +299,18 @@ def obstacle(device: torch.device) -> str | None:
     """Why kernels cannot run on tensors of this device, or None if they can."""
     launcher = LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
     return launcher.obstacle(device)
+
+
+def preferred(device: torch.device) -> bool:
+    """Whether impl="auto" takes kernels: on a GPU where they can run."""
+    return device.type == "cuda" and obstacle(device) is None
+
+
+def require(impl: str, device: torch.device) -> None:
+    """Raise KernelError if kernels, which ``impl`` asks for, cannot run on the device."""
+    found = obstacle(device)
+    if found is not None:
+        raise KernelError(f"impl is {impl!r}, but {found}; impl='auto' takes what works")
 
 
 def launch(

@@ -32,6 +32,12 @@ class Metrics(Protocol):
     def compute(self) -> Values:
         """Return the values over all images."""
 
+    def state(self) -> list[Any]:
+        """What was taken in, as plain data."""
+
+    def load_state(self, state: list[Any]) -> None:
+        """Take in what `state` returned, instead of what was taken in before."""
+
 
 class RegressionMetrics:
     """MSE, MAE, PSNR and SSIM.
@@ -77,6 +83,14 @@ class RegressionMetrics:
         assert isinstance(other, RegressionMetrics)
         self.rows += other.rows
 
+    def state(self) -> list[Any]:
+        """The values of each image."""
+        return self.rows
+
+    def load_state(self, state: list[Any]) -> None:
+        """Take on the values of each image."""
+        self.rows = state
+
     def compute(self) -> Values:
         """Return the mean of each metric over the images, and the data range used."""
         count = len(self.rows)
@@ -113,6 +127,15 @@ class SegmentationMetrics:
         """Take in the pixels of another."""
         assert isinstance(other, SegmentationMetrics)
         self.confusion += other.confusion
+
+    def state(self) -> list[Any]:
+        """The confusion matrix."""
+        rows: list[Any] = self.confusion.tolist()
+        return rows
+
+    def load_state(self, state: list[Any]) -> None:
+        """Take on a confusion matrix."""
+        self.confusion = torch.tensor(state, dtype=torch.int64)
 
     def compute(self) -> Values:
         """Return the metrics; NaN for a label that neither targets nor outputs hold."""

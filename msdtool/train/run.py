@@ -18,7 +18,7 @@ from msdtool.errors import (
     Stopped,
     TrainingError,
 )
-from msdtool.nn.build import architecture, build_network
+from msdtool.nn.build import Architecture, architecture, build_network
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
@@ -119,7 +119,7 @@ class TrainingRun:
         self.processes.use_device(self.device)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
         first = self.train_pairs.sample(0)
-        self.architecture = architecture(
+        self.architecture: Architecture = architecture(
             self.config,
             first.input.shape[0],
             self.config.num_labels or first.target.shape[0],
@@ -213,7 +213,8 @@ class TrainingRun:
                 self._end_epoch(event)
                 saved = time.monotonic()
             elif self._is_asked_to_stop():
-                self.save(best=False)
+                # All wait for it: when one process exits, launchers end the others.
+                self.processes.on_main(lambda: self.save(best=False))
                 raise self._stopped()
             elif time.monotonic() - saved > self.config.training.checkpoint_every:
                 self.save(best=False)
@@ -222,8 +223,7 @@ class TrainingRun:
             is_over = bool(self.learner.progress.finished)
             if isinstance(event, EpochDone) and not is_over and self._is_asked_to_stop():
                 raise self._stopped()
-        if self.processes.is_main:
-            self._finish()
+        self.processes.on_main(self._finish)
 
     def _is_asked_to_stop(self) -> bool:
         return self.processes.any(self.should_stop())

@@ -37,6 +37,24 @@ def test_plain_lines_come_now_and_then_with_speed_and_time_left(capsys, clock):
     assert capsys.readouterr() == ("", "train 30/100, 2/s, 0:00:35 left, loss 1\n")
 
 
+def test_lines_come_as_often_as_one_likes_on_a_terminal_too(capsys, terminal, clock):
+    with console.progress("train", 10, log_every=0.5) as bar:
+        for completed in range(1, 7):
+            clock[0] += 0.25
+            bar.update(completed)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["train 2/10", "train 4/10", "train 6/10"]
+    assert terminal.getvalue() == ""
+
+
+def test_lines_may_come_without_a_pause(capsys, clock):
+    with console.progress("train", 2, log_every=0) as bar:
+        bar.update(1)
+        clock[0] += 1
+        bar.update(2)
+    assert capsys.readouterr().err == "train 1/2, 0/s, ? left\ntrain 2/2, 2/s, 0:00:00 left\n"
+
+
 def test_without_progress_there_is_no_time_left(capsys, clock):
     with console.progress("train", 100) as bar:
         clock[0] += 10

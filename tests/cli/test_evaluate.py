@@ -57,6 +57,41 @@ def test_a_figure_can_be_drawn(cli, regression_run, noisy, tmp_path):
     assert figure.read_bytes().startswith(PNG_START)
 
 
+@pytest.mark.parametrize("kind", ["regression", "segmentation"])
+def test_parts_make_up_the_whole_and_the_last_one_says_so(cli, kind, request, tmp_path):
+    run = request.getfixturevalue(f"{kind}_run")
+    write = write_noisy_pairs if kind == "regression" else write_labelled_pairs
+    specs = write(tmp_path / "data", 5, seed=4)
+    arguments = [run, "--input", specs["input"], "--target", specs["target"], "--json"]
+    whole = cli("evaluate", *arguments).out
+    parts = tmp_path / "parts"
+    for part in (2, 0):
+        result = cli("evaluate", *arguments, "-o", parts, "--part", part, "--num-parts", 3)
+        assert (result.code, result.out) == (0, f"{parts}/part-000{part}-of-0003.json\n")
+    assert "1 of 3 parts are still missing" in result.err
+    result = cli("evaluate", *arguments, "-o", parts, "--part", 1, "--num-parts", 3)
+    assert (result.code, result.out) == (0, whole)
+
+
+def test_parts_of_two_evaluations_do_not_mix(cli, regression_run, noisy, tmp_path):
+    arguments = [regression_run, *noisy, "-o", tmp_path / "parts", "--num-parts", 2, "--part"]
+    assert cli("evaluate", *arguments, 0).code == 0
+    arguments[2] += "/*.tif"
+    result = cli("evaluate", *arguments, 1)
+    assert result.code == 3
+    assert result.out == ""
+    assert "part-0000-of-0002.json: is of another evaluation, its input differs" in result.err
+
+
+def test_parts_need_a_folder_to_meet(cli, regression_run, noisy, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    result = cli("evaluate", regression_run, *noisy)
+    assert (result.code, result.out) == (2, "")
+    assert "part 1 of 2 (by SLURM_ARRAY_TASK_ID and _COUNT): give --output" in result.err
+    assert cli("evaluate", regression_run, *noisy, "--num-parts", 1).code == 0
+
+
 def test_images_that_cannot_be_paired_are_an_error(cli, regression_run, noisy):
     noisy[3] += "/image_000.tif"
     result = cli("evaluate", regression_run, *noisy)

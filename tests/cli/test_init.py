@@ -18,6 +18,12 @@ def test_a_template_is_printed_or_written(cli, tmp_path, template):
     assert load_config(path).task == ("segmentation" if template == "segment" else "regression")
 
 
+@pytest.mark.parametrize("template", ["node", "nodes", "predict"])
+def test_batch_scripts_are_templates_too(cli, template):
+    text = (resource_folder("configs") / "slurm" / f"{template}.sbatch").read_text("utf-8")
+    assert cli("init", f"slurm-{template}") == (0, text, "")
+
+
 def test_without_a_name_it_is_the_denoising_template(cli):
     assert cli("init").out == cli("init", "denoise").out
 

@@ -77,8 +77,43 @@ def test_parts_do_everything_once(cli, regression_run, inputs, tmp_path):
     done = [cli("predict", regression_run, inputs, *parts, "--part", part) for part in range(3)]
     found = [line for result in done for line in result.out.splitlines()]
     assert sorted(found) == [f"{tmp_path}/out/{name}" for name in names(inputs)]
+    assert "part 1 of 3 (by --part and --num-parts): 1 of 4 images" in done[1].err
+    assert "1 of 4 are still missing" in done[1].err
+    assert "all are there now" in done[2].err
     result = cli("predict", regression_run, inputs, *parts, "--part", 3)
     assert result == (2, "", "error: --part 3: expected a number from 0 to 2\n")
+
+
+def test_a_task_of_a_slurm_array_does_its_part(cli, regression_run, inputs, tmp_path, monkeypatch):
+    """An array from 3 on, with fewer images than tasks."""
+    for name, value in (("COUNT", "5"), ("MIN", "3"), ("MAX", "7")):
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    found = []
+    for task in range(3, 8):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
+        result = cli("predict", regression_run, inputs, "-o", tmp_path / "out")
+        assert result.code == 0
+        found += result.out.splitlines()
+    assert sorted(found) == [f"{tmp_path}/out/{name}" for name in names(inputs)]
+    assert "part 4 of 5 (by SLURM_ARRAY_TASK_ID and _COUNT): 0 of 4 images" in result.err
+    result = cli("predict", regression_run, inputs, "-o", tmp_path / "all", "--num-parts", 1)
+    assert len(result.out.splitlines()) == 4
+
+
+def test_what_is_missing_is_listed_and_can_be_done(cli, regression_run, inputs, tmp_path):
+    arguments = ["-o", tmp_path / "out"]
+    write_stack(tmp_path / "out", np.ones((2, 3, 3)))
+    (tmp_path / "out" / "image_001.tif").write_bytes(b"")
+    missing = cli("predict", regression_run, inputs, *arguments, "--missing")
+    assert missing == (1, "".join(f"{inputs}/image_00{i}.tif\n" for i in (1, 2, 3)), "")
+    rows = cli("predict", regression_run, inputs, *arguments, "--missing", "--json").out
+    assert json.loads(rows.splitlines()[0]) == {
+        "input": f"{inputs}/image_001.tif",
+        "output": f"{tmp_path}/out/image_001.tif",
+    }
+    arguments.append("--skip-existing")
+    assert cli("predict", regression_run, "-", *arguments, stdin=missing.out).code == 0
+    assert cli("predict", regression_run, inputs, *arguments, "--missing") == (0, "", "")
 
 
 def test_probabilities_of_a_segmentation(cli, segmentation_run, regression_run, inputs, tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 
 from msdtool import ImageDataset
 from msdtool.data.pairing import disagreeing_pairs
@@ -28,3 +29,10 @@ def test_pairs_whose_last_numbers_differ(tmp_path, inputs, targets, differing):
             write_image(tmp_path / folder / name, np.ones((2, 2), np.uint8))
     found = disagreeing_pairs(ImageDataset(tmp_path / "in", tmp_path / "out"))
     assert [(a.name, b.name) for a, b in found] == differing
+
+
+def test_single_files_may_be_called_anything(tmp_path):
+    for name in ("scan_1", "scan_2"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((3, 4, 4)), photometric="minisblack")
+    pairs = ImageDataset(tmp_path / "scan_1.tif", tmp_path / "scan_2.tif")
+    assert len(pairs) == 3 and not disagreeing_pairs(pairs)

@@ -3,6 +3,7 @@
 `python -m tests.kernels.nvrtc` writes the table of registers, spills and shared memory anew.
 """
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -10,6 +11,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from msdtool.atomic import atomic_path
 from msdtool.ops.kernels import OPTIONS, Source
 
 ARCHITECTURES = (75, 80, 90, 100)
@@ -19,8 +21,12 @@ MISSING = (
     if importlib.util.find_spec("cupy") and importlib.util.find_spec("cupy.cuda")
     else "no CuPy, whose NVRTC compiles CUDA kernels: pip install cupy-cuda13x nvidia-cuda-nvrtc"
 )
-# What CuPy 14 adds to the options it is given.
-CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
+# Two of them CuPy 14 adds by itself.
+_OPTIONS = (
+    *OPTIONS, "-ftz=true", "--device-as-default-execution-space", "-Werror=all-warnings",
+    "--ptxas-options=-v",
+)  # fmt: skip
+CACHE = Path(__file__).parents[2] / ".pytest_cache" / "nvrtc"
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,8 @@ def compile_source(source: Source, architecture: int) -> dict[str, Resources]:
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(source.text(), f"{source.name}.cu", (), ())
-    options = (
-        *OPTIONS, *CUPY_OPTIONS, f"--gpu-architecture=sm_{architecture}", "-Werror=all-warnings",
-        "--ptxas-options=-v",
-    )  # fmt: skip
     try:
-        nvrtc.compileProgram(program, options)
+        nvrtc.compileProgram(program, (*_OPTIONS, f"--gpu-architecture=sm_{architecture}"))
     except nvrtc.NVRTCError:
         log = nvrtc.getProgramLog(program)
         raise AssertionError(f"{source} for sm_{architecture}:\n{log}") from None
@@ -83,7 +85,20 @@ def read_table() -> dict[str, Any]:
 
 
 def rows_of(source: Source) -> dict[str, dict[str, list[int]]]:
-    """A source's entry of the table: kernel, architecture, then the fields of `Resources`."""
+    """A source's entry of the table: kernel, architecture, then the fields of `Resources`.
+
+    What was compiled before, text and compiler the same, is read from pytest's cache folder.
+    """
+    key = hashlib.sha256("\0".join((source.text(), version(), *_OPTIONS)).encode()).hexdigest()
+    path = CACHE / f"{source.name}-{key[:24]}.json"
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(_compile_for_all(source)), encoding="utf-8")
+    rows: dict[str, dict[str, list[int]]] = json.loads(path.read_text(encoding="utf-8"))
+    return rows
+
+
+def _compile_for_all(source: Source) -> dict[str, dict[str, list[int]]]:
     rows: dict[str, dict[str, list[int]]] = {}
     for architecture in ARCHITECTURES:
         for name, resources in compile_source(source, architecture).items():

@@ -17,9 +17,6 @@ def test_a_source_compiles_and_takes_what_the_table_says(source: Source) -> None
     table = nvrtc.read_table()
     rows = nvrtc.rows_of(source)
     assert rows, "no kernels"
-    for name, row in rows.items():
-        spills = {architecture: spilled for architecture, (_, spilled, _) in row.items()}
-        assert not any(spills.values()), f"{name} spills registers: {spills}"
     if table["nvrtc"] != nvrtc.version():
         pytest.skip(f"compiled; figures are those of NVRTC {table['nvrtc']}")
     assert rows == table["kernels"].get(str(source)), REWRITE

@@ -20,6 +20,7 @@ class Case:
     bias: Tensor
     stride: int = 1
     dilation: int = 1
+    impl: str = "auto"
 
     def leaves(self) -> list[Tensor]:
         return [self.input, self.weight, self.bias]
@@ -31,7 +32,9 @@ class Case:
 
     def run(self, convolve: Callable[..., Tensor], output: Tensor | None = None) -> Tensor:
         output = self.new_output() if output is None else output
-        return convolve(self.input, self.weight, self.bias, output, self.stride, self.dilation)
+        return convolve(
+            self.input, self.weight, self.bias, output, self.stride, self.dilation, self.impl
+        )
 
     def formula(self, convolve: Callable[..., Tensor]) -> Tensor:
         """The same, tap by tap with gathered pixels, differentiated by autograd."""

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from msdtool.errors import KernelError
 from msdtool.nn import (
     Conv2dInPlaceFunction,
     ConvRelu2dInPlaceFunction,
@@ -16,6 +17,8 @@ from msdtool.nn import (
     conv2dInPlace,
     conv_relu2dInPlace,
 )
+from msdtool.ops import kernels
+from tests import shim as kernel_shim
 from tests.ops.convolution_formula import Case, make_case
 
 CONVOLUTIONS = [conv2dInPlace, conv_relu2dInPlace]
@@ -49,10 +52,26 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
+@pytest.fixture
+def cuda(shim):
+    """Kernels run on the CPU where impl="cuda" asks for them."""
+    return "cuda"
+
+
 @pytest.mark.parametrize("convolve", CONVOLUTIONS)
+@pytest.mark.parametrize("impl", ["torch", "cuda"])
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(case=cases(), before=st.integers(0, 2), after=st.integers(0, 2))
-def test_any_convolution_into_a_slice_equals_the_formula(convolve, case, before, after):
+def test_any_convolution_into_a_slice_equals_the_formula(impl, convolve, case, before, after):
+    if impl == "cuda" and kernel_shim.MISSING:
+        pytest.skip(kernel_shim.MISSING)
+    case.impl = impl
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(kernels.LAUNCHERS, "cpu", kernel_shim.ShimLauncher())
+        check_into_a_slice(case, convolve, before, after)
+
+
+def check_into_a_slice(case, convolve, before, after):
     plain = case.new_output()
     channels = plain.shape[1]
     buffer = plain.new_full((len(plain), before + channels + after, *plain.shape[2:]), 7.0)
@@ -71,8 +90,6 @@ def test_any_convolution_into_a_slice_equals_the_formula(convolve, case, before,
 @pytest.mark.parametrize("convolve", CONVOLUTIONS)
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_float32_equals_the_formula(convolve, device, monkeypatch):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     exact = make_case((2, 20, 23, 31), dilation=10)
     expected = exact.formula(convolve)
@@ -321,3 +338,64 @@ def test_output_on_channels_of_the_input_is_refused():
         conv2dInPlace(*arguments, buffer[:, channel : channel + 1])
     wide = torch.zeros(1, 1, 6, 14)
     conv2dInPlace(wide[..., :7], torch.zeros(1, 1, 3, 3), torch.zeros(1), wide[..., 7:])
+
+
+@pytest.mark.parametrize("convolve", CONVOLUTIONS)
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_kernels_leave_out_what_needs_no_gradient(convolve, frozen, cuda):
+    case = make_case((1, 2, 6, 7))
+    wanted = torch.autograd.grad(case.formula(convolve).sum(), case.leaves())
+    case.leaves()[frozen].requires_grad_(False)
+    case.impl = cuda
+    case.run(convolve).sum().backward()
+    for index, (leaf, one_wanted) in enumerate(zip(case.leaves(), wanted, strict=True)):
+        if index == frozen:
+            assert leaf.grad is None
+        else:
+            assert_near(leaf.grad, one_wanted, 1e-12)
+
+
+def test_only_the_bias_trains_by_kernels(cuda):
+    case = make_case((2, 2, 6, 7))
+    (wanted,) = torch.autograd.grad(case.formula(conv_relu2dInPlace).sum(), [case.bias])
+    for leaf in (case.input, case.weight):
+        leaf.requires_grad_(False)
+    case.impl = cuda
+    case.run(conv_relu2dInPlace).sum().backward()
+    assert_near(case.bias.grad, wanted, 1e-12)
+
+
+def test_writing_by_a_kernel_counts_for_all_channels_of_the_buffer(cuda):
+    case = make_case((1, 1, 6, 7), c_out=1)
+    case.impl = cuda
+    buffer = case.input.new_empty(1, 2, 6, 7)
+    first = case.run(conv_relu2dInPlace, buffer[:, :1])
+    output = Case(first, case.weight, case.bias, impl=cuda).run(conv_relu2dInPlace, buffer[:, 1:])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_kernels_take_any_strides(cuda):
+    case = make_case((2, 3, 6, 8))
+    upstream = torch.randn(2, 2, 8, 6, dtype=torch.float64).mT
+    expected = torch.autograd.grad(case.formula(conv_relu2dInPlace), case.leaves(), upstream)
+    strided = Case(
+        case.input.mT.contiguous().mT, case.weight.transpose(0, 1).contiguous().transpose(0, 1),
+        case.bias, impl=cuda,
+    )  # fmt: skip
+    output = strided.run(conv_relu2dInPlace, torch.empty(2, 2, 8, 6, dtype=torch.float64).mT)
+    assert_near(output, case.formula(conv_relu2dInPlace), 1e-12)
+    for grad, wanted in zip(
+        torch.autograd.grad(output, case.leaves(), upstream), expected, strict=True
+    ):
+        assert_near(grad, wanted, 1e-12)
+
+
+def test_unknown_and_impossible_implementations_are_named():
+    case = make_case((1, 1, 6, 7))
+    case.impl = "fast"
+    with pytest.raises(ValueError, match="impl is 'fast'; allowed: auto, cuda, torch"):
+        case.run(conv2dInPlace)
+    case.impl = "cuda"
+    with pytest.raises(KernelError, match="impl is 'cuda', but CUDA kernels need tensors on a GPU"):
+        case.run(conv2dInPlace)

@@ -7,7 +7,9 @@
 
 #pragma once
 
+#if !defined(__x86_64__)
 #include <ucontext.h>
+#endif
 
 #include <cmath>
 #include <cstdint>
@@ -75,8 +77,63 @@ struct Warp {
     alignas(16) unsigned char slots[WARP][SLOT_BYTES];
 };
 
+// A place in the execution of a stack. Where the processor is known, switching takes nanoseconds;
+// elsewhere the system does it, in a microsecond.
+#if defined(__x86_64__)
+
+typedef void* Context;
+
+extern "C" void shim_switch(Context* from, Context to);
+asm(R"(
+    .text
+    .weak shim_switch
+    .hidden shim_switch
+shim_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+
+inline void switch_context(Context* from, Context* to) { shim_switch(from, *to); }
+
+inline void make_context(Context* context, void* stack, size_t size, void (*entry)()) {
+    uintptr_t top = (reinterpret_cast<uintptr_t>(stack) + size) & ~uintptr_t(15);
+    void** slots = reinterpret_cast<void**>(top) - 8;  // six registers, entry, its return address
+    memset(slots, 0, 8 * sizeof(void*));
+    slots[6] = reinterpret_cast<void*>(entry);
+    *context = slots;
+}
+
+#else
+
+typedef ucontext_t Context;
+
+inline void switch_context(Context* from, Context* to) { swapcontext(from, to); }
+
+inline void make_context(Context* context, void* stack, size_t size, void (*entry)()) {
+    getcontext(context);
+    context->uc_stack.ss_sp = stack;
+    context->uc_stack.ss_size = size;
+    context->uc_link = nullptr;
+    makecontext(context, entry, 0);
+}
+
+#endif
+
 struct Fiber {
-    ucontext_t context;
+    Context context;
     void* stack = nullptr;
     void* fake_stack = nullptr;
 };
@@ -93,7 +150,7 @@ struct Block {
     std::vector<Warp> warps;
     std::vector<int> order;
     size_t next_new = 0;
-    int arrived = 0;
+    int arrived = 0, barrier_line = 0;
     int current = -1;
     void (*body)(void*) = nullptr;
     void* arguments = nullptr;
@@ -102,7 +159,8 @@ struct Block {
 inline Block block;
 inline std::vector<Fiber*> fibers;
 inline std::vector<int> idle_fibers;
-inline ucontext_t main_context;
+inline int started_fiber;
+inline Context main_context;
 inline void* main_fake_stack;
 inline const void* main_stack;
 inline size_t main_stack_size;
@@ -139,7 +197,7 @@ inline Fiber* current_fiber() { return fibers[block.threads[block.current].fiber
 inline void to_main() {
     Fiber* fiber = current_fiber();
     before_switch(&fiber->fake_stack, main_stack, main_stack_size);
-    swapcontext(&fiber->context, &main_context);
+    switch_context(&fiber->context, &main_context);
     after_switch(fiber->fake_stack, &main_stack, &main_stack_size);
 }
 
@@ -154,7 +212,8 @@ inline void fail(const char* what, int line) {
 }
 
 // A fiber runs new threads one after another until one of them has to wait.
-inline void fiber_main(int index) {
+inline void fiber_main() {
+    const int index = started_fiber;
     after_switch(nullptr, &main_stack, &main_stack_size);
     while (block.next_new < block.order.size()) {
         const int thread = block.order[block.next_new++];
@@ -165,12 +224,12 @@ inline void fiber_main(int index) {
     }
     idle_fibers.push_back(index);
     before_switch(nullptr, main_stack, main_stack_size);
-    setcontext(&main_context);
+    switch_context(&fibers[index]->context, &main_context);
 }
 
 inline void resume(Fiber* fiber) {
     before_switch(&main_fake_stack, fiber->stack, STACK_BYTES);
-    swapcontext(&main_context, &fiber->context);
+    switch_context(&main_context, &fiber->context);
     after_switch(main_fake_stack, nullptr, nullptr);
 }
 
@@ -184,11 +243,8 @@ inline void start_fiber() {
     const int index = idle_fibers.back();
     idle_fibers.pop_back();
     Fiber* fiber = fibers[index];
-    getcontext(&fiber->context);
-    fiber->context.uc_stack.ss_sp = fiber->stack;
-    fiber->context.uc_stack.ss_size = STACK_BYTES;
-    fiber->context.uc_link = nullptr;
-    makecontext(&fiber->context, reinterpret_cast<void (*)()>(fiber_main), 1, index);
+    started_fiber = index;
+    make_context(&fiber->context, fiber->stack, STACK_BYTES, fiber_main);
     resume(fiber);
 }
 
@@ -247,10 +303,8 @@ inline void wait(State state, int line) {
 }
 
 inline void block_barrier(int line) {
-    for (const Thread& thread : block.threads) {
-        if (thread.state == AT_BLOCK_BARRIER && thread.line != line)
-            fail("threads of a block wait at different barriers", line);
-    }
+    if (block.arrived == 0) block.barrier_line = line;
+    if (block.barrier_line != line) fail("threads of a block wait at different barriers", line);
     if (++block.arrived < static_cast<int>(block.threads.size())) return wait(AT_BLOCK_BARRIER, line);
     block.arrived = 0;
     for (Thread& thread : block.threads)

@@ -21,7 +21,11 @@ def _serve(rank: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
     while True:
         function, arguments, launch, timeout = pipe.recv()
-        processes = Distributed(Launch(rank, *launch), timeout)
+        try:
+            processes = Distributed(Launch(rank, *launch), timeout)
+        except Exception as error:
+            pipe.send(error)
+            continue
         try:
             answer = function(processes, *arguments)
         except Exception as error:

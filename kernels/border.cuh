@@ -1,0 +1,28 @@
+// The border rule rho, forwards and backwards, along one axis of `size` pixels.
+//
+// A rule is 0 for "symmetric" (-1 -> 0, size -> size - 1), 1 for "reflect" (-1 -> 1,
+// size -> size - 2), 2 for "zeros". No position lies further out than one mirror image.
+
+const int ZEROS = 2;
+const int NOWHERE = -(1 << 30);
+
+// The pixel that a position stands for; NOWHERE if it is a zero.
+__device__ __forceinline__ int border(int position, int size, int rule) {
+    if (position >= 0 && position < size) return position;
+    if (rule == ZEROS) return NOWHERE;
+    return position < 0 ? rule - 1 - position : 2 * size - 1 - rule - position;
+}
+
+// The positions that stand for a pixel: itself (number 0) and its mirror images (1 and 2);
+// NOWHERE if there is none.
+__device__ __forceinline__ int preimage(int pixel, int number, int size, int rule) {
+    if (number == 0) return pixel;
+    if (rule == ZEROS) return NOWHERE;
+    const int position = number == 1 ? rule - 1 - pixel : 2 * size - 1 - rule - pixel;
+    return position < 0 || position >= size ? position : NOWHERE;
+}
+
+// How many preimages have to be looked at if no tap reaches further than `reach`.
+__device__ __forceinline__ int num_preimages(int pixel, int size, int reach) {
+    return pixel <= reach || pixel >= size - 1 - reach ? 3 : 1;
+}

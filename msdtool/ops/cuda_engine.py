@@ -1,0 +1,345 @@
+"""The MSD block and module on a GPU: matrix products by cuBLAS, the rest by our kernels.
+
+The algorithm is that of `msdtool.ops.engine`: for k layers together, over the channels in front of
+all of them, one product and a shift-and-add of its taps (kernels/taps.cu); the few channels inside
+the block of layers follow layer by layer (kernels/convolution.cu). Other than there, planes have
+no halo: the kernels find a pixel beyond the border by its index. And the images of a batch lie
+one after another in each plane, so that one product serves them all.
+
+`PlainEngine` takes one kernel per layer and no products: slow, and what `ProductEngine` is checked
+against.
+
+Precision. Products are in full float32 unless the user allows TF32, by
+`torch.set_float32_matmul_precision`. float16 and bfloat16 tensors keep their channels in that
+type; sums, and gradients until they are returned, are float32. Two runs give the same bits.
+
+Terms: planes [C, B * pixels] are the channels of all images in storage type, grads [C, B * pixels]
+the gradient by them in the type computed in; ``m`` counts the channels in front of a block.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from msdtool.ops import convolution
+from msdtool.ops.convolution import RULES, Geometry, compute_dtype
+from msdtool.ops.kernels import STORAGES, launch, source_for
+
+# Channels of a block: more read the channels in front less often, but compute more channels inside
+# the block one by one. Chosen by count, not measured: at depth 100, width 1 in 2D, 8 read 650
+# planes and leave 32 loads per pixel and layer.
+BLOCK_CHANNELS = {2: 8, 3: 4}
+# A strip's taps, written by the product and read back by the kernel, should stay in the
+# second-level cache (40 MB on an A100, 50 MB on an H100).
+STRIP_BYTES = 24 * 2**20
+# Where one slice of a block exceeds this, the block takes fewer layers.
+MAX_STRIP_BYTES = 256 * 2**20
+THREADS = 256
+
+SOURCES = tuple(source_for("taps", dtype, NDIM=ndim) for dtype in STORAGES for ndim in (2, 3))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a network and of the batch it is applied to; one dilation per layer."""
+
+    c_in: int
+    width: int
+    dilations: tuple[int, ...]
+    padding: str
+    batch: int
+    space: tuple[int, ...]
+
+    @property
+    def depth(self) -> int:
+        return len(self.dilations)
+
+    @property
+    def num_taps(self) -> int:
+        return int(3 ** len(self.space))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images."""
+        return self.batch * math.prod(self.space)
+
+    @property
+    def slice_size(self) -> int:
+        """Pixels of one index of the outermost axis."""
+        return math.prod(self.space[1:])
+
+    def channels_before(self, layer: int) -> int:
+        """Channels in front of a layer, the ones it reads."""
+        return self.c_in + self.width * layer
+
+    def channels(self, layers: range) -> slice:
+        """Channels that some layers write."""
+        return slice(self.channels_before(layers.start), self.channels_before(layers.stop))
+
+    def outputs(self, layers: range) -> slice:
+        """The same among the outputs of all layers, such as the biases."""
+        return slice(self.width * layers.start, self.width * layers.stop)
+
+    def geometry(self, layer: int) -> Geometry:
+        return Geometry(self.padding, 1, self.dilations[layer])
+
+
+class Gradients:
+    """Gradients by the parameters of the block, None where not asked for."""
+
+    def __init__(
+        self,
+        weights: Sequence[Tensor],
+        bias: Tensor,
+        needs_bias: bool,
+        needs_weights: Sequence[bool],
+    ) -> None:
+        dtype = compute_dtype(bias.dtype)
+        self.bias = torch.zeros_like(bias, dtype=dtype) if needs_bias else None
+        self.weights = [
+            torch.zeros_like(weight, dtype=dtype) if needed else None
+            for weight, needed in zip(weights, needs_weights, strict=True)
+        ]
+
+    def wants(self, layers: range) -> bool:
+        """Whether any parameter of these layers has a gradient."""
+        return self.bias is not None or any(self.weights[layer] is not None for layer in layers)
+
+    def add(self, layer: int, outputs: slice, weight: Tensor, bias: Tensor) -> None:
+        """Add the gradients of one layer."""
+        target = self.weights[layer]
+        if target is not None:
+            target.add_(weight.view_as(target))
+        if self.bias is not None:
+            self.bias[outputs] += bias
+
+
+class PlainEngine:
+    """Computes an MSD block with one kernel per layer and operation."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def images(self, planes: Tensor) -> Tensor:
+        """View planes [C, B * pixels] as [B, C, *space]."""
+        return planes.view(len(planes), self.shape.batch, *self.shape.space).transpose(0, 1)
+
+    def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
+        """Compute all channels of planes after the first c_in, which are given."""
+        for layer in range(self.shape.depth):
+            alone = range(layer, layer + 1)
+            channels = self.shape.channels(alone)
+            convolution.forward(
+                self.images(planes[: channels.start]),
+                weights[layer],
+                bias[self.shape.outputs(alone)],
+                self.images(planes[channels]),
+                self.shape.geometry(layer),
+                relu=True,
+            )
+
+    def backward(
+        self,
+        planes: Tensor,
+        grads: Tensor,
+        weights: Sequence[Tensor],
+        gradients: Gradients,
+        needs_input: bool,
+    ) -> None:
+        """Add the parameters' gradients; grads ends as the gradient by the input channels."""
+        for layer in reversed(range(self.shape.depth)):
+            alone = range(layer, layer + 1)
+            channels, geometry = self.shape.channels(alone), self.shape.geometry(layer)
+            output, grad_output = self.images(planes[channels]), self.images(grads[channels])
+            if gradients.wants(alone):
+                by_weight, by_bias = convolution.backward_weight(
+                    self.images(planes[: channels.start]),
+                    weights[layer].shape,
+                    output,
+                    grad_output,
+                    geometry,
+                )
+                gradients.add(layer, self.shape.outputs(alone), by_weight, by_bias)
+            self.add_to_sources(
+                planes, grads, weights, layer, 0 if needs_input else self.shape.c_in
+            )
+
+    def add_to_sources(
+        self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], layer: int, lowest: int
+    ) -> None:
+        """Add a layer's gradient to those of the channels from ``lowest`` that it reads."""
+        channels = self.shape.channels(range(layer, layer + 1))
+        if lowest == channels.start:
+            return
+        convolution.backward_input(
+            weights[layer][:, lowest:],
+            self.images(planes[channels]),
+            self.images(grads[channels]),
+            self.images(grads[lowest : channels.start]),
+            self.shape.geometry(layer),
+        )
+
+
+class ProductEngine(PlainEngine):
+    """Computes an MSD block as matrix products, k layers at a time, strip by strip."""
+
+    def __init__(self, shape: Shape, like: Tensor) -> None:
+        super().__init__(shape)
+        self.source = source_for("taps", like.dtype, NDIM=len(shape.space))
+        self.dilations = _on_device(shape.dilations, like.device)
+        self.num_slices = shape.batch * shape.space[0]
+        slice_bytes = shape.slice_size * shape.num_taps * shape.width * 4
+        layers = min(
+            BLOCK_CHANNELS[len(shape.space)] // shape.width, MAX_STRIP_BYTES // slice_bytes
+        )
+        self.layers = max(1, min(layers, shape.depth))
+        self.strip_slices = max(1, min(self.num_slices, STRIP_BYTES // (slice_bytes * self.layers)))
+
+    def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
+        shape = self.shape
+        stack = self._new_stack(planes)
+        for block in self._blocks():
+            m = shape.channels_before(block.start)
+            rows = torch.cat([_tap_rows(weights[layer][:, :m]) for layer in block])
+            outputs, block_bias = planes[shape.channels(block)], bias[shape.outputs(block)]
+            for first, stop in self._strips():
+                pixels = slice(first * shape.slice_size, stop * shape.slice_size)
+                taps = stack[: len(rows), : pixels.stop - pixels.start]
+                torch.mm(rows, planes[:m, pixels], out=taps)
+                self._gather(taps, block_bias, block, outputs, first, stop)
+            for layer in block:
+                channels = shape.channels(range(layer, layer + 1))
+                convolution.forward(
+                    self.images(planes[m : channels.start]),
+                    weights[layer][:, m:],
+                    None,
+                    self.images(planes[channels]),
+                    shape.geometry(layer),
+                    relu=True,
+                )
+
+    def backward(
+        self,
+        planes: Tensor,
+        grads: Tensor,
+        weights: Sequence[Tensor],
+        gradients: Gradients,
+        needs_input: bool,
+    ) -> None:
+        lowest = 0 if needs_input else self.shape.c_in
+        stack = self._new_stack(grads)
+        for block in reversed(self._blocks()):
+            m = self.shape.channels_before(block.start)
+            for layer in reversed(block[1:]):
+                self.add_to_sources(planes, grads, weights, layer, m)
+            rows = torch.cat([_tap_rows(weights[layer][:, lowest:m]) for layer in block])
+            columns = rows.to(grads.dtype).t()
+            num_sources = self.shape.channels_before(block.stop - 1)
+            grad_rows = grads.new_zeros(columns.shape[1], num_sources)
+            grad_bias = grads.new_zeros(columns.shape[1] // self.shape.num_taps)
+            wants = gradients.wants(block)
+            for first, stop in self._strips():
+                pixels = slice(first * self.shape.slice_size, stop * self.shape.slice_size)
+                taps = stack[: columns.shape[1], : pixels.stop - pixels.start]
+                self._spread(grads, planes, block, taps, first, stop)
+                if m > lowest:
+                    grads[lowest:m, pixels].addmm_(columns, taps)
+                if wants:
+                    sources = planes[:num_sources, pixels].to(grads.dtype)
+                    grad_rows.addmm_(taps, sources.t())
+                    center = self.shape.num_taps // 2
+                    grad_bias += taps[center :: self.shape.num_taps].sum(1)
+            if wants:
+                self._add_gradients(gradients, block, grad_rows, grad_bias)
+
+    def _add_gradients(
+        self, gradients: Gradients, block: range, grad_rows: Tensor, grad_bias: Tensor
+    ) -> None:
+        """Cut gradients [k * width * 3^n, sources] and [k * width] into those of the layers."""
+        by_taps = grad_rows.view(len(block), self.shape.width, self.shape.num_taps, -1).mT
+        by_bias = grad_bias.view(len(block), self.shape.width)
+        for index, layer in enumerate(block):
+            alone = range(layer, layer + 1)
+            by_weight = by_taps[index, :, : self.shape.channels_before(layer)]
+            gradients.add(layer, self.shape.outputs(alone), by_weight.contiguous(), by_bias[index])
+
+    def _gather(
+        self, taps: Tensor, bias: Tensor, block: range, outputs: Tensor, first: int, stop: int
+    ) -> None:
+        margin = max(self.shape.dilations[layer] for layer in block)
+        low, high = max(first - margin, 0), min(stop + margin, self.num_slices)
+        launch(
+            self.source,
+            "taps_gather",
+            (_num_blocks((high - low) * self.shape.slice_size), len(outputs)),
+            (THREADS,),
+            taps,
+            taps.stride(0),
+            bias,
+            self.dilations[block.start : block.stop],
+            outputs,
+            outputs.stride(0),
+            first,
+            stop,
+            margin,
+            self.shape.batch,
+            *self._sizes(),
+        )
+
+    def _spread(
+        self, grads: Tensor, planes: Tensor, block: range, taps: Tensor, first: int, stop: int
+    ) -> None:
+        channels = self.shape.channels(block)
+        launch(
+            self.source,
+            "taps_spread",
+            (_num_blocks(taps.shape[1]), channels.stop - channels.start),
+            (THREADS,),
+            grads[channels],
+            planes[channels],
+            grads.stride(0),
+            self.dilations[block.start : block.stop],
+            taps,
+            taps.stride(0),
+            first,
+            stop,
+            *self._sizes(),
+        )
+
+    def _sizes(self) -> tuple[int, ...]:
+        """Slices per image, rows and columns of a slice, channels per layer, border rule."""
+        num_slices, *rest = self.shape.space
+        missing = (1,) * (2 - len(rest))
+        return (num_slices, *missing, *rest, self.shape.width, RULES[self.shape.padding])
+
+    def _new_stack(self, like: Tensor) -> Tensor:
+        num_rows = self.layers * self.shape.width * self.shape.num_taps
+        return like.new_empty(num_rows, self.strip_slices * self.shape.slice_size)
+
+    def _blocks(self) -> list[range]:
+        depth = self.shape.depth
+        starts = range(0, depth, self.layers)
+        return [range(start, min(start + self.layers, depth)) for start in starts]
+
+    def _strips(self) -> Iterator[tuple[int, int]]:
+        for first in range(0, self.num_slices, self.strip_slices):
+            yield first, min(first + self.strip_slices, self.num_slices)
+
+
+def _tap_rows(weight: Tensor) -> Tensor:
+    """A weight [width, m, 3, 3(, 3)] as the rows of a matrix product, [width * 3^n, m]."""
+    return weight.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+@lru_cache(maxsize=64)
+def _on_device(dilations: tuple[int, ...], device: torch.device) -> Tensor:
+    """Kept, because a CUDA graph cannot capture the copy."""
+    return torch.tensor(dilations, dtype=torch.int64, device=device)
+
+
+def _num_blocks(threads: int) -> int:
+    return -(-threads // THREADS)

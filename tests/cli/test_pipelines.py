@@ -1,0 +1,104 @@
+"""The README's pipelines, run by bash with the program itself."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import write_experiment, write_noisy_pairs
+
+PATIENCE_SECONDS = 100
+
+NEW_IMAGES = """
+msdtool predict runs/denoise 'scan/*.tif' -o cleaned --missing |
+    msdtool predict runs/denoise - -o cleaned --quiet >> cleaned.txt
+"""
+
+BEST_DEPTH = """
+for depth in 2 4; do
+    msdtool train denoise.yaml --set network.depth=$depth --run-dir runs/depth-$depth --quiet
+done | tee networks.txt
+best=$(msdtool report runs/depth-* --json | jq -r 'to_entries | max_by(.value.psnr).key')
+msdtool predict "$best" 'scan/*.tif' -o cleaned --log-every 60
+"""
+
+WORST_IMAGES = """
+msdtool evaluate runs/denoise --input test/noisy --target test/clean --json |
+    jq -r '.images | sort_by(.psnr)[:2][].image' |
+    msdtool predict runs/denoise - -o worst --json | jq -r .output
+"""
+
+needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+
+
+@pytest.fixture
+def shell(tmp_path, regression_run):
+    """Run a pipeline in a folder with a trained network and images."""
+    program = tmp_path / "bin" / "msdtool"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nfrom msdtool.cli import main\nmain()\n")
+    program.chmod(0o755)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "denoise").symlink_to(regression_run)
+    scan = write_noisy_pairs(tmp_path / "data", 3, (12, 13))["input"]
+    (tmp_path / "scan").symlink_to(scan)
+    write_noisy_pairs(tmp_path / "test", 4, (12, 13))
+
+    def run(pipeline: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-eu", "-c", pipeline],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+
+    return run
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_new_images_are_done_and_listed(shell, tmp_path):
+    (tmp_path / "cleaned").mkdir()
+    shutil.copy(tmp_path / "scan" / "image_001.tif", tmp_path / "cleaned")
+    result = shell(NEW_IMAGES)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert (tmp_path / "cleaned.txt").read_text() == (
+        "cleaned/image_000.tif\ncleaned/image_002.tif\n"
+    )
+
+
+@needs_jq
+def test_the_best_of_several_networks_is_applied(shell, tmp_path):
+    data = {
+        "train": write_noisy_pairs(tmp_path / "train", 2, (12, 12)),
+        "validation": write_noisy_pairs(tmp_path / "validation", 1, (12, 12), seed=1),
+    }
+    write_experiment(tmp_path / "denoise.yaml", {"data": data})
+    result = shell(BEST_DEPTH)
+    assert result.returncode == 0, result.stderr
+    networks = [f"{tmp_path}/runs/depth-{depth}/checkpoints/best.pt" for depth in (2, 4)]
+    assert (tmp_path / "networks.txt").read_text().splitlines() == networks
+    assert names(tmp_path / "cleaned") == names(tmp_path / "scan")
+
+
+@needs_jq
+def test_the_worst_images_are_looked_at(shell, tmp_path):
+    result = shell(WORST_IMAGES)
+    assert result.returncode == 0, result.stderr
+    assert len(names(tmp_path / "worst")) == 2
+    assert sorted(result.stdout.splitlines()) == [
+        f"worst/{name}" for name in names(tmp_path / "worst")
+    ]
+    assert "\x1b" not in result.stderr

@@ -1,0 +1,49 @@
+"""The self-test passes on right kernels and sees wrong ones."""
+
+import pytest
+import torch
+
+from msdtool.ops import kernels, selftest
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        selftest, "STORAGES", {torch.float64: "float64", torch.bfloat16: "bfloat16"}
+    )
+    monkeypatch.setattr(selftest, "SPACES", ((11, 13),))
+    monkeypatch.setattr(selftest, "PADDINGS", ("symmetric", "zeros"))
+
+
+def test_every_kernel_is_checked_where_kernels_run(few, shim):
+    checks = list(selftest.check_all(CPU))
+    assert all(check.passed for check in checks)
+    assert len(checks) == 3 * 4 + 12
+    functions = {function for _, function in shim.launched}
+    assert functions == {
+        "taps_gather", "taps_spread", "convolution_forward", "convolution_backward_input",
+        "convolution_backward_weight",
+    }  # fmt: skip
+
+
+def test_without_kernels_only_auto_is_checked(few):
+    checks = list(selftest.check_all(CPU))
+    assert [check.name for check in checks] == [
+        "network, auto, float64, 2D, symmetric", "network, auto, float64, 2D, zeros",
+        "network, auto, bfloat16, 2D, symmetric", "network, auto, bfloat16, 2D, zeros",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", ["taps_gather", "taps_spread", "convolution_backward_input"])
+def test_a_kernel_that_does_nothing_is_seen(few, shim, function, monkeypatch):
+    launch = shim.launch
+
+    def forget(source, name, *arguments):
+        if name != function:
+            launch(source, name, *arguments)
+
+    monkeypatch.setattr(shim, "launch", forget)
+    assert not all(check.passed for check in selftest.check_networks(CPU, "cuda"))
+    assert kernels.obstacle(CPU) is None
