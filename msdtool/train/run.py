@@ -66,6 +66,8 @@ class TrainingRun:
         Stopped: the run was asked to stop before it began.
     """
 
+    architecture: Architecture
+
     def __init__(
         self,
         config: ExperimentConfig,
@@ -119,7 +121,7 @@ class TrainingRun:
         self.processes.use_device(self.device)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
         first = self.train_pairs.sample(0)
-        self.architecture: Architecture = architecture(
+        self.architecture = architecture(
             self.config,
             first.input.shape[0],
             self.config.num_labels or first.target.shape[0],
