@@ -15,6 +15,7 @@ from msdtool.atomic import atomic_path
 from msdtool.data import ImageStack
 from msdtool.data.datasets import finite_sample
 from msdtool.data.inputs import MeasuredPairs
+from msdtool.data.specifiers import Specifier
 from msdtool.errors import InputError
 from msdtool.predict import Predictor
 from msdtool.report.pictures import save_comparisons
@@ -50,7 +51,10 @@ class Evaluation:
 
 
 def open_pairs(
-    predictor: Predictor, input: str | Sequence[str], target: str, mask: str | None
+    predictor: Predictor,
+    input: Sequence[Specifier],
+    target: Specifier,
+    mask: Specifier | None,
 ) -> MeasuredPairs:
     """Open pairs of images the way the network's training pairs were read.
 
@@ -64,7 +68,7 @@ def open_pairs(
         InputError: files are missing or cannot be paired.
     """
     model = predictor.model
-    inputs, files = predictor.open_inputs([input] if isinstance(input, str) else input)
+    inputs, files = predictor.open_inputs(input)
     targets = ImageStack(
         target,
         collapse_channels=model["collapse_channels"],

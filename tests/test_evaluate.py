@@ -23,7 +23,7 @@ def psnr(a, b, data_range):
 def test_regression_is_measured_beside_the_inputs_as_they_are(regression_run, tmp_path):
     specs = write_noisy_pairs(tmp_path, 3, seed=5)
     predictor = load(regression_run)
-    pairs = open_pairs(predictor, specs["input"], specs["target"], None)
+    pairs = open_pairs(predictor, [specs["input"]], specs["target"], None)
     ticks = []
     evaluation = evaluate(predictor, pairs, ticks.append)
     noisy, clean = images(tmp_path / "noisy"), images(tmp_path / "clean")
@@ -42,7 +42,7 @@ def test_regression_is_measured_beside_the_inputs_as_they_are(regression_run, tm
 def test_segmentation_is_measured_by_the_pixels_of_all_images(segmentation_run, tmp_path):
     specs = write_labelled_pairs(tmp_path, 3, seed=5)
     predictor = load(segmentation_run)
-    pairs = open_pairs(predictor, specs["input"], specs["target"], None)
+    pairs = open_pairs(predictor, [specs["input"]], specs["target"], None)
     evaluation = evaluate(predictor, pairs)
     found = [predictor.to_image(predictor(pairs.sample(i).input))[0] for i in range(3)]
     truth = images(tmp_path / "labels")
@@ -58,7 +58,7 @@ def test_a_mask_limits_what_is_measured(regression_run, tmp_path):
     mask[:5] = 255
     write_stack(tmp_path / "mask", [mask])
     predictor = load(regression_run)
-    pairs = open_pairs(predictor, specs["input"], specs["target"], str(tmp_path / "mask"))
+    pairs = open_pairs(predictor, [specs["input"]], specs["target"], str(tmp_path / "mask"))
     (noisy,), (clean,) = images(tmp_path / "noisy"), images(tmp_path / "clean")
     expected = np.mean((noisy - clean)[:5] ** 2)
     assert evaluate(predictor, pairs).input["mse"] == pytest.approx(expected, rel=1e-5)
@@ -68,7 +68,7 @@ def test_an_image_that_the_network_cannot_take_is_named(regression_run, tmp_path
     specs = write_noisy_pairs(tmp_path, 2)
     write_stack(tmp_path / "noisy", [np.ones((3, 20, 24), np.float32)], "CYX")
     predictor = load(regression_run)
-    pairs = open_pairs(predictor, specs["input"], specs["target"], None)
+    pairs = open_pairs(predictor, [specs["input"]], specs["target"], None)
     with pytest.raises(InputError, match=r"image_000\.tif: the image has 3 channels"):
         evaluate(predictor, pairs)
 
@@ -82,7 +82,7 @@ def test_a_figure_shows_up_to_three_pairs(kind, count, request, tmp_path, monkey
     )
     write = write_noisy_pairs if kind == "regression_run" else write_labelled_pairs
     predictor, specs = load(request.getfixturevalue(kind)), write(tmp_path, count)
-    pairs = open_pairs(predictor, specs["input"], specs["target"], None)
+    pairs = open_pairs(predictor, [specs["input"]], specs["target"], None)
     evaluation = evaluate(predictor, pairs)
     draw(predictor, pairs, evaluation, tmp_path / "figure.png")
     ((rows, labels),) = shown
@@ -99,6 +99,6 @@ def test_a_figure_shows_up_to_three_pairs(kind, count, request, tmp_path, monkey
 def test_a_figure_is_a_png(regression_run, tmp_path):
     specs = write_noisy_pairs(tmp_path, 1)
     predictor = load(regression_run)
-    pairs = open_pairs(predictor, specs["input"], specs["target"], None)
+    pairs = open_pairs(predictor, [specs["input"]], specs["target"], None)
     draw(predictor, pairs, evaluate(predictor, pairs), tmp_path / "new" / "figure.png")
     assert (tmp_path / "new" / "figure.png").read_bytes().startswith(PNG_START)

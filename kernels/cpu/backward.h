@@ -40,7 +40,7 @@ public:
         // Made here: where memory is short, no thread may wait for another.
         std::vector<Work> works;
         for (Index member = 0; member < std::min(net.threads, num_bands); ++member)
-            works.push_back({{}, Scratch<T>(3 * max_groups * max_vectors * LANES),
+            works.push_back({{}, Scratch<T>(3 * max_groups * odd_stride<T>(max_vectors * LANES)),
                              Scratch<T>(max_vectors * LANES + 2 * margin),
                              std::vector<Group>(max_groups)});
         team.run(static_cast<int>(works.size()), [&](int member) {
@@ -58,7 +58,7 @@ public:
 
 private:
     static constexpr int LANES = Simd<T>::LANES;
-    static constexpr Index CHUNK_BYTES = 3328;
+    static constexpr Index CHUNK_BYTES = 4096;
 
     struct Group {
         Index layer, unit, tap;
@@ -73,7 +73,7 @@ private:
     // Some rows, and a strip of them in vectors.
     struct Chunk {
         Range rows, strip;
-        Index vectors() const { return rows.size() * strip.size(); }
+        Index stride() const { return odd_stride<T>(rows.size() * strip.size() * LANES); }
     };
 
     const Network& net;
@@ -162,24 +162,24 @@ private:
         const Range rows = band_rows(band);
         for (Index unit = 0; unit < net.layer_width; ++unit) {
             const Index channel = net.channels_before(layer) + unit;
-            Vector<T> total{};
+            Vector<T> total[1] = {};
             for (Index row = rows.begin; row < rows.end; ++row) {
                 const Index offset = row * net.row_stride() + channel * net.pitch;
                 for (Index x = 0; x < vectors * LANES; x += LANES) {
                     const Vector<T> delta =
                         keep_positive<T>(load(planes + offset + x), load(grads + offset + x));
                     store<T>(grads + offset + x, delta);
-                    total += delta;
+                    total[0] += delta;
                 }
             }
-            bias_sums[band * net.layers * net.layer_width + layer * net.layer_width + unit] = lane_sum<T>(total);
+            add_lane_sums<T>(total, &bias_sums[(band * net.layers + layer) * net.layer_width + unit], 1);
         }
     }
 
     // Fill the stage [group, tap, chunk] with S of some layers; returns the number of groups that
     // any row of the chunk needs.
     Index make_stage(Range layers, const Chunk& chunk, Work& work) {
-        const Index stride = chunk.vectors() * LANES;
+        const Index stride = chunk.stride();
         Index count = 0;
         const auto add = [&](const Group& group) {
             Index found[4];
@@ -206,18 +206,32 @@ private:
         const int count = net.rows_reading(row, group.tap, dilation, found);
         const Index channel = net.channels_before(group.layer) + group.unit;
         const Index first = strip.begin * LANES, size = strip.size() * LANES;
-        for (Index x = -margin; x < size + margin; x += LANES) {
-            Vector<T> total{};
-            if (first + x >= 0 && first + x < vectors * LANES)
-                for (int i = 0; i < count; ++i)
-                    total += load(grads + found[i] * net.row_stride() + channel * net.pitch + first + x);
-            store<T>(line + x, total);
-        }
-        for (Index x = 0; x < size; x += LANES) {
-            store<T>(to + x, load(line + x + dilation));
-            store<T>(to + stride + x, load(line + x));
-            store<T>(to + 2 * stride + x, load(line + x - dilation));
-        }
+        const auto delta = [&](int reader) {
+            return grads + found[reader] * net.row_stride() + channel * net.pitch + first;
+        };
+        const auto fill_line = [&](Index begin, Index end) {
+            for (Index x = begin; x < end; x += LANES) {
+                Vector<T> total{};
+                if (first + x >= 0 && first + x < vectors * LANES)
+                    for (int reader = 0; reader < count; ++reader) total += load(delta(reader) + x);
+                store<T>(line + x, total);
+            }
+        };
+        const auto shift = [&](const T* from, Index begin, Index end) {
+            for (Index x = begin; x < end; x += LANES) {
+                store<T>(to + x, load(from + x + dilation));
+                store<T>(to + stride + x, load(from + x));
+                store<T>(to + 2 * stride + x, load(from + x - dilation));
+            }
+        };
+        // Where one row is read, and nothing beyond its ends, no line is needed.
+        Range direct{std::max<Index>(0, margin - first), std::min(size, vectors * LANES - first - margin)};
+        if (count != 1 || direct.size() <= 0) direct = {size, size};
+        fill_line(-margin, direct.begin + margin);
+        if (direct.end < size) fill_line(direct.end - margin, size + margin);
+        shift(line, 0, direct.begin);
+        if (direct.size() > 0) shift(delta(0), direct.begin, direct.end);
+        shift(line, direct.end, size);
         if (net.padding != ZEROS) mirror(strip, dilation, line, to, to + 2 * stride);
         // Nothing of it may lie beyond the image.
         const Index valid = std::min(size, net.width - first);
@@ -236,7 +250,7 @@ private:
 
     // G[channel, chunk] += sum over groups and taps of weight * S.
     void add_to_channels(Range channels, const Chunk& chunk, const Work& work, Index count, Range block) {
-        const Index stride = chunk.vectors() * LANES;
+        const Index stride = chunk.stride();
         const Index groups = block.size() * net.layer_width * net.outer_taps();
         for (Index row = chunk.rows.begin; row < chunk.rows.end; ++row)
             for (Index v = chunk.strip.begin; v < chunk.strip.end; v += TILE_VECTORS)
@@ -265,7 +279,7 @@ private:
 
     // sums[group, tap, channel] += S Y^T over the chunk.
     void add_to_weights(Range block, const Chunk& chunk, const Work& work, Index count, T* band_sums) const {
-        const Index stride = chunk.vectors() * LANES;
+        const Index stride = chunk.stride();
         const Pixels pixels{chunk.rows.size(), chunk.strip.size(), chunk.strip.size() * LANES, net.row_stride()};
         const Index last = net.channels_before(block.end - 1);
         for (Index j = 0; j < last; j += DOT_ROWS)
@@ -273,6 +287,13 @@ private:
                 const Group& group = work.groups[g];
                 if (!wanted.weights[group.layer]) continue;
                 const Index rows = std::min<Index>(DOT_ROWS, net.channels_before(group.layer) - j);
+                if (j + DOT_ROWS < last) {
+                    const T* next = planes + chunk.rows.begin * net.row_stride() + (j + DOT_ROWS) * net.pitch + chunk.strip.begin * LANES;
+                    const Range part = split({0, std::min<Index>(DOT_ROWS, last - j - DOT_ROWS) * chunk.rows.size()}, g, count);
+                    for (Index i = part.begin; i < part.end; ++i)
+                        for (Index v = 0; v < chunk.strip.size(); ++v)
+                            __builtin_prefetch(next + i % chunk.rows.size() * net.row_stride() + i / chunk.rows.size() * net.pitch + v * LANES, 0, 2);
+                }
                 const T* right = planes + chunk.rows.begin * net.row_stride() + j * net.pitch + chunk.strip.begin * LANES;
                 with_constant<DOT_ROWS>(rows, [&](auto num_rows) {
                     add_dots<T, 3, num_rows.value>(

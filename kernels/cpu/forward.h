@@ -27,7 +27,7 @@ public:
         }
         packed.resize(size);
         // A strip and, on both sides, what the taps of a neighbour's pixels reach.
-        z_stride = (vectors / parts + 1) * LANES + 4 * margin;
+        z_stride = odd_stride<T>((vectors / parts + 1) * LANES + 4 * margin);
     }
 
     void run(Team& team) {
@@ -164,6 +164,12 @@ private:
                 const Index groups = std::min<Index>(GROUPS, count - g);
                 for (Index i = 0; i < groups; ++i) tile_weights[i] = readings[g + i].weights;
                 const T* source = row_of(row, 0) + v * LANES;
+                if (row + 1 < net.rows()) {
+                    const Range part = split({0, in_front}, g / GROUPS, (count + GROUPS - 1) / GROUPS);
+                    for (Index j = part.begin; j < part.end; ++j)
+                        for (Index i = 0; i < TILE_VECTORS; ++i)
+                            __builtin_prefetch(source + net.row_stride() + j * net.pitch + i * LANES, 0, 2);
+                }
                 T* sums = inner + 3 * g * z_stride + (v - strip.begin) * LANES;
                 with_constant<GROUPS>(groups, [&](auto num_groups) {
                     with_constant<TILE_VECTORS>(

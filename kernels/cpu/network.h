@@ -71,8 +71,15 @@ inline Index count_bands(const Network& net, Index sum_bytes) {
 
 // Layers of a block: see forward.h and backward.h for what it saves and what it costs.
 inline Index layers_per_block(const Network& net) {
-    const Index units = net.axes == 2 ? 8 : 4;
+    const Index units = net.axes == 2 ? 8 : 2;
     return std::max<Index>(1, units / net.layer_width);
+}
+
+// Strides of an even number of vectors would make rows compete for few cache sets.
+template <class T>
+inline Index odd_stride(Index size) {
+    constexpr Index LANES = Simd<T>::LANES;
+    return ((size + LANES - 1) / LANES | 1) * LANES;
 }
 
 // Aligned scratch memory of one thread.

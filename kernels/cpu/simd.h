@@ -3,7 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#define UNROLL _Pragma("GCC unroll 16")
 
 using Index = std::int64_t;
 
@@ -55,13 +58,35 @@ inline Vector<T> keep_positive(Vector<T> condition, Vector<T> value) {
     return (Vector<T>)(~drop & (decltype(drop))value);
 }
 
-template <class T>
-inline T lane_sum(Vector<T> value) {
-    T lanes[Simd<T>::LANES];
-    std::memcpy(lanes, &value, sizeof lanes);
-    for (int half = Simd<T>::LANES / 2; half > 0; half /= 2)
-        for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-    return lanes[0];
+template <class T, std::size_t... I>
+inline Vector<T> add_neighbours(Vector<T> a, Vector<T> b, std::index_sequence<I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
+#else
+    typedef std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> Lane;
+    typedef Lane Lanes __attribute__((vector_size(VECTOR_BYTES)));
+    return __builtin_shuffle(a, b, Lanes{Lane(2 * I)...}) +
+           __builtin_shuffle(a, b, Lanes{Lane(2 * I + 1)...});
+#endif
+}
+
+// sums[i] += sum of the lanes of values[i], for i < wanted; COUNT is a power of two. Pairs of
+// vectors are folded into one until a lane holds a whole sum, now spread over WIDTH lanes.
+template <class T, int COUNT, int WIDTH = Simd<T>::LANES>
+inline void add_lane_sums(const Vector<T> (&values)[COUNT], T* sums, int wanted) {
+    constexpr int LANES = Simd<T>::LANES;
+    if constexpr (WIDTH == 1) {
+        T lanes[COUNT * LANES];
+        UNROLL for (int i = 0; i < COUNT; ++i) store<T>(lanes + i * LANES, values[i]);
+        for (int i = 0; i < wanted; ++i) sums[i] += lanes[i];
+    } else {
+        constexpr int HALF = (COUNT + 1) / 2;
+        Vector<T> folded[HALF];
+        UNROLL for (int i = 0; i < HALF; ++i)
+            folded[i] = add_neighbours<T>(values[2 * i], values[COUNT > 1 ? 2 * i + 1 : 0],
+                                          std::make_index_sequence<LANES>{});
+        add_lane_sums<T, HALF, WIDTH / 2>(folded, sums, wanted);
+    }
 }
 
 inline Index round_up(Index value, Index step) { return (value + step - 1) / step * step; }

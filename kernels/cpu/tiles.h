@@ -5,7 +5,6 @@
 
 #include "simd.h"
 
-#define UNROLL _Pragma("GCC unroll 16")
 // One copy of each tile, whoever calls it: they are long, and compiled on first use.
 #define TILE __attribute__((noinline)) void
 
@@ -47,6 +46,10 @@ template <class T, int ROWS, int VECTORS>
 TILE add_product(const T* sources, Index stride, Index count, const T* weights, T* targets,
                         Index target_stride) {
     constexpr int LANES = Simd<T>::LANES;
+    UNROLL for (int r = 0; r < ROWS; ++r) {
+        UNROLL for (int v = 0; v < VECTORS; ++v)
+            __builtin_prefetch(targets + r * target_stride + v * LANES, 1);
+    }
     Vector<T> total[ROWS][VECTORS] = {};
     for (Index k = 0; k < count; ++k) {
         Vector<T> value[VECTORS];
@@ -87,8 +90,10 @@ TILE add_dots(const T* left, Index left_stride, const T* right, Index right_stri
             }
         }
     }
+    constexpr int POWER = RIGHT > 4 ? 8 : RIGHT > 2 ? 4 : RIGHT;
     UNROLL for (int l = 0; l < LEFT; ++l) {
-        UNROLL for (int r = 0; r < RIGHT; ++r)
-            sums[l * sums_stride + r] += lane_sum<T>(total[l][r]);
+        Vector<T> folded[POWER] = {};
+        UNROLL for (int r = 0; r < RIGHT; ++r) folded[r] = total[l][r];
+        add_lane_sums<T>(folded, sums + l * sums_stride, RIGHT);
     }
 }

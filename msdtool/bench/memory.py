@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -22,6 +23,7 @@ if sys.platform != "win32":
 
 STATUS = Path("/proc/self/status")
 CPU = torch.device("cpu")
+T = TypeVar("T")
 
 
 def peak_growth(case: Case, module: Module, device: torch.device) -> tuple[int, int] | None:
@@ -42,6 +44,28 @@ def peak_growth(case: Case, module: Module, device: torch.device) -> tuple[int, 
         return _growth_on_gpu(case, module, device)
     if sys.platform == "win32":
         return None
+    return _in_own_process(_growth_here, case, module, torch.get_num_threads())
+
+
+def step_growth(prepare: Callable[[bool], Callable[[], object]]) -> int | None:
+    """Bytes that memory grows by in a step of something else than a network, on the CPU.
+
+    Args:
+        prepare: makes the tensors of a step and returns what takes it; called with True first, for
+            a tiny one. The new process imports it by its name.
+
+    Returns:
+        None where this cannot be measured.
+
+    Raises:
+        BrokenProcessPool: the process was ended, for example because memory ran out.
+    """
+    if sys.platform == "win32":
+        return None
+    return _in_own_process(_step_growth_here, prepare, torch.get_num_threads())
+
+
+def _in_own_process(function: Callable[..., T], *arguments: object) -> T:
     # An interrupt ends the process without a word: the one that waits for it has its own.
     with ProcessPoolExecutor(
         1,
@@ -49,7 +73,16 @@ def peak_growth(case: Case, module: Module, device: torch.device) -> tuple[int, 
         initializer=signal.signal,
         initargs=(signal.SIGINT, signal.SIG_DFL),
     ) as executor:
-        return executor.submit(_growth_here, case, module, torch.get_num_threads()).result()
+        return executor.submit(function, *arguments).result()
+
+
+def _step_growth_here(prepare: Callable[[bool], Callable[[], object]], num_threads: int) -> int:
+    torch.set_num_threads(num_threads)
+    prepare(True)()
+    step = prepare(False)
+    before = _status("VmRSS") if STATUS.exists() else _peak()
+    step()
+    return _peak() - before
 
 
 def _growth_here(case: Case, module: Module, num_threads: int) -> tuple[int, int]:

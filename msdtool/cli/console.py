@@ -68,7 +68,7 @@ class Bar(Protocol):
     def say(self, message: str) -> None:
         """Print a line of log."""
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         """Show that ``completed`` units are done."""
 
 
@@ -105,7 +105,7 @@ class _Silence:
     def say(self, message: str) -> None:
         pass
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         pass
 
 
@@ -118,7 +118,7 @@ class _Lines:
     def say(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         now = time.monotonic()
         if now - self.last < self.seconds_between:
             return
@@ -126,7 +126,7 @@ class _Lines:
         spent = now - self.started
         rate = (completed - self.first) / spent if spent else 0.0
         left = clock((self.total - completed) / rate) if rate else "?"
-        line = f"{self.title} {completed}/{self.total}, {rate:.3g}/s, {left} left"
+        line = f"{self.title} {int(completed)}/{self.total}, {rate:.3g}/s, {left} left"
         self.say(f"{line}, {note}" if note else line)
 
 
@@ -158,7 +158,7 @@ class _TerminalBar:
     def say(self, message: str) -> None:
         self.progress.console.print(message, markup=False)
 
-    def update(self, completed: int, note: str = "") -> None:
+    def update(self, completed: float, note: str = "") -> None:
         self.progress.update(self.task, completed=completed, note=note)
 
 

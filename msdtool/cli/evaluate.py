@@ -45,6 +45,7 @@ def command(
 
     Example: msdtool evaluate runs/denoise --input 'test/noisy' --target 'test/clean'
     """
+    from msdtool.data.build import locate
     from msdtool.evaluate import PartFiles, draw, evaluate, open_pairs
     from msdtool.predict import Predictor
 
@@ -55,7 +56,12 @@ def command(
             "measure all images here"
         )
     predictor = Predictor.load(model, device)
-    pairs = open_pairs(predictor, input, target, mask)
+    pairs = open_pairs(
+        predictor,
+        [locate([split]) for split in input],
+        locate([target]),
+        None if mask is None else locate([mask]),
+    )
     indices = range(share.index, len(pairs), share.count)
     with console.progress("evaluate", len(indices), quiet=quiet, log_every=log_every) as bar:
         if share.count > 1:

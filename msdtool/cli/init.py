@@ -20,6 +20,7 @@ class Template(str, Enum):
     SEGMENT = "segment"
     SEQUENCE = "sequence"
     VOLUME = "volume"
+    NOISE2INVERSE = "noise2inverse"
     SLURM_NODE = "slurm-node"
     SLURM_NODES = "slurm-nodes"
     SLURM_PREDICT = "slurm-predict"

@@ -1,7 +1,7 @@
 """The experiment's YAML: its schema, and how a file and overrides become a checked config."""
 
 from msdtool.config.agreement import SSIM_WINDOW
-from msdtool.config.load import changed_keys, dump_config, load_config, parse_config
+from msdtool.config.load import changed_keys, dump_config, load_config, parse_config, parse_source
 from msdtool.config.schema import (
     DataConfig,
     ExperimentConfig,
@@ -29,4 +29,5 @@ __all__ = [
     "dump_config",
     "load_config",
     "parse_config",
+    "parse_source",
 ]

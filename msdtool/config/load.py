@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from msdtool.config.schema import ExperimentConfig, RunConfig
+from msdtool.config.schema import ExperimentConfig, ImageSource, RunConfig
 from msdtool.config.source import KeyPath, Origin, Source, dotted, parse_value, read_source
 from msdtool.errors import ConfigError
 
@@ -88,6 +88,28 @@ def parse_config(text: str, name: str = "config") -> ExperimentConfig:
     """
     source = Source(text, name)
     return _validate(source.tree, source, {})
+
+
+def parse_source(text: str) -> str | ImageSource:
+    """Read images as a command line names them: a path, or a mapping {path: ..., axes: ...}.
+
+    Raises:
+        ConfigError: the mapping is wrong.
+    """
+    if not text.startswith("{"):
+        return text
+    try:
+        return ImageSource.model_validate(parse_value(text))
+    except yaml.YAMLError:
+        raise ConfigError(f"{text}: not valid YAML; expected {{path: ..., axes: ...}}") from None
+    except ValidationError as error:
+        reasons = [
+            f"{dotted(detail['loc'])}: {detail['msg']}".removeprefix(": ").replace(
+                "Value error, ", ""
+            )
+            for detail in error.errors()
+        ]
+        raise ConfigError(f"{text}: {'; '.join(reasons)}") from None
 
 
 def dump_config(config: ExperimentConfig) -> str:

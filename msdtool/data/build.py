@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from msdtool.config import ExperimentConfig, ImagePairs, ImageSource, ValidationData
+from msdtool.config import ExperimentConfig, ImagePairs, ImageSource, ValidationData, parse_source
 from msdtool.data.augment import Intensity
 from msdtool.data.datasets import ImageDataset
 from msdtool.data.foreground import Foreground
@@ -10,7 +10,7 @@ from msdtool.data.holdout import hold_out_fraction, hold_out_slices, patchwise, 
 from msdtool.data.interfaces import Pairs
 from msdtool.data.loaders import ShuffledBatches
 from msdtool.data.samples import TrainingSamples
-from msdtool.data.specifiers import Source
+from msdtool.data.specifiers import Location, Source, expand
 from msdtool.data.splits import SplitPairs
 
 
@@ -46,6 +46,18 @@ def to_source(configured: str | list[str] | ImageSource) -> Source:
         return Source(configured)
     shape = None if configured.shape is None else tuple(configured.shape)
     return Source(configured.path, configured.axes, shape, configured.dtype)
+
+
+def locate(texts: Sequence[str]) -> list[Location]:
+    """Return the files that a command line names, each by a specifier or by {path: ..., axes: ...}.
+
+    Raises:
+        ConfigError: a mapping is wrong.
+        InputError: a specifier names no file.
+    """
+    if not texts:
+        return expand([])
+    return [file for text in texts for file in expand(to_source(parse_source(text)))]
 
 
 def _dataset(config: ExperimentConfig, source: ImagePairs | ValidationData) -> Pairs:

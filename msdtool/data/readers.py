@@ -16,7 +16,15 @@ from msdtool.data.containers.zarr import ZarrArray
 from msdtool.data.specifiers import INNER, Location
 from msdtool.errors import InputError
 
-__all__ = ["Array", "Region", "arrangement", "count_images", "is_picture", "read_image"]
+__all__ = [
+    "Array",
+    "Region",
+    "arrangement",
+    "count_images",
+    "image_name",
+    "is_picture",
+    "read_image",
+]
 
 RAW_SUFFIXES = {".raw", ".bin"}
 NPY_SUFFIX = ".npy"
@@ -85,6 +93,11 @@ def arrangement(location: Location | Path, ndim: int = 2) -> Arrangement:
         InputError: the file cannot be read as images.
     """
     return _use(_as_location(location), ndim, lambda container, found: found)
+
+
+def image_name(location: Location | Path, index: int | None) -> str:
+    """What people call an image: its file, and which one of several in it."""
+    return str(location) if index is None else f"{location}[{index}]"
 
 
 def is_picture(location: Location) -> bool:

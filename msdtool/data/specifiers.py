@@ -26,19 +26,16 @@ class Source:
     """Images, and what their files do not say.
 
     Attributes:
-        path: a path, glob, folder or list of these.
+        path: a path, glob, folder or list of these; locations that were found before stay.
         axes: a letter per axis of each array, such as "ZCYX"; see `msdtool.data.axes`.
         shape: of raw files, which hold nothing but pixels.
         dtype: of raw files, such as "uint16", or ">u2" if the bytes are in the other order.
     """
 
-    path: str | Path | Sequence[str | Path]
+    path: "str | Path | Sequence[str | Path | Location]"
     axes: str | None = None
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
-
-
-Specifier = str | Path | Sequence[str | Path] | Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +58,9 @@ class Location:
         return f"{self.path}{INNER}{self.inner}" if self.inner else str(self.path)
 
 
+Specifier = str | Path | Sequence[str | Path | Location] | Source
+
+
 def expand(specifier: Specifier) -> list[Location]:
     """Return the files that a specifier names, each item's in natural order.
 
@@ -76,13 +76,18 @@ def expand(specifier: Specifier) -> list[Location]:
     if not items:
         raise InputError("the list of input paths is empty; name at least one file")
     try:
-        return [
-            Location(path, inner, source.axes, source.shape, source.dtype)
-            for item in items
-            for path, inner in _expand_item(item)
-        ]
+        return [location for item in items for location in _locate(item, source)]
     except OSError as error:
         raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+
+def _locate(item: str | Path | Location, source: Source) -> Iterable[Location]:
+    if isinstance(item, Location):
+        return [item]
+    return (
+        Location(path, inner, source.axes, source.shape, source.dtype)
+        for path, inner in _expand_item(item)
+    )
 
 
 def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
-from msdtool.data.readers import Array, Region, arrangement, count_images, is_picture, read_image
+from msdtool.data.readers import (
+    Array,
+    Region,
+    arrangement,
+    count_images,
+    image_name,
+    is_picture,
+    read_image,
+)
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import InputError
 
@@ -66,6 +74,14 @@ class ImageStack:
         """
         return self.read(range(len(self))[index])
 
+    def files(self) -> dict[Location, range]:
+        """Each file, and which of the images are in it."""
+        found: dict[Location, range] = {}
+        for index, (location, _) in enumerate(self._images):
+            first = found.get(location, range(index, index)).start
+            found[location] = range(first, index + 1)
+        return found
+
     @property
     def has_volumes(self) -> bool:
         """Whether a file holds several images, such as the slices of a volume."""
@@ -73,8 +89,7 @@ class ImageStack:
 
     def name(self, index: int) -> str:
         """What people call image ``index``: its file, and which of the file's images it is."""
-        location, number = self._images[index]
-        return str(location) if number is None else f"{location}[{number}]"
+        return image_name(*self._images[index])
 
     def volume(self, index: int) -> range:
         """The images that are slices of the same volume as image ``index``.

@@ -5,11 +5,13 @@ Shapes: B batch, C channels, *space the two or three spatial axes.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from msdtool import ops
+from msdtool.ops.streaming import SlicedArray
 
 DILATIONS = tuple(range(1, 11))
 
@@ -179,6 +181,24 @@ class MSDModule(nn.Module):
             self.final_layer.linear.bias,
             self.dilations,
             self.msd_block.padding,
+        )
+
+    def stream(
+        self, input: SlicedArray, output: SlicedArray, *, memory_bytes: int, **options: Any
+    ) -> None:
+        """Map one image [c_in, *space] to [c_out, *space] in strips; see `msd_module_streamed`."""
+        assert self.final_layer.linear.bias is not None
+        ops.msd_module_streamed(
+            input,
+            self.msd_block.weights,
+            self.msd_block.bias,
+            self.final_layer.linear.weight,
+            self.final_layer.linear.bias,
+            self.dilations,
+            self.msd_block.padding,
+            output=output,
+            memory_bytes=memory_bytes,
+            **options,
         )
 
 

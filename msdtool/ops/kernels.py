@@ -52,7 +52,11 @@ class Source:
             KernelError: a file is missing, as it is from a damaged installation.
         """
         defines = "".join(f"#define {name} {value}\n" for name, value in self.defines)
-        return defines + _inlined(f"{self.name}.cu")
+        return defines + _inlined(f"{self.name}.cu", self.own_text())
+
+    def own_text(self) -> str:
+        """The file's text, without what it includes."""
+        return _read(f"{self.name}.cu")
 
     def __str__(self) -> str:
         return " ".join([f"{self.name}.cu", *(f"{name}={value}" for name, value in self.defines)])
@@ -63,29 +67,31 @@ def source_for(name: str, storage: torch.dtype, **defines: str | int) -> Source:
     return Source(name, (("STORAGE", STORAGES[storage]), *defines.items()))
 
 
-def _inlined(file: str) -> str:
+def _read(file: str) -> str:
+    path = resource_folder("kernels") / file
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise KernelError(
+            f"{path}: cannot be read ({problem.strerror}); install msdtool again"
+        ) from None
+
+
+def _inlined(file: str, text: str) -> str:
     """A file's text with its headers in it, each once, under their own names and line numbers."""
     seen = {file}
 
-    def expand(name: str) -> str:
-        path = resource_folder("kernels") / name
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as problem:
-            raise KernelError(
-                f"{path}: cannot be read ({problem.strerror}); install msdtool again"
-            ) from None
-
+    def expand(name: str, text: str) -> str:
         def header(found: re.Match[str]) -> str:
             if found[1] in seen:
                 return ""
             seen.add(found[1])
             line = text.count("\n", 0, found.start()) + 2
-            return f'{expand(found[1])}#line {line} "{name}"'
+            return f'{expand(found[1], _read(found[1]))}#line {line} "{name}"'
 
         return f'#line 1 "{name}"\n{_INCLUDE.sub(header, text)}'
 
-    return expand(file)
+    return expand(file, text)
 
 
 class Launcher(Protocol):

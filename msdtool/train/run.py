@@ -300,6 +300,7 @@ class TrainingRun:
             **metrics,
             "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 3),
+            "data_seconds": round(progress.data_seconds, 3),
         }
         self.metrics = row if metrics else self.metrics
         if not self.processes.is_main:

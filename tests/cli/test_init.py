@@ -6,7 +6,7 @@ from msdtool.config import load_config
 from msdtool.resources import resource_folder
 
 
-@pytest.mark.parametrize("template", ["denoise", "segment", "sequence", "volume"])
+@pytest.mark.parametrize("template", ["denoise", "segment", "sequence", "volume", "noise2inverse"])
 def test_a_template_is_printed_or_written(cli, tmp_path, template):
     text = (resource_folder("configs") / f"{template}.yaml").read_text(encoding="utf-8")
     printed = cli("init", template)
@@ -40,7 +40,8 @@ def test_a_file_that_exists_is_kept(cli, tmp_path):
 def test_an_unknown_template_is_refused_with_the_known_ones(cli):
     result = cli("init", "denois")
     assert result.code == 2
-    assert "'denois' is not one of 'denoise', 'segment', 'sequence', 'volume'" in result.err
+    known = "'denoise', 'segment', 'sequence', 'volume', 'noise2inverse'"
+    assert f"'denois' is not one of {known}" in result.err
 
 
 def test_a_file_that_cannot_be_written_is_named(cli, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from msdtool import predict as module
+from msdtool.data.sinks import Sink
 from tests.helpers import smooth_image, write_stack
 
 
@@ -130,17 +130,17 @@ def test_probabilities_of_a_segmentation(cli, segmentation_run, regression_run, 
 def test_a_signal_stops_after_the_image_that_is_being_done(
     cli, regression_run, inputs, tmp_path, monkeypatch, number, code
 ):
-    write = module.write_tiff
+    finish = Sink.finish
 
-    def write_and_signal(path, image):
-        if path.name == "image_001.tif":
+    def finish_and_signal(sink):
+        if sink.path.name == "image_001.tif":
             os.kill(os.getpid(), number)
-        write(path, image)
+        finish(sink)
 
-    monkeypatch.setattr(module, "write_tiff", write_and_signal)
+    monkeypatch.setattr(Sink, "finish", finish_and_signal)
     result = cli("predict", regression_run, inputs, "-o", tmp_path / "out")
     assert result.code == code
-    assert "stopped after 2 of 4 images; go on with --skip-existing" in result.err
+    assert "stopped after 2 of 4 files; go on with --skip-existing" in result.err
     assert names(tmp_path / "out") == ["image_000.tif", "image_001.tif"]
     monkeypatch.undo()
 

@@ -40,6 +40,7 @@ void exercise(Index axes, Index slices, Index height, Index width, Index layers,
     const std::vector<REAL> final_weight = filled(outputs * net.channels());
     const std::vector<REAL> upstream = filled(outputs * net.rows() * width);
     std::vector<REAL> output(upstream.size()), bias_grad(bias.size()), final_grad(final_weight.size());
+    msd_use_large_pages(grads.data(), grads.size() * sizeof(REAL));
     failures += msd_forward(&net, planes.data(), weight_pointers.data(), bias.data());
     failures += msd_final_forward(&net, planes.data(), final_weight.data(), final_bias.data(),
                                   outputs, output.data());

@@ -8,8 +8,7 @@ import torch
 
 from msdtool import ops
 from msdtool.ops.engine import Network
-from msdtool.ops.plan import WORKSPACE_BYTES
-from msdtool.ops.streaming import plan_passes
+from msdtool.ops.streaming import RESERVED_BYTES, plan_passes
 from tests.ops.formula import Problem, make_problem
 
 
@@ -34,7 +33,7 @@ def test_equals_the_whole_image(
     problem = make_problem(
         space, 13, width=2, c_in=2, c_out=2, dilations=(1, 2, 3, 4), padding=padding
     )
-    output = stream(problem, WORKSPACE_BYTES + extra_bytes, tmp_path)
+    output = stream(problem, RESERVED_BYTES + extra_bytes, tmp_path)
     expected = ops.msd_module(*problem.module_arguments())[0].detach().numpy()
     np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10)
     assert list(tmp_path.iterdir()) == []
@@ -51,8 +50,8 @@ def test_little_memory_means_narrow_strips() -> None:
 
 def test_too_little_memory_says_what_it_needs(tmp_path: Path) -> None:
     problem = make_problem((64, 64))
-    with pytest.raises(ValueError, match="leaves 100 bytes for a strip of layer 0; it needs at le"):
-        stream(problem, WORKSPACE_BYTES + 100, tmp_path)
+    with pytest.raises(ValueError, match="leaves 100 bytes for a strip; layer 4 needs at least"):
+        stream(problem, RESERVED_BYTES + 100, tmp_path)
 
 
 def test_wrong_output_shape_is_named(tmp_path: Path) -> None:

@@ -487,6 +487,11 @@ inline float __int_as_float(int bits) { return bits_as<float>(bits); }
 inline unsigned __float_as_uint(float value) { return bits_as<unsigned>(value); }
 inline int __float_as_int(float value) { return bits_as<int>(value); }
 inline double __longlong_as_double(long long bits) { return bits_as<double>(bits); }
+template <class T> T atomicAdd(T* address, T value) {
+    const T before = *address;
+    *address = before + value;
+    return before;
+}
 template <class T> T __ldg(const T* address) { return *address; }
 template <class T> T min(T left, T right) { return right < left ? right : left; }
 template <class T> T max(T left, T right) { return left < right ? right : left; }

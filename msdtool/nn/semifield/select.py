@@ -2,16 +2,13 @@
 
 import math
 import operator
-from functools import partial
-
-from torch import nn
 
 from msdtool.nn.semifield import functions
-from msdtool.nn.semifield.conv import FixedSemifieldConv, SemifieldConv
+from msdtool.nn.semifield.terms import TermByTerm
 from msdtool.ops import semifield as ops
 
 
-class SelectSemifield(ops.SelectOperations):
+class SelectSemifield(TermByTerm, ops.SelectOperations):
     r"""A semifield whose sum is one of its terms, such as the maximum.
 
     The number of each winning term is kept for the backward pass (one byte per output value up to
@@ -30,6 +27,7 @@ class SelectSemifield(ops.SelectOperations):
     """
 
     __slots__ = ()
+    convolve = staticmethod(ops.select_conv)
 
     @classmethod
     def tropical_max(cls) -> "SelectSemifield":
@@ -66,55 +64,3 @@ class SelectSemifield(ops.SelectOperations):
                 "d_times_d_kernel": "-1",
             },
         )
-
-    def dynamic(
-        self,
-        thread_block_size: int | None = None,
-        to_extension: bool = False,
-        debug: bool = False,
-        kernel_inflation: int = 16,
-    ) -> nn.Module:
-        """Make a convolution for `GenericConv`, for images of any size.
-
-        Args:
-            thread_block_size, to_extension, debug, kernel_inflation: accepted for programs written
-                for pytorch_nd_semiconv, whose compiler they tune; they change nothing here.
-
-        Raises:
-            ValueError: a function of the semifield does not work elementwise on tensors.
-        """
-        ops.check_elementwise(self)
-        return SemifieldConv(
-            partial(ops.select_conv, semifield=self), f"SelectSemifield {self.cache_name or ''}"
-        )
-
-    def lazy_fixed(
-        self,
-        thread_block_size: int | None = None,
-        to_extension: bool = False,
-        debug: bool = False,
-        kernel_inflation: int = 16,
-    ) -> nn.Module:
-        """Make a convolution whose sizes are fixed by its first call, but for the batch.
-
-        It computes what `dynamic` does, and refuses to go on with other sizes or arguments.
-
-        Args: as for `dynamic`.
-
-        Raises:
-            ValueError: a function of the semifield does not work elementwise on tensors.
-        """
-        ops.check_elementwise(self)
-        return FixedSemifieldConv(
-            partial(ops.select_conv, semifield=self), f"SelectSemifield {self.cache_name or ''}"
-        )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SelectSemifield):
-            return False
-        if self.cache_name is not None:
-            return self.cache_name == other.cache_name
-        return self is other
-
-    def __hash__(self) -> int:
-        return hash(tuple(self)) if self.cache_name is None else hash(self.cache_name)

@@ -3,15 +3,18 @@
 import operator
 from functools import partial
 
-from torch import nn
-
 from msdtool.nn.semifield import functions
-from msdtool.nn.semifield.conv import FixedSemifieldConv, SemifieldConv
+from msdtool.nn.semifield.terms import TermByTerm
 from msdtool.ops import semifield as ops
-from msdtool.ops.semifield.linear import linear_by_linear, log_by_linear, root_by_linear
+from msdtool.ops.semifield.linear import (
+    linear_by_linear,
+    log_by_linear,
+    root_by_linear,
+    root_of_sum,
+)
 
 
-class SubtractSemifield(ops.SubtractOperations):
+class SubtractSemifield(TermByTerm, ops.SubtractOperations):
     r"""A semifield whose sum can be undone, term by term.
 
     Nothing but input and output is kept for the backward pass, which takes each term out of the
@@ -35,11 +38,10 @@ class SubtractSemifield(ops.SubtractOperations):
         linear_form: (img, kernel, conv) -> the convolution by way of a linear one, ``conv(img,
             kernel)``; or None where that is not accurate. Used on CPUs.
 
-    Raises:
-        ValueError: on use, ``post_sum`` without the other two.
     """
 
     __slots__ = ()
+    convolve = staticmethod(ops.subtract_conv)
 
     @classmethod
     def linear(cls) -> "SubtractSemifield":
@@ -86,7 +88,7 @@ class SubtractSemifield(ops.SubtractOperations):
             d_add_d_right=functions.one,
             zero=0.0,
             cache_name=f"_root_{p}",
-            post_sum=partial(functions.root_of_sum, p=p),
+            post_sum=partial(root_of_sum, p=p),
             undo_post_sum=partial(functions.power, p=p),
             d_post_d_acc=partial(functions.d_root, p=p),
             cuda={
@@ -116,7 +118,7 @@ class SubtractSemifield(ops.SubtractOperations):
         functions.check_parameter("mu", mu)
         factor, extreme = f"real({mu!r})", "fmax" if mu > 0 else "fmin"
         distance = f"real({-abs(mu)!r}) * fabs(acc - val)"
-        share = f"exp(fmin({factor} * (val - res), real(0)))"
+        share = f"exp({factor} * (val - res))"
         return cls(
             add=partial(functions.log_add, mu=mu),
             times=operator.add,
@@ -138,55 +140,3 @@ class SubtractSemifield(ops.SubtractOperations):
             },
             linear_form=partial(log_by_linear, mu=mu),
         )
-
-    def dynamic(
-        self,
-        thread_block_size: int | None = 256,
-        to_extension: bool = False,
-        debug: bool = False,
-        kernel_inflation: int = 16,
-    ) -> nn.Module:
-        """Make a convolution for `GenericConv`, for images of any size.
-
-        Args:
-            thread_block_size, to_extension, debug, kernel_inflation: accepted for programs written
-                for pytorch_nd_semiconv, whose compiler they tune; they change nothing here.
-
-        Raises:
-            ValueError: a function of the semifield does not work elementwise on tensors.
-        """
-        ops.check_elementwise(self)
-        return SemifieldConv(
-            partial(ops.subtract_conv, semifield=self), f"SubtractSemifield {self.cache_name or ''}"
-        )
-
-    def lazy_fixed(
-        self,
-        thread_block_size: int | None = 256,
-        to_extension: bool = False,
-        debug: bool = False,
-        kernel_inflation: int = 16,
-    ) -> nn.Module:
-        """Make a convolution whose sizes are fixed by its first call, but for the batch.
-
-        It computes what `dynamic` does, and refuses to go on with other sizes or arguments.
-
-        Args: as for `dynamic`.
-
-        Raises:
-            ValueError: a function of the semifield does not work elementwise on tensors.
-        """
-        ops.check_elementwise(self)
-        return FixedSemifieldConv(
-            partial(ops.subtract_conv, semifield=self), f"SubtractSemifield {self.cache_name or ''}"
-        )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SubtractSemifield):
-            return False
-        if self.cache_name is not None:
-            return self.cache_name == other.cache_name
-        return self is other
-
-    def __hash__(self) -> int:
-        return hash(tuple(self)) if self.cache_name is None else hash(self.cache_name)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from msdtool.ops.checks import check_same_dtype
+from msdtool.ops.kernels import preferred, require
 from msdtool.ops.semifield import reference
 from msdtool.ops.semifield.broadcast import broadcast_by_windows
 from msdtool.ops.semifield.geometry import (
@@ -23,6 +24,7 @@ from msdtool.ops.semifield.geometry import (
     arrange_kernel,
     plan_convolution,
 )
+from msdtool.ops.semifield.gpu import find_lack, select_by_kernels, subtract_by_kernels
 from msdtool.ops.semifield.linear import CONVOLUTIONS, linear_conv
 from msdtool.ops.semifield.operations import (
     BroadcastOperations,
@@ -118,17 +120,24 @@ def select_conv(
 
     Args:
         img, kernel, semifield, convolution: as for `broadcast_conv`.
-        impl: "taps" keeps the winner's number beside input and output; "reference" unfolds;
-            "auto" takes the fastest.
+        impl: "cuda" runs kernels on a GPU, given the semifield's CUDA expressions; "taps" is
+            plain torch; both keep the winner's number beside input and output. "reference"
+            unfolds; "auto" takes the fastest.
 
     Returns:
         [B, O, *space'], O times ``groups`` with group broadcasting.
 
     Raises:
         ValueError: a shape, a dtype or an argument does not fit.
+        KernelError: "cuda" is asked for where kernels cannot run.
     """
-    compute = _choose(impl, {"taps": select_by_taps, "reference": reference.select_conv}, "taps")
+    computations = {
+        "cuda": select_by_kernels,
+        "taps": select_by_taps,
+        "reference": reference.select_conv,
+    }
     wide, kernel, geometry = convolution.prepare(img, kernel)
+    compute = _choose(impl, computations, wide, semifield, geometry)
     output: Tensor = compute(wide, kernel, semifield, geometry)
     return output.to(img.dtype)
 
@@ -144,24 +153,26 @@ def subtract_conv(
 
     Args:
         img, kernel, semifield, convolution: as for `broadcast_conv`.
-        impl: "linear" goes by way of torch's linear convolution where the semifield has a
-            ``linear_form`` that is accurate for these values, and else as "taps", which keeps
-            nothing beside input and output; "reference" unfolds; "auto" takes the fastest.
+        impl: "cuda" runs kernels on a GPU, given the semifield's CUDA expressions; "linear" goes
+            by way of torch's linear convolution where the semifield has a ``linear_form`` that is
+            accurate for these values, and else as "taps", which is plain torch; all keep nothing
+            beside input and output. "reference" unfolds; "auto" takes the fastest.
 
     Returns:
         [B, O, *space'], O times ``groups`` with group broadcasting.
 
     Raises:
         ValueError: a shape, a dtype or an argument does not fit.
+        KernelError: "cuda" is asked for where kernels cannot run.
     """
     computations = {
+        "cuda": subtract_by_kernels,
         "linear": subtract_by_linear,
         "taps": subtract_by_taps,
         "reference": reference.subtract_conv,
     }
-    # On a GPU, TF32 would cost the digits that the linear form relies on.
-    compute = _choose(impl, computations, "linear" if img.device.type == "cpu" else "taps")
     wide, kernel, geometry = convolution.prepare(img, kernel)
+    compute = _choose(impl, computations, wide, semifield, geometry)
     output: Tensor = compute(wide, kernel, semifield, geometry)
     return output.to(img.dtype)
 
@@ -179,10 +190,24 @@ def subtract_by_linear(
 
 
 def _choose(
-    impl: str, computations: Mapping[str, Callable[..., Any]], auto: str
+    impl: str,
+    computations: Mapping[str, Callable[..., Any]],
+    img: Tensor,
+    semifield: SelectOperations | SubtractOperations,
+    geometry: Geometry,
 ) -> Callable[..., Any]:
+    """Pick the computation of this name, or the fastest that can do it."""
+    lack = find_lack(semifield, geometry, len(img))
     if impl == "auto":
-        return computations[auto]
+        if not lack and preferred(img.device):
+            return computations["cuda"]
+        # On a GPU, TF32 would cost the digits that the linear form relies on.
+        linear = "linear" in computations and not img.is_cuda
+        return computations["linear" if linear else "taps"]
     if impl not in computations:
         raise ValueError(f"impl is {impl!r}; allowed: auto, {', '.join(computations)}")
+    if impl == "cuda":
+        if lack:
+            raise ValueError(f"{lack}; impl='taps' computes the same")
+        require(impl, img.device)
     return computations[impl]

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from types import EllipsisType
+from typing import Literal, TypeGuard
 
 from torch import Tensor
 
 Kind = Literal["conv", "corr"]
 PerAxis = int | Sequence[int]
+# Of the last axes of a tensor: (..., slice, slice).
+Pixels = tuple[EllipsisType | slice, ...]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | Literal["valid", "same"]
 
 
@@ -64,9 +67,7 @@ class Geometry:
         """The taps f in row-major order."""
         return tuple(product(*(range(size) for size in self.kernel_size)))
 
-    def tap_slices(
-        self, tap: tuple[int, ...], rows: range
-    ) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    def tap_slices(self, tap: tuple[int, ...], rows: range) -> tuple[Pixels, Pixels] | None:
         """Output pixels whose tap lies in the image, and the image pixels it reads there.
 
         Args:
@@ -75,9 +76,10 @@ class Geometry:
                 count from the first of them.
 
         Returns:
-            Slices of the output's and of the image's spatial axes; None where there is no pixel.
+            Indices of the output's and of the image's last axes; None where there is no pixel.
         """
-        out_slices, in_slices = [], []
+        out_slices: list[slice] = []
+        in_slices: list[slice] = []
         for axis, out_size in enumerate(self.out_space):
             stride = self.stride[axis]
             shift = tap[axis] * self.dilation[axis] - self.pads[axis][0]
@@ -91,7 +93,7 @@ class Geometry:
             out_slices.append(slice(low - origin, high - origin))
             first = low * stride + shift
             in_slices.append(slice(first, first + (high - low - 1) * stride + 1, stride))
-        return tuple(out_slices), tuple(in_slices)
+        return (..., *out_slices), (..., *in_slices)
 
 
 def plan_convolution(
@@ -173,9 +175,9 @@ def parse_padding(
         )
     entries = [padding] if _is_int(padding) else padding
     if isinstance(entries, list | tuple) and len(entries) in (1, ndim):
-        pads = tuple(_pair(entry) for entry in entries)
-        if None not in pads:
-            return pads * ndim if len(pads) == 1 else pads  # type: ignore[return-value]
+        pads = [pair for pair in map(_pair, entries) if pair is not None]
+        if len(pads) == len(entries):
+            return tuple(pads * ndim if len(pads) == 1 else pads)
     raise ValueError(
         f"padding is {padding!r}; for {ndim} spatial axes expected a whole number, {ndim} of "
         f'them, {ndim} pairs (begin, end), "valid" or "same"'
@@ -234,11 +236,11 @@ def _per_axis(name: str, value: PerAxis, ndim: int) -> tuple[int, ...]:
 
 def _pair(entry: object) -> tuple[int, int] | None:
     if _is_int(entry):
-        return entry, entry  # type: ignore[return-value]
+        return entry, entry
     if isinstance(entry, list | tuple) and len(entry) == 2 and all(map(_is_int, entry)):
         return entry[0], entry[1]
     return None
 
 
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

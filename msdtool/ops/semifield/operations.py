@@ -60,9 +60,13 @@ def check_elementwise(operations: SelectOperations | SubtractOperations) -> None
     """Try every function on two values.
 
     Raises:
-        ValueError: one fails on tensors, or its result does not fit; names it.
+        ValueError: one fails on tensors, its result does not fit, or one is missing; names it.
     """
     unary = ("post_sum", "undo_post_sum", "d_post_d_acc")
+    if getattr(operations, "post_sum", None) is not None:
+        for name in unary[1:]:
+            if getattr(operations, name) is None:
+                raise ValueError(f"post_sum of the semifield needs {name} beside it")
     binary = ("times", "d_times_d_img", "d_times_d_kernel", "subtract", "d_add_d_right", "add")
     for name in (*binary, *unary, "add_select"):
         function = getattr(operations, name, None)

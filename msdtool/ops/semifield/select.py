@@ -61,7 +61,7 @@ class SelectByTaps(torch.autograd.Function):
         needs_img, needs_kernel = ctx.needs_input_grad[:2]
         backward = _SelectBackward(img, kernel, ctx.semifield, ctx.geometry)
         grad_output = grad_output.reshape(winners.shape)
-        for tile in tiles(len(img), ctx.geometry):
+        for tile in tiles(img, ctx.geometry):
             backward.add(tile, tile.of(winners), tile.of(grad_output), needs_img, needs_kernel)
         grad_kernel = backward.grad_kernel.view(kernel.shape).to(kernel.dtype)
         return (
@@ -84,20 +84,20 @@ def _forward(
     by_group, kernels = split_groups(img, kernel, geometry)
     shape = (len(img), geometry.groups, geometry.out_channels, *geometry.out_space)
     output = img.new_empty(shape)
-    for tile in tiles(len(img), geometry):
+    for tile in tiles(img, geometry):
         best = torch.full_like(
             tile.of(output), semifield.zero, memory_format=torch.contiguous_format
         )
         numbers = None if winners is None else tile.of(winners).contiguous()
         for term in terms(by_group, kernels, geometry, tile):
-            inside = best[(..., *term.pixels)]
+            inside = best[term.pixels]
             values = semifield.times(term.img, term.kernel)
             if numbers is not None or choose is None:
                 replaced = semifield.add_select(inside, values)
             if numbers is not None:
                 # Later terms have larger numbers; this is much faster than to fill where replaced.
                 number = replaced.to(numbers.dtype).mul_(term.number + 1)
-                target = numbers[(..., *term.pixels)]
+                target = numbers[term.pixels]
                 torch.maximum(target, number, out=target)
             if choose is None:
                 inside.copy_(torch.where(replaced, values, inside))

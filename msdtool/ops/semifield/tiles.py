@@ -1,16 +1,19 @@
 """Tiles of the output that stay in cache, and what each of their taps reads."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from msdtool.ops.semifield.geometry import Geometry
+from msdtool.ops.semifield.geometry import Geometry, Pixels
 
-# Per thread; below this, torch does not share an elementwise operation among threads. Three
-# float32 tensors of this size fit a second-level cache.
-VALUES_PER_THREAD = 32768
+# Per thread. With fewer, calling torch takes longer than its work; with more, the three tensors
+# that an operation reads and writes leave the second-level cache.
+VALUES_PER_THREAD = 65536
+# Enough to keep a GPU busy.
+VALUES_ON_GPU = 2**24
 
 
 class Tile(NamedTuple):
@@ -29,7 +32,7 @@ class Term(NamedTuple):
     """One term of the sums of a tile: a channel and a tap."""
 
     number: int  # channel * taps + tap
-    pixels: tuple[slice, ...]  # of the tile's spatial axes, where the tap lies in the image
+    pixels: Pixels  # of the tile, where the tap lies in the image
     img: Tensor  # [images, groups, 1, *pixels]
     kernel: Tensor  # [groups, out, 1, ...]
 
@@ -40,11 +43,11 @@ def split_groups(img: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[Tenso
     return by_group, kernel.unflatten(0, (geometry.groups, geometry.out_channels))
 
 
-def tiles(batch: int, geometry: Geometry) -> Iterator[Tile]:
-    """Cut the output into tiles of about `VALUES_PER_THREAD` values per thread."""
-    limit = VALUES_PER_THREAD * torch.get_num_threads()
-    num_rows, *others = geometry.out_space
-    row = geometry.out_channels * torch.Size(others).numel()
+def tiles(img: Tensor, geometry: Geometry) -> Iterator[Tile]:
+    """Cut the output of an image [B, ...] into tiles that suit the device it is on."""
+    limit = VALUES_ON_GPU if img.is_cuda else VALUES_PER_THREAD * torch.get_num_threads()
+    batch, num_rows = len(img), geometry.out_space[0]
+    row = geometry.out_channels * math.prod(geometry.out_space[1:])
     rows = min(num_rows, max(1, limit // row))
     groups = min(geometry.groups, max(1, limit // (row * num_rows)))
     images = min(batch, max(1, limit // (row * num_rows * geometry.groups)))
@@ -70,7 +73,7 @@ def terms(img: Tensor, kernel: Tensor, geometry: Geometry, tile: Tile) -> Iterat
     images = img[tile.images, tile.groups]
     kernels = kernel[tile.groups].flatten(3)
     reads = [geometry.tap_slices(tap, tile.rows) for tap in geometry.offsets]
-    planes = [None if read is None else images[(..., *read[1])] for read in reads]
+    planes = [None if read is None else images[read[1]] for read in reads]
     for channel in range(geometry.in_channels):
         for tap, (read, plane) in enumerate(zip(reads, planes, strict=True)):
             if read is None or plane is None:

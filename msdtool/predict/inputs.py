@@ -1,0 +1,91 @@
+"""The images to predict, read as the training images were."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from torch import Tensor
+
+from msdtool.data.specifiers import Specifier
+from msdtool.predict.jobs import Job
+from msdtool.predict.predictor import Predictor
+
+
+class Inputs:
+    """The images of some files, as the network takes them: with slices around, or of all splits.
+
+    Args:
+        predictor: the network.
+        specifiers: of the files; of each split, if the network averages splits.
+
+    Raises:
+        InputError: there are no files, or they cannot be used together.
+    """
+
+    def __init__(self, predictor: Predictor, specifiers: Sequence[Specifier]) -> None:
+        self.predictor = predictor
+        self.stack, stacks = predictor.open_inputs(specifiers)
+        self.files = stacks[0].files()
+        # Strips of a single input can be computed from file to file.
+        self.is_streamable = len(stacks) == 1 and not predictor.augment
+
+    def images(self, job: Job) -> range:
+        """Which images of the stack a job is about."""
+        return self.files[job.location]
+
+    def read(self, index: int) -> Tensor | None:
+        """Read an image; None if it is too large to be computed whole, and need not be in memory.
+
+        Raises:
+            InputError: it cannot be read, or the network cannot work on it.
+        """
+        if self.is_streamable and not self.predictor.fits(self.stack.space(index)):
+            return None
+        image = self.stack.read(index)
+        self.predictor.check(image, self.stack.name(index))
+        return image
+
+
+class ReadAhead:
+    """Images in memory, the next one read while the last one is used."""
+
+    def __init__(self, inputs: Inputs, reader: ThreadPoolExecutor) -> None:
+        self.inputs, self.reader = inputs, reader
+        self.ahead: tuple[int, Future[Tensor | None]] | None = None
+
+    def get(self, index: int, following: int | None) -> Tensor | None:
+        """Give an image, see `Inputs.read`, and begin to read the one after it.
+
+        Raises:
+            InputError: see `Inputs.read`.
+        """
+        if self.ahead is None or self.ahead[0] != index:
+            self._begin(index)
+        assert self.ahead is not None
+        image = self.ahead[1].result()
+        self.ahead = None
+        if following is not None:
+            self._begin(following)
+        return image
+
+    def _begin(self, index: int) -> None:
+        self.ahead = (index, self.reader.submit(self.inputs.read, index))
+
+
+class Slices:
+    """An image in a file as an array [c_in, *space] that is read by ranges of its spatial axes."""
+
+    def __init__(self, inputs: Inputs, index: int) -> None:
+        self.inputs, self.index = inputs, index
+        self.shape = (inputs.predictor.c_in, *inputs.stack.space(index))
+
+    def __getitem__(self, key: Any) -> Any:
+        ranges = (*key[1:], *(slice(None),) * (len(self.shape) - len(key)))
+        space = zip(ranges, self.shape[1:], strict=True)
+        window = tuple(slice(*part.indices(size)) for part, size in space)
+        pixels = self.inputs.stack.read(self.index, window)
+        self.inputs.predictor.check(pixels, self.inputs.stack.name(self.index))
+        return pixels.numpy()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError("the input is only read")

@@ -1,0 +1,243 @@
+"""Doing the jobs: read, compute and write at the same time, image by image."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msdtool.data.readers import arrangement
+from msdtool.data.sinks import Result, Sink, images_done, open_sink
+from msdtool.errors import Error
+from msdtool.predict.inputs import Inputs, ReadAhead, Slices
+from msdtool.predict.jobs import Job
+from msdtool.predict.predictor import Predictor
+
+SECONDS_BETWEEN_SAVES = 10.0
+
+Tick = Callable[[int, float], None]
+"""Told the number of a job and how many of its images are done."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A job that is done.
+
+    Attributes:
+        job: what was to do.
+        skipped: its results were there.
+        seconds: since the one before.
+    """
+
+    job: Job
+    skipped: bool
+    seconds: float
+
+
+class _Interrupted(Exception):  # noqa: N818 - nothing went wrong
+    """The work was asked to stop in the middle of an image."""
+
+
+def predict(
+    predictor: Predictor,
+    jobs: Sequence[Job],
+    inputs: Inputs | None = None,
+    *,
+    skip_existing: bool = False,
+    anew: bool = False,
+    tick: Tick = lambda job, images: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Prediction]:
+    """Do the jobs one after the other; each result is written whole or not at all.
+
+    The next image is read and the last one written while one is computed. What is finished of a
+    result with several images is kept when the work stops or is killed, and not done again.
+
+    Args:
+        predictor: the network.
+        jobs: what to do.
+        inputs: the images of these and other files; None takes those of the jobs' files alone.
+        skip_existing: leave out jobs whose results are there.
+        anew: forget what an earlier try left.
+        tick: called with the number of a job and how many of its images are done.
+        stop: asked now and then; when it says so, what is finished is saved and the iterator ends.
+
+    Raises:
+        InputError: an image cannot be used; the results of those before it stay.
+        Error: a result cannot be written.
+    """
+    inputs = inputs or Inputs(predictor, [[job.location for job in jobs]])
+    start = time.perf_counter()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = ReadAhead(inputs, reader)
+        for number, job in enumerate(jobs):
+            skipped = skip_existing and job.is_done()
+            if not skipped:
+                following = None
+                if number + 1 < len(jobs) and not (skip_existing and jobs[number + 1].is_done()):
+                    following = inputs.images(jobs[number + 1]).start
+                work = _Work(predictor, inputs, job, partial(tick, number), stop)
+                if not work.run(ahead, following, writer, anew):
+                    return
+            now = time.perf_counter()
+            yield Prediction(job, skipped, now - start)
+            start = now
+
+
+class _Work:
+    """One job: a file of images, and its results."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        inputs: Inputs,
+        job: Job,
+        tick: Callable[[float], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        self.predictor, self.inputs, self.job = predictor, inputs, job
+        self.tick, self.stop = tick, stop
+        self.images = inputs.images(job)
+        self.sinks: list[Sink] = []
+        self.writing: Future[None] | None = None
+        self.done = 0
+        self.saved = time.monotonic()
+
+    def run(
+        self, ahead: ReadAhead, following: int | None, writer: ThreadPoolExecutor, anew: bool
+    ) -> bool:
+        """Do what is left to do; say whether that is all of it.
+
+        Args:
+            ahead: gives the images.
+            following: the image that another job begins with.
+            writer: writes the results.
+            anew: forget what an earlier try left.
+        """
+        results = self._results()
+        if not anew:
+            self.done = min(images_done(path, result) for path, result in results)
+        try:
+            for index in self.images[self.done :]:
+                image = ahead.get(index, index + 1 if index + 1 in self.images else following)
+                self._do(index, image, writer, results)
+            self._settle()
+            for sink in self.sinks:
+                sink.finish()
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, _Interrupted):
+                return False
+            raise
+        return True
+
+    def _do(
+        self,
+        index: int,
+        image: Tensor | None,
+        writer: ThreadPoolExecutor,
+        results: list[tuple[Path, Result]],
+    ) -> None:
+        number, name = index - self.images.start, self.inputs.stack.name(index)
+        output = None
+        if image is not None:
+            output = self.predictor(image, name, lambda share: self._tick(number + share))
+        self._settle()
+        if not self.sinks:
+            # Not before: a first image that is bad leaves no trace.
+            self.sinks = [
+                open_sink(self.job.format, path, result, done=self.done) for path, result in results
+            ]
+        if output is None:
+            self._stream(index, number, name)
+            self.done = number + 1
+        else:
+            self.writing = writer.submit(self._write, number, 0, output)
+        if len(self.images) > 1 and time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
+            self._save()
+        self._tick(number + 1)
+
+    def _stream(self, index: int, number: int, name: str) -> None:
+        """Compute an image that does not fit, from file to file."""
+        input = Slices(self.inputs, index)
+        output = _Writer((self.predictor.c_out, *input.shape[1:]), partial(self._write, number))
+        self.predictor.stream(input, output, name, lambda share: self._tick(number + share))
+
+    def _write(self, index: int, start: int, output: Tensor, axis: int = 0) -> None:
+        """Write a range of a spatial axis of the network's output, such as [c_out, n, ...]."""
+        self.sinks[0].write(index, start, self.predictor.to_image(output), axis)
+        if len(self.sinks) > 1:
+            self.sinks[1].write(index, start, output.softmax(0).numpy(), axis)
+
+    def _settle(self) -> None:
+        """Wait until the last image is written."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.result()
+            self.done += 1
+
+    def _save(self) -> None:
+        for sink in self.sinks:
+            sink.save(self.done)
+        self.saved = time.monotonic()
+
+    def _leave(self) -> None:
+        """Keep the finished images of a result that has several, for a later try."""
+        with suppress(Error):
+            self._settle()
+        for sink in self.sinks:
+            if len(self.images) > 1 and self.done:
+                with suppress(Error):
+                    sink.save(self.done)
+                sink.close()
+            else:
+                sink.discard()
+
+    def _tick(self, images: float) -> None:
+        self.tick(images)
+        if images < len(self.images) and self.stop():
+            raise _Interrupted
+
+    def _results(self) -> list[tuple[Path, Result]]:
+        """Where the results go and what they hold."""
+        predictor, location = self.predictor, self.job.location
+        found = arrangement(location, predictor.ndim)
+        state = location.path.stat()
+        origin = {
+            "input": str(location),
+            "axes": found.axes,
+            "changed": state.st_mtime_ns,
+            "model": predictor.digest,
+        }
+        counts = tuple(found.shape[axis] for axis in found.counting)
+        names = "".join(found.axes[axis] for axis in found.counting)
+        space = found.image_shape[1:]
+
+        def result(channels: int, dtype: str) -> Result:
+            return Result(counts, names, (channels, *space), dtype, origin, location.inner)
+
+        is_labels = predictor.label_map is not None
+        main = result(1 if is_labels else predictor.c_out, str(predictor.result_dtype))
+        results = [(self.job.output, main)]
+        if self.job.probabilities is not None:
+            results.append((self.job.probabilities, result(predictor.c_out, "float32")))
+        return results
+
+
+class _Writer:
+    """An array [c_out, *space] of which ranges of a spatial axis are written to the results."""
+
+    def __init__(self, shape: tuple[int, ...], write: Callable[[int, Tensor, int], None]) -> None:
+        self.shape, self.write = shape, write
+
+    def __getitem__(self, key: Any) -> Any:
+        raise TypeError("the output is only written")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.write(key[-1].start, torch.from_numpy(value), len(key) - 2)

@@ -1,0 +1,326 @@
+"""Images that are too large for the memory, and volumes slice by slice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from msdtool import MSDRegressionModel
+from msdtool.data.readers import read_image
+from msdtool.data.sinks import Sink
+from msdtool.data.specifiers import Location
+from msdtool.errors import Error
+from msdtool.nn.build import build_network
+from msdtool.ops.streaming import RESERVED_BYTES
+from msdtool.predict import Predictor, plan_jobs, predict
+
+ROOM = RESERVED_BYTES + 2_000_000
+
+
+def make_model(ndim=2, c_out=1, labels=(), depth=6, dilations=(1, 2, 3)):
+    torch.manual_seed(0)
+    description = {
+        "c_in": 1, "c_out": len(labels) or c_out, "depth": depth, "width": 1,
+        "dilations": list(dilations), "ndim": ndim,
+    }  # fmt: skip
+    network = build_network(description).eval()
+    torch.nn.init.normal_(network.msd.final_layer.linear.weight)
+    with torch.no_grad():
+        network.scale_in.bias.fill_(0.3)
+        network.scale_out.weight.mul_(2)
+    return {
+        "task": "segmentation" if labels else "regression",
+        "architecture": description,
+        "state": network.state_dict(),
+        "labels": list(labels),
+        "ignore": None,
+        "collapse_channels": False,
+        "slab": 0,
+        "splits": 0,
+        "strategy": "X:1",
+    }
+
+
+def small(model, **options):
+    """A predictor for which every image is too large."""
+    predictor = Predictor(model, "cpu", **options)
+    predictor.memory_bytes = ROOM
+    predictor.fits = lambda space: False
+    return predictor
+
+
+def run(predictor, source, output, **options):
+    return list(predict(predictor, plan_jobs(source, output), **options))
+
+
+@pytest.mark.parametrize("labels", [(), (0, 7, 255)])
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (900, 500)), (3, (60, 64, 70))])
+def test_strips_give_what_the_whole_image_gives(tmp_path, ndim, shape, labels):
+    model = make_model(ndim, labels=labels)
+    image = np.random.default_rng(0).random(shape, np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    (done,) = run(small(model), tmp_path / "a.tif", tmp_path / "strips")
+    (whole,) = run(Predictor(model, "cpu"), tmp_path / "a.tif", tmp_path / "whole")
+    found, expected = (tifffile.imread(item.job.output) for item in (done, whole))
+    assert found.shape == shape
+    if labels:
+        assert np.mean(found != expected) < 1e-4  # where two labels are level
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert found.std() > 0.1
+
+
+def test_an_image_in_memory_is_computed_in_strips_too(tmp_path):
+    model = make_model()
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 900, 500), np.float32))
+    predictor = small(model)
+    predictor.memory_bytes += image.nbytes * 2
+    torch.testing.assert_close(predictor(image), Predictor(model, "cpu")(image))
+
+
+def test_what_runs_out_of_memory_is_tried_in_strips(monkeypatch):
+    model = make_model()
+    image = torch.rand(1, 3000, 400)
+    expected = Predictor(model, "cpu")(image)
+    predictor = Predictor(model, "cpu")
+    predictor.memory_bytes = 10**10
+    asked = []
+
+    def fail(_):
+        asked.append(1)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(predictor.network, "forward", fail)
+    monkeypatch.setattr(
+        "msdtool.predict.predictor.prediction_bytes", lambda *_: 2 * ROOM + 4 * 10**7
+    )
+    torch.testing.assert_close(predictor(image), expected)
+    assert asked == [1]
+    predictor(image)
+    assert asked == [1]  # it has learnt
+
+
+def test_too_little_memory_says_so(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 4000), np.float32))
+    predictor = small(make_model())
+    predictor.memory_bytes = RESERVED_BYTES + 10_000
+    with pytest.raises(Error) as error:
+        run(predictor, tmp_path / "a.tif", tmp_path / "out")
+    assert error.value.message.startswith(f"{tmp_path}/a.tif: the memory limit leaves 10000 bytes")
+    assert error.value.message.endswith("give more by --memory, or use a machine with more")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_scratch_that_is_missing_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((900, 500), np.float32))
+    with pytest.raises(Error, match=r"its channels lie on disk.*No such file.*none; name a folder"):
+        run(small(make_model(), scratch=tmp_path / "none"), tmp_path / "a.tif", tmp_path / "out")
+
+
+# Symmetries ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [(), (0, 7, 255)])
+def test_symmetries_are_averaged(labels):
+    model = make_model(labels=labels)
+    image = torch.rand(1, 20, 31)
+    plain = Predictor(model, "cpu")
+    outputs = []
+    for turns in range(4):
+        for mirrored in (False, True):
+            turned = torch.rot90(image, turns, (1, 2))
+            turned = turned.flip(2) if mirrored else turned
+            output = plain(turned)
+            output = output.softmax(0) if labels else output
+            output = output.flip(2) if mirrored else output
+            outputs.append(torch.rot90(output, -turns, (1, 2)))
+    expected = torch.stack(outputs).mean(0)
+    found = Predictor(model, "cpu", augment=True)(image)
+    torch.testing.assert_close(found.softmax(0) if labels else found, expected)
+    turned = Predictor(model, "cpu", augment=True)(image.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(turned, found)
+
+
+def test_symmetries_of_what_does_not_fit():
+    model = make_model()
+    image = torch.rand(1, 700, 500)
+    predictor = small(model, augment=True)
+    predictor.memory_bytes += 3 * image.nbytes
+    torch.testing.assert_close(predictor(image), Predictor(model, "cpu", augment=True)(image))
+
+
+# Volumes slice by slice ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def volume(tmp_path):
+    array = np.random.default_rng(1).random((7, 20, 24), np.float32)
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        file["entry/data"] = array
+    return array
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".tif", ".zarr", ".npy"])
+def test_a_volume_of_slices_is_of_the_kind_that_is_asked_for(tmp_path, volume, suffix):
+    predictor = Predictor(make_model(), "cpu")
+    output = tmp_path / f"out{suffix}"
+    jobs = plan_jobs(f"{tmp_path}/v.h5::/entry/data", output)
+    (done,) = predict(predictor, jobs)
+    assert done.job.output == output
+    inner = "/entry/data" if suffix in (".h5", ".zarr") else ""
+    for index, image in enumerate(volume):
+        found = read_image(Location(output, inner), index=index)
+        expected = predictor(torch.from_numpy(image[None]))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_result_is_of_the_kind_of_its_input(tmp_path, volume):
+    jobs = plan_jobs([f"{tmp_path}/v.h5::/entry/data"], tmp_path / "out")
+    assert jobs[0].output == tmp_path / "out" / "v.h5"
+    np.save(tmp_path / "v.npy", volume)
+    names = {
+        format: plan_jobs(tmp_path / "v.npy", tmp_path / "out", format=format)[0].output.name
+        for format in (None, "tif", "h5", "zarr", "npy", "files")
+    }
+    assert names == {
+        None: "v.npy", "tif": "v.tif", "h5": "v.h5", "zarr": "v.zarr", "npy": "v.npy", "files": "v"
+    }  # fmt: skip
+
+
+def test_a_volume_goes_on_where_it_was_stopped(tmp_path, volume):
+    predictor = Predictor(make_model(), "cpu")
+    jobs = plan_jobs(f"{tmp_path}/v.h5::/entry/data", tmp_path / "out")
+    seen = []
+    stop = predict(
+        predictor, jobs, tick=lambda job, images: seen.append(images), stop=lambda: len(seen) == 3
+    )
+    assert list(stop) == []
+    assert seen == [1, 2, 3]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".v.h5.part",
+        ".v.h5.part.json",
+    ]
+    (done,) = predict(predictor, jobs, tick=lambda job, images: seen.append(images))
+    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["v.h5"]
+    with h5py.File(done.job.output) as file:
+        found = file["entry/data"][:]
+    expected = [predictor(torch.from_numpy(image[None]))[0].numpy() for image in volume]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_nothing_is_continued_with_another_model_or_when_told(tmp_path, volume):
+    jobs = plan_jobs(f"{tmp_path}/v.h5::/entry/data", tmp_path / "out")
+    seen = []
+
+    def count(job, images):
+        seen.append(images)
+
+    for model, anew, expected in (
+        (make_model(), False, 3),
+        (make_model(depth=5), False, 3),
+        (make_model(depth=5), True, 3),
+        (make_model(depth=5), False, 6),
+    ):
+        seen.clear()
+        first = predict(
+            Predictor(model, "cpu"), jobs, tick=count, anew=anew, stop=lambda: len(seen) == 3
+        )
+        assert list(first) == []
+        assert seen[-1] == expected
+
+
+def test_a_bad_slice_keeps_the_ones_before_it_for_a_later_try(tmp_path, volume):
+    bad = volume.copy()
+    bad[4, 0, 0] = np.nan
+    np.save(tmp_path / "v.npy", bad)
+    jobs = plan_jobs(tmp_path / "v.npy", tmp_path / "out")
+    with pytest.raises(Error) as error:
+        list(predict(Predictor(make_model(), "cpu"), jobs))
+    assert error.value.message == (
+        f"{tmp_path}/v.npy[4]: 1 of 480 values are NaN or infinite; replace them"
+    )
+    assert not jobs[0].output.exists()
+
+
+def test_a_full_disk_in_the_middle_of_a_volume(tmp_path, volume, monkeypatch):
+    jobs = plan_jobs(f"{tmp_path}/v.h5::/entry/data", tmp_path / "out", format="tif")
+    write, predictor = Sink.write, Predictor(make_model(), "cpu")
+
+    def fill(sink, index, *rest):
+        if index == 3:
+            raise Error("the disk is full")
+        write(sink, index, *rest)
+
+    monkeypatch.setattr(Sink, "write", fill)
+    with pytest.raises(Error, match="the disk is full"):
+        list(predict(predictor, jobs))
+    monkeypatch.undo()
+    seen = []
+    list(predict(predictor, jobs, tick=lambda job, images: seen.append(images)))
+    assert seen == [4, 5, 6, 7]
+    assert tifffile.imread(jobs[0].output).shape == (7, 20, 24)
+
+
+# Other processes -------------------------------------------------------------------------------
+
+PREDICT = """
+import resource, sys
+from msdtool.cli import main
+sys.argv[1:1] = ["predict"]
+try:
+    main()
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+def test_memory_keeps_to_the_limit(tmp_path):
+    """The channels of the whole image are 460 MB, the process itself takes some 300."""
+    model = MSDRegressionModel(1, 1, 50, 1)
+    torch.nn.init.normal_(model.net.msd.final_layer.linear.weight, std=0.1)
+    model.save(tmp_path / "model.pt", 1)
+    image = np.random.default_rng(0).random((1500, 1500), np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    limit = 640
+    options = ["-o", tmp_path / "out", "--memory", f"{limit}MB", "--device", "cpu", "--quiet"]
+    command = [sys.executable, "-c", PREDICT, tmp_path / "model.pt", tmp_path / "a.tif", *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stderr.split()[-1]) * 1024 < limit * 10**6
+    found = tifffile.imread(tmp_path / "out" / "a.tif")
+    with torch.no_grad():
+        expected = model.net(torch.from_numpy(image)[None, None])[0, 0].numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_process_is_continued(tmp_path, regression_run, number):
+    volume = np.random.default_rng(0).random((400, 64, 64), np.float32)
+    np.save(tmp_path / "v.npy", volume)
+    command = [sys.executable, "-m", "msdtool", "predict", regression_run, tmp_path / "v.npy", "-o",
+               tmp_path / "out", "--json"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    partial = tmp_path / "out" / ".v.npy.part"
+    deadline = time.monotonic() + 60
+    while not partial.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    if number == signal.SIGTERM and process.returncode != 0:
+        assert process.returncode == 75
+        assert b"stopped after 0 of 1 files" in err
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        assert again.returncode == 0, again.stderr
+    predictor = Predictor.load(regression_run, "cpu")
+    expected = [predictor(torch.from_numpy(image[None]))[0].numpy() for image in volume]
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "v.npy"), expected, rtol=1e-5, atol=1e-5)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["v.npy"]
