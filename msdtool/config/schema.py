@@ -34,6 +34,7 @@ from msdtool.config.values import (
     parse_labels,
     parse_layer,
     parse_layers,
+    parse_loss_terms,
     parse_range,
     parse_slices,
     parse_specifier,
@@ -61,6 +62,22 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM"]
 SegmentationLoss = Literal["cross_entropy", "dice", "cross_entropy+dice"]
 LOSSES = {"regression": get_args(RegressionLoss), "segmentation": get_args(SegmentationLoss)}
+LOSS_TERMS = {
+    "regression": ("L1", "L2", "Huber", "SSIM", "Gram"),
+    "segmentation": ("cross_entropy", "dice"),
+}
+"""Losses that can stand in a list with weights."""
+
+
+def _loss_kind(value: Any) -> str:
+    return "<terms>" if isinstance(value, list) else "<name>"
+
+
+Loss = Annotated[
+    Annotated[Literal[RegressionLoss, SegmentationLoss], Tag("<name>")]
+    | Annotated[list[dict[str, float]], BeforeValidator(parse_loss_terms), Tag("<terms>")],
+    Discriminator(_loss_kind),
+]
 
 
 class Section(BaseModel):
@@ -304,7 +321,7 @@ class DataConfig(Section):
         None, description="change the values of each training input at random"
     )
     workers: int = Field(
-        0, ge=0, description="processes that read images; 0 reads in the main process"
+        0, ge=0, description="processes that read images; 0 reads ahead in a thread"
     )
     cache: bool = Field(False, description="keep all decoded images in memory")
     data_range: float | None = Field(
@@ -392,10 +409,12 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(
         None, gt=0, description="largest norm of the whole gradient"
     )
-    loss: Literal[RegressionLoss, SegmentationLoss] = Field(
+    loss: Loss = Field(
         "L2",
         description="what is minimised: the first five for regression (default L2), in units of "
-        "the targets' standard deviation; the last three for segmentation (default cross_entropy)",
+        "the targets' standard deviation; the last three for segmentation (default cross_entropy). "
+        "Or a list with weights, such as [{L2: 1}, {Gram: 0.1}], of L1, L2, Huber, SSIM and Gram "
+        "(textures), or of cross_entropy and dice",
     )
     huber_delta: float = Field(
         1.0, gt=0, description="where Huber turns linear, in target standard deviations"
@@ -425,6 +444,16 @@ class TrainingConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes the GPU if there is one"
     )
+
+    @property
+    def loss_terms(self) -> dict[str, float]:
+        """The weight of each term of the loss."""
+        if not isinstance(self.loss, str):
+            return {name: weight for term in self.loss for name, weight in term.items()}
+        first, _, second = self.loss.partition("+")
+        if second == "SSIM":
+            return {first: 1 - self.ssim_weight, second: self.ssim_weight}
+        return {first: 1.0, second: 1.0} if second else {first: 1.0}
 
 
 class RunConfig(Section):
@@ -465,7 +494,7 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "ExperimentConfig":
-        problems = find_problems(self, LOSSES[self.task])
+        problems = find_problems(self, LOSSES[self.task], LOSS_TERMS[self.task])
         if problems:
             raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
         return self

@@ -164,6 +164,25 @@ def parse_duration(value: Any) -> Any:
     raise ValueError("expected a time such as 30s, 90m, 11.5h, 2d or 11:30:00")
 
 
+def parse_loss_terms(value: Any) -> Any:
+    """A list of losses with their weights; a name alone has the weight 1."""
+    terms: dict[str, float] = {}
+    for item in value:
+        entry = {item: 1.0} if isinstance(item, str) else item
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise ValueError(f"expected losses such as [L2, {{Gram: 0.1}}]; found {item!r}")
+        name, weight = next(iter(entry.items()))
+        if name in terms:
+            raise ValueError(f"expected each loss once; {name} is there twice")
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise ValueError(f"expected positive weights; that of {name} is {weight!r}")
+        terms[name] = float(weight)
+    if not terms:
+        raise ValueError("expected at least one loss")
+    return [{name: weight} for name, weight in terms.items()]
+
+
 def parse_layer(value: Any) -> Any:
     """A layer's name, or {name: {argument: value}}; without arguments it becomes its name."""
     if isinstance(value, str) and value:

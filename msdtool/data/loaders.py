@@ -2,7 +2,9 @@
 
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -16,6 +18,9 @@ from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
 from msdtool.data.samples import Draw, TrainingSamples
 from msdtool.errors import InputError
+
+BATCHES_AHEAD = 2
+"""Batches that are read while one is used; as many as a worker process reads."""
 
 
 class ShuffledBatches:
@@ -156,6 +161,31 @@ def validation_batches(
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:
+    for batch in _ahead(reader, batches) if workers == 0 else _by_workers(reader, batches, workers):
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+def _ahead(reader: BatchReader, batches: Iterable[Sequence[Any]]) -> Iterator[Sample | InputError]:
+    """Read the next batches in a thread while one is used."""
+    with ThreadPoolExecutor(1, "read-ahead") as thread:
+        reading: deque[Future[Sample | InputError]] = deque()
+        try:
+            for draws in batches:
+                reading.append(thread.submit(reader.__getitem__, draws))
+                if len(reading) > BATCHES_AHEAD:
+                    yield reading.popleft().result()
+            while reading:
+                yield reading.popleft().result()
+        finally:
+            for future in reading:
+                future.cancel()
+
+
+def _by_workers(
+    reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int
+) -> Iterator[Sample | InputError]:
     loader: DataLoader[Any] = DataLoader(
         reader,
         batch_size=None,  # the reader makes the batches
@@ -163,10 +193,7 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
         num_workers=workers,
         worker_init_fn=_prepare_worker,
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    yield from loader
 
 
 def _prepare_worker(_worker: int) -> None:

@@ -65,12 +65,11 @@ class Result:
         channels = "C" if self.image[0] > 1 else ""
         return self.names + channels + "ZYX"[1 - len(self.image) :]
 
-    def key(self, index: int, start: int, count: int, axis: int = 0) -> tuple[Any, ...]:
-        """Where a range of a spatial axis of image ``index`` lies in the array."""
+    def key(self, index: int, start: int, count: int, axis: int) -> tuple[Any, ...]:
+        """Where some slices of image ``index`` across a spatial axis lie in the array."""
         place = np.unravel_index(index, self.counts) if self.counts else ()
-        channels = (slice(None),) if self.image[0] > 1 else ()
-        before = (slice(None),) * axis
-        return (*map(int, place), *channels, *before, slice(start, start + count))
+        before = axis + (1 if self.image[0] > 1 else 0)
+        return (*map(int, place), *[slice(None)] * before, slice(start, start + count))
 
 
 class Sink(ABC):
@@ -98,9 +97,13 @@ class Sink(ABC):
                 raise
 
     def write(self, index: int, start: int, pixels: Array, axis: int = 0) -> None:
-        """Write a range of image ``index`` from ``start`` on: slices [C, n, ...].
+        """Write slices of image ``index``, from slice ``start`` on.
 
-        With ``axis`` the range is of that spatial axis instead of the first.
+        Args:
+            index: the image.
+            start: the first slice.
+            pixels: [C, *space], of which one axis holds the slices alone.
+            axis: this axis, counted among the spatial ones.
 
         Raises:
             Error: the disk is full, or the like.
@@ -174,11 +177,12 @@ class _FlatSink(Sink):
     def _write(self, index: int, start: int, pixels: Array, axis: int) -> None:
         assert self.file is not None
         image = self.result.image
-        step_bytes = prod(image[axis + 2 :]) * pixels.itemsize
+        slice_bytes = prod(image[axis + 2 :]) * pixels.itemsize
         rows = np.ascontiguousarray(pixels).reshape(prod(image[: axis + 1]), -1)
-        for number, row in enumerate(rows, index * len(rows)):
-            place = (number * image[axis + 1] + start) * step_bytes
+        for number, row in enumerate(rows):
+            place = ((index * len(rows) + number) * image[axis + 1] + start) * slice_bytes
             data = row.data.cast("B")
+            assert len(data) == pixels.shape[axis + 1] * slice_bytes
             while data:
                 written = os.pwrite(self.file, data, self.offset + place)
                 data, place = data[written:], place + written
@@ -226,7 +230,7 @@ class _ArraySink(Sink):
 
     def _write(self, index: int, start: int, pixels: Array, axis: int) -> None:
         part = pixels if self.result.image[0] > 1 else pixels[0]
-        self.array[self.result.key(index, start, pixels.shape[1 + axis], axis)] = part
+        self.array[self.result.key(index, start, pixels.shape[axis + 1], axis)] = part
 
     def _chunks(self) -> tuple[int, ...]:
         """Chunks of one image, and of at most `MAX_CHUNK` pixels on a side."""

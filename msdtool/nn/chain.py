@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from msdtool.nn.layers import NormType
 from msdtool.nn.registry import LAYERS, NESTED, SHORTCUTS, Kind, make_layer, split
-from msdtool.nn.signatures import fits, hints, nearest, parameters, signature, type_text
+from msdtool.nn.signatures import did_you_mean, fits, hints, parameters, signature, type_text
 
 Shape = tuple[int, ...]
 Path = tuple[str | int, ...]
@@ -89,7 +89,7 @@ def plan_layer(table: Mapping[str, Kind], layer: Any, channels: int, wanted: int
         inferred["ndim"] = ndim
     for key, value in given.items():
         if key not in allowed:
-            close = nearest(key, allowed)
+            close = did_you_mean(key, allowed)
             raise LayerError((*path, key), f"unknown argument{close} {signature(name, kind)}")
         if key in NESTED or key in ("norm_type", "layers"):
             continue
@@ -117,7 +117,9 @@ def _known(table: Mapping[str, Kind], layer: Any) -> tuple[str, dict[str, Any]]:
     if name not in table:
         allowed = ", ".join(sorted(table))
         raise LayerError(
-            (), f"{name} is no layer that can be used here{nearest(name, table)} Allowed: {allowed}"
+            (),
+            f"{name} is no layer that can be used here{did_you_mean(name, table)} "
+            f"Allowed: {allowed}",
         )
     if not isinstance(arguments, dict):
         text = signature(name, table[name])
@@ -133,7 +135,7 @@ def _plan_nested(
     if key == "norm_type":
         names = [kind.name for kind in NormType]
         if value not in names:
-            close = nearest(str(value), names)
+            close = did_you_mean(str(value), names)
             raise LayerError((), f"got {value!r}{close} Allowed: null, {', '.join(names)}")
         return value
     if key == "kernel":

@@ -61,15 +61,10 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def prediction_bytes(architecture: Architecture, space: Sequence[int]) -> int:
-    """Estimate of applying the network to one image, whose rows have a halo on both sides.
-
-    Of a series it is the frames that are in the network together.
-    """
-    sizes, width = list(space), len(space) - 1
+    """Estimate of applying the network to one image or series, whose rows have a halo."""
     stream = architecture.get("stream")
     if stream is not None:
-        axis = stream["axis"]
-        sizes[axis] = min(sizes[axis], stream["dt"])
-        width -= axis == width
-    sizes[width] += 2 * max(architecture["dilations"])
-    return activation_bytes(architecture, sizes) + WORKSPACE_BYTES
+        space = [min(n, stream["dt"]) if i == stream["axis"] else n for i, n in enumerate(space)]
+    halo = 2 * max(architecture["dilations"])
+    padded = (*space[:-1], space[-1] + halo)
+    return activation_bytes(architecture, padded) + WORKSPACE_BYTES

@@ -1,15 +1,11 @@
 """Networks that work on a series frame by frame, with temporal layers as the only link."""
 
-from collections.abc import Callable
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.nn.streaming.frames import InFrames, to_frames, to_series
 from msdtool.nn.streaming.series import pieces
-from msdtool.ops.streaming import SlicedArray
 
 
 class SeriesNetwork(ScaledNetwork):
@@ -65,34 +61,6 @@ class SeriesNetwork(ScaledNetwork):
             ValueError: the piece has other channels, or frames of another size than those before.
         """
         return self._advance(piece.movedim(2 + self.axis, 2)).movedim(2, 2 + self.axis)
-
-    def stream(
-        self, input: SlicedArray, output: SlicedArray, tick: Callable[[float], None]
-    ) -> None:
-        """Map one series [c_in, *axes] to [c_out, *axes], ``dt`` frames at a time.
-
-        Args:
-            input: read by ranges of the axis of time, each once, in order.
-            output: written likewise.
-            tick: called with the share that is done.
-
-        Raises:
-            ValueError: the network cannot work on such frames.
-        """
-        parameter = next(self.parameters())
-        before = (slice(None),) * (1 + self.axis)
-        num_frames = input.shape[1 + self.axis]
-        self.clear_state()
-        try:
-            for start in range(0, num_frames, self.dt):
-                stop = min(start + self.dt, num_frames)
-                key = (*before, slice(start, stop))
-                piece = torch.from_numpy(np.ascontiguousarray(input[key])).to(parameter)
-                with torch.no_grad():
-                    output[key] = self.advance(piece.unsqueeze(0))[0].cpu().numpy()
-                tick(stop / num_frames)
-        finally:
-            self.clear_state()
 
     def clear_state(self) -> None:
         """Forget the frames so far."""

@@ -1,6 +1,5 @@
 """What a layer's constructor takes, checked against what a config gives."""
 
-import difflib
 import inspect
 import types
 import typing
@@ -8,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
+from msdtool.config.wording import nearest
 from msdtool.nn.registry import UNAVAILABLE, Kind
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -98,8 +98,7 @@ def type_text(hint: Any) -> str:
     return names.get(hint, "")
 
 
-def nearest(found: str, allowed: Iterable[str]) -> str:
-    """The end of a sentence about a wrong name: the allowed one nearest to it, if one is near."""
-    by_lower = {name.lower(): name for name in allowed}
-    close = difflib.get_close_matches(found.lower(), list(by_lower), n=1)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else "."
+def did_you_mean(found: str, allowed: Iterable[str]) -> str:
+    """The end of a sentence about a wrong name: the allowed one that may have been meant."""
+    name = nearest(found, allowed)
+    return f"; did you mean {name!r}?" if name else "."

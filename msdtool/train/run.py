@@ -18,7 +18,7 @@ from msdtool.errors import (
     Stopped,
     TrainingError,
 )
-from msdtool.nn.build import Architecture, architecture, build_network
+from msdtool.nn.build import Architecture, architecture, build_network, check_scale
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
@@ -66,8 +66,6 @@ class TrainingRun:
         Stopped: the run was asked to stop before it began.
     """
 
-    architecture: Architecture
-
     def __init__(
         self,
         config: ExperimentConfig,
@@ -85,7 +83,7 @@ class TrainingRun:
         self.tensorboard = (
             TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         )
-        first = processes.together(self._open)
+        first, self.architecture = processes.together(self._open)
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
@@ -109,8 +107,8 @@ class TrainingRun:
 
     # Making ready ------------------------------------------------------------------------------
 
-    def _open(self) -> Sample:
-        """Find the device and the data, plan the network; return the first training pair."""
+    def _open(self) -> tuple[Sample, Architecture]:
+        """Find the device and the data; return the first training pair and the network's plan."""
         batch_size, size = self.config.training.batch_size, self.processes.size
         if batch_size < size:
             raise ConfigError(
@@ -121,13 +119,14 @@ class TrainingRun:
         self.processes.use_device(self.device)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
         first = self.train_pairs.sample(0)
-        self.architecture = architecture(
+        planned = architecture(
             self.config,
             first.input.shape[0],
             self.config.num_labels or first.target.shape[0],
             self.config.crop_size or first.input.shape[1:],
         )
-        return first
+        check_scale(self.config, planned, self.train_pairs.scale)
+        return first, planned
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
         """Take the directory; return the checkpoint to go on from, if there is one."""

@@ -40,6 +40,14 @@ def write(sink, images, start=0, stop=None):
             sink.write(index, low, images[index][:, low:high])
 
 
+def read(path, format, result, index):
+    ndim = len(result.image) - 1
+    if format == "files":
+        return read_image(sorted(path.iterdir())[index], ndim)
+    axes = result.axes if format == "npy" else None
+    return read_image(Location(path, result.inner, axes), ndim, index=index)
+
+
 @pytest.mark.parametrize("format", SUFFIXES)
 @pytest.mark.parametrize(("counts", "channels"), [((), 1), ((), 3), ((2,), 1), ((2,), 3)])
 def test_an_image_can_be_written_along_any_axis(tmp_path, format, counts, channels):
@@ -54,14 +62,6 @@ def test_an_image_can_be_written_along_any_axis(tmp_path, format, counts, channe
         sink.finish()
         for index, image in enumerate(images):
             np.testing.assert_array_equal(read(path, format, result, index), image)
-
-
-def read(path, format, result, index):
-    ndim = len(result.image) - 1
-    if format == "files":
-        return read_image(sorted(path.iterdir())[index], ndim)
-    axes = result.axes if format == "npy" else None
-    return read_image(Location(path, result.inner, axes), ndim, index=index)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "int16"])

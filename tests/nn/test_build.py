@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from msdtool.config import parse_config
+from msdtool.config import load_config, parse_config
 from msdtool.errors import ConfigError
 from msdtool.nn.build import architecture, build_network, has_all_layers
+from msdtool.resources import resource_folder
 
 TEXT = """
 task: regression
@@ -186,3 +187,20 @@ def test_a_series_keeps_its_size():
     text = SERIES.replace(end, "MergeLayer]}}, PixelShuffle_ICNR]")
     with pytest.raises(ConfigError, match=r"network.head\[1\]: makes images larger"):
         architecture(parse_config(text), 1, 1, (5, 12, 11))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(resource_folder("configs").rglob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_template_has_a_network_that_learns(path):
+    config = load_config(path)
+    space = (4, 14, 13) if config.network.ndim == 3 else (14, 13)
+    channels = 2 * config.data.slab + 1
+    description = architecture(config, channels, config.num_labels or 1, config.crop_size or space)
+    network = build_network({**description, "depth": 2})
+    torch.nn.init.normal_(network.msd.final_layer.linear.weight)
+    output = network(torch.randn(2, channels, *space))
+    scale = description.get("scale", 1)
+    assert output.shape == (2, config.num_labels or 1, *(scale * size for size in space))
+    output.square().sum().backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)

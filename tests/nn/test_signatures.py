@@ -13,7 +13,7 @@ from msdtool.nn.registry import (
     POOLS,
     SEMIFIELDS,
 )
-from msdtool.nn.signatures import fits, hints, nearest, parameters, signature, type_text
+from msdtool.nn.signatures import did_you_mean, fits, hints, parameters, signature, type_text
 
 ALL = {**LAYERS, **NORMS, **ACTIVATIONS, **KERNELS, **SEMIFIELDS, **POOLS, **OPERATIONS}
 
@@ -70,5 +70,5 @@ def test_signatures_show_defaults_as_yaml_has_them_and_what_is_passed_on():
 
 
 def test_the_nearest_name_is_offered_if_one_is_near():
-    assert nearest("relu", ["ReLU", "Tanh"]) == "; did you mean 'ReLU'?"
-    assert nearest("xyz", ["ReLU", "Tanh"]) == "."
+    assert did_you_mean("relu", ["ReLU", "Tanh"]) == "; did you mean 'ReLU'?"
+    assert did_you_mean("xyz", ["ReLU", "Tanh"]) == "."

@@ -17,7 +17,7 @@ from msdtool.nn import MSDBlock2d, MSDModule
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.loop import Learner, Plan, StepDone, train
-from msdtool.train.losses import RegressionLoss, SegmentationLoss
+from msdtool.train.losses import GramLoss, RegressionLoss, SegmentationLoss
 from msdtool.train.optim import Schedule
 from msdtool.train.processes import ALONE
 from msdtool.train.run import TrainingRun
@@ -158,6 +158,7 @@ LOSSES = {
         lambda total: RegressionLoss("L1+SSIM", data_range=4.0, total=total),
         {"masked": True},
     ),
+    "Gram": (lambda total: GramLoss([0.0], [1.0], 2, total=total), {"masked": True}),
     "weighted": (
         lambda total: SegmentationLoss("cross_entropy", [1.0, 2.0, 0.5], total=total),
         {"labels": 3},
