@@ -87,6 +87,7 @@ class Predictor:
                 f"{name}: is damaged, its weights do not fit its network: {reason}"
             ) from None
         self.network.to(self.device).eval().requires_grad_(False)
+        self.limit = memory_bytes
         self.memory_bytes = usable_bytes(self.device, memory_bytes)
 
     @classmethod
@@ -228,11 +229,15 @@ class Predictor:
                 f"{name}: does not fit in memory, and this network cannot be computed in strips; "
                 "cut the image, or use a machine with more"
             )
+        room = self.memory_bytes - reserved_bytes
+        if self.limit is not None:
+            # The process may have grown since it was estimated.
+            room = min(room, usable_bytes(self.device, self.limit))
         try:
             msd.stream(
                 _Scaled(input, self.network.scale_in, self.device),
                 _Scaled(output, self.network.scale_out, self.device),
-                memory_bytes=self.memory_bytes - reserved_bytes,
+                memory_bytes=room,
                 directory=self.scratch,
                 tick=tick,
             )
