@@ -13,8 +13,8 @@ from msdtool.data.build import build_datasets
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.data.statistics import count_labels
-from msdtool.errors import InputError
-from msdtool.nn.build import architecture
+from msdtool.errors import ConfigError, InputError
+from msdtool.nn.build import architecture, check_scale
 from msdtool.nn.memory import training_bytes
 from msdtool.ops.checks import check_dilations
 
@@ -75,13 +75,14 @@ def check(config: ExperimentConfig, tick: Callable[[str], None] = lambda name: N
 
     Raises:
         InputError: files are missing or their numbers differ, so that nothing can be read.
+        ConfigError: the layers around or inside the network do not fit.
     """
     report = Report()
     train, validation = build_datasets(config)
     for name, pairs in (("train", train), ("validation", validation)):
         if pairs is not None:
             _check_pairs(config, name, pairs, report, tick)
-    _check_sizes(config, report)
+    _check_sizes(config, train, report)
     if config.num_labels:
         _check_labels(report)
     return report
@@ -164,7 +165,7 @@ def _check_values(pairs: Pairs, sample: Sample, index: int) -> list[str]:
     return found
 
 
-def _check_sizes(config: ExperimentConfig, report: Report) -> None:
+def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None:
     """Channels and sizes that differ, or do not fit crop, batch or dilations."""
     shapes = {
         name: [tuple(map(int, shape.split(" x "))) for shape in facts.shapes]
@@ -201,7 +202,7 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
             "training.batch_size: 1, or data.crop"
         )
     smallest = min(min(shape[1:]) for shape in inputs)
-    if config.training.loss.endswith("SSIM") and crop is None and smallest < SSIM_WINDOW:
+    if "SSIM" in config.training.loss_terms and crop is None and smallest < SSIM_WINDOW:
         report.problems.append(
             f"an image is {smallest} pixels wide or high; SSIM, in training.loss, needs at least "
             f"{SSIM_WINDOW}"
@@ -209,18 +210,22 @@ def _check_sizes(config: ExperimentConfig, report: Report) -> None:
     for shape in inputs:
         try:
             used = config.network.dilations[: config.network.depth]
-            check_dilations(used, shape[1:], config.network.padding)
+            check_dilations(used, config.convolved(shape[1:]), config.network.padding)
         except ValueError as error:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break
     channels = 1 if config.data.collapse_channels else inputs[0][0]
     channels *= 2 * config.data.slab + 1
     largest = crop or max(training or [inputs[0][1:]], key=math.prod)
-    report.memory_bytes = training_bytes(
-        architecture(config.network, channels, max(config.num_labels, 1)),
-        largest,
-        config.training.batch_size,
-    )
+    targets = [shape for name in shapes if name.endswith("target") for shape in shapes[name]]
+    c_out = 1 if config.data.collapse_channels else (targets or inputs)[0][0]
+    planned = architecture(config, channels, config.num_labels or c_out, largest)
+    try:
+        if not report.problems:
+            check_scale(config, planned, train.scale)
+    except ConfigError as error:
+        report.problems.append(error.message)
+    report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
 
 
 def _check_labels(report: Report) -> None:

@@ -102,6 +102,7 @@ def evaluate(
     labels, data_range = predictor.model["labels"], _data_range(predictor)
     outputs, inputs = build_metrics(labels, data_range), build_metrics(labels, data_range)
     images, comparable = [], not labels
+    _check_scale(predictor, pairs)
     for number, index in enumerate(range(len(pairs)) if share is None else share):
         sample = finite_sample(pairs, index)
         predictor.check(sample.input, pairs.name(index))
@@ -116,6 +117,15 @@ def evaluate(
             inputs.update(shown.unsqueeze(0), target, mask)
         tick(number)
     return Evaluation(images, outputs, inputs if comparable else None)
+
+
+def _check_scale(predictor: Predictor, pairs: MeasuredPairs) -> None:
+    found, given = pairs.scale, predictor.network.scale
+    if found != given:
+        raise InputError(
+            f"{pairs.target_name(0)}: the target is {found} times as large as its input, the model "
+            f"gives images {given} times as large"
+        )
 
 
 def _check_target(predictor: Predictor, target: Tensor, name: str) -> None:

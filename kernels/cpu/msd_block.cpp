@@ -3,6 +3,10 @@
 
 #include <new>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "backward.h"
 #include "final.h"
 #include "forward.h"
@@ -23,6 +27,18 @@ int run(const Work& work) {
 }  // namespace
 
 extern "C" {
+
+// Ask the system for large pages, before a buffer's memory is touched: a row of all channels would
+// else lie on dozens of small ones. Only a wish.
+void msd_use_large_pages(void* start, Index bytes) {
+#ifdef __linux__
+    constexpr Index PAGE = 4096;
+    const auto address = reinterpret_cast<std::uintptr_t>(start);
+    const Index begin = round_up(static_cast<Index>(address), PAGE);
+    const Index size = static_cast<Index>(address) + bytes - begin;
+    if (size > 0) madvise(reinterpret_cast<void*>(begin), size, MADV_HUGEPAGE);
+#endif
+}
 
 // Compute the channels after the first c_in, whose pixels are given.
 int msd_forward(const Network* net, REAL* planes, const REAL* const* weights, const REAL* bias) {
@@ -51,7 +67,8 @@ int msd_final_forward(const Network* net, const REAL* planes, const REAL* weight
 int msd_final_backward(const Network* net, const REAL* planes, const REAL* weight,
                        const REAL* upstream, Index outputs, REAL* grads, REAL* grad_weight) {
     return run([&](Team& team) {
-        FinalLayer<REAL>(*net, planes, weight, outputs).backward(team, upstream, grads, grad_weight);
+        FinalLayer<REAL>(*net, planes, weight, outputs)
+            .backward(team, upstream, grads, grad_weight);
     });
 }
 

@@ -5,16 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdtool.nn import MSDModule
 from msdtool.nn.msd import DILATIONS, units_in_front
 
 # The arguments of ops.msd_module up to `padding`.
-Module = Callable[
-    [Tensor, Sequence[Tensor], Tensor, Tensor, Tensor, Sequence[int], str],
-    Tensor,
-]
+Module = Callable[..., Tensor]
 
 BYTES_PER_VALUE = 4  # times and memory are those of float32
 SIZES = {2: (256, 512, 1024, 2048), 3: (64, 128)}
@@ -102,16 +99,15 @@ class Problem:
         self.case = case
         self.input = place(normal(case.batch, case.c_in, *case.space))
         self.upstream = place(normal(case.batch, case.c_out, *case.space))
-        self.weights = [place(weight) for weight in network.msd_block.weights]
-        self.bias = place(0.1 * normal(case.width * case.depth))
+        self.weights = [nn.Parameter(place(weight)) for weight in network.msd_block.weights]
+        self.bias = nn.Parameter(place(0.1 * normal(case.width * case.depth)))
         # The final layer starts as zeros, and zeros would pass no gradient on.
-        self.final_weight = place(normal(case.c_out, case.channels, 1) / case.channels**0.5)
-        self.final_bias = place(normal(case.c_out))
-        for parameter in self.parameters:
-            parameter.requires_grad_()
+        final_weight = normal(case.c_out, case.channels, 1) / case.channels**0.5
+        self.final_weight = nn.Parameter(place(final_weight))
+        self.final_bias = nn.Parameter(place(normal(case.c_out)))
 
     @property
-    def parameters(self) -> list[Tensor]:
+    def parameters(self) -> list[nn.Parameter]:
         """All that is trained."""
         return [*self.weights, self.bias, self.final_weight, self.final_bias]
 

@@ -15,6 +15,7 @@ from msdtool.train.environment import versions
 
 GEMM_SIZES = {"cpu": 2048, "cuda": 8192}
 GEMM_SECONDS = 0.4
+COPY_BYTES = 2**30
 
 
 def machine_facts(device: torch.device) -> dict[str, object]:
@@ -79,3 +80,18 @@ def sgemm_peak(device: torch.device) -> float:
         synchronize=synchronizer(device),
     )
     return 2 * size**3 / timed.best
+
+
+def copy_bandwidth(device: torch.device) -> float | None:
+    """Bytes per second read and written by a copy in a GPU's memory; None for CPUs."""
+    if device.type != "cuda":
+        return None
+    source = torch.zeros(COPY_BYTES // 4, device=device)
+    target = torch.empty_like(source)
+    timed = bench(
+        "copy",
+        lambda: target.copy_(source),
+        seconds=GEMM_SECONDS,
+        synchronize=synchronizer(device),
+    )
+    return 2 * COPY_BYTES / timed.best

@@ -1,42 +1,23 @@
 """Measures cases one after another: the engine, and beside it what people write in plain torch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from msdtool import ops
-from msdtool.bench import rivals
-from msdtool.bench.cases import Case, Module, Problem
-from msdtool.bench.machine import available_bytes, sgemm_peak, synchronizer
+from msdtool.bench.cases import Case, Problem
+from msdtool.bench.limits import STEP_PER_FORWARD, forward_limit, step_limit
+from msdtool.bench.machine import available_bytes, copy_bandwidth, sgemm_peak, synchronizer
 from msdtool.bench.memory import peak_growth
+from msdtool.bench.methods import ENGINE, Method, methods_for
 from msdtool.bench.timing import TimeitResult, interleave, readable_time
-from msdtool.nn.memory import WORKSPACE_BYTES
 
-ENGINE = "msdtool"
-# Backward is two products of the size of forward's: by the channels and by the weights.
-STEP_PER_FORWARD = 3
 USABLE_MEMORY = 0.8
 PROBES = {2: (64, 64), 3: (24, 24, 24)}
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to compute the network, and an estimate of what a step of it takes."""
-
-    name: str
-    module: Module
-    step_bytes: Callable[[Case], int]
-
-
-METHODS = (
-    Method(ENGINE, ops.msd_module, lambda case: 2 * case.buffer_bytes + WORKSPACE_BYTES),
-    Method("torch.cat + conv", rivals.concatenate, rivals.concatenate_bytes),
-    Method("in-place conv", rivals.in_place, rivals.in_place_bytes),
-)
 
 
 @dataclass(frozen=True)
@@ -48,6 +29,7 @@ class Row:
         backward: from the output's gradient to those of all parameters.
         step: a forward pass that backward can follow, and backward.
         sgemm: FLOP per second of the machine's best product of matrices around that time.
+        copy: bytes per second of a copy in a GPU's memory; None on CPUs.
         forward_bytes: memory that the forward pass adds to the tensors of the case at its peak.
         step_bytes: likewise for a step.
         ratio: the step's time over that of the engine.
@@ -59,6 +41,7 @@ class Row:
     backward: TimeitResult | None = None
     step: TimeitResult | None = None
     sgemm: float | None = None
+    copy: float | None = None
     forward_bytes: int | None = None
     step_bytes: int | None = None
     ratio: float | None = None
@@ -80,6 +63,7 @@ class Row:
             "step_flops": STEP_PER_FORWARD * case.forward_flops,
             "runs": self.step.repeat if self.step else 0,
             "sgemm_gflops": self.sgemm and self.sgemm / 1e9,
+            "copy_gb_per_second": self.copy and self.copy / 1e9,
         }
         for name, passes in (("forward", 1), ("backward", 2), ("step", STEP_PER_FORWARD)):
             times: TimeitResult | None = getattr(self, name)
@@ -87,6 +71,11 @@ class Row:
             values[f"{name}_seconds"] = times.median if times else None
             values[f"{name}_gflops"] = rate and rate / 1e9
             values[f"{name}_share"] = rate / self.sgemm if rate and self.sgemm else None
+        for name, limit in (("forward", forward_limit), ("step", step_limit)):
+            least = limit(case, self.sgemm, self.copy) if self.sgemm and self.copy else None
+            times = getattr(self, name)
+            values[f"{name}_limit_seconds"] = least
+            values[f"{name}_limit_share"] = least / times.median if least and times else None
         for name, buffers in (("forward", 1), ("step", 2)):
             size: int | None = getattr(self, f"{name}_bytes")
             values[f"{name}_bytes"] = size
@@ -112,8 +101,9 @@ def run_suite(
         limit: leave out other methods where a step would take more seconds than this.
         alone: leave out other methods altogether.
     """
-    methods = METHODS[:1] if alone else METHODS
+    methods = methods_for(device)[: 1 if alone else None]
     pace: dict[tuple[str, int], float] = {}
+    copy = copy_bandwidth(device)
     for case in cases:
         chosen, rows = _choose(case, methods, device, limit, pace)
         before = sgemm_peak(device)
@@ -121,7 +111,7 @@ def run_suite(
         # Other processes come and go; the higher of both flatters no method.
         peak = max(before, sgemm_peak(device))
         for method, used in chosen:
-            row = _measured_row(method, used, times[method.name], peak, device)
+            row = _measured_row(method, used, times[method.name], (peak, copy), device)
             assert row.step is not None
             pace[method.name, case.ndim] = row.step.median / case.forward_flops
             rows[method.name] = row
@@ -139,9 +129,9 @@ def _choose(
     chosen, rows = [], {}
     for method in methods:
         used = case
-        if method.name != ENGINE and case.padding == "symmetric":
+        if not method.symmetric and case.padding == "symmetric":
             used = replace(case, padding="reflect")
-        note = _too_large(method, used, device)
+        note = method.obstacle(used) or _too_large(method, used, device)
         if not note and method.name != ENGINE:
             note = _too_slow(method, used, device, limit, pace)
         if note:
@@ -172,8 +162,12 @@ def _too_slow(
     key = method.name, case.ndim
     if key not in pace:
         small = replace(case, space=PROBES[case.ndim], depth=10)
-        problem = _Steps(method.module, Problem(small, device))
-        times = interleave({"": [problem.forward, problem.backward]}, 0, synchronizer(device))
+        problem = _Steps(method, Problem(small, device, method.dtype))
+        try:
+            times = interleave({"": [problem.forward, problem.backward]}, 0, synchronizer(device))
+        except RuntimeError as error:
+            # torch.compile needs a compiler; memory may be short.
+            return f"not run: {str(error).strip().splitlines()[0]}"
         pace[key] = sum(map(min, times[""])) / small.forward_flops
     estimate = pace[key] * case.forward_flops
     if estimate <= limit:
@@ -187,21 +181,34 @@ def _too_slow(
 class _Steps:
     """The parts of a step, to be called in turn."""
 
-    def __init__(self, module: Module, problem: Problem) -> None:
-        self.module, self.problem = module, problem
+    def __init__(self, method: Method, problem: Problem) -> None:
+        self.method, self.problem = method, problem
         self.output: Tensor | None = None
 
     def infer(self) -> None:
-        with torch.no_grad():
-            self.problem.forward(self.module)
+        with torch.no_grad(), _precision(self.method):
+            self.problem.forward(self.method.module)
 
     def forward(self) -> None:
-        self.output = self.problem.forward(self.module)
+        with _precision(self.method):
+            self.output = self.problem.forward(self.method.module)
 
     def backward(self) -> None:
         assert self.output is not None
-        self.problem.backward(self.output)
+        with _precision(self.method):
+            self.problem.backward(self.output)
         self.output = None
+
+
+@contextmanager
+def _precision(method: Method) -> Iterator[None]:
+    """While it lasts, products of matrices are as precise as the method says."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if method.tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _time_side_by_side(
@@ -211,21 +218,26 @@ def _time_side_by_side(
         return {}
     subjects = {}
     for method, case in chosen:
-        steps = _Steps(method.module, Problem(case, device))
+        steps = _Steps(method, Problem(case, device, method.dtype))
         subjects[method.name] = [steps.infer, steps.forward, steps.backward]
     return interleave(subjects, seconds, synchronizer(device))
 
 
 def _measured_row(
-    method: Method, case: Case, times: list[list[float]], sgemm: float, device: torch.device
+    method: Method,
+    case: Case,
+    times: list[list[float]],
+    peaks: tuple[float, float | None],
+    device: torch.device,
 ) -> Row:
     infer, forward, backward = times
     step = [sum(parts) for parts in zip(forward, backward, strict=True)]
-    note = ""
+    note, growth = "", None
     try:
-        growth = peak_growth(case, method.module, device)
+        if method.dtype == torch.float32:
+            growth = peak_growth(case, method.module, device)
     except BrokenProcessPool:
-        growth, note = None, "memory: the process that measured it was ended by the system"
+        note = "memory: the process that measured it was ended by the system"
     forward_bytes, step_bytes = growth or (None, None)
     return Row(
         case,
@@ -233,7 +245,7 @@ def _measured_row(
         TimeitResult.of_runs("forward", infer),
         TimeitResult.of_runs("backward", backward),
         TimeitResult.of_runs("step", step),
-        sgemm,
+        *peaks,
         forward_bytes,
         step_bytes,
         note=note,

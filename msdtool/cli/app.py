@@ -10,7 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from msdtool.cli import bench, check, demo, doctor, evaluate, info, init, predict, report, train
+from msdtool.cli import (
+    bench,
+    check,
+    demo,
+    doctor,
+    evaluate,
+    import_,
+    info,
+    init,
+    predict,
+    report,
+    train,
+)
 from msdtool.cli.console import error
 from msdtool.errors import Error, FailedElsewhere, Stopped
 
@@ -42,8 +54,22 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for module in (init, check, train, predict, evaluate, info, report, demo, bench, doctor):
-    app.command(name=module.__name__.rsplit(".", 1)[-1])(_guarded(module.command))
+COMMANDS = (
+    init,
+    check,
+    train,
+    predict,
+    evaluate,
+    info,
+    report,
+    import_,
+    demo,
+    bench,
+    doctor,
+)
+for module in COMMANDS:
+    name = module.__name__.rsplit(".", 1)[-1].rstrip("_")  # import is a word of Python
+    app.command(name=name)(_guarded(module.command))
 
 
 def _show_version(wanted: bool) -> None:

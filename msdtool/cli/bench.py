@@ -1,14 +1,21 @@
 """msdtool bench"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from msdtool.cli import console
 from msdtool.cli.console import Json, Quiet
+
+if TYPE_CHECKING:
+    import torch
+
+    from msdtool.bench.cases import Case
+    from msdtool.bench.gpu_kernels import KernelRow
 
 DEFAULT_SECONDS, DEFAULT_LIMIT = 2.0, 6.0
 FULL_SECONDS, FULL_LIMIT = 15.0, 120.0
@@ -77,6 +84,12 @@ def command(
             "formulation, on the CPU, with images of --size.",
         ),
     ] = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a trace of a training step of the last case, for ui.perfetto.dev."
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,7 +108,9 @@ def command(
 
     from msdtool.bench.cases import select_cases
     from msdtool.bench.correctness import check_engine
+    from msdtool.bench.gpu_kernels import table as kernel_table
     from msdtool.bench.machine import machine_facts
+    from msdtool.bench.profile import profile_step
     from msdtool.bench.suite import run_suite
     from msdtool.nn.device import choose_device
 
@@ -118,11 +133,23 @@ def command(
             for row in found:
                 bar.say(str(row))
             bar.update(number + 1)
-    facts["sgemm_gflops"] = max((row["sgemm_gflops"] or 0.0 for row in rows), default=None)
+    for name in ("sgemm_gflops", "copy_gb_per_second"):
+        facts[name] = max((row[name] or 0.0 for row in rows), default=0.0) or None
+    facts["gpu"] = facts["device"] if where.type == "cuda" else "not measured"
+    kernels = _measure_kernels(cases[-1], where, facts)
     if json:
-        console.result_json({"machine": facts, "correctness": errors, "rows": rows})
+        kernel_rows = [asdict(kernel) for kernel in kernels]
+        console.result_json(
+            {"machine": facts, "correctness": errors, "rows": rows, "kernels": kernel_rows}
+        )
     else:
         console.result(f"{_machine_text(facts)}\n{_errors_text(errors)}\n\n{_table(rows)}")
+        if kernels:
+            console.result(f"\nkernels of {cases[-1]}\n{kernel_table(kernels)}")
+    if profile is not None:
+        calls = profile_step(cases[-1], where, profile)
+        if not json:
+            console.result(calls)
     if plot is not None:
         from msdtool.report.costs import save_costs
 
@@ -162,6 +189,19 @@ One image of 16 channels, 8 kernels of 3x3, float32. Times are medians; a step i
 backward. memory: what a step adds at its peak. speed-up, share: over the broadcast formulation."""
 
 
+def _measure_kernels(
+    case: "Case", device: "torch.device", facts: dict[str, Any]
+) -> list["KernelRow"]:
+    """The kernels of a case one by one; none on a CPU or without CuPy."""
+    from msdtool.bench.gpu_kernels import measure_kernels
+    from msdtool.ops import kernels
+
+    if device.type != "cuda" or kernels.obstacle(device) is not None:
+        return []
+    peaks = 1e9 * facts["sgemm_gflops"], 1e9 * facts["copy_gb_per_second"]
+    return list(measure_kernels(case, device, *peaks))
+
+
 def _errors_text(errors: dict[str, float]) -> str:
     found = ", ".join(f"{error:.1e} in {dtype}" for dtype, error in errors.items())
     return f"largest relative error of outputs and gradients against the reference: {found}"
@@ -176,6 +216,8 @@ def _machine_text(facts: dict[str, Any]) -> str:
     ]
     if facts["sgemm_gflops"]:
         lines.append(f"sgemm peak {facts['sgemm_gflops']:.0f} GFLOP/s")
+        if facts["copy_gb_per_second"]:
+            lines[-1] += f", copy {facts['copy_gb_per_second']:.0f} GB/s"
     if facts["load_average"] is not None:
         lines[-1] += f", load average at the start {facts['load_average']:.1f}"
     return "\n".join(lines)
@@ -184,7 +226,8 @@ def _machine_text(facts: dict[str, Any]) -> str:
 LEGEND = """\
 Times are medians. GFLOP/s: of a step, by the exact count of operations; a step counts as three
 forward passes. forward/sgemm, step/sgemm: share of the fastest product of matrices, measured before
-and after each case. memory: what a step adds at its peak; Y and G are all channels and their
+and after each case. step/limit: on a GPU, the least time that sgemm and a copy in memory allow, by
+count, over the time taken. memory: what a step adds at its peak; Y and G are all channels and their
 gradients. ratio: the step's time over that of msdtool."""
 
 
@@ -217,6 +260,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "GFLOP/s": cell("step_gflops", "{:.3g}".format),
         "forward/sgemm": cell("forward_share", "{:.1%}".format),
         "step/sgemm": cell("step_share", "{:.1%}".format),
+        "step/limit": cell("step_limit_share", "{:.1%}".format),
         "memory": cell("step_bytes", lambda size: f"{size / 2**20:,.0f} MB"),
         "of Y+G": cell("step_buffers", "{:.2f}".format),
         "ratio": cell("ratio", "{:.3g}".format),

@@ -18,7 +18,12 @@ class Template(str, Enum):
 
     DENOISE = "denoise"
     SEGMENT = "segment"
+    SEQUENCE = "sequence"
     VOLUME = "volume"
+    NOISE2INVERSE = "noise2inverse"
+    CLOSING = "closing"
+    CONTEXT = "context"
+    SUPERRESOLUTION = "superresolution"
     SLURM_NODE = "slurm-node"
     SLURM_NODES = "slurm-nodes"
     SLURM_PREDICT = "slurm-predict"

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from msdtool.config.wording import choices
+
 if TYPE_CHECKING:
     from msdtool.config.schema import ExperimentConfig
 
@@ -13,24 +15,42 @@ Problem = tuple[str, str]
 """A key and what is wrong with it."""
 
 
-def find_problems(config: "ExperimentConfig", losses: tuple[str, ...]) -> list[Problem]:
-    """Return what does not fit together; ``losses`` are those of the config's task."""
+def find_problems(
+    config: "ExperimentConfig", losses: tuple[str, ...], terms: tuple[str, ...]
+) -> list[Problem]:
+    """Return what does not fit together.
+
+    Args:
+        config: the experiment.
+        losses: those of its task.
+        terms: those of its task that can stand in a list.
+    """
     task_problems = _segmentation if config.task == "segmentation" else _regression
     return [
-        *_loss(config, losses),
+        *_loss(config, losses, terms),
         *task_problems(config),
         *_splits(config),
         *_unused(config),
+        *_stream(config),
         *_windows(config),
         *_samples(config),
         *_foreground(config),
     ]
 
 
-def _loss(config: "ExperimentConfig", losses: tuple[str, ...]) -> Iterator[Problem]:
-    if config.training.loss not in losses:
-        allowed = ", ".join(losses)
-        yield "training.loss", f"got {config.training.loss!r}; allowed for {config.task}: {allowed}"
+def _loss(
+    config: "ExperimentConfig", losses: tuple[str, ...], terms: tuple[str, ...]
+) -> Iterator[Problem]:
+    loss = config.training.loss
+    if isinstance(loss, str) and loss not in losses:
+        yield "training.loss", f"got {loss!r}; allowed for {config.task}: {', '.join(losses)}"
+    if isinstance(loss, list):
+        for name in config.training.loss_terms:
+            if name not in terms:
+                yield (
+                    "training.loss",
+                    f"in a list for {config.task}: got {name!r}{choices(name, terms)}",
+                )
 
 
 def _segmentation(config: "ExperimentConfig") -> Iterator[Problem]:
@@ -95,15 +115,27 @@ def _unused(config: "ExperimentConfig") -> Iterator[Problem]:
     """Keys that were changed and that nothing would read."""
     training = config.training
     uses = {
-        "huber_delta": ("loss: Huber", training.loss == "Huber"),
-        "ssim_weight": ("a loss with SSIM", training.loss.endswith("SSIM")),
+        "huber_delta": ("loss: Huber", "Huber" in training.loss_terms),
+        "ssim_weight": ("a loss with SSIM", str(training.loss).endswith("SSIM")),
         "plateau_patience": ("schedule: plateau", training.schedule == "plateau"),
     }
     for key, (user, used) in uses.items():
         if not used and getattr(training, key) != type(training).model_fields[key].default:
             yield f"training.{key}", f"only {user} uses it; remove it"
-    if training.class_weights is not None and training.loss == "dice":
+    if config.network.features is not None and not config.network.head:
+        yield "network.features", "only network.head uses it; remove it"
+    is_weighted = training.class_weights is not None and config.task == "segmentation"
+    if is_weighted and "cross_entropy" not in training.loss_terms:
         yield "training.class_weights", "only cross_entropy uses it; remove it or change the loss"
+
+
+def _stream(config: "ExperimentConfig") -> Iterator[Problem]:
+    if config.stream is None:
+        return
+    if config.network.ndim != 3:
+        yield "network.ndim", "stream needs 3: the volumes that it takes for series of frames"
+    if config.data.augment and (config.stream.axis != 0 or config.data.augment != "in_plane"):
+        yield "data.augment", "would turn time into space; set in_plane, with stream.axis: 0"
 
 
 def _windows(config: "ExperimentConfig") -> Iterator[Problem]:
@@ -134,7 +166,8 @@ def _window(
     if len(size) != network.ndim:
         yield key, f"got {len(size)} sizes; network.ndim is {network.ndim}"
         return
-    smallest, reach = min(size), max(network.dilations[: network.depth])
+    smallest = min(config.convolved(size))
+    reach = max(network.dilations[: network.depth])
     limit = smallest if network.padding == "symmetric" else smallest - 1
     if network.padding != "zeros" and reach > limit:
         yield (
@@ -142,7 +175,7 @@ def _window(
             f"{smallest} is too small for the dilation {reach} in network.dilations with "
             f"{network.padding} padding",
         )
-    if config.training.loss.endswith("SSIM") and smallest < SSIM_WINDOW:
+    if "SSIM" in config.training.loss_terms and min(size) < SSIM_WINDOW:
         yield key, f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"
 
 

@@ -1,6 +1,5 @@
 """A config file and overrides become one checked config; every mistake is reported at once."""
 
-import difflib
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,8 +10,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from msdtool.config.schema import ExperimentConfig, ImageSource, RunConfig
-from msdtool.config.source import KeyPath, Source, dotted, parse_value, read_source
+from msdtool.config.data_schema import ImageSource
+from msdtool.config.schema import ExperimentConfig, RunConfig
+from msdtool.config.source import KeyPath, Origin, Source, dotted, parse_value, read_source
+from msdtool.config.wording import choices
 from msdtool.errors import ConfigError
 
 PATH_KEYS = {
@@ -129,7 +130,7 @@ def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]
 
 def _leaves(tree: dict[str, Any], path: KeyPath = ()) -> Iterable[tuple[KeyPath, Any]]:
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _leaves(value, (*path, key))
         else:
             yield (*path, key), value
@@ -189,7 +190,9 @@ def _validate(
     # An empty section ("run:") means its defaults, as a missing one does.
     tree = {key: {} if value is None and key in SECTIONS else value for key, value in tree.items()}
     try:
-        return ExperimentConfig.model_validate(tree)
+        config = ExperimentConfig.model_validate(tree)
+        config._origin = Origin(lambda path, message: _line(path, message, source, origins))
+        return config
     except ValidationError as error:
         problems = [item for detail in error.errors() for item in _problems(detail)]
     lines = [_line(path, message, source, origins) for path, message in problems]
@@ -212,12 +215,12 @@ def _problems(detail: ErrorDetails) -> list[tuple[KeyPath, str]]:
         return [(tuple(key.split(".")), message) for key, message in context["problems"]]
     if kind == "extra_forbidden":
         allowed = list(_section(path[:-1]).model_fields)
-        return [(path, f"unknown key{_choices(str(path[-1]), allowed)}")]
+        return [(path, f"unknown key{choices(str(path[-1]), allowed)}")]
     if kind == "missing":
         return [(path, f"missing: {_what_is_missing(path)}")]
     if kind == "literal_error":
         allowed = allowed_values(_field(path).annotation)
-        return [(path, f"got {_shown(found)}{_choices(found, allowed)}")]
+        return [(path, f"got {_shown(found)}{choices(found, allowed)}")]
     if kind in ("model_type", "dict_type", "model_attributes_type"):
         allowed = list(_section(path).model_fields)
         return [(path, f"got {_shown(found)}; expected keys below it: {', '.join(allowed)}")]
@@ -268,15 +271,3 @@ def allowed_values(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [str(value) for value in arguments]
     return [value for argument in arguments for value in allowed_values(argument)]
-
-
-def _choices(found: Any, allowed: Sequence[str]) -> str:
-    """What is allowed, and which of it may have been meant."""
-    if found in allowed:
-        # Quoted: '2' is text.
-        return f"; allowed: {', '.join(allowed)}, without quotes"
-    close = difflib.get_close_matches(str(found).lower(), [item.lower() for item in allowed], n=1)
-    if not close:
-        return f"; allowed: {', '.join(allowed)}"
-    name = next(item for item in allowed if item.lower() == close[0])
-    return f"; did you mean {name!r}? Allowed: {', '.join(allowed)}"

@@ -1,6 +1,7 @@
 """YAML text to plain values, with the line of every key."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,20 @@ def dotted(path: KeyPath) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
+
+
+class Origin:
+    """Where the keys of a config come from. All origins are equal: they are no part of a config.
+
+    Args:
+        describe: (key, message) -> the message with file, line and key.
+    """
+
+    def __init__(self, describe: Callable[[KeyPath, str], str] | None = None) -> None:
+        self.describe = describe or (lambda path, message: f"{dotted(path)}: {message}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origin)
+
+    def __hash__(self) -> int:
+        return hash(Origin)

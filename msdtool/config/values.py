@@ -162,3 +162,51 @@ def parse_duration(value: Any) -> Any:
         if seconds > 0:
             return seconds
     raise ValueError("expected a time such as 30s, 90m, 11.5h, 2d or 11:30:00")
+
+
+def parse_loss_terms(value: Any) -> Any:
+    """A list of losses with their weights; a name alone has the weight 1."""
+    terms: dict[str, float] = {}
+    for item in value:
+        entry = {item: 1.0} if isinstance(item, str) else item
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise ValueError(f"expected losses such as [L2, {{Gram: 0.1}}]; found {item!r}")
+        name, weight = next(iter(entry.items()))
+        if name in terms:
+            raise ValueError(f"expected each loss once; {name} is there twice")
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not 0 < weight < math.inf:
+            raise ValueError(f"expected positive weights; that of {name} is {weight!r}")
+        terms[name] = float(weight)
+    if not terms:
+        raise ValueError("expected at least one loss")
+    return [{name: weight} for name, weight in terms.items()]
+
+
+def parse_layer(value: Any) -> Any:
+    """A layer's name, or {name: {argument: value}}; without arguments it becomes its name."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, dict) and len(value) == 1:
+        name, arguments = next(iter(value.items()))
+        if arguments is None or arguments == {}:
+            return name
+        if isinstance(arguments, dict):
+            return value
+    hint = "; are the arguments indented?" if isinstance(value, dict) and len(value) > 1 else ""
+    raise ValueError(
+        "expected a layer's name, or a name and its arguments such as {ConvLayer: {nf: 8}}" + hint
+    )
+
+
+def parse_layers(value: Any) -> Any:
+    """A list of layers; see `parse_layer`."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list of layers, such as [ReLU, {ConvLayer: {nf: 8}}]")
+    layers = []
+    for number, item in enumerate(value, 1):
+        try:
+            layers.append(parse_layer(item))
+        except ValueError as error:
+            raise ValueError(f"{error}; entry {number} is {item!r}") from None
+    return layers

@@ -5,7 +5,8 @@ counts images. The names that the user gives decide; else those that the file gi
 and TIFF tags, zarr's and HDF5's dimension names). An axis without a name takes, from the last axis
 on, the first of X, Y, Z and C that is still free: three axes are ZYX, four are CZYX.
 
-For a network of images, Z and T count images; for a network of volumes, T counts volumes.
+For a network of images, Z and T count images; for a network of volumes, T counts volumes, unless
+there is no Z: then a time series is the volume, and T its first axis.
 """
 
 import math
@@ -105,6 +106,8 @@ def arrange(
             f"{shape}; name each of them"
         )
     axes = given or _fill_in(names, shape, where)
+    if ndim == 3 and "Z" not in axes:
+        axes = axes.replace("T", "Z")
     missing = [letter for letter in "ZYX"[-ndim:] if letter not in axes]
     if missing and not (ndim == 2 and axes == "X"):
         hint = "for images set network.ndim: 2"

@@ -1,6 +1,7 @@
 """Pairs of input and target images."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch.utils.data import Dataset
 
 from msdtool.data.interfaces import PairReader, Sample, Stack
 from msdtool.data.labels import IGNORED
-from msdtool.data.patches import Window
+from msdtool.data.patches import Window, enlarged
 from msdtool.data.slabs import SlabStack
 from msdtool.data.specifiers import Specifier
 from msdtool.data.stacks import ImageStack
@@ -19,7 +20,8 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
     """Input and target images on disk, paired in natural order of their paths.
 
     ``dataset[i]`` is (input, target), and (input, target, mask) for a regression with masks. In a
-    segmentation, masked pixels have the target index -100.
+    segmentation, masked pixels have the target index -100. Targets, and masks, may be a whole
+    number of times as large as inputs, the same number for all pairs.
 
     Args:
         input_path_specifier: see `ImageStack`.
@@ -71,8 +73,13 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         return as_tuple(self.sample(index))
 
+    @cached_property
+    def scale(self) -> int:
+        """How many times as large the targets are as the inputs; see `first_scale`."""
+        return first_scale(self.inputs, self.targets)
+
     def space(self, index: int) -> tuple[int, ...]:
-        """The size of pair ``index`` in pixels, per spatial axis."""
+        """The size of the input of pair ``index`` in pixels, per spatial axis."""
         return self.inputs.space(index)
 
     def sample(
@@ -85,7 +92,7 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         """
         index = range(len(self))[index]
         inputs: Stack = self.inputs if central_only else self._slabs
-        return read_pair(inputs, self.targets, self.masks, index, window)
+        return read_pair(inputs, self.targets, self.masks, index, window, self.scale)
 
     def name(self, index: int) -> str:
         """The input file of pair ``index``."""
@@ -144,40 +151,73 @@ def check_counts(first: ImageStack, first_kind: str, other: ImageStack, kind: st
         )
 
 
+def first_scale(inputs: Stack, targets: Stack) -> int:
+    """How many times as large the first target is as its input; 1 if not a whole number."""
+    try:
+        input, target = inputs.space(0), targets.space(0)
+    except InputError:
+        return 1  # reading that pair will tell; the others can still be read
+    scale = max(1, target[0] // max(1, input[0]))
+    return scale if target == tuple(scale * size for size in input) else 1
+
+
 def read_pair(
-    inputs: Stack, targets: Stack, masks: Stack | None, index: int, window: Window | None
+    inputs: Stack,
+    targets: Stack,
+    masks: Stack | None,
+    index: int,
+    window: Window | None,
+    scale: int = 1,
 ) -> Sample:
     """Read the images of a pair and have them agree about what counts.
+
+    Args:
+        inputs: where to read the input.
+        targets: where to read the target.
+        masks: where to read the mask, of the target's size.
+        index: which pair.
+        window: in the input's coordinates; None: all of it.
+        scale: how many times as large the target is as the input.
 
     Raises:
         InputError: one cannot be read, or they differ in size.
     """
-    images: list[Tensor] = []
-    for kind, stack in (("input", inputs), ("target", targets), ("mask", masks)):
+    input = inputs.read(index, window)
+    others: list[Tensor] = []
+    for kind, stack in (("target", targets), ("mask", masks)):
         if stack is None:
             continue
         if window is not None:
             # A window would hide that the images differ around it.
-            check_sizes(inputs, inputs.space(index), stack, stack.space(index), kind, index)
-        images.append(stack.read(index, window))
-        check_sizes(inputs, images[0].shape[1:], stack, images[-1].shape[1:], kind, index)
-    input, target, *mask = images
+            check_sizes(inputs, inputs.space(index), stack, stack.space(index), kind, index, scale)
+        others.append(stack.read(index, None if window is None else enlarged(window, scale)))
+        check_sizes(inputs, input.shape[1:], stack, others[-1].shape[1:], kind, index, scale)
+    target, *mask = others
     sample = Sample(input, target, None, torch.tensor(index))
     return masked(sample, mask[0] != 0) if mask else sample
 
 
 def check_sizes(
-    inputs: Stack, size: Sequence[int], stack: Stack, other: Sequence[int], kind: str, index: int
+    inputs: Stack,
+    size: Sequence[int],
+    stack: Stack,
+    other: Sequence[int],
+    kind: str,
+    index: int,
+    scale: int = 1,
 ) -> None:
-    """Check that image ``index`` of ``stack`` has the size of that of ``inputs``.
+    """Check that image ``index`` of ``stack`` is ``scale`` times as large as that of ``inputs``.
 
     Raises:
-        InputError: it has not.
+        InputError: it is not.
     """
-    if tuple(size) != tuple(other):
+    if tuple(scale * length for length in size) != tuple(other):
+        need = "both need the same size"
+        if scale > 1:
+            need = f"in the first pair it is {scale} times as large, which all need to be"
         raise InputError(
             f"{inputs.name(index)} is {size_text(size)} pixels, its {kind} "
-            f"{stack.name(index)} is {size_text(other)}; both need the same size"
+            f"{stack.name(index)} is {size_text(other)}; {need}"
         )
 
 

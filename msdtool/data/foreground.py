@@ -70,7 +70,7 @@ class Foreground:
             sample = self.pairs.sample(index, window, central_only=True)
             corner = np.array([part.start for part in window])
             for kind, holds in enumerate(self._kinds(sample)):
-                points = (np.argwhere(holds) + corner).astype(np.int32)
+                points = (np.argwhere(holds) // self.pairs.scale + corner).astype(np.int32)
                 # Those with the smallest random keys are an even choice from all blocks.
                 keys = rng.random(len(points))
                 if kind < len(kept):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from msdtool.data.datasets import check_counts, read_pair
+from msdtool.data.datasets import check_counts, first_scale, read_pair
 from msdtool.data.interfaces import Sample, Stack
 from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
@@ -115,6 +115,7 @@ class MeasuredPairs:
         self.targets = targets
         self.masks = masks
         self.slab = slab
+        self.scale = first_scale(inputs, targets)
         self._central_inputs = MeanStack(files)
         for kind, stack in (("target", targets), ("mask", masks)):
             if stack is not None:
@@ -138,7 +139,7 @@ class MeasuredPairs:
             InputError: a file cannot be read, or the images of the pair differ in size.
         """
         inputs: Stack = self._central_inputs if central_only else self.inputs
-        return read_pair(inputs, self.targets, self.masks, index, window)
+        return read_pair(inputs, self.targets, self.masks, index, window, self.scale)
 
     def name(self, index: int) -> str:
         """Where the input of pair ``index`` is."""

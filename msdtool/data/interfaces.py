@@ -51,6 +51,10 @@ class Stack(Protocol):
 class PairReader(Protocol):
     """Inputs with their targets, read one at a time."""
 
+    @property
+    def scale(self) -> int:
+        """How many times as large the targets are as the inputs, along each spatial axis."""
+
     def __len__(self) -> int:
         """How many pairs there are."""
 
@@ -61,7 +65,7 @@ class PairReader(Protocol):
 
         Args:
             index: which pair; the sample's `indices` say the same.
-            window: in the pair's coordinates.
+            window: in the input's coordinates.
             central_only: of a slab, read the central slice alone.
 
         Raises:

@@ -2,10 +2,12 @@
 
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,10 @@ from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
 from msdtool.data.samples import Draw, TrainingSamples
 from msdtool.errors import InputError
+
+BATCHES_AHEAD = 2
+"""Batches that are read while one is used, besides those that worker processes hold."""
+T = TypeVar("T")
 
 
 class ShuffledBatches:
@@ -156,17 +162,36 @@ def validation_batches(
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:
-    loader: DataLoader[Any] = DataLoader(
-        reader,
-        batch_size=None,  # the reader makes the batches
-        sampler=batches,
-        num_workers=workers,
-        worker_init_fn=_prepare_worker,
-    )
-    for batch in loader:
+    results: Iterator[Sample | InputError] = map(reader.__getitem__, batches)
+    if workers:
+        loader: DataLoader[Any] = DataLoader(
+            reader,
+            batch_size=None,  # the reader makes the batches
+            sampler=batches,
+            num_workers=workers,
+            worker_init_fn=_prepare_worker,
+        )
+        results = iter(loader)
+    for batch in _ahead(results):
         if isinstance(batch, InputError):
             raise batch
         yield batch
+
+
+def _ahead(results: Iterator[T]) -> Iterator[T]:
+    """Take the next results in a thread while one is used.
+
+    Even where worker processes read, taking a batch over from them takes milliseconds.
+    """
+    with ThreadPoolExecutor(1, "read-ahead") as thread:
+        taking = deque(thread.submit(next, results, None) for _ in range(BATCHES_AHEAD))
+        try:
+            while (result := taking.popleft().result()) is not None:
+                taking.append(thread.submit(next, results, None))
+                yield result
+        finally:
+            for future in taking:
+                future.cancel()
 
 
 def _prepare_worker(_worker: int) -> None:

@@ -73,6 +73,11 @@ def inside(outer: Window, inner: Window) -> Window:
     )
 
 
+def enlarged(window: Window, scale: int) -> Window:
+    """The same window of an image that is ``scale`` times as large."""
+    return tuple(slice(scale * part.start, scale * part.stop) for part in window)
+
+
 def extent(window: Window) -> tuple[int, ...]:
     """The size of a window."""
     return tuple(part.stop - part.start for part in window)

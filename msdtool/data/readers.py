@@ -1,6 +1,7 @@
 """Files to images: channels first, the file's own dtype, only the part that is asked for."""
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -125,7 +126,8 @@ def _use(
         found = arrange(container.axes, container.shape, ndim, location.axes, str(location))
         return use(container, found)
 
-    return _guarded(location, run)
+    with _lock:
+        return _guarded(location, run)
 
 
 def _guarded(location: Location, read: Callable[[], T]) -> T:
@@ -213,6 +215,16 @@ def _opened(location: Location, indexed: bool) -> Container:
     return files[version]
 
 
+_lock = threading.RLock()
+"""Held while a file is used: it can be at one place only, and may be closed for another."""
+
+
+def _forget_open_files() -> None:
+    """A worker opens its own: processes that share an open file share their place in it."""
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
+    _lock = threading.RLock()
+    _open.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    # A worker opens its own: processes that share an open file share their place in it.
-    os.register_at_fork(after_in_child=_open.clear)
+    os.register_at_fork(after_in_child=_forget_open_files)

@@ -65,11 +65,11 @@ class Result:
         channels = "C" if self.image[0] > 1 else ""
         return self.names + channels + "ZYX"[1 - len(self.image) :]
 
-    def key(self, index: int, start: int, count: int) -> tuple[Any, ...]:
-        """Where some slices of image ``index`` lie in the array."""
+    def key(self, index: int, start: int, count: int, axis: int) -> tuple[Any, ...]:
+        """Where some slices of image ``index`` across a spatial axis lie in the array."""
         place = np.unravel_index(index, self.counts) if self.counts else ()
-        channels = (slice(None),) if self.image[0] > 1 else ()
-        return (*map(int, place), *channels, slice(start, start + count))
+        before = axis + (1 if self.image[0] > 1 else 0)
+        return (*map(int, place), *[slice(None)] * before, slice(start, start + count))
 
 
 class Sink(ABC):
@@ -96,14 +96,20 @@ class Sink(ABC):
                     _remove(self.partial)
                 raise
 
-    def write(self, index: int, start: int, pixels: Array) -> None:
-        """Write slices [C, n, ...] of image ``index``, from slice ``start`` on.
+    def write(self, index: int, start: int, pixels: Array, axis: int = 0) -> None:
+        """Write slices of image ``index``, from slice ``start`` on.
+
+        Args:
+            index: the image.
+            start: the first slice.
+            pixels: [C, *space], of which one axis holds the slices alone.
+            axis: this axis, counted among the spatial ones.
 
         Raises:
             Error: the disk is full, or the like.
         """
         with _explained(self.path):
-            self._write(index, start, pixels.astype(self.result.dtype, copy=False))
+            self._write(index, start, pixels.astype(self.result.dtype, copy=False), axis)
 
     def save(self, done: int) -> None:
         """Put on disk that the first ``done`` images are there.
@@ -142,7 +148,7 @@ class Sink(ABC):
         """Open what is under the hidden name, or make it."""
 
     @abstractmethod
-    def _write(self, index: int, start: int, pixels: Array) -> None: ...
+    def _write(self, index: int, start: int, pixels: Array, axis: int) -> None: ...
 
     @abstractmethod
     def _sync(self) -> None:
@@ -168,15 +174,15 @@ class _FlatSink(Sink):
     def _pixels_offset(self) -> int:
         raise NotImplementedError
 
-    def _write(self, index: int, start: int, pixels: Array) -> None:
+    def _write(self, index: int, start: int, pixels: Array, axis: int) -> None:
         assert self.file is not None
-        slices = pixels.shape[1]
-        slice_bytes = prod(self.result.image[2:]) * pixels.itemsize
-        channel_bytes = self.result.image[1] * slice_bytes
-        for channel, plane in enumerate(pixels):
-            place = (index * len(pixels) + channel) * channel_bytes + start * slice_bytes
-            data = np.ascontiguousarray(plane).data.cast("B")
-            assert len(data) == slices * slice_bytes
+        image = self.result.image
+        slice_bytes = prod(image[axis + 2 :]) * pixels.itemsize
+        rows = np.ascontiguousarray(pixels).reshape(prod(image[: axis + 1]), -1)
+        for number, row in enumerate(rows):
+            place = ((index * len(rows) + number) * image[axis + 1] + start) * slice_bytes
+            data = row.data.cast("B")
+            assert len(data) == pixels.shape[axis + 1] * slice_bytes
             while data:
                 written = os.pwrite(self.file, data, self.offset + place)
                 data, place = data[written:], place + written
@@ -222,9 +228,9 @@ class _ArraySink(Sink):
 
     array: Any
 
-    def _write(self, index: int, start: int, pixels: Array) -> None:
+    def _write(self, index: int, start: int, pixels: Array, axis: int) -> None:
         part = pixels if self.result.image[0] > 1 else pixels[0]
-        self.array[self.result.key(index, start, pixels.shape[1])] = part
+        self.array[self.result.key(index, start, pixels.shape[axis + 1], axis)] = part
 
     def _chunks(self) -> tuple[int, ...]:
         """Chunks of one image, and of at most `MAX_CHUNK` pixels on a side."""
@@ -290,7 +296,7 @@ class _FilesSink(Sink):
         self.current: _TiffSink | None = None
         self.number = -1
 
-    def _write(self, index: int, start: int, pixels: Array) -> None:
+    def _write(self, index: int, start: int, pixels: Array, axis: int) -> None:
         if index != self.number:
             self._sync()
             digits = len(str(max(self.result.num_images - 1, 1)))
@@ -298,7 +304,7 @@ class _FilesSink(Sink):
             single = Result((), "", self.result.image, self.result.dtype, {})
             self.current, self.number = _TiffSink(self.partial / name, single, is_new=True), index
         assert self.current is not None
-        self.current.write(0, start, pixels)
+        self.current.write(0, start, pixels, axis)
 
     def _sync(self) -> None:
         if self.current is not None:

@@ -112,6 +112,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         if mask_path_specifier is not None:
             self.masks = ImageStack(mask_path_specifier, collapse_channels=True, ndim=ndim)
         self.slab = slab
+        self.scale = 1
         for kind, stack in self.stacks().items():
             check_counts(self.splits[0], "split 1", stack, kind)
         self._inputs = split_inputs(self.splits, strategy, slab)

@@ -45,6 +45,11 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
         self.parts = parts
         self.slab = pairs.slab
 
+    @property
+    def scale(self) -> int:
+        """How many times as large the targets are as the inputs."""
+        return self.pairs.scale
+
     def __len__(self) -> int:
         return len(self.parts)
 
@@ -75,7 +80,10 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
         if part.core is not None:
             counted = torch.zeros(1, *self.space(index), dtype=torch.bool)
             counted[(slice(None), *part.core)] = True
-            sample = masked(sample, counted[(slice(None), *(window or whole(self.space(index))))])
+            counted = counted[(slice(None), *(window or whole(self.space(index))))]
+            for axis in range(1, counted.dim()):
+                counted = counted.repeat_interleave(self.scale, axis)
+            sample = masked(sample, counted)
         return sample._replace(indices=torch.tensor(index))
 
     def name(self, index: int) -> str:

@@ -258,9 +258,9 @@ class MSDModel:
         found = {"task": model["task"], **model["architecture"]}
         expected = {"task": self.task, **self.architecture}
         differing = [
-            f"{key} {found.get(key)} instead of {value}"
-            for key, value in expected.items()
-            if found.get(key) != value
+            f"{key} {found.get(key)} instead of {expected.get(key)}"
+            for key in {**expected, **found}
+            if found.get(key) != expected.get(key)
         ]
         if differing:
             raise InputError(f"{path}: holds another network: {', '.join(differing)}")

@@ -1,21 +1,194 @@
 """Networks from plain descriptions, as a config or a checkpoint holds them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msdtool.config import NetworkConfig
+from torch import Tensor, nn
+
+from msdtool.config import ExperimentConfig
+from msdtool.nn.chain import LayerError, Path, Shape, attempt, plan_chain, plan_layer
+from msdtool.nn.general import CONVOLUTION, GeneralMSDModule
 from msdtool.nn.msd import MSDModule
+from msdtool.nn.registry import ACTIVATIONS, NORMS, OPERATIONS, TEMPORAL, make_chain, split
 from msdtool.nn.scaling import ScaledNetwork
+from msdtool.nn.series import SeriesNetwork
 
 Architecture = dict[str, Any]
-"""The arguments of an `MSDModule`: everything that a network's shape depends on."""
+"""Everything that a network's shape depends on, as plain data.
+
+The arguments of an `MSDModule`; those of a `GeneralMSDModule` if it is one; and if there are layers
+around it, ``stem`` and ``head`` as `plan_chain` returns them, ``c_stem``, the channels after the
+stem, ``features``, those in front of the head, and ``scale``, by which the image grows. For a
+`SeriesNetwork` ``stream``, its axis and dt.
+"""
+
+ARGUMENTS = ("depth", "width", "dilations", "ndim", "padding")
+GENERAL = ("operation", "activation", "norm")
+TRIAL_DEPTH = 2
 
 
-def architecture(config: NetworkConfig, c_in: int, c_out: int) -> Architecture:
-    """Return the architecture that a config asks for, for the given numbers of channels."""
-    return {"c_in": c_in, "c_out": c_out, **config.model_dump()}
+def architecture(
+    config: ExperimentConfig, c_in: int, c_out: int, space: Sequence[int]
+) -> Architecture:
+    """Return the architecture that a config asks for.
+
+    Args:
+        config: the experiment.
+        c_in: channels of the input images.
+        c_out: channels of the output.
+        space: size of the images, on which layers around the network are tried.
+
+    Raises:
+        ConfigError: a layer does not exist, not with these arguments, or does not fit; names file,
+            line and key.
+    """
+    network = config.network
+    description = {"c_in": c_in, "c_out": c_out} | network.model_dump(include=set(ARGUMENTS))
+    shape: Shape = (config.training.batch_size, c_in, *space)
+    if config.stream is not None:
+        description["stream"] = config.stream.model_dump()
+        shape = frames_shape(shape, config.stream.axis)
+    if network.stem or network.head:
+        description |= _around(config, c_out, shape)
+    if (network.operation, network.activation, network.norm) != (CONVOLUTION, "ReLU", None):
+        description |= _inside(config, description.get("c_stem", c_in), shape[2:])
+    return description
 
 
-def build_network(architecture: Architecture) -> ScaledNetwork:
+def frames_shape(shape: Sequence[int], axis: int) -> Shape:
+    """The shape [B*T, C, *space] of the frames of series [B, C, *axes], time being ``axis``."""
+    batch, channels, *space = shape
+    frames = space.pop(axis)
+    return (batch * frames, channels, *space)
+
+
+def check_scale(config: ExperimentConfig, architecture: Architecture, found: int) -> None:
+    """Check that the network gives images of the targets' size.
+
+    Args:
+        config: the experiment.
+        architecture: of its network.
+        found: how many times as large as the inputs the targets are.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    given = architecture.get("scale", 1)
+    if found != given:
+        raise config.error(
+            ("network", "head"),
+            f"the network gives images {given} times as large as the inputs, and the targets are "
+            f"{found} times as large; a layer such as {{PixelShuffle_ICNR: {{scale: {found}, "
+            "act_cls: null}} at the end would make them so",
+        )
+
+
+def _around(config: ExperimentConfig, c_out: int, shape: Shape) -> Architecture:
+    """Plan the stem and the head."""
+    network = config.network
+    space = shape[2:]
+    for key in ("stem", "head"):
+        if config.stream is None:
+            _refuse_temporal(config, ("network", key), getattr(network, key))
+    stem, shape = _plan(config, "stem", network.stem, shape, None)
+    c_stem, features = shape[1], network.features or c_out
+    head, shape = _plan(config, "head", network.head, (shape[0], features, *shape[2:]), c_out)
+    last: Path = ("network", "head", len(network.head) - 1) if head else ("network", "stem")
+    if shape[1] != c_out:
+        raise config.error(
+            last,
+            f"gives {shape[1]} channels; the output needs {c_out}. Have the last layer give {c_out}"
+            f", or append {{ConvLayer: {{nf: {c_out}, ks: 1, norm_type: null, act_cls: null}}}}",
+        )
+    scale = shape[2] // space[0]
+    if scale > 1 and config.stream is not None:
+        raise config.error(last, "makes images larger, which series (stream) do not allow")
+    if shape[2:] != tuple(scale * size for size in space):
+        raise config.error(
+            last,
+            f"makes images of {_size(space)} pixels {_size(shape[2:])}; allowed: the same size, or "
+            "a whole multiple of it",
+        )
+    return {"stem": stem, "c_stem": c_stem, "features": features, "head": head, "scale": scale}
+
+
+def _refuse_temporal(config: ExperimentConfig, path: Path, chain: Sequence[Any]) -> None:
+    """Raise if a layer takes the images of a batch for the frames of a series."""
+    for index, layer in enumerate(chain):
+        here = (*path, index)
+        if isinstance(layer, list):
+            _refuse_temporal(config, here, layer)
+            continue
+        name, arguments = split(layer)
+        if name in TEMPORAL:
+            raise config.error(here, f"{name} is for series; say which axis is time: stream.axis")
+        inner = arguments.get("layers")
+        if isinstance(inner, list):
+            _refuse_temporal(config, (*here, name, "layers"), inner)
+
+
+def _size(space: Sequence[int]) -> str:
+    return " x ".join(map(str, space))
+
+
+def _plan(
+    config: ExperimentConfig, key: str, chain: Sequence[Any], shape: Shape, wanted: int | None
+) -> tuple[list[Any], Shape]:
+    try:
+        return plan_chain(chain, shape, wanted)
+    except LayerError as error:
+        raise config.error(("network", key, *error.path), error.message) from None
+
+
+def _inside(config: ExperimentConfig, channels: int, space: Sequence[int]) -> Architecture:
+    """Plan the operation, activation and normalisation of the hidden layers."""
+    network = config.network
+    tables = {"operation": OPERATIONS, "activation": ACTIVATIONS, "norm": NORMS}
+    planned: Architecture = {}
+    for key, table in tables.items():
+        layer = getattr(network, key)
+        planned[key] = layer
+        if layer is None or layer == CONVOLUTION:
+            continue
+        try:
+            front = channels if key == "operation" else network.width
+            planned[key] = plan_layer(table, layer, front, network.width, len(space))
+        except LayerError as error:
+            raise config.error(("network", key, *error.path), error.message) from None
+    arguments = network.model_dump(include=set(ARGUMENTS)) | planned
+    arguments |= {"depth": min(network.depth, TRIAL_DEPTH), "ndim": len(space)}
+    # The sizes of dilations and images are looked at where images are read.
+    shape = (1, channels, *(max(size, 2 * max(network.dilations) + 1) for size in space))
+    output = attempt(lambda: GeneralMSDModule(channels, 1, **arguments), [shape])
+    if isinstance(output, str):
+        key = "operation" if network.operation != CONVOLUTION else "norm"
+        raise config.error(("network", key), f"cannot be used: {output}")
+    return planned
+
+
+def build_network(architecture: Mapping[str, Any]) -> ScaledNetwork:
     """Make the network; its weights are random, its scaling layers pass values on."""
-    msd = MSDModule(**architecture)
-    return ScaledNetwork(msd, msd.c_in, msd.c_out, architecture["ndim"])
+    arguments = dict(architecture)
+    c_in, c_out = arguments.pop("c_in"), arguments.pop("c_out")
+    stem, head = arguments.pop("stem", []), arguments.pop("head", [])
+    c_stem, features = arguments.pop("c_stem", c_in), arguments.pop("features", c_out)
+    scale, stream = arguments.pop("scale", 1), arguments.pop("stream", None)
+    ndim = arguments["ndim"]
+    if stream is not None:
+        arguments["ndim"] = 2
+    kind: type[nn.Module] = GeneralMSDModule if GENERAL[0] in arguments else MSDModule
+    msd = kind(c_stem, features, **arguments)
+    if head:
+        # Zeros, with which the 1x1 layer starts, could leave layers behind it without gradients.
+        nn.init.xavier_normal_(msd.get_parameter("final_layer.linear.weight"))
+    before, after = make_chain(stem), make_chain(head)
+    if stream is not None:
+        return SeriesNetwork(msd, c_in, c_out, **stream, stem=before, head=after)
+    return ScaledNetwork(msd, c_in, c_out, ndim, stem=before, head=after, scale=scale)
+
+
+def has_all_layers(architecture: Mapping[str, Any], state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict has weights of the deepest hidden layer that the network should have."""
+    last = architecture["depth"] - 1
+    start = f"msd.layers.{last}." if GENERAL[0] in architecture else f"msd.msd_block.weight{last}"
+    return any(name.startswith(start) for name in state)

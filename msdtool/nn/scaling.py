@@ -43,31 +43,56 @@ def _set_affine(layer: nn.Module, scale: Sequence[float], shift: Sequence[float]
 
 
 class ScaledNetwork(nn.Module):
-    """A network between its two scaling layers.
+    """A network, with the layers around it, between its two scaling layers.
 
     Args:
-        msd: the network, with attributes c_in and c_out.
+        msd: the network.
+        c_in: channels of the images.
+        c_out: channels of the output.
         ndim: number of spatial axes.
+        stem: layers in front of the network; None: none.
+        head: layers behind it; None: none.
+        scale: the output's sides are so many times as long as the input's.
 
-    State-dict names: ``scale_in.*``, ``msd.*``, ``scale_out.*``.
+    State-dict names: ``scale_in.*``, ``stem.{i}.*``, ``msd.*``, ``head.{i}.*``, ``scale_out.*``.
     """
 
-    def __init__(self, msd: nn.Module, c_in: int, c_out: int, ndim: int) -> None:
+    def __init__(
+        self,
+        msd: nn.Module,
+        c_in: int,
+        c_out: int,
+        ndim: int,
+        *,
+        stem: nn.Module | None = None,
+        head: nn.Module | None = None,
+        scale: int = 1,
+    ) -> None:
         super().__init__()
-        self.c_in, self.c_out, self.ndim = c_in, c_out, ndim
+        self.c_in, self.c_out, self.ndim, self.scale = c_in, c_out, ndim, scale
         self.scale_in = scaling_module(c_in, c_in, conv3d=ndim == 3)
+        self.stem = nn.Sequential() if stem is None else stem
         self.msd = msd
+        self.head = nn.Sequential() if head is None else head
         self.scale_out = scaling_module(c_out, c_out, conv3d=ndim == 3)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map [B, c_in, *space] to [B, c_out, *space], both in the data's own units.
+        """Map [B, c_in, *space] to [B, c_out, *scale*space], both in the data's own units.
 
         Raises:
-            ValueError: the input has another number of channels.
+            ValueError: the input has another number of channels, or a size that the layers around
+                the network do not give back.
         """
         if input.shape[1] != self.c_in:
             raise ValueError(
                 f"the image has {input.shape[1]} channels, the network takes {self.c_in}"
             )
-        output: Tensor = self.scale_out(self.msd(self.scale_in(input)))
+        output: Tensor = self.head(self.msd(self.stem(self.scale_in(input))))
+        expected = [self.scale * size for size in input.shape[2:]]
+        if list(output.shape[2:]) != expected:
+            raise ValueError(
+                f"the network makes {list(output.shape[2:])} pixels of {list(input.shape[2:])}, "
+                f"expected {expected}: its stem or head does not work on images of this size"
+            )
+        output = self.scale_out(output)
         return output

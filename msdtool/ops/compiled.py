@@ -74,7 +74,11 @@ class CompiledEngine:
     def new_planes(self, *leading: int, like: Tensor) -> Tensor:
         """Uninitialised buffer of all channels, [*leading, rows, C, pitch]."""
         rows = math.prod(self.space[:-1])
-        return like.new_empty(*leading, rows, self.num_channels, self.pitch)
+        planes = like.new_empty(*leading, rows, self.num_channels, self.pitch)
+        load(self.dtype).msd_use_large_pages(
+            _pointer(planes), ctypes.c_int64(planes.numel() * self.dtype.itemsize)
+        )
+        return planes
 
     def pixels(self, planes: Tensor) -> Tensor:
         """View planes as images [*leading, C, *space]."""

@@ -121,7 +121,7 @@ class Gradients:
 class PlainEngine:
     """Computes an MSD block with one kernel per layer and operation."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, like: Tensor) -> None:
         self.shape = shape
 
     def images(self, planes: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class ProductEngine(PlainEngine):
     """Computes an MSD block as matrix products, k layers at a time, strip by strip."""
 
     def __init__(self, shape: Shape, like: Tensor) -> None:
-        super().__init__(shape)
+        super().__init__(shape, like)
         self.source = source_for("taps", like.dtype, NDIM=len(shape.space))
         self.dilations = _on_device(shape.dilations, like.device)
         self.num_slices = shape.batch * shape.space[0]
@@ -202,15 +202,10 @@ class ProductEngine(PlainEngine):
     def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
         shape = self.shape
         stack = self._new_stack(planes)
-        for block in self._blocks():
+        for block in self.blocks():
             m = shape.channels_before(block.start)
             rows = torch.cat([_tap_rows(weights[layer][:, :m]) for layer in block])
-            outputs, block_bias = planes[shape.channels(block)], bias[shape.outputs(block)]
-            for first, stop in self._strips():
-                pixels = slice(first * shape.slice_size, stop * shape.slice_size)
-                taps = stack[: len(rows), : pixels.stop - pixels.start]
-                torch.mm(rows, planes[:m, pixels], out=taps)
-                self._gather(taps, block_bias, block, outputs, first, stop)
+            self.convolve_front(planes, rows, bias[shape.outputs(block)], block, stack)
             for layer in block:
                 channels = shape.channels(range(layer, layer + 1))
                 convolution.forward(
@@ -222,6 +217,22 @@ class ProductEngine(PlainEngine):
                     relu=True,
                 )
 
+    def convolve_front(
+        self, planes: Tensor, rows: Tensor, bias: Tensor, block: range, stack: Tensor
+    ) -> None:
+        """Write a block's convolutions of the channels in front of it, with bias, to its channels.
+
+        Args:
+            rows: weights of these channels, [k * width * 3^n, m].
+            bias: [k * width].
+            stack: workspace of at least as many rows.
+        """
+        size, m = self.shape.slice_size, rows.shape[1]
+        for first, stop in self.strips():
+            taps = stack[: len(rows), : (stop - first) * size]
+            torch.mm(rows, planes[:m, first * size : stop * size], out=taps)
+            self.gather(taps, bias, block, planes[self.shape.channels(block)], first, stop)
+
     def backward(
         self,
         planes: Tensor,
@@ -232,7 +243,7 @@ class ProductEngine(PlainEngine):
     ) -> None:
         lowest = 0 if needs_input else self.shape.c_in
         stack = self._new_stack(grads)
-        for block in reversed(self._blocks()):
+        for block in reversed(self.blocks()):
             m = self.shape.channels_before(block.start)
             for layer in reversed(block[1:]):
                 self.add_to_sources(planes, grads, weights, layer, m)
@@ -242,10 +253,10 @@ class ProductEngine(PlainEngine):
             grad_rows = grads.new_zeros(columns.shape[1], num_sources)
             grad_bias = grads.new_zeros(columns.shape[1] // self.shape.num_taps)
             wants = gradients.wants(block)
-            for first, stop in self._strips():
+            for first, stop in self.strips():
                 pixels = slice(first * self.shape.slice_size, stop * self.shape.slice_size)
                 taps = stack[: columns.shape[1], : pixels.stop - pixels.start]
-                self._spread(grads, planes, block, taps, first, stop)
+                self.spread(grads, planes, block, taps, first, stop)
                 if m > lowest:
                     grads[lowest:m, pixels].addmm_(columns, taps)
                 if wants:
@@ -267,9 +278,13 @@ class ProductEngine(PlainEngine):
             by_weight = by_taps[index, :, : self.shape.channels_before(layer)]
             gradients.add(layer, self.shape.outputs(alone), by_weight.contiguous(), by_bias[index])
 
-    def _gather(
+    def gather(
         self, taps: Tensor, bias: Tensor, block: range, outputs: Tensor, first: int, stop: int
     ) -> None:
+        """Add the taps of a strip to the outputs [k * width, B * pixels] of a block.
+
+        The first strip to reach a pixel starts from the bias [k * width].
+        """
         margin = max(self.shape.dilations[layer] for layer in block)
         low, high = max(first - margin, 0), min(stop + margin, self.num_slices)
         launch(
@@ -290,9 +305,10 @@ class ProductEngine(PlainEngine):
             *self._sizes(),
         )
 
-    def _spread(
+    def spread(
         self, grads: Tensor, planes: Tensor, block: range, taps: Tensor, first: int, stop: int
     ) -> None:
+        """Write the taps of a strip from the gradients of a block's outputs."""
         channels = self.shape.channels(block)
         launch(
             self.source,
@@ -320,12 +336,14 @@ class ProductEngine(PlainEngine):
         num_rows = self.layers * self.shape.width * self.shape.num_taps
         return like.new_empty(num_rows, self.strip_slices * self.shape.slice_size)
 
-    def _blocks(self) -> list[range]:
+    def blocks(self) -> list[range]:
+        """Layers that are computed together."""
         depth = self.shape.depth
         starts = range(0, depth, self.layers)
         return [range(start, min(start + self.layers, depth)) for start in starts]
 
-    def _strips(self) -> Iterator[tuple[int, int]]:
+    def strips(self) -> Iterator[tuple[int, int]]:
+        """First slice and end of each strip, counted over all images."""
         for first in range(0, self.num_slices, self.strip_slices):
             yield first, min(first + self.strip_slices, self.num_slices)
 

@@ -52,7 +52,11 @@ class Source:
             KernelError: a file is missing, as it is from a damaged installation.
         """
         defines = "".join(f"#define {name} {value}\n" for name, value in self.defines)
-        return defines + _inlined(f"{self.name}.cu")
+        return defines + _inlined(f"{self.name}.cu", self.own_text())
+
+    def own_text(self) -> str:
+        """The file's text, without what it includes."""
+        return _read(f"{self.name}.cu")
 
     def __str__(self) -> str:
         return " ".join([f"{self.name}.cu", *(f"{name}={value}" for name, value in self.defines)])
@@ -63,29 +67,31 @@ def source_for(name: str, storage: torch.dtype, **defines: str | int) -> Source:
     return Source(name, (("STORAGE", STORAGES[storage]), *defines.items()))
 
 
-def _inlined(file: str) -> str:
+def _read(file: str) -> str:
+    path = resource_folder("kernels") / file
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise KernelError(
+            f"{path}: cannot be read ({problem.strerror}); install msdtool again"
+        ) from None
+
+
+def _inlined(file: str, text: str) -> str:
     """A file's text with its headers in it, each once, under their own names and line numbers."""
     seen = {file}
 
-    def expand(name: str) -> str:
-        path = resource_folder("kernels") / name
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as problem:
-            raise KernelError(
-                f"{path}: cannot be read ({problem.strerror}); install msdtool again"
-            ) from None
-
+    def expand(name: str, text: str) -> str:
         def header(found: re.Match[str]) -> str:
             if found[1] in seen:
                 return ""
             seen.add(found[1])
             line = text.count("\n", 0, found.start()) + 2
-            return f'{expand(found[1])}#line {line} "{name}"'
+            return f'{expand(found[1], _read(found[1]))}#line {line} "{name}"'
 
         return f'#line 1 "{name}"\n{_INCLUDE.sub(header, text)}'
 
-    return expand(file)
+    return expand(file, text)
 
 
 class Launcher(Protocol):
@@ -93,6 +99,9 @@ class Launcher(Protocol):
 
     def obstacle(self, device: torch.device) -> str | None:
         """Why kernels cannot run on the device, or None if they can."""
+
+    def max_shared_bytes(self, device: torch.device) -> int:
+        """Shared memory that a block can ask for, on a device without obstacle."""
 
     def launch(
         self,
@@ -114,6 +123,7 @@ class CupyLauncher:
         self._modules: dict[tuple[int, Source], Any] = {}
         self._functions: dict[tuple[int, Source, str], Any] = {}
         self._streams: dict[tuple[int, int], Any] = {}
+        self._shared_bytes: dict[torch.device, int] = {}
         self._process: int | None = None
 
     def obstacle(self, device: torch.device) -> str | None:
@@ -128,6 +138,14 @@ class CupyLauncher:
             self._obstacles[device] = find_obstacle(device)
             self._process = os.getpid()
         return self._obstacles[device]
+
+    def max_shared_bytes(self, device: torch.device) -> int:
+        import cupy
+
+        if device not in self._shared_bytes:
+            attributes = cupy.cuda.Device(device.index).attributes
+            self._shared_bytes[device] = int(attributes["MaxSharedMemoryPerBlockOptin"])
+        return self._shared_bytes[device]
 
     def launch(
         self,
@@ -297,8 +315,16 @@ LAUNCHERS: dict[str, Launcher] = {"cuda": CupyLauncher()}
 
 def obstacle(device: torch.device) -> str | None:
     """Why kernels cannot run on tensors of this device, or None if they can."""
-    launcher = LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
-    return launcher.obstacle(device)
+    return _launcher(device).obstacle(device)
+
+
+def max_shared_bytes(device: torch.device) -> int:
+    """Shared memory that a block of threads can ask for."""
+    return _launcher(device).max_shared_bytes(device)
+
+
+def _launcher(device: torch.device) -> Launcher:
+    return LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
 
 
 def preferred(device: torch.device) -> bool:
@@ -339,5 +365,4 @@ def launch(
     if 0 in grid:
         return
     device = next(value.device for value in arguments if isinstance(value, Tensor))
-    launcher = LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
-    launcher.launch(source, function, grid, block, arguments, shared_bytes)
+    _launcher(device).launch(source, function, grid, block, arguments, shared_bytes)

@@ -1,6 +1,6 @@
 """The images to predict, read as the training images were."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -34,16 +34,32 @@ class Inputs:
         return self.files[job.location]
 
     def read(self, index: int) -> Tensor | None:
-        """Read an image; None if it is too large to be computed whole, and need not be in memory.
+        """Read an image; None if it need not be in memory: a series, or one too large for that.
 
         Raises:
             InputError: it cannot be read, or the network cannot work on it.
         """
+        if self.predictor.series is not None:
+            return None
         if self.is_streamable and not self.predictor.fits(self.stack.space(index)):
             return None
         image = self.stack.read(index)
         self.predictor.check(image, self.stack.name(index))
         return image
+
+    def pieces(self, index: int, axis: int, count: int) -> Iterator[tuple[int, Tensor]]:
+        """Read an image a few slices across a spatial axis at a time, with the first one's number.
+
+        Raises:
+            InputError: it cannot be read, or the network cannot work on it.
+        """
+        space = self.stack.space(index)
+        window = [slice(0, size) for size in space]
+        for start in range(0, space[axis], count):
+            window[axis] = slice(start, min(start + count, space[axis]))
+            piece = self.stack.read(index, tuple(window))
+            self.predictor.check(piece, self.stack.name(index))
+            yield start, piece
 
 
 class ReadAhead:

@@ -18,11 +18,12 @@ from msdtool.data.interfaces import Stack
 from msdtool.data.specifiers import Specifier
 from msdtool.data.stacks import ImageStack
 from msdtool.data.writers import label_dtype
-from msdtool.errors import Error, InputError, ModelFileError
+from msdtool.errors import ConfigError, Error, InputError, ModelFileError
 from msdtool.nn import MSDModule
-from msdtool.nn.build import build_network
+from msdtool.nn.build import build_network, has_all_layers
 from msdtool.nn.device import choose_device
 from msdtool.nn.memory import BYTES_PER_VALUE, out_of_memory, prediction_bytes
+from msdtool.nn.series import SeriesNetwork
 from msdtool.ops.streaming import SlicedArray
 from msdtool.predict.memory import usable_bytes
 from msdtool.predict.symmetries import symmetries
@@ -54,6 +55,7 @@ class Predictor:
 
     Raises:
         ModelFileError: the weights do not fit the architecture.
+        ConfigError: a network that works on series cannot average over symmetries.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Predictor:
         try:
             labels, depth = model["labels"], model["architecture"]["depth"]
             self.label_map = LabelMap(labels, model["ignore"]) if labels else None
-            if f"msd.msd_block.weight{depth - 1}" not in model["state"]:
+            if not has_all_layers(model["architecture"], model["state"]):
                 raise ValueError(f"it has no weights of layer {depth}")  # before they are made
             self.ndim: int = model["architecture"]["ndim"]
             self.network = build_network(model["architecture"])
@@ -86,6 +88,8 @@ class Predictor:
             raise ModelFileError(
                 f"{name}: is damaged, its weights do not fit its network: {reason}"
             ) from None
+        if augment and self.series is not None:
+            raise ConfigError(f"--tta: {name} works on series, which are not turned; leave it out")
         self.network.to(self.device).eval().requires_grad_(False)
         self.limit = memory_bytes
         self.memory_bytes = usable_bytes(self.device, memory_bytes)
@@ -109,6 +113,16 @@ class Predictor:
     def c_out(self) -> int:
         """Channels of the network's output."""
         return int(self.model["architecture"]["c_out"])
+
+    @property
+    def series(self) -> SeriesNetwork | None:
+        """The network, if it works on series."""
+        return self.network if isinstance(self.network, SeriesNetwork) else None
+
+    def result_space(self, space: Sequence[int]) -> tuple[int, ...]:
+        """Size of the output for an image of a size; layers behind the network may enlarge it."""
+        scale = self.model["architecture"].get("scale", 1)
+        return tuple(scale * size for size in space)
 
     @property
     def digest(self) -> str:
@@ -159,7 +173,7 @@ class Predictor:
         return needed + BYTES_PER_VALUE * images * math.prod(space) <= self.memory_bytes
 
     def __call__(self, image: Tensor, name: str = "image", tick: Tick = _no_tick) -> Tensor:
-        """Map an image [c_in, *space] to the network's output [c_out, *space], on the CPU.
+        """Map an image [c_in, *space] to the network's output [c_out, *`result_space`], on the CPU.
 
         Of several inputs [n * c_in, *space], as splits make them, it is the mean of the outputs;
         with `augment` that over the symmetries, too. Labels are averaged as probabilities, whose
@@ -174,7 +188,7 @@ class Predictor:
         if len(inputs) * len(ways) == 1:
             return self._compute(image, name, tick)
         share = 1 / (len(inputs) * len(ways))
-        total = torch.zeros(self.c_out, *image.shape[1:])
+        total = torch.zeros(self.c_out, *self.result_space(image.shape[1:]))
         for number, (one, way) in enumerate(product(inputs, ways)):
             part = partial(_tick_part, tick, number * share, share)
             output = self._compute(way.apply(one), name, part)
@@ -182,13 +196,26 @@ class Predictor:
         total *= share
         return total.log_() if self.label_map else total
 
+    def advance(self, piece: Tensor, name: str) -> Tensor:
+        """Go on with a series by a piece [c_in, *space]; see `SeriesNetwork.advance`.
+
+        Raises:
+            InputError: the frames are too small for the network's dilations.
+        """
+        assert self.series is not None
+        return self._apply(self.series.advance, piece, name)
+
+    def _apply(self, network: Callable[[Tensor], Tensor], image: Tensor, name: str) -> Tensor:
+        try:
+            with torch.no_grad():
+                return network(image.to(self.device).unsqueeze(0))[0].cpu()
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
+
     def _compute(self, image: Tensor, name: str, tick: Tick) -> Tensor:
         if self.fits(tuple(image.shape[1:])):
             try:
-                with torch.no_grad():
-                    return self.network(image.to(self.device).unsqueeze(0))[0].cpu()
-            except ValueError as error:
-                raise InputError(f"{name}: {error}") from None
+                return self._apply(self.network, image, name)
             except (RuntimeError, MemoryError) as error:
                 if isinstance(error, RuntimeError) and not out_of_memory(error):
                     raise
@@ -197,7 +224,7 @@ class Predictor:
                     self.memory_bytes,
                     prediction_bytes(self.model["architecture"], image.shape[1:]) // 2,
                 )
-        output = np.empty((self.c_out, *image.shape[1:]), np.float32)
+        output = np.empty((self.c_out, *self.result_space(image.shape[1:])), np.float32)
         held = image.nbytes + 2 * output.nbytes  # and the sum, where several are averaged
         self.stream(image.numpy(), output, name, tick, held)
         return torch.from_numpy(output)
@@ -224,7 +251,7 @@ class Predictor:
             Error: it does not fit the memory, or its channels not the disk.
         """
         msd = self.network.msd
-        if not isinstance(msd, MSDModule):
+        if not isinstance(msd, MSDModule) or "stem" in self.model["architecture"]:
             raise Error(
                 f"{name}: does not fit in memory, and this network cannot be computed in strips; "
                 "cut the image, or use a machine with more"

@@ -15,6 +15,7 @@ from torch import Tensor
 from msdtool.data.readers import arrangement
 from msdtool.data.sinks import Result, Sink, images_done, open_sink
 from msdtool.errors import Error
+from msdtool.nn.series import SeriesNetwork
 from msdtool.predict.inputs import Inputs, ReadAhead, Slices
 from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
@@ -164,16 +165,28 @@ class _Work:
         self._tick(number + 1)
 
     def _stream(self, index: int, number: int, name: str) -> None:
-        """Compute an image that does not fit, from file to file."""
+        """Compute an image that does not fit, or a series, from file to file."""
+        if self.predictor.series is not None:
+            self._follow(self.predictor.series, index, number, name)
+            return
         input = Slices(self.inputs, index)
         output = _Writer((self.predictor.c_out, *input.shape[1:]), partial(self._write, number))
         self.predictor.stream(input, output, name, lambda share: self._tick(number + share))
 
-    def _write(self, index: int, start: int, output: Tensor) -> None:
-        """Write slices [c_out, n, ...] of the network's output."""
-        self.sinks[0].write(index, start, self.predictor.to_image(output))
+    def _follow(self, network: SeriesNetwork, index: int, number: int, name: str) -> None:
+        """Compute a series a few frames at a time; the network remembers what it needs."""
+        num_frames = self.inputs.stack.space(index)[network.axis]
+        network.clear_state()
+        for start, piece in self.inputs.pieces(index, network.axis, network.dt):
+            self._write(number, start, self.predictor.advance(piece, name), network.axis)
+            self._tick(number + min(start + network.dt, num_frames) / num_frames)
+        network.clear_state()
+
+    def _write(self, index: int, start: int, output: Tensor, axis: int = 0) -> None:
+        """Write slices of the network's output across a spatial axis; see `Sink.write`."""
+        self.sinks[0].write(index, start, self.predictor.to_image(output), axis)
         if len(self.sinks) > 1:
-            self.sinks[1].write(index, start, output.softmax(0).numpy())
+            self.sinks[1].write(index, start, output.softmax(0).numpy(), axis)
 
     def _settle(self) -> None:
         """Wait until the last image is written."""
@@ -217,7 +230,7 @@ class _Work:
         }
         counts = tuple(found.shape[axis] for axis in found.counting)
         names = "".join(found.axes[axis] for axis in found.counting)
-        space = found.image_shape[1:]
+        space = predictor.result_space(found.image_shape[1:])
 
         def result(channels: int, dtype: str) -> Result:
             return Result(counts, names, (channels, *space), dtype, origin, location.inner)

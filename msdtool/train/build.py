@@ -9,10 +9,13 @@ from msdtool.errors import InputError
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.train.losses import (
+    GramLoss,
     Loss,
     RegressionLoss,
     SegmentationLoss,
+    SSIMLoss,
     Total,
+    WeightedSum,
     balanced_weights,
     of_one,
 )
@@ -85,21 +88,40 @@ def build_loss(
     config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
 ) -> Loss:
     """Return the loss that training minimises; ``total`` as in `msdtool.train.losses`."""
-    training = config.training
-    if config.task == "regression":
-        return RegressionLoss(
-            training.loss,
-            normalisation["target_std"],
-            huber_delta=training.huber_delta,
-            ssim_weight=training.ssim_weight,
-            data_range=normalisation["data_range"],
-            total=total,
-        )
-    weights = training.class_weights
-    if weights == "balanced":
-        weights = balanced_weights(normalisation["label_counts"])
-    assert not isinstance(weights, str)
-    return SegmentationLoss(training.loss, weights, total=total)
+    loss = config.training.loss
+    if isinstance(loss, str):
+        return _build_term(loss, config, normalisation, total)
+    return WeightedSum(
+        [
+            (weight, _build_term(name, config, normalisation, total))
+            for name, weight in config.training.loss_terms.items()
+        ]
+    )
+
+
+def _build_term(
+    name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
+) -> Loss:
+    training, data_range = config.training, normalisation["data_range"]
+    if config.task == "segmentation":
+        weights = training.class_weights
+        if weights == "balanced":
+            weights = balanced_weights(normalisation["label_counts"])
+        assert not isinstance(weights, str)
+        return SegmentationLoss(name, weights, total=total)
+    mean, std = normalisation["target_mean"], normalisation["target_std"]
+    if name == "Gram":
+        return GramLoss(mean, std, config.network.ndim, total=total)
+    if name == "SSIM":
+        return SSIMLoss(data_range, total=total)
+    return RegressionLoss(
+        name,
+        std,
+        huber_delta=training.huber_delta,
+        ssim_weight=training.ssim_weight,
+        data_range=data_range,
+        total=total,
+    )
 
 
 def build_metrics(labels: list[int], data_range: float) -> Metrics:

@@ -25,8 +25,9 @@ from msdtool.train.processes import Launch, Processes
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""Longest wait for another process. One that has died is noticed at once; this is for one that
-hangs, and must be longer than what only one of them does, such as opening the data."""
+"""Longest wait for another process. One that has died is noticed once its connections close, at the
+latest when its data workers have noticed, too, which takes seconds; this is for one that hangs, and
+must be longer than what only one of them does, such as writing a checkpoint."""
 
 ONE_BUCKET_MB = 2**20
 """More than any network's gradients."""
@@ -199,8 +200,8 @@ def _naming_the_cause() -> Iterator[None]:
 
 def _lost_process(error: RuntimeError) -> TrainingError:
     return TrainingError(
-        "another process of this training ended or hangs; its own message says why, then go on "
-        f"with --resume ({_reason(error)})"
+        "another process of this training ended or hangs: see what it, or the system, says of it, "
+        f"then go on with --resume ({_reason(error)})"
     )
 
 

@@ -43,6 +43,8 @@ class Progress:
     """Validations since the best one."""
     seconds: float = 0.0
     """Time spent in training and validation."""
+    data_seconds: float = 0.0
+    """Of that, time that training waited for its batches."""
     finished: str = ""
     """Why training is over; empty while it is not."""
 
@@ -199,8 +201,11 @@ def _update(
     learner.optimizer.zero_grad(set_to_none=True)
     losses: list[float] = []
     indices: list[int] = []
+    waited = 0.0
     for number in range(group):
+        asked = time.perf_counter()
         batch = next(batches)
+        waited += time.perf_counter() - asked
         indices += batch.indices.tolist()
         is_last = number + 1 == group
         with nullcontext() if is_last else processes.accumulating(learner.parallel):
@@ -223,6 +228,7 @@ def _update(
     progress.step += 1
     progress.batches += group
     progress.loss_sum += math.fsum(losses)
+    progress.data_seconds += waited
     return StepDone(math.fsum(losses) / group, learning_rate)
 
 

@@ -16,6 +16,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from msdtool.config import SSIM_WINDOW
 from msdtool.data import IGNORED
+from msdtool.nn.encoding import GramMatrix
+from msdtool.nn.msd import MSDBlock2d, MSDBlock3d
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Total = Callable[[Tensor], Tensor]
@@ -85,6 +87,90 @@ class RegressionLoss:
             similarity = masked_mean(image, mask, self.total)
             loss = (1 - self.ssim_weight) * loss + self.ssim_weight * (1 - similarity)
         return loss
+
+
+class SSIMLoss:
+    """1 - SSIM over the pixels that count (Wang et al., IEEE TIP 2004).
+
+    Args:
+        data_range: value range that SSIM refers to.
+        total: sum over the processes that share a batch.
+    """
+
+    def __init__(self, data_range: float | None = None, *, total: Total = of_one) -> None:
+        self.data_range = data_range
+        self.total = total
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space]."""
+        return 1 - masked_mean(ssim_image(output, target, self.data_range), mask, self.total)
+
+
+class GramLoss:
+    """Difference of textures: mean squared difference of mean products of features.
+
+    The products of all pairs of features, averaged over the image, are its Gram matrix (Gatys et
+    al., CVPR 2016, eq. 3-4). Features are those of fixed random filters of several scales, which
+    tell textures apart as well as trained ones do (Ustyuzhaninov et al., ICLR 2017): an MSD block
+    of 4 layers, 8 channels wide.
+
+    Args:
+        mean: of the targets, per channel, [C].
+        std: of the targets, per channel, [C].
+        ndim: number of spatial axes.
+        total: sum over the processes that share a batch.
+    """
+
+    DILATIONS = (1, 2, 4, 8)
+    WIDTH = 8
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], ndim: int, *, total: Total = of_one
+    ) -> None:
+        shape = (-1, *(1,) * ndim)
+        self.mean, self.std = torch.tensor(mean).reshape(shape), torch.tensor(std).reshape(shape)
+        block = {2: MSDBlock2d, 3: MSDBlock3d}[ndim]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same filters in every run
+            self.features = block(len(mean), self.DILATIONS, self.WIDTH, "zeros")
+        self.features.requires_grad_(False)
+        self.gram = GramMatrix()
+        self.total = total
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the mean over the images of which a pixel counts.
+
+        ``output`` and ``target`` are [B, C, *space], mask [B, 1, *space].
+        """
+        counted = output.new_tensor(len(output))
+        if mask is not None:
+            output = torch.where(mask, output, target)
+            counted = mask.flatten(1).any(1).sum().to(output)
+        self.features.to(output)
+        # The matrix is divided by the number of features: its sum of squares is a mean over pairs.
+        difference = self._gram(output) - self._gram(target)
+        return _ratio(difference.square().sum(), counted, self.total)
+
+    def _gram(self, image: Tensor) -> Tensor:
+        normalised = (image - self.mean.to(image)) / self.std.to(image)
+        gram: Tensor = self.gram(self.features(normalised))
+        return gram
+
+
+class WeightedSum:
+    """A sum of losses.
+
+    Args:
+        terms: pairs of weight and loss.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, Loss]]) -> None:
+        self.terms = list(terms)
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the sum of the weighted losses; arguments as for each of them."""
+        losses = [weight * loss(output, target, mask) for weight, loss in self.terms]
+        return torch.stack(losses).sum()
 
 
 class SegmentationLoss:

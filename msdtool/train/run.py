@@ -18,7 +18,7 @@ from msdtool.errors import (
     Stopped,
     TrainingError,
 )
-from msdtool.nn.build import architecture, build_network
+from msdtool.nn.build import Architecture, architecture, build_network, check_scale
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
@@ -83,12 +83,10 @@ class TrainingRun:
         self.tensorboard = (
             TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         )
-        first = processes.together(self._open)
+        first, self.architecture = processes.together(self._open)
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
-            c_out = config.num_labels or first.target.shape[0]
-            self.architecture = architecture(config.network, first.input.shape[0], c_out)
             self.network = build_network(self.architecture)
             log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(
@@ -109,8 +107,8 @@ class TrainingRun:
 
     # Making ready ------------------------------------------------------------------------------
 
-    def _open(self) -> Sample:
-        """Find the device and the data; return the first training pair."""
+    def _open(self) -> tuple[Sample, Architecture]:
+        """Find the device and the data; return the first training pair and the network's plan."""
         batch_size, size = self.config.training.batch_size, self.processes.size
         if batch_size < size:
             raise ConfigError(
@@ -120,7 +118,15 @@ class TrainingRun:
         self.device = choose_device(self.config.training.device)
         self.processes.use_device(self.device)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
-        return self.train_pairs.sample(0)
+        first = self.train_pairs.sample(0)
+        planned = architecture(
+            self.config,
+            first.input.shape[0],
+            self.config.num_labels or first.target.shape[0],
+            self.config.crop_size or first.input.shape[1:],
+        )
+        check_scale(self.config, planned, self.train_pairs.scale)
+        return first, planned
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
         """Take the directory; return the checkpoint to go on from, if there is one."""
@@ -293,6 +299,7 @@ class TrainingRun:
             **metrics,
             "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
             "seconds": round(progress.seconds, 3),
+            "data_seconds": round(progress.data_seconds, 3),
         }
         self.metrics = row if metrics else self.metrics
         if not self.processes.is_main:

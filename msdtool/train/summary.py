@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from msdtool.config import TrainingConfig
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.nn.device import device_name
@@ -28,11 +29,12 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
     if progress.step:
         start += f", resumed at step {progress.step}"
     return {
-        "task": f"{config.task}, loss {config.training.loss}",
+        "task": f"{config.task}, loss {_loss_text(config.training)}",
         "data": f"{len(run.train_pairs)} training pairs, {held_out} for validation",
         "samples": f"{size_text((channels, *space))} (channels and pixels), {kind}",
-        "network": f"MSD {network.ndim}D, depth {network.depth}, width {network.width}, "
-        f"{channels} -> {run.architecture['c_out']} channels, {trained:,} parameters",
+        "network": f"MSD {len(config.convolved(space))}D, depth {network.depth}, "
+        f"width {network.width}, {channels} -> {run.architecture['c_out']} channels, "
+        f"{trained:,} parameters",
         "memory": f"about {memory / 2**20:,.0f} MiB for a step",
         "device": device,
         "run directory": str(run.directory.path),
@@ -46,3 +48,9 @@ def pairing_warnings(run: "TrainingRun") -> list[str]:
         f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
         for input, target in disagreeing_pairs(run.train_pairs)[:1]
     ]
+
+
+def _loss_text(training: TrainingConfig) -> str:
+    if isinstance(training.loss, str):
+        return training.loss
+    return " + ".join(f"{weight:g} {name}" for name, weight in training.loss_terms.items())

@@ -260,7 +260,7 @@ def test_options_of_train(refused, config, no_gpu):
             "Invalid value for '--num-parts'",
         ),
         (["evaluate", "run", "--input", "a"], "Missing option '--target'"),
-        (["init", "denoize"], "'denoize' is not one of 'denoise', 'segment', 'volume'"),
+        (["init", "denoize"], "'denoize' is not one of 'denoise', 'segment', 'sequence', 'volume'"),
     ],
 )
 def test_lines_that_are_no_command(cli, tmp_path, monkeypatch, arguments, message):

@@ -22,7 +22,8 @@ def test_json_holds_machine_correctness_and_rows(cli):
     code, out, _ = cli(*TINY, "--depth", "3", "--json")
     assert code == 0
     found = json.loads(out)
-    assert set(found) == {"machine", "correctness", "rows"}
+    assert set(found) == {"machine", "correctness", "rows", "kernels"}
+    assert (found["machine"]["gpu"], found["kernels"]) == ("not measured", [])
     assert {"cpu", "threads", "versions", "date", "sgemm_gflops"} <= set(found["machine"])
     assert found["machine"]["sgemm_gflops"] == 100.0
     assert set(found["correctness"]) == {"float32", "float64"}
@@ -87,7 +88,7 @@ def test_a_plot_is_drawn(cli, tmp_path):
 
 @pytest.mark.usefixtures("quick")
 def test_nothing_is_timed_if_the_engine_is_wrong(cli, monkeypatch):
-    right = suite.ops.msd_module
+    right = correctness.ops.msd_module
 
     def wrong(*arguments, impl="auto"):
         return right(*arguments, impl=impl) * (1 if impl == "reference" else 1.01)
@@ -145,3 +146,12 @@ def test_semifield_convolutions_are_measured_instead(cli, monkeypatch):
     found = json.loads(cli("bench", "--semifields", "--size", 16, "--seconds", 0, "--json").out)
     assert [row["speedup"] for row in found["rows"] if row["method"] == "broadcast"] == [1, 1, 1]
     assert found["machine"]["device"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_profile_is_written(cli, tmp_path):
+    trace = tmp_path / "trace.json"
+    code, out, _ = cli(*TINY, "--depth", "3", "--alone", "--profile", str(trace))
+    assert code == 0
+    assert json.loads(trace.read_text())["traceEvents"]
+    assert "Self CPU time total" in out

@@ -80,6 +80,14 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         ),
         (SEGMENTATION + "training: {class_weights: [1, 2]}", "got 2 weights for 3 labels"),
         (
+            REGRESSION + "stream: {axis: 0}",
+            "network.ndim: stream needs 3: the volumes that it takes for series of frames",
+        ),
+        (
+            REGRESSION.replace("}}", "}, augment: true}") + "stream: {axis: 1}\nnetwork: {ndim: 3}",
+            "data.augment: would turn time into space; set in_plane, with stream.axis: 0",
+        ),
+        (
             SEGMENTATION + "training: {loss: L1}",
             "got 'L1'; allowed for segmentation: cross",
         ),
@@ -90,6 +98,15 @@ def test_a_key_that_nothing_would_read_is_refused(text, message):
         parse_config(text)
     assert message in error.value.message
     assert "\n" not in error.value.message
+
+
+def test_dilations_reach_over_frames_only():
+    text = REGRESSION.replace("}}", "}, crop: [3, 12, 12]}")
+    parse_config(text + "stream: {axis: 0}\nnetwork: {ndim: 3}")
+    with pytest.raises(ConfigError, match=r"3 is too small for the dilation 10"):
+        parse_config(text + "network: {ndim: 3}")
+    with pytest.raises(ConfigError, match=r"3 is too small for the dilation 10"):
+        parse_config(text + "stream: {axis: 1}\nnetwork: {ndim: 3}")
 
 
 @pytest.mark.parametrize(

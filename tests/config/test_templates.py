@@ -9,7 +9,9 @@ TEMPLATES = sorted(resource_folder("configs").rglob("*.yaml"))
 
 
 def test_there_are_templates():
-    assert {"denoise.yaml", "segment.yaml", "volume.yaml"} <= {path.name for path in TEMPLATES}
+    names = ["denoise", "segment", "sequence", "volume", "noise2inverse"]
+    names += ["closing", "context", "superresolution"]
+    assert {f"{name}.yaml" for name in names} <= {path.name for path in TEMPLATES}
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)

@@ -48,7 +48,7 @@ def test_the_users_names_come_first():
         ("QYXS", 2, "ZYX", "axes: ZYX names 3 axes, the array has 4, shape (2, 3, 4, 5)"),
         ("YX", 3, None, "has the axes YX, shape (2, 3); a volume needs Z, Y and X; for images set "
          "network.ndim: 2"),
-        ("TYX", 3, None, "has the axes TYX, shape (2, 3, 4); a volume needs Z, Y and X; if the "
+        ("CYX", 3, None, "has the axes CYX, shape (2, 3, 4); a volume needs Z, Y and X; if the "
          "axes are others, name them: {path: ..., axes: ZCYX}"),
         ("ZX", 2, None, "has the axes ZX, shape (2, 3); an image needs Y and X; if the axes"),
         ("CYXS", 2, None, "has both channels and colours, axes CYXS, shape (2, 3, 4, 5)"),
@@ -59,6 +59,12 @@ def test_what_does_not_fit_is_an_error(names, ndim, given, message):
         axes(names, ndim, given)
     assert error.value.message.startswith("a.tif: ")
     assert message in error.value.message
+
+
+def test_time_counts_the_images_of_a_network_of_images_and_is_the_first_axis_of_a_volume():
+    assert axes("TYX", 2) == "TYX" and axes("TYX", 3) == "ZYX" and axes("TZYX", 3) == "TZYX"
+    series = arrange("TCYX", (5, 2, 3, 4), 3, None, "a.tif")
+    assert series.num_images == 1 and series.image_shape == (2, 5, 3, 4)
 
 
 def test_an_array_without_pixels_is_an_error():

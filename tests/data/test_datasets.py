@@ -8,6 +8,8 @@ from torch.utils.data import DataLoader
 
 from msdtool import ImageDataset, InputError
 from msdtool.data import IGNORED, SubsetOf
+from msdtool.data.foreground import Foreground
+from msdtool.data.subsets import Part
 
 from ..helpers import write_image
 
@@ -144,3 +146,57 @@ def test_a_subset_counts_its_own_pairs(folders):
     assert subset.name(0) == dataset.name(1)
     assert subset[0][0].tolist() == dataset[1][0].tolist()
     assert int(subset.sample(0).indices) == 0
+
+
+@pytest.fixture
+def larger_targets(tmp_path):
+    """Inputs, each pixel of which is a block of 3 x 3 pixels of the target."""
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=shape).astype(np.float32) for shape in [(4, 5), (6, 7)]]
+    return (
+        write(tmp_path / "in", inputs),
+        write(tmp_path / "out", [image.repeat(3, 0).repeat(3, 1) for image in inputs]),
+        write(tmp_path / "mask", [np.full((12, 15), 1, np.uint8), np.eye(18, 21, dtype=np.uint8)]),
+    )
+
+
+def blown_up(image):
+    return image.repeat_interleave(3, -1).repeat_interleave(3, -2)
+
+
+def test_targets_may_be_a_whole_number_of_times_as_large(larger_targets):
+    pairs = ImageDataset(*larger_targets[:2], mask_path_specifier=larger_targets[2])
+    assert pairs.scale == 3
+    assert pairs.space(1) == (6, 7)
+    for window in (None, (slice(1, 4), slice(2, 6))):
+        sample = pairs.sample(1, window)
+        assert torch.equal(sample.target, torch.where(sample.mask, blown_up(sample.input), 0.0))
+    assert sample.input.shape == (1, 3, 4)
+    assert ImageDataset(larger_targets[0], larger_targets[0]).scale == 1
+
+
+def test_parts_count_the_same_pixels_of_larger_targets(larger_targets):
+    pairs = ImageDataset(*larger_targets[:2])
+    core = (slice(1, 3), slice(0, 2))
+    part = SubsetOf(pairs, [Part(1, (slice(2, 6), slice(1, 5)), core)])
+    assert part.scale == 3
+    sample = part.sample(0)
+    inside = torch.zeros(1, 4, 4)
+    inside[(slice(None), *core)] = 1
+    assert torch.equal(sample.mask, blown_up(inside) == 1)
+    cut = part.sample(0, (slice(2, 4), slice(1, 4)))
+    assert torch.equal(cut.mask, sample.mask[:, 6:, 3:])
+
+
+def test_one_target_of_another_scale_is_named(larger_targets):
+    write_image(larger_targets[1] / "1.tif", np.zeros((12, 14), np.float32))
+    with pytest.raises(InputError, match=r"1.tif is 6 x 7 pixels.*12 x 14; in the first pair.* 3 "):
+        ImageDataset(*larger_targets[:2]).sample(1)
+
+
+def test_foreground_of_larger_targets_is_found_in_the_inputs(larger_targets):
+    target = np.zeros((12, 15), np.float32)
+    target[7, 11] = 1
+    write_image(larger_targets[1] / "0.tif", target)
+    foreground = Foreground(ImageDataset(*larger_targets[:2]), seed=0, above=0.5)
+    assert foreground.draw(0, np.random.default_rng(0)) == [2, 3]

@@ -14,3 +14,32 @@ def test_memory_is_activations_and_gradients_and_a_bounded_workspace(space):
     assert training_bytes(description, space, 5) == 2 * 5 * 203 * plane + 64 * MIB
     halos = 4 * pixels // space[-1] * 2 * 5
     assert prediction_bytes(description, space) == 203 * (plane + halos) + 64 * MIB
+
+
+def test_layers_around_the_network_count_with_their_outputs():
+    description = {
+        "c_in": 1,
+        "depth": 10,
+        "width": 1,
+        "c_stem": 2,
+        "features": 3,
+        "stem": [{"ConvLayer": {"ni": 1, "nf": 2}}],
+        "head": [{"PixelShuffle_ICNR": {"ni": 3, "nf": 1, "scale": 2}}],
+    }
+    plane = 4 * 64 * 64
+    stem = 3 * 2  # convolution, normalisation, activation
+    head = 2 * 4 + 4  # convolution and activation, pixel shuffle
+    assert activation_bytes(description, (64, 64)) == (12 + stem + head) * plane
+
+
+def test_a_series_is_predicted_in_the_memory_of_a_few_frames():
+    description = {
+        "c_in": 1,
+        "depth": 9,
+        "width": 1,
+        "dilations": [1],
+        "stream": {"axis": 1, "dt": 4},
+    }
+    for frames in (4, 1000):
+        assert prediction_bytes(description, (20, frames, 30)) == 40 * 20 * 4 * 32 + 64 * MIB
+    assert prediction_bytes(description, (20, 3, 30)) == 40 * 20 * 3 * 32 + 64 * MIB

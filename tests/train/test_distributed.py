@@ -17,7 +17,7 @@ from msdtool.nn import MSDBlock2d, MSDModule
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.loop import Learner, Plan, StepDone, train
-from msdtool.train.losses import RegressionLoss, SegmentationLoss
+from msdtool.train.losses import GramLoss, RegressionLoss, SegmentationLoss
 from msdtool.train.optim import Schedule
 from msdtool.train.processes import ALONE
 from msdtool.train.run import TrainingRun
@@ -107,19 +107,19 @@ def _message(work):
 def test_a_process_that_is_gone_is_named_as_the_cause(team):
     messages, _ = team(leave_early)
     for message in messages:
-        assert message.startswith("another process of this training ended or hangs; its own")
+        assert message.startswith("another process of this training ended or hangs: see")
 
 
 def hang(processes):
     if processes.rank == 1:
-        time.sleep(6)
+        time.sleep(4)
         return ""
     return _message(lambda: processes.any(True))
 
 
 def test_a_process_that_hangs_is_not_waited_for_forever(team):
-    message, _ = team(hang, timeout_seconds=4)
-    assert message.startswith("another process of this training ended or hangs; its own")
+    message, _ = team(hang, timeout_seconds=3)
+    assert message.startswith("another process of this training ended or hangs: see")
 
 
 # The loop, in float64 ------------------------------------------------------------------------
@@ -158,6 +158,7 @@ LOSSES = {
         lambda total: RegressionLoss("L1+SSIM", data_range=4.0, total=total),
         {"masked": True},
     ),
+    "Gram": (lambda total: GramLoss([0.0], [1.0], 2, total=total), {"masked": True}),
     "weighted": (
         lambda total: SegmentationLoss("cross_entropy", [1.0, 2.0, 0.5], total=total),
         {"labels": 3},

@@ -11,8 +11,11 @@ from torch.nn import functional as F
 
 from msdtool.data import IGNORED
 from msdtool.train.losses import (
+    GramLoss,
     RegressionLoss,
     SegmentationLoss,
+    SSIMLoss,
+    WeightedSum,
     balanced_weights,
     dice_loss,
     masked_mean,
@@ -238,3 +241,60 @@ def test_balanced_weights_make_every_label_count_the_same(counts):
 
 def test_balanced_weights_of_equally_frequent_labels_are_one():
     assert balanced_weights([7, 7, 7]) == [1, 1, 1]
+
+
+def test_ssim_alone_is_what_it_is_in_a_mix():
+    output, target = torch.rand(2, 1, 13, 14), torch.rand(2, 1, 13, 14)
+    mask = torch.rand(2, 1, 13, 14) > 0.5
+    mix = RegressionLoss("L1+SSIM", ssim_weight=0.25, data_range=1.0)(output, target, mask)
+    l1 = RegressionLoss("L1")(output, target, mask)
+    alone = SSIMLoss(1.0)(output, target, mask)
+    torch.testing.assert_close(mix, 0.75 * l1 + 0.25 * alone)
+
+
+def test_gram_compares_mean_products_of_features():
+    loss = GramLoss([1.0, 2.0], [0.5, 4.0], 2)
+    output = torch.randn(3, 2, 12, 11, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(3, 2, 12, 11, dtype=torch.float64)
+
+    def mean_products(image):
+        normalised = (image - torch.tensor([1.0, 2.0])[:, None, None]) / torch.tensor([0.5, 4.0])[
+            :, None, None
+        ]
+        features = loss.features.double()(normalised)
+        return torch.einsum("bchw,bdhw->bcd", features, features) / (12 * 11)
+
+    expected = (mean_products(output) - mean_products(target)).square().mean((1, 2)).mean()
+    torch.testing.assert_close(loss(output, target), expected)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), output)
+    assert loss(target, target) == 0
+    assert mean_products(target).shape == (3, 34, 34)
+
+
+def test_gram_tells_textures_apart_that_differ_in_no_single_pixel():
+    stripes = torch.tensor([1.0, -1.0]).repeat(16)
+    horizontal = stripes[:, None].expand(1, 1, 32, 32)
+    blocks = stripes[:, None].roll(1, 0).expand(1, 1, 32, 32)
+    vertical = horizontal.transpose(2, 3)
+    loss = GramLoss([0.0], [1.0], 2)
+    # Half of the pixels agree in either case.
+    assert loss(horizontal, vertical) > 10 * loss(horizontal, blocks)
+
+
+def test_gram_leaves_out_what_does_not_count_and_draws_no_random_numbers():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    loss = GramLoss([0.0], [1.0], 3)
+    assert torch.equal(torch.get_rng_state(), state)
+    target, mask = torch.rand(1, 1, 4, 5, 6), torch.zeros(1, 1, 4, 5, 6).bool()
+    assert loss(target + 1, target, mask) == 0
+    other = GramLoss([0.0], [1.0], 3)
+    for a, b in zip(loss.features.parameters(), other.features.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_weighted_sum_adds_up():
+    output, target = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
+    l1, l2 = RegressionLoss("L1"), RegressionLoss("L2")
+    total = WeightedSum([(2.0, l1), (0.5, l2)])(output, target)
+    torch.testing.assert_close(total, 2 * l1(output, target) + 0.5 * l2(output, target))

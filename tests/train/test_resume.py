@@ -181,7 +181,7 @@ def stories(config: Path) -> dict[str, Story]:
 
 
 def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != "seconds"}
+    return {key: value for key, value in row.items() if "seconds" not in key}
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ def outcome(path: Path) -> dict[str, Any]:
         if isinstance(value, dict):
             for key, item in value.items():
                 add(f"{name}.{key}", item)
-        elif not name.endswith((".seconds", ".metrics_bytes", ".directory", ".workers")):
+        elif not name.endswith(("seconds", ".metrics_bytes", ".directory", ".workers")):
             flat[name] = value
 
     add("", load_checkpoint(path))

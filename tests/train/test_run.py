@@ -74,10 +74,12 @@ def test_metrics_of_a_regression(regression_run):
         "data_range",
         "learning_rate",
         "seconds",
+        "data_seconds",
     ]
     assert (first["event"], first["epoch"], first["step"]) == ("epoch", 1, 3)
     assert (second["epoch"], second["step"], second["learning_rate"]) == (2, 6, 0.01)
     assert second["seconds"] > first["seconds"] > 0
+    assert second["seconds"] > second["data_seconds"] > first["data_seconds"] > 0
     assert all(math.isfinite(value) for value in list(second.values())[1:])
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from msdtool.nn.streaming.layer import Layer
 from msdtool.nn.streaming.series import INITIAL_HISTORIES, prepend_history
 
-INITS = ("zeros", "identity", "default")
+WEIGHTS = ("zeros", "identity", "random")
 PADDING_MODES = ("replicate", "reflect", "zeros")
 
 
@@ -43,7 +43,7 @@ class _Convolution(Layer):
         autopad: bool = True,
         initial: str = "first_frame",
         padding_mode: str = "replicate",
-        init: str = "zeros",
+        weights: str = "zeros",
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class _Convolution(Layer):
         self.register_parameter(
             "bias", nn.Parameter(self.weight.new_zeros(out_channels)) if bias else None
         )
-        self.reset_parameters(init)
+        self.reset_parameters(weights)
         self.history: Tensor | None
         self.register_state("history", None)
         self.num_frames: int
@@ -86,21 +86,21 @@ class _Convolution(Layer):
             full[axis] = number
         return full[0], full[1], full[2]
 
-    def reset_parameters(self, init: str) -> None:
-        """Set weight and bias anew; see ``init`` of `Conv3d`.
+    def reset_parameters(self, weights: str) -> None:
+        """Set weight and bias anew; see ``weights`` of `Conv3d`.
 
         Raises:
             ValueError: there is no such choice.
         """
-        _check_choice("init", init, INITS)
-        if init == "default":
+        _check_choice("weights", weights, WEIGHTS)
+        if weights == "random":
             bound = self.weight[0].numel() ** -0.5
             for parameter in self.parameters():
                 nn.init.uniform_(parameter, -bound, bound)
             return
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
-        if init == "identity":
+        if weights == "identity":
             kernel = self.kernel.data
             x, y = (size // 2 for size in kernel.shape[3:])
             per_group = self.out_channels // self.groups
@@ -238,9 +238,10 @@ class Conv3d(_Convolution):
         autopad: pad in space so that frames keep their size.
         initial: what was before the first frame: "first_frame" again and again, or "zeros".
         padding_mode: what is beyond the frames' borders: "replicate", "reflect" or "zeros".
-        init: "zeros", as in the original; "identity", which passes the input's channels on, in
-            turn; "default", torch's. A zero layer before a network that starts with a zero layer
-            itself, as an MSD network does, is never trained: take another there.
+        weights: at first "zeros", as in the original; "identity", which passes the input's
+            channels on, in turn; or "random", as torch draws them. A zero layer before a network
+            whose last layer starts at zero too, as that of an MSD network does, is never trained:
+            take another there.
 
     State-dict names: ``weight`` [out_channels, in_channels / groups, T, X, Y], ``bias``.
 
@@ -280,7 +281,7 @@ class MyMemoryConv(Conv3d):
         kernel_dim: Sequence[int] = (1, 1, 1),
         bias: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_dim, bias, init="default")
+        super().__init__(in_channels, out_channels, kernel_dim, bias, weights="random")
 
 
 def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -202,7 +202,7 @@ def _choose(
         if not lack and preferred(img.device):
             return computations["cuda"]
         # On a GPU, TF32 would cost the digits that the linear form relies on.
-        linear = "linear" in computations and not img.is_cuda
+        linear = "linear" in computations and img.is_cpu
         return computations["linear" if linear else "taps"]
     if impl not in computations:
         raise ValueError(f"impl is {impl!r}; allowed: auto, {', '.join(computations)}")

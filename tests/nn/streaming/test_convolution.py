@@ -117,7 +117,7 @@ def test_a_kernel_over_time_works_on_each_pixel_and_one_over_space_on_each_frame
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 3, 3), (2, 4, 5)])
 def test_identity_passes_channels_on_and_is_not_stuck(kernel, groups):
-    layer = Conv3d(2, 4, kernel, groups=groups, init="identity").double()
+    layer = Conv3d(2, 4, kernel, groups=groups, weights="identity").double()
     x = random(1, 2, 5, 6, 7)
     source = [0, 1, 0, 1] if groups == 1 else [0, 0, 1, 1]
     torch.testing.assert_close(layer.run(x, dt=2)[0], x[:, source])
@@ -198,7 +198,7 @@ def test_a_longer_kernel_starts_a_new_series():
         (lambda: Conv3d(kernel_size=(1, 1)), r"kernel_size is \(1, 1\); expected a positive numb"),
         (lambda: Conv3d(kernel_size=0), "kernel_size is 0; expected a positive number, or 3"),
         (lambda: Conv3d(stride=2), "the stride in time is 2; expected 1"),
-        (lambda: Conv3d(init="ones"), "init is 'ones'; allowed: zeros, identity, default"),
+        (lambda: Conv3d(weights="ones"), "weights is 'ones'; allowed: zeros, identity, random"),
         (lambda: Conv3d(initial="mirror"), "initial is 'mirror'; allowed: first_frame, zeros"),
         (lambda: Conv3d(padding_mode="wrap"), "padding_mode is 'wrap'; allowed: replicate, re"),
         (lambda: Conv3d(2)(torch.ones(3)), r"\(1, 1, 3, 1, 1\); expected 2 channels"),

@@ -1,0 +1,147 @@
+"""The ways to compute a network that are measured side by side, on CPUs and on GPUs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from msdtool import ops
+from msdtool.bench import naive, rivals
+from msdtool.bench.cases import Case, Module
+from msdtool.nn.graphs import GraphedNetwork
+from msdtool.nn.memory import WORKSPACE_BYTES
+
+ENGINE = "msdtool"
+MAX_NETWORKS = 2  # as many as methods take turns
+
+
+def _any_case(case: Case) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to compute the network.
+
+    Attributes:
+        module: has the arguments of `ops.msd_module`.
+        step_bytes: estimate of what a step of it takes.
+        obstacle: why it cannot compute a case, or "".
+        symmetric: whether it knows symmetric padding; if not, it is given reflection.
+        dtype: of the tensors.
+        tf32: whether products of matrices may round their factors to TF32.
+    """
+
+    name: str
+    module: Module
+    step_bytes: Callable[[Case], int]
+    obstacle: Callable[[Case], str] = _any_case
+    symmetric: bool = False
+    dtype: torch.dtype = torch.float32
+    tf32: bool = False
+
+
+def methods_for(device: torch.device) -> tuple[Method, ...]:
+    """What is measured on a device, the engine first."""
+    return METHODS + (GPU_METHODS if device.type == "cuda" else ())
+
+
+def _engine_bytes(case: Case) -> int:
+    return 2 * case.buffer_bytes + WORKSPACE_BYTES
+
+
+def _not_naive(case: Case) -> str:
+    fits = (case.ndim, case.width, case.batch, case.padding) == (2, 1, 1, "symmetric")
+    if fits and case.channels <= naive.MAX_CHANNELS:
+        return ""
+    return "not run: only for one image in 2D, width 1, symmetric padding"
+
+
+def as_graphs(
+    input: Tensor,
+    weights: Sequence[nn.Parameter],
+    bias: nn.Parameter,
+    final_weight: nn.Parameter,
+    final_bias: nn.Parameter,
+    dilations: Sequence[int],
+    padding: str,
+) -> Tensor:
+    """Compute `ops.msd_module` through CUDA graphs; those of the last few networks are kept."""
+    parameters = (bias, final_weight, final_bias, *weights)
+    key = tuple(parameter.data_ptr() for parameter in parameters)
+    if key not in _graphs:
+        if len(_graphs) == MAX_NETWORKS:
+            del _graphs[next(iter(_graphs))]
+        _graphs[key] = GraphedNetwork(_Network(parameters, dilations, padding))
+    output: Tensor = _graphs[key](input)
+    return output
+
+
+_graphs: dict[tuple[int, ...], GraphedNetwork] = {}
+
+
+class _Network(nn.Module):
+    """Parameters of a problem as a module."""
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], dilations: Sequence[int], padding: str
+    ) -> None:
+        super().__init__()
+        self.all = nn.ParameterList(parameters)
+        self.dilations, self.padding = dilations, padding
+
+    def forward(self, input: Tensor) -> Tensor:
+        bias, final_weight, final_bias, *weights = self.all
+        return ops.msd_module(
+            input, weights, bias, final_weight, final_bias, self.dilations, self.padding
+        )
+
+
+def compiled(*arguments: object) -> Tensor:
+    """`rivals.concatenate` by torch.compile."""
+    output: Tensor = _compiled()(*arguments)
+    return output
+
+
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    return torch.compile(rivals.concatenate)
+
+
+METHODS = (
+    Method(ENGINE, ops.msd_module, _engine_bytes, symmetric=True),
+    Method("torch.cat + conv", rivals.concatenate, rivals.concatenate_bytes),
+    Method("in-place conv", rivals.in_place, rivals.in_place_bytes),
+)
+GPU_METHODS = (
+    Method("msdtool, TF32", ops.msd_module, _engine_bytes, symmetric=True, tf32=True),
+    Method(
+        "msdtool, bfloat16", ops.msd_module, _engine_bytes, symmetric=True, dtype=torch.bfloat16
+    ),
+    Method("msdtool, CUDA graphs", as_graphs, _engine_bytes, symmetric=True),
+    Method("msdtool, CUDA graphs, TF32", as_graphs, _engine_bytes, symmetric=True, tf32=True),
+    Method(
+        "msdtool, fused, TF32",
+        partial(ops.msd_module, impl="cuda-fused"),
+        _engine_bytes,
+        symmetric=True,
+        tf32=True,
+    ),
+    Method(
+        "msdtool, fused, bfloat16",
+        partial(ops.msd_module, impl="cuda-fused"),
+        _engine_bytes,
+        symmetric=True,
+        dtype=torch.bfloat16,
+    ),
+    Method(
+        "a kernel per layer",
+        partial(ops.msd_module, impl="cuda-plain"),
+        _engine_bytes,
+        symmetric=True,
+    ),
+    Method("naive kernels", naive.per_layer, _engine_bytes, _not_naive, symmetric=True),
+    Method("torch.compile of torch.cat + conv", compiled, rivals.concatenate_bytes),
+)

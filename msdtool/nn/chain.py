@@ -1,0 +1,216 @@
+"""Chains of layers around a network, as an experiment names them.
+
+A chain is planned before it is made: a trial on tensors without memory (torch's device "meta")
+tells each layer how many channels it gets, and finds what does not fit. The plan holds plain data
+only, so that a checkpoint can hold it, and `msdtool.nn.registry.make_chain` makes the layers of it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msdtool.nn.layers import NormType
+from msdtool.nn.registry import LAYERS, NESTED, SHORTCUTS, Kind, make_layer, split
+from msdtool.nn.signatures import did_you_mean, fits, hints, parameters, signature, type_text
+
+Shape = tuple[int, ...]
+Path = tuple[str | int, ...]
+
+
+class LayerError(ValueError):
+    """A layer that cannot be made or does not fit.
+
+    Attributes:
+        path: where it is named, from the chain on.
+        message: what is wrong.
+    """
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+        self.message = message
+
+
+def plan_chain(
+    chain: Sequence[Any], shape: Shape, wanted: int | None = None, original: Shape | None = None
+) -> tuple[list[Any], Shape]:
+    """Complete the arguments of a chain's layers and try it.
+
+    Args:
+        chain: layers, each a name or {name: arguments}.
+        shape: of the input, [B, C, *space].
+        wanted: channels that the last layer should give if it lets one choose; None: as many as
+            it gets.
+        original: shape of the input of the block that the chain is in; see `SequentialEx`.
+
+    Returns:
+        The chain with all arguments, and the shape of its output.
+
+    Raises:
+        LayerError: a layer cannot be made, or cannot work on what it gets.
+    """
+    planned: list[Any] = []
+    for index, layer in enumerate(chain):
+        is_last = index == len(chain) - 1
+        channels = wanted if wanted is not None and is_last else shape[1]
+        try:
+            complete, shape = _plan_layer(layer, shape, channels, original)
+        except LayerError as error:
+            raise LayerError((index, *error.path), error.message) from None
+        planned.append(complete)
+    return planned, shape
+
+
+def plan_layer(table: Mapping[str, Kind], layer: Any, channels: int, wanted: int, ndim: int) -> Any:
+    """Complete the arguments of a single layer, without trying it.
+
+    Args:
+        table: the layers that can be named.
+        layer: a name or {name: arguments}.
+        channels: of its input.
+        wanted: of its output, if it lets one choose.
+        ndim: number of spatial axes.
+
+    Raises:
+        LayerError: there is no such layer, or not with these arguments.
+    """
+    name, given = _known(table, layer)
+    path = (name,)
+    kind = table[name]
+    allowed, types = parameters(kind), hints(kind)
+    try:
+        inferred = kind.inferred(channels, wanted, given)
+    except ValueError as error:
+        raise LayerError(path, f"{error}. {signature(name, kind)}") from None
+    if "ndim" in allowed:
+        inferred["ndim"] = ndim
+    for key, value in given.items():
+        if key not in allowed:
+            close = did_you_mean(key, allowed)
+            raise LayerError((*path, key), f"unknown argument{close} {signature(name, kind)}")
+        if key in NESTED or key in ("norm_type", "layers"):
+            continue
+        if not fits(value, types[key]):
+            expected = type_text(types[key])
+            raise LayerError(
+                (*path, key), f"got {value!r}; expected {expected}. {signature(name, kind)}"
+            )
+    complete = {**inferred, **given}
+    for key, parameter in allowed.items():
+        if parameter.default is parameter.empty and key not in complete:
+            raise LayerError(path, f"{key} is missing. {signature(name, kind)}")
+    for key in complete.keys() & (NESTED.keys() | {"norm_type"}):
+        try:
+            complete[key] = _plan_nested(key, complete[key], complete, channels, wanted, ndim)
+        except LayerError as error:
+            raise LayerError((*path, key, *error.path), error.message) from None
+    return {name: complete} if complete else name
+
+
+def _known(table: Mapping[str, Kind], layer: Any) -> tuple[str, dict[str, Any]]:
+    is_named = isinstance(layer, str) or (isinstance(layer, dict) and len(layer) == 1)
+    name, given = split(layer) if is_named else (repr(layer), {})
+    arguments: Any = given
+    if name not in table:
+        allowed = ", ".join(sorted(table))
+        raise LayerError(
+            (),
+            f"{name} is no layer that can be used here{did_you_mean(name, table)} "
+            f"Allowed: {allowed}",
+        )
+    if not isinstance(arguments, dict):
+        text = signature(name, table[name])
+        raise LayerError((name,), f"got {arguments!r}; expected its arguments by name: {text}")
+    return name, arguments
+
+
+def _plan_nested(
+    key: str, value: Any, others: Mapping[str, Any], channels: int, wanted: int, ndim: int
+) -> Any:
+    if value is None:
+        return None
+    if key == "norm_type":
+        names = [kind.name for kind in NormType]
+        if value not in names:
+            close = did_you_mean(str(value), names)
+            raise LayerError((), f"got {value!r}{close} Allowed: null, {', '.join(names)}")
+        return value
+    if key == "kernel":
+        # Kernels count the channels of one group; one for all groups if these share it.
+        groups = others.get("groups", 1)
+        channels = channels // groups if channels % groups == 0 else channels
+        wanted = wanted // groups if others.get("group_broadcasting") else wanted
+    return plan_layer(NESTED[key], value, channels, wanted, ndim)
+
+
+def _plan_layer(layer: Any, shape: Shape, wanted: int, original: Shape | None) -> tuple[Any, Shape]:
+    """Complete a layer's arguments, and find the shape it gives."""
+    planned = plan_layer(LAYERS, layer, shape[1], wanted, len(shape) - 2)
+    name, arguments = split(planned)
+    if "layers" in arguments:
+        return _plan_container(name, arguments, shape, wanted)
+    inputs = [shape]
+    if name in SHORTCUTS:
+        if original is None:
+            raise LayerError((), f"{name} can only be used among the layers of a SequentialEx")
+        inputs.append(original)
+    describe = f"on a batch of shape {list(shape)}"
+    output = attempt(lambda: make_layer(LAYERS, name, arguments), inputs)
+    if isinstance(output, str):
+        text = signature(name, LAYERS[name])
+        raise LayerError((name,), f"cannot be used {describe}: {output}. {text}")
+    if len(output) != len(shape) or output[0] != shape[0] or math.prod(output) == 0:
+        raise LayerError((name,), f"gives {list(output)} {describe}, which are no images")
+    return planned, output
+
+
+def _plan_container(
+    name: str, arguments: dict[str, Any], shape: Shape, wanted: int
+) -> tuple[Any, Shape]:
+    """Plan the layers of a `SequentialEx`, or the branches of a `Cat`."""
+    inner = arguments["layers"]
+    if not isinstance(inner, list) or not inner:
+        raise LayerError((name, "layers"), f"got {inner!r}; expected a list of layers")
+    try:
+        if name == "SequentialEx":
+            planned, output = plan_chain(inner, shape, wanted, original=shape)
+            return {name: {**arguments, "layers": planned}}, output
+        branches, outputs = [], []
+        for index, branch in enumerate(inner):
+            chain = branch if isinstance(branch, list) else [branch]
+            try:
+                planned, output = plan_chain(chain, shape)
+            except LayerError as error:
+                tail = error.path if isinstance(branch, list) else error.path[1:]
+                raise LayerError((index, *tail), error.message) from None
+            branches.append(planned)
+            outputs.append(output)
+    except LayerError as error:
+        raise LayerError((name, "layers", *error.path), error.message) from None
+    complete = {**arguments, "layers": branches}
+    joined = attempt(lambda: layers_cat(arguments), outputs)
+    if isinstance(joined, str):
+        raise LayerError((name,), f"its branches give {outputs}, which cannot be joined: {joined}")
+    return {name: complete}, joined
+
+
+def layers_cat(arguments: Mapping[str, Any]) -> Callable[..., Tensor]:
+    """The function that joins the outputs of a `Cat`."""
+    return lambda *outputs: torch.cat(outputs, arguments.get("dim", 1))
+
+
+def attempt(make: Callable[[], Callable[..., Any]], shapes: Sequence[Shape]) -> Shape | str:
+    """Make a layer without memory and apply it; return the output's shape, or what went wrong."""
+    try:
+        with torch.device("meta"), torch.no_grad():
+            layer = make()
+            if isinstance(layer, nn.Module):
+                # Batch normalisation in training would talk to the other processes.
+                layer.eval()
+            output = layer(*(torch.empty(shape) for shape in shapes))
+    except Exception as error:  # whatever torch and the layers stumble over
+        return str(error).split("\n")[0].strip() or type(error).__name__
+    return tuple(output.shape) if isinstance(output, Tensor) else f"gives a {type(output).__name__}"

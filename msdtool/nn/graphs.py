@@ -1,0 +1,89 @@
+"""CUDA graphs: a network's forward and backward pass, each started at once.
+
+A network of 100 layers launches some hundred kernels, each of which takes Python and the driver
+longer to start than a small image takes to compute. A graph starts all of them together.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+MAX_GRAPHS = 4  # shapes of input that are kept; each keeps its memory
+WARM_UP_CALLS = 3  # before a capture: kernels are compiled, libraries allocate
+
+Call = Callable[[Tensor], Tensor]
+
+
+class GraphedNetwork(nn.Module):
+    """Calls a network through CUDA graphs, one for each shape of its input.
+
+    What it gives is what the network gives, in memory that the next call overwrites. The network is
+    called as it is for a gradient by the input, and for shapes after the first few.
+
+    The gradients that backward leaves in the parameters are overwritten by the next backward pass,
+    so they have to be used and set to None before: batches cannot be accumulated.
+
+    Args:
+        network: on a GPU; launches the same kernels for inputs of one shape, without waiting for
+            results, and has neither hooks nor trainable buffers.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._graphs: dict[tuple[object, ...], Call] = {}
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map the network's input to its output."""
+        if input.requires_grad:
+            return self.network(input)
+        trains = torch.is_grad_enabled()
+        key = trains, self.network.training, input.shape, input.dtype, input.device
+        if key not in self._graphs:
+            if len(self._graphs) == MAX_GRAPHS:
+                return self.network(input)
+            capture = _capture_training if trains else _capture_inference
+            self._graphs[key] = capture(self.network, torch.zeros_like(input))
+        return self._graphs[key](input)
+
+
+def _capture_training(network: nn.Module, sample: Tensor) -> Call:
+    """Graphs of forward and backward; inputs are copied to the sample's memory."""
+    graphed = torch.cuda.make_graphed_callables(
+        _Call(network), (sample,), num_warmup_iters=WARM_UP_CALLS
+    )
+    return cast(Call, graphed)
+
+
+def _capture_inference(network: nn.Module, sample: Tensor) -> Call:
+    """A graph of forward alone."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP_CALLS):
+            network(sample)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = network(sample)
+
+    def replay(input: Tensor) -> Tensor:
+        sample.copy_(input)
+        graph.replay()
+        return output.detach()
+
+    return replay
+
+
+class _Call(nn.Module):
+    """A module of its own for each graph, because torch replaces its forward."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = self.network(input)
+        return output

@@ -1,0 +1,282 @@
+"""The layers that an experiment can name, and which of their arguments follow from the rest."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from msdtool.nn import encoding, layers, semifield, streaming
+from msdtool.nn.layers import SequentialEx
+from msdtool.nn.semifield import BroadcastSemifield, SelectSemifield, SubtractSemifield
+from msdtool.nn.streaming.frames import InFrames
+from msdtool.ops.semifield.geometry import Kind as Direction
+
+Arguments = Mapping[str, Any]
+Inferred = Callable[[int, int, Arguments], dict[str, Any]]
+"""(channels of the input, channels that the output should have, arguments given) -> others."""
+
+
+def _nothing(_channels: int, _wanted: int, _given: Arguments) -> dict[str, Any]:
+    return {}
+
+
+class Kind(NamedTuple):
+    """A layer that can be named.
+
+    Attributes:
+        make: the class, or a function that makes the layer.
+        family: for documentation.
+        inferred: arguments that need not be given.
+        passes_to: the layer whose arguments ``**kwargs`` of ``make`` are.
+    """
+
+    make: Callable[..., Any]
+    family: str
+    inferred: Inferred = _nothing
+    passes_to: "Kind | None" = None
+
+
+def _input_as(name: str) -> Inferred:
+    """The input's channels are the argument ``name``."""
+    return lambda channels, _wanted, _given: {name: channels}
+
+
+def _both_as(name_in: str, name_out: str) -> Inferred:
+    """Likewise, and the output's channels another one."""
+    return lambda channels, wanted, _given: {name_in: channels, name_out: wanted}
+
+
+def _expanded(channels: int, wanted: int, given: Arguments) -> dict[str, Any]:
+    """Residual blocks count channels in units of ``expansion``, 1 unless given."""
+    expansion = given.get("expansion", 1)
+    if not isinstance(expansion, int) or expansion < 1 or channels % expansion:
+        raise ValueError(f"expansion is {expansion}; expected a divisor of the {channels} channels")
+    return {"expansion": expansion, "ni": channels // expansion, "nf": max(wanted // expansion, 1)}
+
+
+def _same_padding(_channels: int, _wanted: int, _given: Arguments) -> dict[str, Any]:
+    return {"padding": "same"}
+
+
+def _each_channel(channels: int, _wanted: int, _given: Arguments) -> dict[str, Any]:
+    """Closing of each channel by itself; the border is closed as if there were none."""
+    return {
+        "conv_dilation": "SelectSemifield.tropical_max",
+        "conv_erosion": "SelectSemifield.tropical_min_negated",
+        "groups": channels,
+        "padding": "same",
+    }
+
+
+def _temporal(channels: int, wanted: int, _given: Arguments) -> dict[str, Any]:
+    """Temporal convolutions start by passing frames on: zeros would never be trained."""
+    return {"in_channels": channels, "out_channels": wanted, "weights": "identity"}
+
+
+def _in_frames(kind: Callable[..., streaming.Layer]) -> Callable[..., nn.Module]:
+    """The function that makes a temporal layer that works on frames."""
+
+    @wraps(kind)
+    def make(*args: Any, **kwargs: Any) -> nn.Module:
+        return InFrames(kind(*args, **kwargs))
+
+    return make
+
+
+def _by(make_semifield: Callable[..., Any]) -> Callable[..., nn.Module]:
+    """The function that makes the convolution of a semifield from the semifield's arguments."""
+
+    @wraps(make_semifield)
+    def make(*args: Any, **kwargs: Any) -> nn.Module:
+        convolution: nn.Module = make_semifield(*args, **kwargs).dynamic()
+        return convolution
+
+    return make
+
+
+def _hidden_conv(kernel: nn.Module, conv: nn.Module, kind: Direction = "conv") -> nn.Module:
+    """A `GenericConv` whose other arguments differ from hidden layer to hidden layer."""
+    return semifield.GenericConv(kernel, conv, kind=kind)
+
+
+def _sequential_ex(layers: Sequence[nn.Module]) -> nn.Module:
+    return SequentialEx(*layers)
+
+
+NORMS = {
+    "BatchNorm": Kind(
+        layers.BatchNorm, "normalisation", _input_as("nf"), Kind(nn.BatchNorm2d, "normalisation")
+    ),
+    "DistSyncBatchNorm": Kind(
+        encoding.DistSyncBatchNorm, "normalisation", _input_as("num_features")
+    ),
+    "InstanceNorm": Kind(
+        layers.InstanceNorm,
+        "normalisation",
+        _input_as("nf"),
+        Kind(nn.InstanceNorm2d, "normalisation"),
+    ),
+    "SyncBatchNorm": Kind(encoding.SyncBatchNorm, "normalisation", _input_as("num_features")),
+}
+
+ACTIVATIONS = {
+    name: Kind(make, "activation")
+    for name, make in {
+        "ELU": nn.ELU,
+        "GELU": nn.GELU,
+        "Identity": nn.Identity,
+        "LeakyReLU": nn.LeakyReLU,
+        "Mish": nn.Mish,
+        "MishJit": layers.MishJit,
+        "ReLU": nn.ReLU,
+        "SiLU": nn.SiLU,
+        "Sigmoid": nn.Sigmoid,
+        "SigmoidRange": layers.SigmoidRange,
+        "Softplus": nn.Softplus,
+        "Swish": layers.Swish,
+        "SwishJit": layers.SwishJit,
+        "Tanh": nn.Tanh,
+    }.items()
+}
+
+KERNELS = {
+    make.__name__: Kind(make, "kernel", _both_as("in_channels", "out_channels"))
+    for make in (
+        semifield.LearnedKernel2D,
+        semifield.QuadraticKernelCholesky2D,
+        semifield.QuadraticKernelIso2D,
+        semifield.QuadraticKernelSpectral2D,
+    )
+}
+
+SEMIFIELDS = {
+    "BroadcastSemifield.linear": Kind(_by(BroadcastSemifield.linear), "semifield"),
+    "BroadcastSemifield.log": Kind(_by(BroadcastSemifield.log), "semifield"),
+    "BroadcastSemifield.root": Kind(_by(BroadcastSemifield.root), "semifield"),
+    "BroadcastSemifield.tropical_max": Kind(_by(BroadcastSemifield.tropical_max), "semifield"),
+    "BroadcastSemifield.tropical_min_negated": Kind(
+        _by(BroadcastSemifield.tropical_min_negated), "semifield"
+    ),
+    "SelectSemifield.tropical_max": Kind(_by(SelectSemifield.tropical_max), "semifield"),
+    "SelectSemifield.tropical_min_negated": Kind(
+        _by(SelectSemifield.tropical_min_negated), "semifield"
+    ),
+    "SubtractSemifield.linear": Kind(_by(SubtractSemifield.linear), "semifield"),
+    "SubtractSemifield.log": Kind(_by(SubtractSemifield.log), "semifield"),
+    "SubtractSemifield.root": Kind(_by(SubtractSemifield.root), "semifield"),
+    "TorchLinearConv2D": Kind(semifield.TorchLinearConv2D, "semifield"),
+}
+
+POOLS = {"AvgPool": Kind(layers.AvgPool, "pooling"), "MaxPool": Kind(layers.MaxPool, "pooling")}
+
+CONVOLUTION = Kind(layers.ConvLayer, "convolution", _both_as("ni", "nf"))
+RESIDUAL = Kind(layers.ResBlock, "residual", _expanded, CONVOLUTION)
+
+LAYERS = {
+    **ACTIVATIONS,
+    **NORMS,
+    **POOLS,
+    "Cat": Kind(layers.Cat, "container"),
+    "ContextEncoding": Kind(encoding.ContextEncoding, "encoding", _input_as("in_channels")),
+    "Conv1d": Kind(_in_frames(streaming.Conv1d), "streaming", _temporal),
+    "Conv3d": Kind(_in_frames(streaming.Conv3d), "streaming", _temporal),
+    "ConvLayer": CONVOLUTION,
+    "Delay": Kind(_in_frames(streaming.Delay), "streaming"),
+    "Dropout": Kind(nn.Dropout, "regularisation"),
+    "GenericClosing": Kind(semifield.GenericClosing, "semifield", _each_channel),
+    "GenericConv": Kind(semifield.GenericConv, "semifield", _same_padding),
+    "MergeLayer": Kind(layers.MergeLayer, "container"),
+    "MyMemoryConv": Kind(
+        _in_frames(streaming.MyMemoryConv), "streaming", _both_as("in_channels", "out_channels")
+    ),
+    "PixelShuffle_ICNR": Kind(layers.PixelShuffle_ICNR, "upsampling", _both_as("ni", "nf")),
+    "PooledSelfAttention2d": Kind(
+        layers.PooledSelfAttention2d, "attention", _input_as("n_channels")
+    ),
+    "ProdLayer": Kind(layers.ProdLayer, "container"),
+    "ResBlock": RESIDUAL,
+    "SEBlock": Kind(layers.SEBlock, "residual", _expanded, RESIDUAL),
+    "SEModule": Kind(layers.SEModule, "attention", _input_as("ch")),
+    "SEResNeXtBlock": Kind(layers.SEResNeXtBlock, "residual", _expanded, RESIDUAL),
+    "SelfAttention": Kind(layers.SelfAttention, "attention", _input_as("n_channels")),
+    "SeparableBlock": Kind(layers.SeparableBlock, "residual", _expanded, RESIDUAL),
+    "SequentialEx": Kind(_sequential_ex, "container"),
+    "SimpleSelfAttention": Kind(layers.SimpleSelfAttention, "attention", _input_as("n_in")),
+    "TemporalLowPassFilterRecursive": Kind(
+        _in_frames(streaming.TemporalLowPassFilterRecursive), "streaming"
+    ),
+    "TorchMaxPool2D": Kind(semifield.TorchMaxPool2D, "pooling"),
+    "UpsampleConv2d": Kind(
+        encoding.UpsampleConv2d, "upsampling", _both_as("in_channels", "out_channels")
+    ),
+}
+
+TEMPORAL = ("Conv1d", "Conv3d", "Delay", "MyMemoryConv", "TemporalLowPassFilterRecursive")
+"""Layers that link the frames of a series."""
+
+OPERATIONS = {"GenericConv": Kind(_hidden_conv, "semifield")}
+"""What hidden layers can compute, other than a convolution."""
+
+NESTED: dict[str, dict[str, Kind]] = {
+    "act_cls": ACTIVATIONS,
+    "conv": SEMIFIELDS,
+    "conv_dilation": SEMIFIELDS,
+    "conv_erosion": SEMIFIELDS,
+    "kernel": KERNELS,
+    "pool": POOLS,
+}
+"""Arguments that name a layer of one of the tables."""
+
+SHORTCUTS = ("MergeLayer", "ProdLayer")
+"""Layers that also take the input of the `SequentialEx` they are in."""
+
+MADE_LATER = ("act_cls", "pool")
+"""Those that take a function which makes the layer, instead of the layer."""
+
+UNAVAILABLE = ("device", "dtype", "process_group", "xtra")
+"""Arguments that are objects, which an experiment cannot name."""
+
+
+def make_layer(table: Mapping[str, Kind], name: str, arguments: Arguments) -> Any:
+    """Make a layer from plain arguments, all of them given.
+
+    Args:
+        table: where ``name`` is found.
+        name: the layer.
+        arguments: numbers, texts and lists; layers as a name or {name: arguments}.
+    """
+    return table[name].make(**_converted(arguments))
+
+
+def _converted(arguments: Arguments) -> dict[str, Any]:
+    return {key: _convert(key, value) for key, value in arguments.items()}
+
+
+def _convert(key: str, value: Any) -> Any:
+    """An argument as the layer takes it."""
+    if key == "layers":
+        return [
+            make_chain(item) if isinstance(item, list) else make_layer(LAYERS, *split(item))
+            for item in value
+        ]
+    if key == "norm_type" and value is not None:
+        return layers.NormType[value]
+    if key in NESTED and value is not None:
+        name, inner = split(value)
+        make = partial(NESTED[key][name].make, **_converted(inner))
+        return make if key in MADE_LATER else make()
+    return tuple(value) if isinstance(value, list) else value
+
+
+def make_chain(chain: Sequence[Any]) -> nn.Sequential:
+    """Make layers one after the other; each is a name or {name: arguments}."""
+    return nn.Sequential(*(make_layer(LAYERS, *split(layer)) for layer in chain))
+
+
+def split(layer: Any) -> tuple[str, dict[str, Any]]:
+    """A layer as a config names it, as its name and arguments."""
+    if isinstance(layer, str):
+        return layer, {}
+    name, arguments = next(iter(layer.items()))
+    return name, arguments or {}

@@ -1,0 +1,97 @@
+"""What is measured on a GPU, with stand-ins on the CPU."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from msdtool.bench import methods, suite
+from msdtool.bench.cases import Case, Problem
+from msdtool.bench.methods import ENGINE, GPU_METHODS, METHODS, as_graphs, methods_for
+from msdtool.nn import graphs
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+SMALL = Case((16, 16), depth=3)
+
+
+def test_a_gpu_has_more_methods_and_the_engine_comes_first():
+    assert methods_for(CPU) == METHODS
+    assert methods_for(GPU) == METHODS + GPU_METHODS
+    names = [method.name for method in methods_for(GPU)]
+    assert names[0] == ENGINE
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [Case((8, 8, 8), 3), Case((16, 16), 3, width=2), Case((16, 16), 3, batch=2),
+     Case((16, 16), 3, padding="zeros"), Case((16, 16), 1500)],
+)  # fmt: skip
+def test_naive_kernels_know_one_kind_of_network(case):
+    naive = next(method for method in GPU_METHODS if method.name == "naive kernels")
+    assert naive.obstacle(SMALL) == ""
+    assert "only for one image in 2D" in naive.obstacle(case)
+
+
+def test_graphs_are_kept_while_methods_take_turns(monkeypatch):
+    captured = []
+
+    def capture(network, sample):
+        captured.append(sample.shape)
+        return network.forward
+
+    monkeypatch.setattr(graphs, "_capture_training", capture)
+    methods._graphs.clear()
+    problems = [Problem(SMALL, CPU, seed=seed) for seed in range(3)]
+    for problem in (problems[0], problems[1], problems[0], problems[1], problems[2]):
+        output = problem.forward(as_graphs)
+        expected = problem.forward(METHODS[0].module)
+        assert torch.equal(output, expected)
+        for grad, wanted in zip(problem.backward(output), problem.backward(expected), strict=True):
+            assert torch.equal(grad, wanted)
+    assert len(captured) == 3
+    assert len(methods._graphs) == methods.MAX_NETWORKS
+    methods._graphs.clear()
+
+
+def test_gpu_methods_run_where_kernels_do(shim, monkeypatch):
+    """All but torch.compile and graphs, through the suite and at the precision of each."""
+    monkeypatch.setattr(suite, "sgemm_peak", lambda device: 2e9)
+    monkeypatch.setattr(suite, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(suite, "peak_growth", lambda case, module, device: (10, 20))
+    monkeypatch.setattr(suite, "PROBES", {2: (12, 12)})
+    chosen = [m for m in GPU_METHODS if "compile" not in m.name and "graphs" not in m.name]
+    seen = {}
+
+    def spy(method):
+        def module(*arguments):
+            seen[method.name] = torch.get_float32_matmul_precision(), arguments[0].dtype
+            return method.module(*arguments)
+
+        return replace(method, module=module)
+
+    monkeypatch.setattr(
+        suite, "methods_for", lambda device: (METHODS[0], *(spy(method) for method in chosen))
+    )
+    before = torch.get_float32_matmul_precision()
+    ((_, *rows),) = suite.run_suite([SMALL], CPU, seconds=0.0, limit=1000.0)
+    assert torch.get_float32_matmul_precision() == before
+    assert [row.note for row in rows] == [""] * len(chosen)
+    assert seen["msdtool, TF32"] == ("high", torch.float32)
+    assert seen["msdtool, bfloat16"] == ("highest", torch.bfloat16)
+    # 2 * 9 * (1 + 2 + 3) FLOP for the layers and 2 * 4 for the final one, per pixel.
+    first = rows[0].as_dict()
+    assert first["forward_limit_seconds"] == pytest.approx(256 * (108 + 8) / 2e9)
+    assert first["step_limit_share"] == first["step_limit_seconds"] / first["step_seconds"]
+
+
+def test_a_method_that_fails_is_left_out_with_the_reason(monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("Cannot find a working triton installation.\nMore words.")
+
+    broken = replace(METHODS[1], module=fail)
+    monkeypatch.setattr(suite, "methods_for", lambda device: (METHODS[0], broken))
+    monkeypatch.setattr(suite, "sgemm_peak", lambda device: 1e9)
+    monkeypatch.setattr(suite, "peak_growth", lambda case, module, device: (10, 20))
+    ((_, row),) = suite.run_suite([SMALL], CPU, seconds=0.0, limit=1000.0)
+    assert row.note == "not run: Cannot find a working triton installation."

@@ -1,0 +1,146 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msdtool.nn.chain import LayerError, plan_chain
+from msdtool.nn.registry import make_chain
+
+SHAPE = (2, 4, 16, 18)
+
+
+def test_channels_follow_from_what_is_in_front_and_from_what_is_wanted():
+    planned, shape = plan_chain(["SyncBatchNorm", {"ConvLayer": {"nf": 8}}, "ResBlock"], SHAPE, 3)
+    assert planned[0] == {"SyncBatchNorm": {"num_features": 4}}
+    assert planned[1]["ConvLayer"]["ni"] == 4
+    assert planned[2] == {"ResBlock": {"expansion": 1, "ni": 8, "nf": 3, "ndim": 2}}
+    assert shape == (2, 3, 16, 18)
+    planned, shape = plan_chain([{"ResBlock": {"expansion": 2}}], SHAPE, 6)
+    assert (planned[0]["ResBlock"]["ni"], planned[0]["ResBlock"]["nf"]) == (2, 3)
+    assert shape[1] == 6
+
+
+def test_given_arguments_win():
+    planned, shape = plan_chain([{"PixelShuffle_ICNR": {"nf": 7, "scale": 3}}], SHAPE, 1)
+    assert planned[0]["PixelShuffle_ICNR"]["nf"] == 7
+    assert shape == (2, 7, 48, 54)
+
+
+def test_kernels_count_the_channels_of_one_group():
+    kernel = {"LearnedKernel2D": {"kernel_size": 3}}
+    conv = "SelectSemifield.tropical_max"
+
+    def channels(layer):
+        planned, shape = plan_chain([layer], SHAPE)
+        arguments = next(iter(planned[0].values()))["kernel"]["LearnedKernel2D"]
+        assert shape == SHAPE
+        return arguments["in_channels"], arguments["out_channels"]
+
+    assert channels({"GenericClosing": {"kernel": kernel}}) == (1, 4)
+    assert channels({"GenericClosing": {"kernel": kernel, "group_broadcasting": True}}) == (1, 1)
+    assert channels({"GenericConv": {"kernel": kernel, "conv": conv}}) == (4, 4)
+    assert channels({"GenericConv": {"kernel": kernel, "conv": conv, "groups": 2}}) == (2, 4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    channels=st.integers(1, 5),
+    wanted=st.integers(1, 5),
+    space=st.lists(st.integers(6, 11), min_size=2, max_size=3),
+    chain=st.lists(
+        st.sampled_from(
+            [
+                "ReLU",
+                "ResBlock",
+                "SimpleSelfAttention",
+                "SelfAttention",
+                "ContextEncoding",
+                "InstanceNorm",
+                {"ConvLayer": {"nf": 3, "dilation": 2}},
+                {"MaxPool": {"ks": 2}},
+                {"SEModule": {"reduction": 2}},
+                {"SequentialEx": {"layers": ["ConvLayer", "MergeLayer"]}},
+                {"Cat": {"layers": [["ConvLayer"], "Tanh"]}},
+            ]
+        ),
+        max_size=4,
+    ),
+)
+def test_the_layers_give_what_the_plan_says(channels, wanted, space, chain):
+    planned, shape = plan_chain(chain, (1, channels, *space), wanted)
+    made = make_chain(planned).eval()
+    with torch.no_grad():
+        assert made(torch.randn(1, channels, *space)).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("layer", "path", "message"),
+    [
+        ("PixelShufle", (0,), "no layer.*did you mean 'PixelShuffle_ICNR'.*Allowed: AvgPool"),
+        ({"ConvLayer": 3}, (0, "ConvLayer"), "got 3; expected its arguments by name: ConvLayer"),
+        (7, (0,), "7 is no layer"),
+        ({"ConvLayer": {"nff": 3}}, (0, "ConvLayer", "nff"), r"did you mean 'nf'\? ConvLayer\(ni"),
+        ({"ConvLayer": {"device": "cpu"}}, (0, "ConvLayer", "device"), "unknown argument"),
+        ({"ConvLayer": {"nf": "a"}}, (0, "ConvLayer", "nf"), "got 'a'; expected a whole number"),
+        ({"ConvLayer": {"bias": 1}}, (0, "ConvLayer", "bias"), "expected true or false or null"),
+        ({"SigmoidRange": {"low": 0}}, (0, "SigmoidRange"), "high is missing. SigmoidRange"),
+        (
+            {"ConvLayer": {"norm_type": "batch"}},
+            (0, "ConvLayer", "norm_type"),
+            "'Batch'. Allowed: null, Batch",
+        ),
+        ({"ConvLayer": {"act_cls": "Relu"}}, (0, "ConvLayer", "act_cls"), "did you mean 'ReLU'"),
+        (
+            {"ConvLayer": {"act_cls": {"LeakyReLU": {"slope": 1}}}},
+            (0, "ConvLayer", "act_cls", "LeakyReLU", "slope"),
+            r"LeakyReLU\(negative_slope",
+        ),
+        ({"ResBlock": {"expansion": 3}}, (0, "ResBlock"), "divisor of the 4 channels"),
+        (
+            {"MaxPool": {"ks": 30}},
+            (0, "MaxPool"),
+            r"cannot be used on a batch of shape \[2, 4, 16, 18\].*MaxPool\(",
+        ),
+        ("MergeLayer", (0,), "MergeLayer can only be used among the layers of a SequentialEx"),
+        (
+            {"SequentialEx": {"layers": []}},
+            (0, "SequentialEx", "layers"),
+            "expected a list of layers",
+        ),
+        (
+            {"SequentialEx": {"layers": ["ReLU", "Rello"]}},
+            (0, "SequentialEx", "layers", 1),
+            "did you mean",
+        ),
+        (
+            {"SequentialEx": {"layers": [{"MaxPool": {"ks": 2}}, "MergeLayer"]}},
+            (0, "SequentialEx", "layers", 1, "MergeLayer"),
+            "cannot be used on a batch.*MergeLayer",
+        ),
+        ({"Cat": {"layers": ["ReLU", [{"MaxPool": {}}]]}}, (0, "Cat"), "cannot be joined"),
+        (
+            {"Cat": {"layers": ["ReLU", ["ReLU", "Rello"]]}},
+            (0, "Cat", "layers", 1, 1),
+            "did you mean",
+        ),
+        (
+            {
+                "GenericConv": {
+                    "kernel": {"LearnedKernel2D": {}},
+                    "conv": "SelectSemifield.tropical_max",
+                }
+            },
+            (0, "GenericConv", "kernel", "LearnedKernel2D"),
+            "kernel_size is missing",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_place(layer, path, message):
+    with pytest.raises(LayerError, match=message) as error:
+        plan_chain([layer], SHAPE)
+    assert error.value.path == path
+
+
+def test_attention_over_a_large_image_is_refused_without_taking_memory():
+    with pytest.raises(LayerError, match=r"512 x 512 pixels.*256.0 GiB"):
+        plan_chain(["SelfAttention"], (1, 8, 512, 512))
