@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from msdtool.errors import KernelError
-from msdtool.ops import kernels, library, selftest
+from msdtool.nn import selftest
+from msdtool.ops import kernels, library
 
 DRIVER = Path("/proc/driver/nvidia/version")
 OLDEST_CAPABILITY = (7, 5)  # what CUDA 13's compiler still knows

@@ -9,7 +9,9 @@ import torch
 from msdtool import doctor
 from msdtool.doctor import ABSENT, BROKEN, WORKS
 from msdtool.errors import KernelError
-from msdtool.ops import kernels, library, selftest
+from msdtool.nn import selftest
+from msdtool.ops import kernels, library
+from msdtool.ops import selftest as ops_selftest
 from msdtool.ops.selftest import Check
 
 GPU = torch.device("cuda", 0)
@@ -32,11 +34,11 @@ def no_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_machine_without_a_gpu_is_whole(no_driver, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(selftest, "SPACES", ((11, 13),))
+    monkeypatch.setattr(ops_selftest, "SPACES", ((11, 13),))
     findings = {finding.name: finding for finding in doctor.examine()}
     assert not [finding for finding in findings.values() if finding.state == BROKEN]
     assert findings["driver"].state == ABSENT
-    assert findings["self-test on cpu"].found == "12 checks passed"
+    assert findings["self-test on cpu"].found == "22 checks passed"
 
 
 def test_a_torch_without_cuda_beside_a_driver_is_broken(driver, monkeypatch):

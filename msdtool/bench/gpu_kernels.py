@@ -15,6 +15,7 @@ from msdtool.bench.timing import bench
 from msdtool.nn.msd import DILATIONS
 from msdtool.ops import convolution
 from msdtool.ops.cuda_engine import ProductEngine, Shape
+from msdtool.ops.fused import FusedEngine
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def kernels_of(case: Case, device: torch.device) -> list[Kernel]:
     shape = Shape(case.c_in, case.width, dilations, case.padding, case.batch, case.space)
     planes = torch.rand(case.channels, case.pixels, device=device)
     grads = torch.zeros_like(planes)
-    engine = ProductEngine(shape, planes)
+    engine, fused = ProductEngine(shape, planes), FusedEngine(shape, planes)
     block = engine.blocks()[-1]
     first, stop = next(engine.strips())
     m, last = shape.channels_before(block.start), block[-1]
@@ -81,7 +82,7 @@ def kernels_of(case: Case, device: torch.device) -> list[Kernel]:
     num_pixels = (stop - first) * shape.slice_size
     strip = planes[:, :num_pixels]
     taps = planes.new_empty(num_outputs * shape.num_taps, num_pixels)
-    rows = planes.new_ones(len(taps), m)
+    rows, stack = planes.new_ones(len(taps), m), torch.empty_like(taps)
     weight = planes.new_ones(case.width, front, *(3,) * case.ndim)
     bias = planes.new_zeros(num_outputs)
     output = planes[shape.channels(range(last, last + 1))]
@@ -121,6 +122,12 @@ def kernels_of(case: Case, device: torch.device) -> list[Kernel]:
             lambda: engine.gather(taps, bias, block, planes[channels], first, stop),
             bytes_of(taps.numel(), num_outputs * num_pixels),
             taps.numel(),
+        ),
+        Kernel(
+            "fused_forward or both",
+            lambda: fused.convolve_front(planes, rows, bias, block, stack),
+            bytes_of((m + num_outputs) * case.pixels),
+            2 * len(taps) * m * case.pixels,
         ),
         Kernel(
             f"convolution_forward, {inner} channels",

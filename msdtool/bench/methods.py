@@ -123,6 +123,20 @@ GPU_METHODS = (
     Method("msdtool, CUDA graphs", as_graphs, _engine_bytes, symmetric=True),
     Method("msdtool, CUDA graphs, TF32", as_graphs, _engine_bytes, symmetric=True, tf32=True),
     Method(
+        "msdtool, fused, TF32",
+        partial(ops.msd_module, impl="cuda-fused"),
+        _engine_bytes,
+        symmetric=True,
+        tf32=True,
+    ),
+    Method(
+        "msdtool, fused, bfloat16",
+        partial(ops.msd_module, impl="cuda-fused"),
+        _engine_bytes,
+        symmetric=True,
+        dtype=torch.bfloat16,
+    ),
+    Method(
         "a kernel per layer",
         partial(ops.msd_module, impl="cuda-plain"),
         _engine_bytes,

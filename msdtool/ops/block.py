@@ -13,8 +13,10 @@ from torch import Tensor
 from msdtool.ops import kernels, reference
 from msdtool.ops.checks import check_block, check_final, check_same_dtype
 from msdtool.ops.cuda import CudaNetwork
+from msdtool.ops.cuda_engine import PlainEngine, ProductEngine
 from msdtool.ops.engines import blocked_engine, compiled_engine, fastest
 from msdtool.ops.function import EngineNetwork
+from msdtool.ops.fused import FusedEngine
 
 
 class Implementation(Protocol):
@@ -27,7 +29,11 @@ class Implementation(Protocol):
     def msd_module(self) -> Callable[..., Tensor]: ...
 
 
-KERNELS = {"cuda": CudaNetwork(plain=False), "cuda-plain": CudaNetwork(plain=True)}
+KERNELS = {
+    "cuda": CudaNetwork(ProductEngine),
+    "cuda-fused": CudaNetwork(FusedEngine),
+    "cuda-plain": CudaNetwork(PlainEngine),
+}
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "compiled": EngineNetwork(compiled_engine),
     "blocked": EngineNetwork(blocked_engine),
@@ -59,10 +65,11 @@ def msd_block(
         padding: border rule, "symmetric", "reflect" or "zeros".
         impl: "compiled" is the engine in C++, built on first use by the system's compiler, for
             the CPU; "blocked" the one of torch's matrix products, for any device; "cuda" the same
-            with CUDA kernels and "cuda-plain" one kernel per layer, for a GPU with CuPy. The
-            result of all these is a view of a wider buffer, so not contiguous. "reference" is
-            plain torch, slow. "auto" takes "cuda" or "compiled" where it can be had, else
-            "blocked".
+            with CUDA kernels, "cuda-fused" with a kernel on tensor cores in place of the forward
+            products (float32 rounded to TF32), "cuda-plain" one kernel per layer, all for a GPU
+            with CuPy. The result of all these is a view of a wider buffer, so not contiguous.
+            "reference" is plain torch, slow. "auto" takes "cuda" or "compiled" where it can be
+            had, else "blocked".
 
     Returns:
         [B, c_in + width*depth, *space], the input channels first.

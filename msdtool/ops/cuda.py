@@ -4,7 +4,7 @@ They run where `msdtool.ops.kernels` can launch: on a GPU with CuPy.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msdtool.ops.convolution import compute_dtype
-from msdtool.ops.cuda_engine import STRIP_BYTES, Gradients, PlainEngine, ProductEngine, Shape
+from msdtool.ops.cuda_engine import STRIP_BYTES, Gradients, PlainEngine, Shape
 
 # Without gradients, images go through a module together until they have that many pixels.
 PIXELS_AT_ONCE = 2**21
@@ -21,8 +21,8 @@ PIXELS_AT_ONCE = 2**21
 class CudaNetwork:
     """The public operations of a block and a module, as `msdtool.ops.block` calls them."""
 
-    def __init__(self, *, plain: bool) -> None:
-        self.plain = plain
+    def __init__(self, new_engine: Callable[[Shape, Tensor], PlainEngine]) -> None:
+        self.new_engine = new_engine
 
     def msd_block(
         self,
@@ -63,7 +63,7 @@ class CudaNetwork:
         batch, c_in, *space = input.shape
         per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
         shape = Shape(c_in, len(weights[0]), per_layer, padding, batch, tuple(space))
-        return PlainEngine(shape) if self.plain else ProductEngine(shape, input)
+        return self.new_engine(shape, input)
 
 
 class _Network(torch.autograd.Function):

@@ -121,7 +121,7 @@ class Gradients:
 class PlainEngine:
     """Computes an MSD block with one kernel per layer and operation."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, like: Tensor) -> None:
         self.shape = shape
 
     def images(self, planes: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class ProductEngine(PlainEngine):
     """Computes an MSD block as matrix products, k layers at a time, strip by strip."""
 
     def __init__(self, shape: Shape, like: Tensor) -> None:
-        super().__init__(shape)
+        super().__init__(shape, like)
         self.source = source_for("taps", like.dtype, NDIM=len(shape.space))
         self.dilations = _on_device(shape.dilations, like.device)
         self.num_slices = shape.batch * shape.space[0]
@@ -205,12 +205,7 @@ class ProductEngine(PlainEngine):
         for block in self.blocks():
             m = shape.channels_before(block.start)
             rows = torch.cat([_tap_rows(weights[layer][:, :m]) for layer in block])
-            outputs, block_bias = planes[shape.channels(block)], bias[shape.outputs(block)]
-            for first, stop in self.strips():
-                pixels = slice(first * shape.slice_size, stop * shape.slice_size)
-                taps = stack[: len(rows), : pixels.stop - pixels.start]
-                torch.mm(rows, planes[:m, pixels], out=taps)
-                self.gather(taps, block_bias, block, outputs, first, stop)
+            self.convolve_front(planes, rows, bias[shape.outputs(block)], block, stack)
             for layer in block:
                 channels = shape.channels(range(layer, layer + 1))
                 convolution.forward(
@@ -221,6 +216,22 @@ class ProductEngine(PlainEngine):
                     shape.geometry(layer),
                     relu=True,
                 )
+
+    def convolve_front(
+        self, planes: Tensor, rows: Tensor, bias: Tensor, block: range, stack: Tensor
+    ) -> None:
+        """Write a block's convolutions of the channels in front of it, with bias, to its channels.
+
+        Args:
+            rows: weights of these channels, [k * width * 3^n, m].
+            bias: [k * width].
+            stack: workspace of at least as many rows.
+        """
+        size, m = self.shape.slice_size, rows.shape[1]
+        for first, stop in self.strips():
+            taps = stack[: len(rows), : (stop - first) * size]
+            torch.mm(rows, planes[:m, first * size : stop * size], out=taps)
+            self.gather(taps, bias, block, planes[self.shape.channels(block)], first, stop)
 
     def backward(
         self,

@@ -100,6 +100,9 @@ class Launcher(Protocol):
     def obstacle(self, device: torch.device) -> str | None:
         """Why kernels cannot run on the device, or None if they can."""
 
+    def max_shared_bytes(self, device: torch.device) -> int:
+        """Shared memory that a block can ask for, on a device without obstacle."""
+
     def launch(
         self,
         source: Source,
@@ -120,6 +123,7 @@ class CupyLauncher:
         self._modules: dict[tuple[int, Source], Any] = {}
         self._functions: dict[tuple[int, Source, str], Any] = {}
         self._streams: dict[tuple[int, int], Any] = {}
+        self._shared_bytes: dict[torch.device, int] = {}
         self._process: int | None = None
 
     def obstacle(self, device: torch.device) -> str | None:
@@ -134,6 +138,14 @@ class CupyLauncher:
             self._obstacles[device] = find_obstacle(device)
             self._process = os.getpid()
         return self._obstacles[device]
+
+    def max_shared_bytes(self, device: torch.device) -> int:
+        import cupy
+
+        if device not in self._shared_bytes:
+            attributes = cupy.cuda.Device(device.index).attributes
+            self._shared_bytes[device] = int(attributes["MaxSharedMemoryPerBlockOptin"])
+        return self._shared_bytes[device]
 
     def launch(
         self,
@@ -303,8 +315,16 @@ LAUNCHERS: dict[str, Launcher] = {"cuda": CupyLauncher()}
 
 def obstacle(device: torch.device) -> str | None:
     """Why kernels cannot run on tensors of this device, or None if they can."""
-    launcher = LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
-    return launcher.obstacle(device)
+    return _launcher(device).obstacle(device)
+
+
+def max_shared_bytes(device: torch.device) -> int:
+    """Shared memory that a block of threads can ask for."""
+    return _launcher(device).max_shared_bytes(device)
+
+
+def _launcher(device: torch.device) -> Launcher:
+    return LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
 
 
 def preferred(device: torch.device) -> bool:
@@ -345,5 +365,4 @@ def launch(
     if 0 in grid:
         return
     device = next(value.device for value in arguments if isinstance(value, Tensor))
-    launcher = LAUNCHERS.get(device.type, LAUNCHERS["cuda"])
-    launcher.launch(source, function, grid, block, arguments, shared_bytes)
+    _launcher(device).launch(source, function, grid, block, arguments, shared_bytes)

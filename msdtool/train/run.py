@@ -18,7 +18,7 @@ from msdtool.errors import (
     Stopped,
     TrainingError,
 )
-from msdtool.nn.build import Architecture, architecture, build_network
+from msdtool.nn.build import Architecture, architecture, build_network, check_scale
 from msdtool.nn.device import choose_device
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
@@ -26,7 +26,6 @@ from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
     build_loss,
     build_metrics,
-    check_scale,
     measure_normalisation,
     set_normalisation,
 )
@@ -126,7 +125,7 @@ class TrainingRun:
             self.config.num_labels or first.target.shape[0],
             self.config.crop_size or first.input.shape[1:],
         )
-        check_scale(self.config, self.train_pairs, planned)
+        check_scale(self.config, planned, self.train_pairs.scale)
         return first, planned
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from msdtool.nn.semifield import SelectSemifield, SubtractSemifield
-from msdtool.ops import convolution, cuda_engine
+from msdtool.ops import convolution, cuda_engine, fused
 from msdtool.ops.kernels import Source, source_for
 from msdtool.ops.semifield.geometry import plan_convolution
 from msdtool.ops.semifield.gpu import semifield_source
@@ -32,5 +32,6 @@ SOURCES: tuple[Source, ...] = (
     *convolution.SOURCES,
     *(source_for("convolution", torch.float32, NDIM=2, KERNEL_SIZE=size) for size in (1, 5)),
     *cuda_engine.SOURCES,
+    *fused.SOURCES,
     *semifield_sources(),
 )

@@ -233,5 +233,6 @@ def test_no_kernel_reads_or_writes_outside_of_memory() -> None:
     output, findings = kernel_shim.sanitized(
         f"{here}::test_small_cases_equal_the_formula",
         here.replace("test_convolution", "test_cuda") + "::test_small_networks_equal_the_formula",
+        here.replace("test_convolution", "test_fused") + "::test_small_fronts_come_out_exactly",
     )
     assert not findings, output

@@ -136,6 +136,7 @@ class FakeCupy:
         class Context:
             def __init__(self, what: object) -> None:
                 self.what = what
+                self.attributes = {"MaxSharedMemoryPerBlockOptin": 232448}
 
             def __enter__(self) -> None:
                 fake.current.append(self.what)
@@ -217,6 +218,10 @@ def test_much_shared_memory_is_asked_for(cupy):
     launch(ONE, "twice", (1,), (64,), on_gpu(), shared_bytes=100_000)
     launch(ONE, "twice", (1,), (64,), on_gpu(), shared_bytes=60_000)
     assert function.max_dynamic_shared_size_bytes == 100_000
+
+
+def test_the_shared_memory_of_a_device_is_asked_for_once(cupy):
+    assert [kernels.max_shared_bytes(CUDA) for _ in range(2)] == [232448] * 2
 
 
 def test_an_empty_grid_launches_nothing(cupy):

@@ -11,7 +11,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        selftest, "STORAGES", {torch.float64: "float64", torch.bfloat16: "bfloat16"}
+        selftest,
+        "STORAGES",
+        {torch.float64: "float64", torch.float32: "float32", torch.bfloat16: "bfloat16"},
     )
     monkeypatch.setattr(selftest, "SPACES", ((11, 13),))
     monkeypatch.setattr(selftest, "PADDINGS", ("symmetric", "zeros"))
@@ -20,12 +22,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kernel_is_checked_where_kernels_run(few, shim):
     checks = list(selftest.check_all(CPU))
     assert all(check.passed for check in checks)
-    assert len(checks) == 3 * 4 + 12 + 2
+    assert len(checks) == 4 * 6 + 12 + 2
     functions = {function for _, function in shim.launched}
     assert functions == {
         "taps_gather", "taps_spread", "convolution_forward", "convolution_backward_input",
-        "convolution_backward_weight", "semifield_forward", "semifield_backward_img",
-        "semifield_backward_kernel",
+        "convolution_backward_weight", "fused_forward", "semifield_forward",
+        "semifield_backward_img", "semifield_backward_kernel",
     }  # fmt: skip
 
 
@@ -33,6 +35,7 @@ def test_without_kernels_only_auto_is_checked(few):
     checks = list(selftest.check_all(CPU))
     assert [check.name for check in checks] == [
         "network, auto, float64, 2D, symmetric", "network, auto, float64, 2D, zeros",
+        "network, auto, float32, 2D, symmetric", "network, auto, float32, 2D, zeros",
         "network, auto, bfloat16, 2D, symmetric", "network, auto, bfloat16, 2D, zeros",
     ]  # fmt: skip
 

@@ -68,6 +68,9 @@ class ShimLauncher:
     def obstacle(self, device: torch.device) -> str | None:
         return None if device.type == "cpu" else f"the shim runs on the CPU, not on {device}"
 
+    def max_shared_bytes(self, device: torch.device) -> int:
+        return 227 * 1024  # an H100's
+
     def launch(
         self,
         source: Source,

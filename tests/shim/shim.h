@@ -502,3 +502,44 @@ inline float half_bits_to_float(unsigned short bits) {
 inline unsigned short float_to_half_bits(float value) {
     return bits_as<unsigned short>(static_cast<_Float16>(value));
 }
+
+inline unsigned tf32_bits(float value) { return (bits_as<unsigned>(value) + 0x1000u) & ~0x1fffu; }
+
+namespace shim {
+
+struct Registers { unsigned a[4], b[2]; };
+
+// C [16, 8] += A [16, depth] B [depth, 8] as mma.sync does it; `element` reads one from a register.
+template <class Element>
+void multiply(float* c, const unsigned* a, const unsigned* b, int depth, int line, Element element) {
+    Registers own;
+    memcpy(own.a, a, sizeof own.a);
+    memcpy(own.b, b, sizeof own.b);
+    const int half = depth / 2, per_lane = half / 4;
+    exchange(0xffffffffu, own, line, [&](auto& slots) {
+        for (int i = 0; i < 4; ++i) {
+            const int row = lane() / 4 + i / 2 * 8, column = lane() % 4 * 2 + i % 2;
+            for (int k = 0; k < depth; ++k) {
+                Registers left, right;
+                memcpy(&left, slots[row % 8 * 4 + k % half / per_lane], sizeof left);
+                memcpy(&right, slots[column * 4 + k % half / per_lane], sizeof right);
+                c[i] += element(left.a[k / half * 2 + row / 8], k % per_lane) *
+                        element(right.b[k / half], k % per_lane);
+            }
+        }
+    });
+}
+
+inline float tf32_element(unsigned bits, int) { return bits_as<float>(bits & ~0x1fffu); }
+inline float float16_element(unsigned bits, int number) {
+    return half_bits_to_float(static_cast<unsigned short>(bits >> 16 * number));
+}
+inline float bfloat16_element(unsigned bits, int number) {
+    return bits_as<float>(bits >> 16 * number << 16);
+}
+
+}  // namespace shim
+
+#define mma_tf32(c, a, b) shim::multiply(c, a, b, 8, __LINE__, shim::tf32_element)
+#define mma_float16(c, a, b) shim::multiply(c, a, b, 16, __LINE__, shim::float16_element)
+#define mma_bfloat16(c, a, b) shim::multiply(c, a, b, 16, __LINE__, shim::bfloat16_element)
