@@ -271,7 +271,7 @@ def test_a_full_disk_in_the_middle_of_a_volume(tmp_path, volume, monkeypatch):
 
 # Other processes -------------------------------------------------------------------------------
 
-PREDICT = """
+PREDICT = r"""
 import re, sys
 from msdtool.cli import main
 sys.argv[1:1] = ["predict"]
