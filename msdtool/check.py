@@ -14,10 +14,9 @@ from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
 from msdtool.data.statistics import count_labels
 from msdtool.errors import ConfigError, InputError
-from msdtool.nn.build import architecture
+from msdtool.nn.build import architecture, check_scale
 from msdtool.nn.memory import training_bytes
 from msdtool.ops.checks import check_dilations
-from msdtool.train.build import check_scale
 
 MAX_LISTED = 10
 
@@ -223,7 +222,7 @@ def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None
     planned = architecture(config, channels, config.num_labels or c_out, largest)
     try:
         if not report.problems:
-            check_scale(config, train, planned)
+            check_scale(config, planned, train.scale)
     except ConfigError as error:
         report.problems.append(error.message)
     report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)

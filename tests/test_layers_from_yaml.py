@@ -98,7 +98,7 @@ def test_images_can_be_made_larger(enlarging, cli):
     predictor = Predictor.load(run.directory.path)
     image = predictor.open_inputs([folder / "in" / "0.tif"])[0].read(0)
     assert predictor(image).shape == (1, 40, 48)
-    pairs = open_pairs(predictor, str(folder / "in"), str(folder / "out"), None)
+    pairs = open_pairs(predictor, [str(folder / "in")], str(folder / "out"), None)
     assert evaluate(predictor, pairs).output["mse"] < 0.1
     result = cli("predict", run.directory.path, folder / "in", "-o", folder / "results")
     assert result.code == 0, result.err

@@ -10,7 +10,10 @@ template <class T>
 class FinalLayer {
 public:
     FinalLayer(const Network& net, const T* planes, const T* weight, Index outputs)
-        : net(net), planes(planes), weight(weight), outputs(outputs),
+        : net(net),
+          planes(planes),
+          weight(weight),
+          outputs(outputs),
           vectors((net.width + LANES - 1) / LANES),
           num_bands(count_bands(net, outputs * net.channels() * sizeof(T))) {}
 
@@ -18,10 +21,13 @@ public:
     void forward(Team& team, const T* bias, T* output) {
         pack(outputs, net.channels(), net.channels(), 1);
         for_rows(team, [&](Index row, T* lines, Index) {
-            for (Index o = 0; o < outputs; ++o) std::fill_n(line_of(lines, o), vectors * LANES, bias[o]);
-            add_products(row_of(planes, row), net.pitch, net.channels(), lines, vectors * LANES, outputs);
             for (Index o = 0; o < outputs; ++o)
-                std::copy_n(line_of(lines, o), net.width, output + (o * net.rows() + row) * net.width);
+                std::fill_n(line_of(lines, o), vectors * LANES, bias[o]);
+            add_products(row_of(planes, row), net.pitch, net.channels(), lines, vectors * LANES,
+                         outputs);
+            for (Index o = 0; o < outputs; ++o)
+                std::copy_n(line_of(lines, o), net.width,
+                            output + (o * net.rows() + row) * net.width);
         });
     }
 
@@ -31,10 +37,13 @@ public:
         std::vector<T> sums(grad_weight ? num_bands * outputs * net.channels() : 0);
         for_rows(team, [&](Index row, T* lines, Index band) {
             for (Index o = 0; o < outputs; ++o)
-                std::copy_n(upstream + (o * net.rows() + row) * net.width, net.width, line_of(lines, o));
+                std::copy_n(upstream + (o * net.rows() + row) * net.width, net.width,
+                            line_of(lines, o));
             std::fill_n(row_of(grads, row), net.row_stride(), T(0));
-            add_products(lines, vectors * LANES, outputs, row_of(grads, row), net.pitch, net.channels());
-            if (grad_weight) add_to_weights(row, lines, sums.data() + band * outputs * net.channels());
+            add_products(lines, vectors * LANES, outputs, row_of(grads, row), net.pitch,
+                         net.channels());
+            if (grad_weight)
+                add_to_weights(row, lines, sums.data() + band * outputs * net.channels());
         });
         if (!grad_weight) return;
         for (Index band = 0; band < num_bands; ++band)
@@ -52,7 +61,9 @@ private:
     std::vector<T> packed;
 
     template <class P>
-    P* row_of(P* buffer, Index row) const { return buffer + row * net.row_stride(); }
+    P* row_of(P* buffer, Index row) const {
+        return buffer + row * net.row_stride();
+    }
     T* line_of(T* lines, Index output) const { return lines + output * vectors * LANES; }
 
     // Call body(row, lines, band) for all rows; lines is scratch memory [output, vectors].
@@ -65,7 +76,8 @@ private:
             const Range own = split({0, num_bands}, member, team.size);
             for (Index band = own.begin; band < own.end; ++band) {
                 const Range rows = split({0, net.rows()}, band, num_bands);
-                for (Index row = rows.begin; row < rows.end; ++row) body(row, lines[member].data(), band);
+                for (Index row = rows.begin; row < rows.end; ++row)
+                    body(row, lines[member].data(), band);
             }
         });
     }
@@ -83,14 +95,15 @@ private:
                       Index num_targets) const {
         for (Index v = 0; v < vectors; v += TILE_VECTORS)
             for (Index r = 0; r < num_targets; r += TILE_ROWS)
-                with_constant<TILE_ROWS>(std::min<Index>(TILE_ROWS, num_targets - r), [&](auto rows) {
-                    with_constant<TILE_VECTORS>(
-                        std::min<Index>(TILE_VECTORS, vectors - v), [&](auto tile_vectors) {
-                            add_product<T, rows.value, tile_vectors.value>(
-                                sources + v * LANES, stride, count, packed.data() + r * count,
-                                targets + r * target_stride + v * LANES, target_stride);
-                        });
-                });
+                with_constant<TILE_ROWS>(
+                    std::min<Index>(TILE_ROWS, num_targets - r), [&](auto rows) {
+                        with_constant<TILE_VECTORS>(
+                            std::min<Index>(TILE_VECTORS, vectors - v), [&](auto tile_vectors) {
+                                add_product<T, rows.value, tile_vectors.value>(
+                                    sources + v * LANES, stride, count, packed.data() + r * count,
+                                    targets + r * target_stride + v * LANES, target_stride);
+                            });
+                    });
     }
 
     void add_to_weights(Index row, const T* lines, T* sums) const {
@@ -98,12 +111,13 @@ private:
         for (Index o = 0; o < outputs; o += 3)
             for (Index j = 0; j < net.channels(); j += DOT_ROWS)
                 with_constant<3>(std::min<Index>(3, outputs - o), [&](auto left) {
-                    with_constant<DOT_ROWS>(std::min<Index>(DOT_ROWS, net.channels() - j), [&](auto right) {
-                        add_dots<T, left.value, right.value>(
-                            lines + o * vectors * LANES, vectors * LANES,
-                            row_of(planes, row) + j * net.pitch, net.pitch, pixels,
-                            sums + o * net.channels() + j, net.channels());
-                    });
+                    with_constant<DOT_ROWS>(
+                        std::min<Index>(DOT_ROWS, net.channels() - j), [&](auto right) {
+                            add_dots<T, left.value, right.value>(
+                                lines + o * vectors * LANES, vectors * LANES,
+                                row_of(planes, row) + j * net.pitch, net.pitch, pixels,
+                                sums + o * net.channels() + j, net.channels());
+                        });
                 });
     }
 };

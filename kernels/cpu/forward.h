@@ -15,11 +15,16 @@ template <class T>
 class Forward {
 public:
     Forward(const Network& net, T* planes, const T* const* weights, const T* bias)
-        : net(net), planes(planes), weights(weights), bias(bias),
-          vectors((net.width + LANES - 1) / LANES), margin(round_up(net.margin(), LANES)) {
+        : net(net),
+          planes(planes),
+          weights(weights),
+          bias(bias),
+          vectors((net.width + LANES - 1) / LANES),
+          margin(round_up(net.margin(), LANES)) {
         const Index parts = std::max<Index>(
             1, vectors / std::max<Index>(STRIP_BYTES / VECTOR_BYTES, margin / LANES + 3));
-        for (Index part = 0; part < parts; ++part) strips.push_back(split({0, vectors}, part, parts));
+        for (Index part = 0; part < parts; ++part)
+            strips.push_back(split({0, vectors}, part, parts));
         Index size = 0;
         for (Index layer = 0; layer < net.layers; ++layer) {
             packed_offset.push_back(size);
@@ -110,19 +115,24 @@ private:
         return planes + row * net.row_stride() + channel * net.pitch;
     }
 
-    // Set the own rows of a block's channels to the bias and what the channels in front give.
+    // Set the own rows of a block's channels to the bias and what the channels in front give. Strip
+    // after strip, so that the rows that a row is added to stay in the second-level cache.
     void add_channels_in_front(Range block, Range own, Work& work) {
-        const Index reach = net.margin() * (net.axes == 3 ? net.height : 1);
-        const Index tail = net.axes == 3 ? net.height : 1;
-        const Index first = std::max<Index>(0, own.begin - reach - tail);
-        const Index last = std::min(net.rows(), own.end + reach + tail);
-        Index started = own.begin;
-        for (Index row = first; row < last; ++row) {
-            const Index count = find_readings(block, row, own, work.readings.data());
-            const Index ahead = (row / tail + 1) * tail + reach;
-            for (; started < std::min(ahead, own.end); ++started) start_row(block, started);
-            if (count > 0)
-                for (const Range& strip : strips) add_row(block, row, strip, work.readings.data(), count, work.z.data());
+        const Index lines =
+            net.axes == 3 ? net.height : 1;  // rows in a slice of the outermost axis
+        const Index reach = net.margin() * lines;
+        const Index first = std::max<Index>(0, own.begin - reach - lines);
+        const Index last = std::min(net.rows(), own.end + reach + lines);
+        for (const Range& strip : strips) {
+            Index started = own.begin;
+            for (Index row = first; row < last; ++row) {
+                const Index ahead = (row / lines + 1) * lines + reach;
+                for (; started < std::min(ahead, own.end); ++started)
+                    start_row(block, started, strip);
+                const Index count = find_readings(block, row, own, work.readings.data());
+                if (count > 0)
+                    add_row(block, row, strip, work.readings.data(), count, work.z.data());
+            }
         }
     }
 
@@ -135,63 +145,81 @@ private:
                 const int total = net.rows_reading(row, tap, dilation, found);
                 int num_inside = 0;
                 for (int i = 0; i < total; ++i)
-                    if (found[i] >= own.begin && found[i] < own.end) inside[num_inside++] = found[i];
+                    if (found[i] >= own.begin && found[i] < own.end)
+                        inside[num_inside++] = found[i];
                 if (num_inside == 0) continue;
                 for (Index unit = 0; unit < net.layer_width; ++unit) {
                     Reading& reading = readings[count++];
-                    reading = {group_weights(layer, unit, tap), net.channels_before(layer) + unit,
-                               dilation, num_inside, {}};
+                    reading = {group_weights(layer, unit, tap),
+                               net.channels_before(layer) + unit,
+                               dilation,
+                               num_inside,
+                               {}};
                     std::copy_n(inside, num_inside, reading.rows);
                 }
             }
         return count;
     }
 
-    void start_row(Range block, Index row) {
+    // Up to where the strip's taps reach; the strip before has done the same.
+    void start_row(Range block, Index row, Range strip) const {
+        const Index begin = strip.begin > 0 ? strip.begin * LANES + margin : 0;
+        const Index end = strip.end < vectors ? strip.end * LANES + margin : net.pitch;
         for (Index layer = block.begin; layer < block.end; ++layer)
             for (Index unit = 0; unit < net.layer_width; ++unit)
-                std::fill_n(row_of(row, net.channels_before(layer) + unit), net.pitch,
+                std::fill_n(row_of(row, net.channels_before(layer) + unit) + begin, end - begin,
                             bias[layer * net.layer_width + unit]);
     }
 
+    // Multiply a row, and add the products to the rows that read it.
     void add_row(Range block, Index row, Range strip, const Reading* readings, Index count, T* z) {
-        constexpr int GROUPS = TILE_ROWS / 3;
+        constexpr Index GROUPS = TILE_ROWS / 3;
         const Index in_front = net.channels_before(block.begin);
-        T* inner = z + 2 * margin;
+        const Index tiles = (count + GROUPS - 1) / GROUPS;
+        T* taps = z + 2 * margin;
         for (Index v = strip.begin; v < strip.end; v += TILE_VECTORS)
-            for (Index g = 0; g < count; g += GROUPS) {
-                const T* tile_weights[GROUPS];
-                const Index groups = std::min<Index>(GROUPS, count - g);
-                for (Index i = 0; i < groups; ++i) tile_weights[i] = readings[g + i].weights;
+            for (Index tile = 0; tile < tiles; ++tile) {
                 const T* source = row_of(row, 0) + v * LANES;
-                if (row + 1 < net.rows()) {
-                    const Range part = split({0, in_front}, g / GROUPS, (count + GROUPS - 1) / GROUPS);
-                    for (Index j = part.begin; j < part.end; ++j)
-                        for (Index i = 0; i < TILE_VECTORS; ++i)
-                            __builtin_prefetch(source + net.row_stride() + j * net.pitch + i * LANES, 0, 2);
-                }
-                T* sums = inner + 3 * g * z_stride + (v - strip.begin) * LANES;
-                with_constant<GROUPS>(groups, [&](auto num_groups) {
-                    with_constant<TILE_VECTORS>(
-                        std::min<Index>(TILE_VECTORS, strip.end - v), [&](auto num_vectors) {
-                            multiply_taps<T, num_groups.value, num_vectors.value>(
-                                source, net.pitch, in_front, tile_weights, sums, z_stride);
-                        });
-                });
+                if (row + 1 < net.rows())
+                    fetch(source + net.row_stride(), split({0, in_front}, tile, tiles));
+                const Index g = tile * GROUPS;
+                multiply(source, in_front, readings + g, std::min(GROUPS, count - g),
+                         taps + 3 * g * z_stride + (v - strip.begin) * LANES,
+                         std::min<Index>(TILE_VECTORS, strip.end - v));
             }
-        for (Index g = 0; g < count; ++g) {
-            const Reading& reading = readings[g];
-            T* taps = inner + 3 * g * z_stride;
-            extend(taps, z_stride, strip, reading.dilation);
-            const Index begin = std::max<Index>(0, strip.begin - margin / LANES);
-            const Index end = std::min(vectors, strip.end + margin / LANES);
-            for (int i = 0; i < reading.num_rows; ++i) {
-                T* target = row_of(reading.rows[i], reading.channel);
-                const T* from = taps - strip.begin * LANES;
-                for (Index x = begin * LANES; x < end * LANES; x += LANES)
-                    store<T>(target + x,
-                             load(target + x) + three_taps(from + x, z_stride, reading.dilation));
-            }
+        for (Index g = 0; g < count; ++g) add_taps(readings[g], strip, taps + 3 * g * z_stride);
+    }
+
+    // Fetch a tile's width of channels into the second-level cache.
+    void fetch(const T* first, Range channels) const {
+        for (Index j = channels.begin; j < channels.end; ++j)
+            for (Index v = 0; v < TILE_VECTORS; ++v)
+                __builtin_prefetch(first + j * net.pitch + v * LANES, 0, 2);
+    }
+
+    void multiply(const T* source, Index in_front, const Reading* readings, Index groups, T* sums,
+                  Index tile_vectors) const {
+        const T* tile_weights[TILE_ROWS / 3];
+        for (Index g = 0; g < groups; ++g) tile_weights[g] = readings[g].weights;
+        with_constant<TILE_ROWS / 3>(groups, [&](auto num_groups) {
+            with_constant<TILE_VECTORS>(tile_vectors, [&](auto num_vectors) {
+                multiply_taps<T, num_groups.value, num_vectors.value>(source, net.pitch, in_front,
+                                                                      tile_weights, sums, z_stride);
+            });
+        });
+    }
+
+    // Add the three taps of a group to the rows that read them.
+    void add_taps(const Reading& reading, Range strip, T* taps) const {
+        extend(taps, z_stride, strip, reading.dilation);
+        const T* from = taps - strip.begin * LANES;
+        const Index begin = std::max<Index>(0, strip.begin * LANES - margin);
+        const Index end = std::min(vectors * LANES, strip.end * LANES + margin);
+        for (int i = 0; i < reading.num_rows; ++i) {
+            T* target = row_of(reading.rows[i], reading.channel);
+            for (Index x = begin; x < end; x += LANES)
+                store<T>(target + x,
+                         load(target + x) + three_taps(from + x, z_stride, reading.dilation));
         }
     }
 
@@ -207,11 +235,13 @@ private:
         const bool mirrored = net.padding != ZEROS;
         T *low = taps, *high = taps + 2 * stride;
         if (strip.begin > 0)
-            for (int tap = 0; tap < 3; ++tap) std::fill_n(taps + tap * stride - 2 * margin, 2 * margin, T(0));
+            for (int tap = 0; tap < 3; ++tap)
+                std::fill_n(taps + tap * stride - 2 * margin, 2 * margin, T(0));
         else
             for (Index c = 0; c < dilation; ++c) low[-1 - c] = mirrored ? low[c + edge] : T(0);
         if (strip.end < vectors)
-            for (int tap = 0; tap < 3; ++tap) std::fill_n(taps + tap * stride + size, 2 * margin, T(0));
+            for (int tap = 0; tap < 3; ++tap)
+                std::fill_n(taps + tap * stride + size, 2 * margin, T(0));
         else
             for (Index c = 0; c < dilation; ++c)
                 high[size + c] = mirrored ? high[size - 1 - c - edge] : T(0);
@@ -229,7 +259,8 @@ private:
                     gather(layer, unit, row, {first, stop}, taps, stride);
                     extend(taps, stride, {0, vectors}, dilation);
                     for (Index x = 0; x < vectors * LANES; x += LANES) {
-                        const Vector<T> sum = load(target + x) + three_taps(taps + x, stride, dilation);
+                        const Vector<T> sum =
+                            load(target + x) + three_taps(taps + x, stride, dilation);
                         store<T>(target + x, keep_positive<T>(sum, sum));
                     }
                 } else {
@@ -261,20 +292,24 @@ private:
     }
 
     template <int VECTORS>
-    TILE gather_tile(const T* const* sources, const T* const* tap_weights, int count, Index channels,
-                     Index x, T* taps, Index stride) const {
+    TILE gather_tile(const T* const* sources, const T* const* tap_weights, int count,
+                     Index channels, Index x, T* taps, Index stride) const {
         Vector<T> total[3][VECTORS] = {};
         for (int k = 0; k < count; ++k)
             for (Index j = 0; j < channels; ++j) {
                 const T* source = sources[k] + j * net.pitch + x;
                 const T* weight = tap_weights[k] + 3 * j;
-                UNROLL for (int v = 0; v < VECTORS; ++v) {
+                UNROLL
+                for (int v = 0; v < VECTORS; ++v) {
                     const Vector<T> value = load(source + v * LANES);
-                    UNROLL for (int t = 0; t < 3; ++t) total[t][v] += weight[t] * value;
+                    UNROLL
+                    for (int t = 0; t < 3; ++t) total[t][v] += weight[t] * value;
                 }
             }
-        UNROLL for (int t = 0; t < 3; ++t) {
-            UNROLL for (int v = 0; v < VECTORS; ++v) store<T>(taps + t * stride + v * LANES, total[t][v]);
+        UNROLL
+        for (int t = 0; t < 3; ++t) {
+            UNROLL
+            for (int v = 0; v < VECTORS; ++v) store<T>(taps + t * stride + v * LANES, total[t][v]);
         }
     }
 };

@@ -67,7 +67,8 @@ int msd_final_forward(const Network* net, const REAL* planes, const REAL* weight
 int msd_final_backward(const Network* net, const REAL* planes, const REAL* weight,
                        const REAL* upstream, Index outputs, REAL* grads, REAL* grad_weight) {
     return run([&](Team& team) {
-        FinalLayer<REAL>(*net, planes, weight, outputs).backward(team, upstream, grads, grad_weight);
+        FinalLayer<REAL>(*net, planes, weight, outputs)
+            .backward(team, upstream, grads, grad_weight);
     });
 }
 

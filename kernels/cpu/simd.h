@@ -51,7 +51,8 @@ inline void store(T* to, Vector<T> value) {
     *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
 }
 
-// The value, or zero where the condition is not positive; a condition that is not a number keeps it.
+// The value, or zero where the condition is not positive; a condition that is not a number keeps
+// it.
 template <class T>
 inline Vector<T> keep_positive(Vector<T> condition, Vector<T> value) {
     const auto drop = condition <= Vector<T>{};
@@ -61,7 +62,8 @@ inline Vector<T> keep_positive(Vector<T> condition, Vector<T> value) {
 template <class T, std::size_t... I>
 inline Vector<T> add_neighbours(Vector<T> a, Vector<T> b, std::index_sequence<I...>) {
 #if defined(__clang__) || __GNUC__ >= 12
-    return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
+    return __builtin_shufflevector(a, b, (2 * I)...) +
+           __builtin_shufflevector(a, b, (2 * I + 1)...);
 #else
     typedef std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> Lane;
     typedef Lane Lanes __attribute__((vector_size(VECTOR_BYTES)));
@@ -77,16 +79,20 @@ inline void add_lane_sums(const Vector<T> (&values)[COUNT], T* sums, int wanted)
     constexpr int LANES = Simd<T>::LANES;
     if constexpr (WIDTH == 1) {
         T lanes[COUNT * LANES];
-        UNROLL for (int i = 0; i < COUNT; ++i) store<T>(lanes + i * LANES, values[i]);
+        UNROLL
+        for (int i = 0; i < COUNT; ++i) store<T>(lanes + i * LANES, values[i]);
         for (int i = 0; i < wanted; ++i) sums[i] += lanes[i];
     } else {
         constexpr int HALF = (COUNT + 1) / 2;
         Vector<T> folded[HALF];
-        UNROLL for (int i = 0; i < HALF; ++i)
+        UNROLL
+        for (int i = 0; i < HALF; ++i)
             folded[i] = add_neighbours<T>(values[2 * i], values[COUNT > 1 ? 2 * i + 1 : 0],
                                           std::make_index_sequence<LANES>{});
         add_lane_sums<T, HALF, WIDTH / 2>(folded, sums, wanted);
     }
 }
 
-inline Index round_up(Index value, Index step) { return (value + step - 1) / step * step; }
+inline Index round_up(Index value, Index step) {
+    return (value + step - 1) / step * step;
+}

@@ -114,6 +114,11 @@ def command(
     with console.progress("predict", before[-1], quiet=quiet, log_every=log_every) as bar:
         if share.count > 1:
             bar.say(f"{share}: {len(jobs)} of {len(all_jobs)} images")
+        if predictor.model["splits"] and not splits:
+            bar.say(
+                f"the network was trained on {predictor.model['splits']} splits; each input is "
+                "taken as a reconstruction of its own, --splits averages over splits"
+            )
         done = predict(
             predictor,
             jobs,

@@ -1,17 +1,14 @@
 """The experiment's YAML: its schema, and how a file and overrides become a checked config."""
 
 from msdtool.config.agreement import SSIM_WINDOW
+from msdtool.config.data_schema import DataConfig, ImagePairs, ImageSource, ValidationData
 from msdtool.config.load import changed_keys, dump_config, load_config, parse_config, parse_source
 from msdtool.config.schema import (
-    DataConfig,
     ExperimentConfig,
-    ImagePairs,
-    ImageSource,
     NetworkConfig,
     RunConfig,
     StreamConfig,
     TrainingConfig,
-    ValidationData,
 )
 
 __all__ = [

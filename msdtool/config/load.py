@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from msdtool.config.schema import ExperimentConfig, ImageSource, RunConfig
+from msdtool.config.data_schema import ImageSource
+from msdtool.config.schema import ExperimentConfig, RunConfig
 from msdtool.config.source import KeyPath, Origin, Source, dotted, parse_value, read_source
 from msdtool.config.wording import choices
 from msdtool.errors import ConfigError

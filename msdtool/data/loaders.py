@@ -4,10 +4,10 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from msdtool.data.samples import Draw, TrainingSamples
 from msdtool.errors import InputError
 
 BATCHES_AHEAD = 2
-"""Batches that are read while one is used; as many as a worker process reads."""
+"""Batches that are read while one is used, besides those that worker processes hold."""
+T = TypeVar("T")
 
 
 class ShuffledBatches:
@@ -161,39 +162,36 @@ def validation_batches(
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:
-    for batch in _ahead(reader, batches) if workers == 0 else _by_workers(reader, batches, workers):
+    results: Iterator[Sample | InputError] = map(reader.__getitem__, batches)
+    if workers:
+        loader: DataLoader[Any] = DataLoader(
+            reader,
+            batch_size=None,  # the reader makes the batches
+            sampler=batches,
+            num_workers=workers,
+            worker_init_fn=_prepare_worker,
+        )
+        results = iter(loader)
+    for batch in _ahead(results):
         if isinstance(batch, InputError):
             raise batch
         yield batch
 
 
-def _ahead(reader: BatchReader, batches: Iterable[Sequence[Any]]) -> Iterator[Sample | InputError]:
-    """Read the next batches in a thread while one is used."""
+def _ahead(results: Iterator[T]) -> Iterator[T]:
+    """Take the next results in a thread while one is used.
+
+    Even where worker processes read, taking a batch over from them takes milliseconds.
+    """
     with ThreadPoolExecutor(1, "read-ahead") as thread:
-        reading: deque[Future[Sample | InputError]] = deque()
+        taking = deque(thread.submit(next, results, None) for _ in range(BATCHES_AHEAD))
         try:
-            for draws in batches:
-                reading.append(thread.submit(reader.__getitem__, draws))
-                if len(reading) > BATCHES_AHEAD:
-                    yield reading.popleft().result()
-            while reading:
-                yield reading.popleft().result()
+            while (result := taking.popleft().result()) is not None:
+                taking.append(thread.submit(next, results, None))
+                yield result
         finally:
-            for future in reading:
+            for future in taking:
                 future.cancel()
-
-
-def _by_workers(
-    reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int
-) -> Iterator[Sample | InputError]:
-    loader: DataLoader[Any] = DataLoader(
-        reader,
-        batch_size=None,  # the reader makes the batches
-        sampler=batches,
-        num_workers=workers,
-        worker_init_fn=_prepare_worker,
-    )
-    yield from loader
 
 
 def _prepare_worker(_worker: int) -> None:

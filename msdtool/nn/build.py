@@ -62,6 +62,27 @@ def frames_shape(shape: Sequence[int], axis: int) -> Shape:
     return (batch * frames, channels, *space)
 
 
+def check_scale(config: ExperimentConfig, architecture: Architecture, found: int) -> None:
+    """Check that the network gives images of the targets' size.
+
+    Args:
+        config: the experiment.
+        architecture: of its network.
+        found: how many times as large as the inputs the targets are.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    given = architecture.get("scale", 1)
+    if found != given:
+        raise config.error(
+            ("network", "head"),
+            f"the network gives images {given} times as large as the inputs, and the targets are "
+            f"{found} times as large; a layer such as {{PixelShuffle_ICNR: {{scale: {found}, "
+            "act_cls: null}} at the end would make them so",
+        )
+
+
 def _around(config: ExperimentConfig, c_out: int, shape: Shape) -> Architecture:
     """Plan the stem and the head."""
     network = config.network

@@ -65,17 +65,17 @@ def cache_folder() -> Path:
 def _library(dtype: torch.dtype) -> Path:
     """The library's path; compiles it unless it is there."""
     compiler = _compiler()
-    sources = sorted(resource_folder("kernels").glob("cpu/*"))
+    folder = resource_folder("kernels") / "cpu"
+    main, headers = folder / "msd_block.cpp", sorted(folder.glob("*.h"))
     command = [*compiler, *FLAGS, f"-DREAL={REALS[dtype]}"]
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     key = hashlib.sha256()
     for part in (shlex.join(command).encode(), version, _processor().encode()):
         key.update(part + b"\0")
-    for source in sources:
+    for source in (main, *headers):
         key.update(source.read_bytes() + b"\0")
     path = _private(cache_folder()) / f"block-{REALS[dtype]}-{key.hexdigest()[:32]}.so"
     if not path.exists():
-        main = next(source for source in sources if source.suffix == ".cpp")
         with atomic_path(path) as temporary:
             _compile([*command, str(main), "-o", str(temporary)])
     return path

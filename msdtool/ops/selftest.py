@@ -16,6 +16,13 @@ from msdtool.ops.block import KERNELS, msd_module
 from msdtool.ops.checks import PADDINGS
 from msdtool.ops.inplace import conv2dInPlace, conv_relu2dInPlace
 from msdtool.ops.kernels import STORAGES
+from msdtool.ops.semifield import (
+    Convolution,
+    SelectOperations,
+    SubtractOperations,
+    select_conv,
+    subtract_conv,
+)
 
 # Relative to the largest value. The rounding of 16-bit channels goes through all layers.
 ALLOWED = {
@@ -27,6 +34,18 @@ ALLOWED = {
 CONVOLUTIONS: tuple[Callable[..., Tensor], ...] = (conv2dInPlace, conv_relu2dInPlace)
 ALLOWED_TF32 = 1e-2  # of float32 in products on tensor cores
 SPACES = ((11, 13), (5, 6, 7))
+# A semifield of either kind: (max, +) and (+, *), without the ways around the kernels.
+MAX_PLUS = SelectOperations(
+    torch.lt, torch.add, lambda *_: 1.0, lambda *_: 1.0, -torch.inf, None,
+    {"add_select": "left < right", "times": "img + kernel",
+     "d_times_d_img": "1", "d_times_d_kernel": "1"},
+)  # fmt: skip
+SUM_PRODUCT = SubtractOperations(
+    torch.add, torch.mul, lambda _, kernel: kernel, lambda img, _: img, torch.sub,
+    lambda *_: 1.0, 0.0,
+    cuda={"add": "acc + val", "times": "img * kernel", "subtract": "res - val",
+          "d_times_d_img": "kernel", "d_times_d_kernel": "img", "d_add_d_right": "1"},
+)  # fmt: skip
 DEPTH, WIDTH, DILATIONS = 6, 2, (1, 2, 4)
 
 
@@ -54,6 +73,7 @@ def check_all(device: torch.device) -> Iterator[Check]:
         for impl in KERNELS:
             yield from check_networks(device, impl)
         yield from check_convolutions(device)
+        yield from check_semifields(device)
 
 
 def check_networks(device: torch.device, impl: str) -> Iterator[Check]:
@@ -89,6 +109,26 @@ def check_convolutions(device: torch.device) -> Iterator[Check]:
         error = max(relative_error(one, two) for one, two in zip(*found, strict=True))
         name = f"{convolve.__name__}, kernel size {size}, stride {stride}"
         yield Check(name, error, ALLOWED[torch.float64])
+
+
+def check_semifields(device: torch.device) -> Iterator[Check]:
+    """Check a semifield that selects and one that sums, with groups, strides and uneven padding."""
+    convolution = Convolution((2, 1), ((1, 2), (0, 2)), (1, 2), groups=2)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 4, 11, 14), (4, 2, 3, 2))
+    leaves = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    leaves = [leaf.to(device).requires_grad_() for leaf in leaves]
+    computations: tuple[tuple[str, Callable[..., Tensor], object], ...] = (
+        ("selects", select_conv, MAX_PLUS),
+        ("sums", subtract_conv, SUM_PRODUCT),
+    )
+    for name, convolve, semifield in computations:
+        found = []
+        for impl in ("cuda", "reference"):
+            output = convolve(*leaves, semifield, convolution, impl)
+            found.append([output.detach(), *torch.autograd.grad(output, leaves, _upstream(output))])
+        error = max(relative_error(one, two) for one, two in zip(*found, strict=True))
+        yield Check(f"a semifield convolution that {name}", error, ALLOWED[torch.float64])
 
 
 def _network(space: tuple[int, ...]) -> list[Tensor]:

@@ -11,7 +11,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
 # Left to others, and to what estimates leave out: buffers of libraries, rests of earlier images.
 USED_SHARE = 0.8
-SLACK_BYTES = 48 * 2**20
+SLACK_BYTES = 96 * 2**20
 CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",

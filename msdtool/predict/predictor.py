@@ -91,6 +91,7 @@ class Predictor:
         if augment and self.series is not None:
             raise ConfigError(f"--tta: {name} works on series, which are not turned; leave it out")
         self.network.to(self.device).eval().requires_grad_(False)
+        self.limit = memory_bytes
         self.memory_bytes = usable_bytes(self.device, memory_bytes)
 
     @classmethod
@@ -255,11 +256,15 @@ class Predictor:
                 f"{name}: does not fit in memory, and this network cannot be computed in strips; "
                 "cut the image, or use a machine with more"
             )
+        room = self.memory_bytes - reserved_bytes
+        if self.limit is not None:
+            # The process may have grown since it was estimated.
+            room = min(room, usable_bytes(self.device, self.limit))
         try:
             msd.stream(
                 _Scaled(input, self.network.scale_in, self.device),
                 _Scaled(output, self.network.scale_out, self.device),
-                memory_bytes=self.memory_bytes - reserved_bytes,
+                memory_bytes=room,
                 directory=self.scratch,
                 tick=tick,
             )

@@ -6,7 +6,6 @@ from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
 from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import InputError
-from msdtool.nn.build import Architecture
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.train.losses import (
@@ -74,22 +73,6 @@ def _label_counts(config: ExperimentConfig, statistics: Statistics) -> list[int]
             "no pixel of the training targets counts; look at data.ignore and data.train.mask"
         )
     return statistics.label_counts.tolist()
-
-
-def check_scale(config: ExperimentConfig, pairs: Pairs, architecture: Architecture) -> None:
-    """Check that the network gives images of the targets' size.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    found, given = pairs.scale, architecture.get("scale", 1)
-    if found != given:
-        raise config.error(
-            ("network", "head"),
-            f"the network gives images {given} times as large as the inputs, and the targets are "
-            f"{found} times as large; a layer such as {{PixelShuffle_ICNR: {{scale: {found}, "
-            "act_cls: null}} at the end would make them so",
-        )
 
 
 def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:

@@ -138,13 +138,18 @@ class GramLoss:
         self.total = total
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space]."""
+        """Return the mean over the images of which a pixel counts.
+
+        ``output`` and ``target`` are [B, C, *space], mask [B, 1, *space].
+        """
+        counted = output.new_tensor(len(output))
         if mask is not None:
             output = torch.where(mask, output, target)
+            counted = mask.flatten(1).any(1).sum().to(output)
         self.features.to(output)
         # The matrix is divided by the number of features: its sum of squares is a mean over pairs.
         difference = self._gram(output) - self._gram(target)
-        return _ratio(difference.square().sum(), output.new_tensor(len(output)), self.total)
+        return _ratio(difference.square().sum(), counted, self.total)
 
     def _gram(self, image: Tensor) -> Tensor:
         normalised = (image - self.mean.to(image)) / self.std.to(image)

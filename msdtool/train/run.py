@@ -18,7 +18,7 @@ from msdtool.errors import (
     Stopped,
     TrainingError,
 )
-from msdtool.nn.build import Architecture, architecture, build_network
+from msdtool.nn.build import Architecture, architecture, build_network, check_scale
 from msdtool.nn.device import choose_device
 from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork
@@ -27,7 +27,6 @@ from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
     build_loss,
     build_metrics,
-    check_scale,
     measure_normalisation,
     set_normalisation,
 )
@@ -85,8 +84,7 @@ class TrainingRun:
         self.tensorboard = (
             TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         )
-        self.architecture: Architecture
-        first = processes.together(self._open)
+        first, self.architecture = processes.together(self._open)
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
@@ -110,8 +108,8 @@ class TrainingRun:
 
     # Making ready ------------------------------------------------------------------------------
 
-    def _open(self) -> Sample:
-        """Find the device and the data, plan the network; return the first training pair."""
+    def _open(self) -> tuple[Sample, Architecture]:
+        """Find the device and the data; return the first training pair and the network's plan."""
         batch_size, size = self.config.training.batch_size, self.processes.size
         if batch_size < size:
             raise ConfigError(
@@ -124,14 +122,14 @@ class TrainingRun:
             check_graphs(self.device, size)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
         first = self.train_pairs.sample(0)
-        self.architecture = architecture(
+        planned = architecture(
             self.config,
             first.input.shape[0],
             self.config.num_labels or first.target.shape[0],
             self.config.crop_size or first.input.shape[1:],
         )
-        check_scale(self.config, self.train_pairs, self.architecture)
-        return first
+        check_scale(self.config, planned, self.train_pairs.scale)
+        return first, planned
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
         """Take the directory; return the checkpoint to go on from, if there is one."""

@@ -7,7 +7,10 @@ import pytest
 
 from msdtool.errors import Stopped
 
-COMMANDS = ["bench", "check", "demo", "evaluate", "info", "init", "predict", "report", "train"]
+COMMANDS = [
+    "bench", "check", "demo", "doctor", "evaluate", "import", "info", "init", "predict", "report",
+    "train",
+]  # fmt: skip
 
 
 def test_help_imports_nothing_heavy():
@@ -22,6 +25,16 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-2:] == ["exit 0", "heavy []"]
     assert done.stderr == ""
+
+
+def test_a_check_imports_nothing_that_only_training_needs():
+    # They take as long to import as torch does.
+    code = (
+        "import sys, msdtool.check\n"
+        "print(sorted({'torchmetrics', 'scipy', 'matplotlib', 'skimage'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_python_m_msdtool_is_the_same_program():

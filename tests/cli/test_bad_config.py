@@ -36,7 +36,7 @@ TEXTS = {
     "unknown task": (f"task: regresion\n{PAIRS}", "1: task: got 'regresion'; did you mean "
                      "'regression'? Allowed: regression, segmentation"),
     "unknown top key": (f"{GOOD}trainning: {{}}", "3: trainning: unknown key; did you mean "
-                        "'training'? Allowed: task, data, network, training, run"),
+                        "'training'? Allowed: task, data, network, stream, training, run"),
     "unknown data key": ("task: regression\ndata:\n  train: {input: a, target: b}\n  crops: 5\n",
                          "4: data.crops: unknown key; did you mean 'crop'? Allowed: train, "),
     "unknown pair key": ("task: regression\ndata: {train: {inputs: a, input: b, target: b}}",

@@ -48,6 +48,22 @@ def read(path, format, result, index):
     return read_image(Location(path, result.inner, axes), ndim, index=index)
 
 
+@pytest.mark.parametrize("format", SUFFIXES)
+@pytest.mark.parametrize(("counts", "channels"), [((), 1), ((), 3), ((2,), 1), ((2,), 3)])
+def test_an_image_can_be_written_along_any_axis(tmp_path, format, counts, channels):
+    result = Result(counts, "T" * len(counts), (channels, 4, 7, 9), "uint16", {})
+    images = example(result)
+    for axis in range(3):
+        path = tmp_path / f"{axis}{SUFFIXES[format]}"
+        sink = open_sink(format, path, result)
+        for index, image in enumerate(images):
+            for start, part in zip((0, 1, 3), np.split(image, [1, 3], 1 + axis), strict=True):
+                sink.write(index, start, part, axis)
+        sink.finish()
+        for index, image in enumerate(images):
+            np.testing.assert_array_equal(read(path, format, result, index), image)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "int16"])
 @pytest.mark.parametrize(("counts", "names", "image"), SHAPES)
 @pytest.mark.parametrize("format", SUFFIXES)

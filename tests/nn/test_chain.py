@@ -57,7 +57,7 @@ def test_kernels_count_the_channels_of_one_group():
                 "ContextEncoding",
                 "InstanceNorm",
                 {"ConvLayer": {"nf": 3, "dilation": 2}},
-                {"MaxPool": {"ks": 2}},
+                {"MaxPool": {"ks": 2, "stride": 1}},
                 {"SEModule": {"reduction": 2}},
                 {"SequentialEx": {"layers": ["ConvLayer", "MergeLayer"]}},
                 {"Cat": {"layers": [["ConvLayer"], "Tanh"]}},

@@ -22,11 +22,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kernel_is_checked_where_kernels_run(few, shim):
     checks = list(selftest.check_all(CPU))
     assert all(check.passed for check in checks)
-    assert len(checks) == 4 * 6 + 12
+    assert len(checks) == 4 * 6 + 12 + 2
     functions = {function for _, function in shim.launched}
     assert functions == {
         "taps_gather", "taps_spread", "convolution_forward", "convolution_backward_input",
-        "convolution_backward_weight", "fused_forward",
+        "convolution_backward_weight", "fused_forward", "semifield_forward",
+        "semifield_backward_img", "semifield_backward_kernel",
     }  # fmt: skip
 
 
@@ -50,3 +51,17 @@ def test_a_kernel_that_does_nothing_is_seen(few, shim, function, monkeypatch):
     monkeypatch.setattr(shim, "launch", forget)
     assert not all(check.passed for check in selftest.check_networks(CPU, "cuda"))
     assert kernels.obstacle(CPU) is None
+
+
+@pytest.mark.parametrize("function", ["semifield_backward_img", "semifield_backward_kernel"])
+def test_a_semifield_kernel_that_does_nothing_is_seen(shim, function, monkeypatch):
+    launch = shim.launch
+
+    def clear(source, name, grid, block, arguments, shared_bytes):
+        if name == function:
+            arguments[5].zero_()
+        else:
+            launch(source, name, grid, block, arguments, shared_bytes)
+
+    monkeypatch.setattr(shim, "launch", clear)
+    assert not any(check.passed for check in selftest.check_semifields(CPU))

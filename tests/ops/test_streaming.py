@@ -1,14 +1,17 @@
 """Streaming an image in strips gives what the whole image gives."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from msdtool import ops
 from msdtool.ops.engine import Network
-from msdtool.ops.streaming import RESERVED_BYTES, plan_passes
+from msdtool.ops.streaming import RESERVED_BYTES, _plan_pass, plan_passes
 from tests.ops.formula import Problem, make_problem
 
 
@@ -36,6 +39,108 @@ def test_equals_the_whole_image(
     output = stream(problem, RESERVED_BYTES + extra_bytes, tmp_path)
     expected = ops.msd_module(*problem.module_arguments())[0].detach().numpy()
     np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10)
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_random_networks_give_the_same_in_strips(data: st.DataObject, tmp_path: Path) -> None:
+    """Few slices more than the least: many passes, many strips, the last of them thin."""
+    draw = data.draw
+    padding = draw(st.sampled_from(["symmetric", "reflect", "zeros"]))
+    dilations = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    rest = draw(st.sampled_from([(5,), (11,), (5, 6)]))
+    space = (draw(st.integers(5, 60)), *rest)
+    problem = make_problem(
+        space,
+        draw(st.integers(1, 7)),
+        width=draw(st.integers(1, 2)),
+        c_in=draw(st.integers(1, 3)),
+        c_out=draw(st.integers(1, 2)),
+        dilations=dilations,
+        padding=padding,
+        seed=draw(st.integers(0, 99)),
+    )
+    expected = ops.msd_module(*problem.module_arguments())[0].detach().numpy()
+    least = least_memory(problem)
+    for extra in (0, draw(st.integers(0, 20 * least))):
+        output = stream(problem, RESERVED_BYTES + least + extra, tmp_path)
+        np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10)
+
+
+def least_memory(problem: Problem) -> int:
+    """Bytes for a strip that the error names when there is too little."""
+    with pytest.raises(ValueError) as error:
+        stream(problem, RESERVED_BYTES, Path())
+    return int(str(error.value).rsplit(" ", 1)[1])
+
+
+def test_the_cheapest_cut_is_found() -> None:
+    """No cut into equal passes costs less than the one that is chosen."""
+    network = Network(1, 1, tuple(range(1, 11)) * 4)
+    for strip_bytes in (2**23, 2**24, 2**26, 2**30):
+        arguments = ((1000, 1000), strip_bytes, torch.empty(0))
+        chosen = plan_passes(network, *arguments)
+        for count in (1, 2, 4, 5, 8, 10, 20, 40):
+            steps = range(0, 40, 40 // count)
+            parts = [range(first, first + 40 // count) for first in steps]
+            equal = [_plan_pass(network, part, *arguments, 1) for part in parts]
+            if None not in equal:
+                costs = [sum(step.cost for step in plan) for plan in (chosen, equal)]
+                assert costs[0] <= costs[1]
+    assert len(chosen) == 1 and chosen[0].strip_slices == 1000
+
+
+def test_progress_goes_from_nothing_to_all(tmp_path: Path) -> None:
+    problem = make_problem((200, 30), 9)
+    seen: list[float] = []
+    image, *parameters = problem.module_arguments()
+    ops.msd_module_streamed(
+        image[0].detach().numpy(),
+        *parameters,
+        output=np.empty((1, 200, 30)),
+        memory_bytes=RESERVED_BYTES + 60_000,
+        directory=tmp_path,
+        tick=seen.append,
+    )
+    assert seen == sorted(seen) and len(seen) > 5
+    assert 0 < seen[0] < 0.5 and seen[-1] == pytest.approx(1)
+
+
+def test_each_range_of_input_and_output_is_taken_once_in_order(tmp_path: Path) -> None:
+    class Watched:
+        def __init__(self, array: np.ndarray) -> None:
+            self.array, self.shape = array, array.shape
+            self.seen: list[int] = []
+
+        def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+            self.seen += range(self.shape[1])[key[1]]
+            return self.array[key]
+
+        def __setitem__(self, key: tuple[slice, slice], value: np.ndarray) -> None:
+            self.seen += range(self.shape[1])[key[1]]
+            self.array[key] = value
+
+    problem = make_problem((150, 30), 9)
+    image, *parameters = problem.module_arguments()
+    input, output = Watched(image[0].detach().numpy()), Watched(np.empty((1, 150, 30)))
+    ops.msd_module_streamed(
+        input, *parameters, output=output, memory_bytes=RESERVED_BYTES + 60_000, directory=tmp_path
+    )
+    assert input.seen == output.seen == list(range(150))
+
+
+def test_a_disk_without_room_is_said_before_the_work(tmp_path: Path) -> None:
+    problem = make_problem((200, 30), 9)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            stream(problem, RESERVED_BYTES + 60_000, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 

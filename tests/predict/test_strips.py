@@ -271,14 +271,14 @@ def test_a_full_disk_in_the_middle_of_a_volume(tmp_path, volume, monkeypatch):
 
 # Other processes -------------------------------------------------------------------------------
 
-PREDICT = """
-import resource, sys
+PREDICT = r"""
+import re, sys
 from msdtool.cli import main
 sys.argv[1:1] = ["predict"]
 try:
     main()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    print(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1], file=sys.stderr)
 """
 
 

@@ -10,7 +10,7 @@ from msdtool.data.containers.base import UNNAMED, Array, Key, key_shape
 from msdtool.errors import InputError
 
 # What is mapped counts as memory of the process while it is mapped, so that is done in parts.
-MAPPED_BYTES = 64 * 2**20
+MAPPED_BYTES = 16 * 2**20
 
 
 class FlatArray:

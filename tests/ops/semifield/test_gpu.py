@@ -75,7 +75,6 @@ def test_kernels_equal_the_reference_in_float32(shim, semifield):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("semifield", SEMIFIELDS, ids=lambda semifield: semifield.cache_name)
