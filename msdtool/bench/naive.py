@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdtool.ops.kernels import Source, launch
+from msdtool.ops.kernels import launch
+from msdtool.ops.sources import Source
 
 THREADS = 256
 MAX_CHANNELS = 1300  # whose weights fit shared memory

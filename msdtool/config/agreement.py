@@ -35,6 +35,7 @@ def find_problems(
         *_windows(config),
         *_samples(config),
         *_foreground(config),
+        *_graphs(config),
     ]
 
 
@@ -220,3 +221,20 @@ def _foreground(config: "ExperimentConfig") -> Iterator[Problem]:
             "missing: the target value above which a pixel is foreground, unless there is a "
             "data.train.mask",
         )
+
+
+def _graphs(config: "ExperimentConfig") -> Iterator[Problem]:
+    if not config.training.cuda_graphs:
+        return
+    if config.training.accumulate > 1:
+        yield (
+            "training.cuda_graphs",
+            "every backward pass overwrites the gradients of the one before, so there is nothing "
+            "to accumulate; set training.accumulate: 1",
+        )
+    for key, layers in (("stem", config.network.stem), ("head", config.network.head)):
+        if layers:
+            yield (
+                "training.cuda_graphs",
+                f"only the MSD network itself can be captured; remove network.{key} or this key",
+            )

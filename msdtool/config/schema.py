@@ -131,6 +131,11 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(
         None, gt=0, description="largest norm of the whole gradient"
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="start a step's kernels together, for small images of few sizes, which take a "
+        "GPU less time than starting them one by one; one process",
+    )
     loss: Loss = Field(
         "L2",
         description="what is minimised: the first five for regression (default L2), in units of "

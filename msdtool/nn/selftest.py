@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from msdtool.nn.semifield import SelectSemifield, SubtractSemifield
-from msdtool.ops import kernels, selftest
+from msdtool.ops import kernels, selftest, sources
 from msdtool.ops.selftest import ALLOWED, Check, relative_error
 from msdtool.ops.semifield import Convolution, select_conv, subtract_conv
 
@@ -44,7 +44,7 @@ def check_semifields(device: torch.device, impl: str) -> Iterator[Check]:
             for computed, name in ((dtype, impl), (torch.float64, "reference"))
         )
         error = max(relative_error(*pair) for pair in zip(found, expected, strict=True))
-        name = f"semifield {semifield.cache_name}, {impl}, {kernels.STORAGES[dtype]}"
+        name = f"semifield {semifield.cache_name}, {impl}, {sources.STORAGES[dtype]}"
         yield Check(name, error, ALLOWED[dtype])
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msdtool.ops.kernels import STORAGES, Source, launch, source_for
+from msdtool.ops.kernels import launch
+from msdtool.ops.sources import STORAGES, Source, source_for
 
 RULES = {"symmetric": 0, "reflect": 1, "zeros": 2}
 THREADS = 256

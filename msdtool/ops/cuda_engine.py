@@ -27,7 +27,8 @@ from torch import Tensor
 
 from msdtool.ops import convolution
 from msdtool.ops.convolution import RULES, Geometry, compute_dtype
-from msdtool.ops.kernels import STORAGES, launch, source_for
+from msdtool.ops.kernels import launch
+from msdtool.ops.sources import STORAGES, source_for
 
 # Channels of a block: more read the channels in front less often, but compute more channels inside
 # the block one by one. Chosen by count, not measured: at depth 100, width 1 in 2D, 8 read 650

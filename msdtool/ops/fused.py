@@ -10,7 +10,8 @@ from torch import Tensor
 
 from msdtool.ops.convolution import RULES
 from msdtool.ops.cuda_engine import ProductEngine, Shape
-from msdtool.ops.kernels import launch, max_shared_bytes, source_for
+from msdtool.ops.kernels import launch, max_shared_bytes
+from msdtool.ops.sources import source_for
 
 # As in kernels/fused.cu.
 OUTPUTS, COLUMNS, ROWS, THREADS = 8, 64, 2, 256

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from msdtool.ops import convolution, kernels
+from msdtool.ops import convolution, kernels, sources
 from msdtool.ops.checks import check_convolution
 from msdtool.ops.convolution import Geometry, compute_dtype
 from msdtool.ops.reference import pad
@@ -174,7 +174,7 @@ def _takes_kernel(impl: str, input: Tensor) -> bool:
     if impl == "cuda":
         kernels.require(impl, input.device)
         return True
-    return impl == "auto" and input.dtype in kernels.STORAGES and kernels.preferred(input.device)
+    return impl == "auto" and input.dtype in sources.STORAGES and kernels.preferred(input.device)
 
 
 def _convolve_into(

@@ -1,8 +1,6 @@
-"""CUDA kernels: found, specialised, compiled once per device, launched on torch's stream.
+"""CUDA kernels: compiled once per device, launched on torch's current stream.
 
-A kernel's source is a file of ``kernels/``. Python puts ``#define`` lines in front of it and the
-headers it includes into it, so that the text is complete: CuPy's cache on disk goes by the text and
-does not see what a header holds. A process that finds all its kernels there compiles nothing.
+A process that finds all its kernels in CuPy's cache on disk compiles nothing.
 
 Nothing of CUDA is touched before the first launch, so this module can be imported anywhere, and
 processes forked before that can use the GPU. `LAUNCHERS` is the one place where kernels are
@@ -10,9 +8,7 @@ launched: tests put a launcher there that runs them on the CPU.
 """
 
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,77 +17,14 @@ import torch
 from torch import Tensor
 
 from msdtool.errors import KernelError
-from msdtool.resources import resource_folder
+from msdtool.ops.sources import Source
 
 Argument = Tensor | int | float | None
 
 # What CuPy adds by itself: -ftz=true, the architecture. Its own default of the language is stated
 # here so that a change of it does not change what we compile.
 OPTIONS = ("-std=c++17",)
-STORAGES = {
-    torch.float32: "float32",
-    torch.float64: "float64",
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-}
 DEFAULT_SHARED_BYTES = 48 * 1024  # more has to be asked for
-_INCLUDE = re.compile(r'^[ \t]*#include[ \t]+"([^"]+)"[ \t]*$', re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file of ``kernels/`` and the ``#define`` lines that specialise it, in order."""
-
-    name: str
-    defines: tuple[tuple[str, str | int], ...] = ()
-
-    def text(self) -> str:
-        """The text that is compiled.
-
-        Raises:
-            KernelError: a file is missing, as it is from a damaged installation.
-        """
-        defines = "".join(f"#define {name} {value}\n" for name, value in self.defines)
-        return defines + _inlined(f"{self.name}.cu", self.own_text())
-
-    def own_text(self) -> str:
-        """The file's text, without what it includes."""
-        return _read(f"{self.name}.cu")
-
-    def __str__(self) -> str:
-        return " ".join([f"{self.name}.cu", *(f"{name}={value}" for name, value in self.defines)])
-
-
-def source_for(name: str, storage: torch.dtype, **defines: str | int) -> Source:
-    """The source ``name`` for tensors of dtype ``storage``, specialised by further ``defines``."""
-    return Source(name, (("STORAGE", STORAGES[storage]), *defines.items()))
-
-
-def _read(file: str) -> str:
-    path = resource_folder("kernels") / file
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise KernelError(
-            f"{path}: cannot be read ({problem.strerror}); install msdtool again"
-        ) from None
-
-
-def _inlined(file: str, text: str) -> str:
-    """A file's text with its headers in it, each once, under their own names and line numbers."""
-    seen = {file}
-
-    def expand(name: str, text: str) -> str:
-        def header(found: re.Match[str]) -> str:
-            if found[1] in seen:
-                return ""
-            seen.add(found[1])
-            line = text.count("\n", 0, found.start()) + 2
-            return f'{expand(found[1], _read(found[1]))}#line {line} "{name}"'
-
-        return f'#line 1 "{name}"\n{_INCLUDE.sub(header, text)}'
-
-    return expand(file, text)
 
 
 class Launcher(Protocol):

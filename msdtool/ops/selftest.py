@@ -15,7 +15,6 @@ from msdtool.ops import kernels
 from msdtool.ops.block import KERNELS, msd_module
 from msdtool.ops.checks import PADDINGS
 from msdtool.ops.inplace import conv2dInPlace, conv_relu2dInPlace
-from msdtool.ops.kernels import STORAGES
 from msdtool.ops.semifield import (
     Convolution,
     SelectOperations,
@@ -23,6 +22,7 @@ from msdtool.ops.semifield import (
     select_conv,
     subtract_conv,
 )
+from msdtool.ops.sources import STORAGES
 
 # Relative to the largest value. The rounding of 16-bit channels goes through all layers.
 ALLOWED = {

@@ -20,6 +20,7 @@ from msdtool.errors import (
 )
 from msdtool.nn.build import Architecture, architecture, build_network, check_scale
 from msdtool.nn.device import choose_device
+from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
 from msdtool.runs.rundir import RunDirectory
@@ -116,6 +117,8 @@ class TrainingRun:
             )
         self.device = choose_device(self.config.training.device)
         self.processes.use_device(self.device)
+        if self.config.training.cuda_graphs:
+            check_graphs(self.device, size)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
         # A pixel tells the channels; a volume may be larger than memory.
         space = self.train_pairs.space(0)
@@ -178,6 +181,8 @@ class TrainingRun:
             self.device,
             processes=self.processes,
         )
+        if training.cuda_graphs:
+            learner.parallel = GraphedNetwork(self.network)
         if checkpoint is not None:
             self.network.load_state_dict(checkpoint["model"]["state"])
             optimizer.load_state_dict(checkpoint["training"]["optimizer"])
@@ -367,3 +372,12 @@ def _line(row: dict[str, Any]) -> str:
 def network_state(network: ScaledNetwork) -> dict[str, torch.Tensor]:
     """The network's tensors, on the CPU."""
     return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+
+
+def check_graphs(device: torch.device, num_processes: int) -> None:
+    """Raise ConfigError where CUDA graphs cannot train."""
+    if device.type != "cuda" or num_processes > 1:
+        raise ConfigError(
+            "training.cuda_graphs: needs one process on a GPU; got "
+            f"{num_processes} on {device.type}; set it to false"
+        )

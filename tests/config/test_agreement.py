@@ -14,6 +14,10 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
     [
         (REGRESSION + "training: {huber_delta: 2}", "huber_delta: only loss: Huber uses"),
         (
+            REGRESSION + "training: {cuda_graphs: true, accumulate: 2}",
+            "training.cuda_graphs: every backward pass overwrites the gradients of the one before",
+        ),
+        (
             REGRESSION + "training: {ssim_weight: 0.5}",
             "ssim_weight: only a loss with SSIM",
         ),

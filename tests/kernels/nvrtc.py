@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from msdtool.atomic import atomic_path
-from msdtool.ops.kernels import OPTIONS, Source
+from msdtool.ops.kernels import OPTIONS
+from msdtool.ops.sources import Source
 
 ARCHITECTURES = (75, 80, 90, 100)
 TABLE = Path(__file__).parent / "resources.json"

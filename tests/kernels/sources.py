@@ -10,9 +10,9 @@ import torch
 
 from msdtool.nn.semifield import SelectSemifield, SubtractSemifield
 from msdtool.ops import convolution, cuda_engine, fused
-from msdtool.ops.kernels import Source, source_for
 from msdtool.ops.semifield.geometry import plan_convolution
 from msdtool.ops.semifield.gpu import semifield_source
+from msdtool.ops.sources import Source, source_for
 
 
 def semifield_sources() -> Iterator[Source]:

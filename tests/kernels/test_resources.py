@@ -2,7 +2,7 @@
 
 import pytest
 
-from msdtool.ops.kernels import Source
+from msdtool.ops.sources import Source
 from tests.kernels import nvrtc
 from tests.kernels.sources import SOURCES
 

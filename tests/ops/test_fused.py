@@ -165,3 +165,13 @@ def test_shared_memory_beyond_the_default_is_granted() -> None:
     exact = ops.msd_module(*problem.module_arguments(), impl="cuda")
     found = ops.msd_module(*problem.module_arguments(), impl="cuda-fused")
     assert largest_difference(found.detach(), exact.detach().double()) < 1e-3
+
+
+def test_weights_are_rounded_to_the_nearest_tf32() -> None:
+    """Ten bits behind the first one, so half of the last is a relative 2 ** -11."""
+    rows = torch.randn(72, 16)
+    found, expected = fused.packed(rows).flatten().sort().values, rows.flatten().sort().values
+    found = found[found != 0]
+    assert torch.equal(found.view(torch.int32) & 0x1FFF, torch.zeros_like(found, dtype=torch.int32))
+    relative = ((found - expected) / expected).abs()
+    assert 0.9 * 2**-11 < relative.max() <= 2**-11

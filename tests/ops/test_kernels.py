@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from msdtool.errors import KernelError
-from msdtool.ops import kernels
-from msdtool.ops.kernels import CupyLauncher, Source, launch, source_for
+from msdtool.ops import kernels, sources
+from msdtool.ops.kernels import CupyLauncher, launch
+from msdtool.ops.sources import Source, source_for
 from tests.kernels import nvrtc
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.MISSING is not None, reason=str(nvrtc.MISSING))
@@ -28,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     (tmp_path / "a.cuh").write_text('#include "b.cuh"\n#define TWO (ONE + ONE)\n')
     (tmp_path / "b.cuh").write_text("#define ONE (SIZE)\n")
-    monkeypatch.setattr(kernels, "resource_folder", lambda name: tmp_path)
+    monkeypatch.setattr(sources, "resource_folder", lambda name: tmp_path)
     return tmp_path
 
 
@@ -101,7 +102,7 @@ def test_a_warm_start_compiles_nothing_and_an_edited_header_is_seen(folder, tmp_
 
     def compile_again() -> tuple[int, bytes]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kernels, "resource_folder", lambda name: folder)
+            patch.setattr(sources, "resource_folder", lambda name: folder)
             return compile_on_disk(source, cache, patch)
 
     first_calls, first = compile_again()

@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from msdtool.ops.kernels import Argument, Source
+from msdtool.ops.kernels import Argument
+from msdtool.ops.sources import Source
 
 HEADER = Path(__file__).parent / "shim.h"
 COMPILER = os.environ.get("CXX", "g++")

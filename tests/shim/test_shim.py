@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from msdtool import resources
-from msdtool.ops import kernels
-from msdtool.ops.kernels import Source, launch, source_for
+from msdtool.ops import sources
+from msdtool.ops.kernels import launch
+from msdtool.ops.sources import Source, source_for
 from tests import shim as kernel_shim
 from tests.shim import ShimError, ShimLauncher, sanitized
 
@@ -82,11 +83,11 @@ def tested(shim: ShimLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     common = resources.resource_folder("kernels") / "common.cuh"
     (folder / "common.cuh").write_text(common.read_text())
     (folder / "tested.cu").write_text(KERNELS)
-    monkeypatch.setattr(kernels, "resource_folder", lambda name: folder)
+    monkeypatch.setattr(sources, "resource_folder", lambda name: folder)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
-@pytest.mark.parametrize("dtype", list(kernels.STORAGES))
+@pytest.mark.parametrize("dtype", list(sources.STORAGES))
 def test_threads_meet_at_barriers_in_any_order(shim, dtype: torch.dtype, order: int) -> None:
     shim.order = order
     values = torch.randn(3, 64).to(dtype)

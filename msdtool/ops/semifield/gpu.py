@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msdtool.ops.kernels import Argument, Source, launch, source_for
+from msdtool.ops.kernels import Argument, launch
 from msdtool.ops.semifield.geometry import Geometry
 from msdtool.ops.semifield.operations import SelectOperations, SubtractOperations
 from msdtool.ops.semifield.select import index_dtype
+from msdtool.ops.sources import Source, source_for
 
 MAX_AXES = 3
 MAX_INT = 2**31 - 1
