@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from msdtool.config import SSIM_WINDOW, ExperimentConfig
-from msdtool.data import ImageStack, Pairs, Sample
+from msdtool.data import ImageStack, Pairs
 from msdtool.data.build import build_datasets
 from msdtool.data.datasets import size_text
 from msdtool.data.pairing import disagreeing_pairs
-from msdtool.data.statistics import count_labels
+from msdtool.data.patches import blocks
+from msdtool.data.statistics import BLOCK_PIXELS, count_labels
 from msdtool.errors import ConfigError, InputError
 from msdtool.nn.build import architecture, check_scale
 from msdtool.nn.memory import training_bytes
@@ -107,8 +109,7 @@ def _check_pairs(
     for kind in stacks:
         report.stacks[f"{name} {kind}"] = StackFacts(len(images))
     seen: set[int] = set()
-    counts = np.zeros(config.num_labels, dtype=np.int64)
-    num_counted = 0
+    counted = _Counted(np.zeros(config.num_labels, dtype=np.int64))
     problems: list[str] = []
     for index in pairs.to_measure():
         tick(pairs.name(index))
@@ -118,18 +119,12 @@ def _check_pairs(
                 if image not in seen:
                     _add_facts(report, f"{name} {kind}", stack, image)
             seen.add(image)
-            sample = pairs.sample(index)
+            problems += _check_pair(pairs, index, counted)
         except InputError as error:
             problems.append(error.message)
-            continue
-        problems += _check_values(pairs, sample, index)
-        if config.num_labels:
-            counts += count_labels(sample.target, config.num_labels)
-        else:
-            num_counted += int(sample.target.numel() if sample.mask is None else sample.mask.sum())
     if name == "train" and config.num_labels:
-        report.label_counts = dict(zip(config.label_values, counts.tolist(), strict=True))
-    if name == "train" and not problems and not num_counted and not counts.any():
+        report.label_counts = dict(zip(config.label_values, counted.labels.tolist(), strict=True))
+    if name == "train" and not problems and not counted.values and not counted.labels.any():
         keys = "data.ignore and data.train.mask" if config.num_labels else "data.train.mask"
         problems.append(f"no pixel of the training targets counts; look at {keys}")
     report.problems += problems[:MAX_LISTED]
@@ -138,31 +133,57 @@ def _check_pairs(
 
 
 def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None:
-    image = stack.read_array(index)
+    """Take in an image, block by block: a volume need not fit in memory."""
     facts = report.stacks[name]
-    shape, dtype = size_text(image.shape), str(image.dtype)
+    low, high, total, count = np.inf, -np.inf, 0.0, 0
+    for window in blocks(stack.space(index), BLOCK_PIXELS):
+        image = stack.read_array(index, window)
+        finite = image[np.isfinite(image)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            total, count = total + float(finite.sum(dtype=np.float64)), count + finite.size
+    shape, dtype = size_text((image.shape[0], *stack.space(index))), str(image.dtype)
     facts.shapes[shape] = facts.shapes.get(shape, 0) + 1
     facts.dtypes[dtype] = facts.dtypes.get(dtype, 0) + 1
-    finite = image[np.isfinite(image)]
-    if finite.size:
-        facts.minimum = min(facts.minimum, float(finite.min()))
-        facts.maximum = max(facts.maximum, float(finite.max()))
-        facts.mean += float(finite.mean(dtype=np.float64)) / facts.count
-    if stack.label_map is None and finite.size and finite.min() == finite.max():
-        report.warnings.append(f"{stack.name(index)}: every pixel has the value {finite.min():g}")
+    if count:
+        facts.minimum, facts.maximum = min(facts.minimum, low), max(facts.maximum, high)
+        facts.mean += total / count / facts.count
+    if stack.label_map is None and low == high:
+        report.warnings.append(f"{stack.name(index)}: every pixel has the value {low:g}")
 
 
-def _check_values(pairs: Pairs, sample: Sample, index: int) -> list[str]:
-    """Values that are not finite, in the input or where the target counts."""
-    found = []
-    for image, name in (
-        (sample.input, pairs.name(index)),
-        (sample.target, pairs.target_name(index)),
-    ):
-        bad = int(image.numel() - image.isfinite().sum())
-        if bad:
-            found.append(f"{name}: {bad} of {image.numel()} values are NaN or infinite")
-    return found
+@dataclass
+class _Counted:
+    """Target pixels that count.
+
+    Attributes:
+        labels: of a segmentation, per label.
+        values: of a regression.
+    """
+
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+    values: int = 0
+
+
+def _check_pair(pairs: Pairs, index: int, counted: _Counted) -> list[str]:
+    """Count a pair's pixels; say what is not finite, in the input or where the target counts."""
+    names = pairs.name(index), pairs.target_name(index)
+    bad, total = [0, 0], [0, 0]
+    for window in blocks(pairs.space(index), BLOCK_PIXELS):
+        sample = pairs.sample(index, window)
+        for kind, image in enumerate((sample.input, sample.target)):
+            bad[kind] += int(image.numel() - image.isfinite().sum())
+            total[kind] += image.numel()
+        if len(counted.labels):
+            counted.labels += count_labels(sample.target, len(counted.labels))
+        else:
+            mask = sample.mask
+            counted.values += int(sample.target.numel() if mask is None else mask.sum())
+    return [
+        f"{name}: {bad[kind]} of {total[kind]} values are NaN or infinite"
+        for kind, name in enumerate(names)
+        if bad[kind]
+    ]
 
 
 def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None:
@@ -181,13 +202,9 @@ def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None
     # The splits of an image have one size.
     by_name = {name: found for name, found in shapes.items() if "input" in name or "split" in name}
     inputs = list(dict.fromkeys(shape for found in by_name.values() for shape in found))
-    training = list(
-        dict.fromkeys(
-            shape[1:] for name in by_name if name.startswith("train") for shape in by_name[name]
-        )
-    )
     if not inputs:
         return
+    training = _sizes(train)
     crop = config.crop_size
     if crop is not None:
         for size in training:
@@ -226,6 +243,15 @@ def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None
     except ConfigError as error:
         report.problems.append(error.message)
     report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
+
+
+def _sizes(pairs: Pairs) -> list[tuple[int, ...]]:
+    """The sizes that pairs have; slices that are held out make volumes smaller."""
+    sizes: dict[tuple[int, ...], None] = {}
+    for index in pairs.to_measure():
+        with suppress(InputError):  # a file that cannot be read is a problem already
+            sizes[pairs.space(index)] = None
+    return list(sizes)
 
 
 def _check_labels(report: Report) -> None:

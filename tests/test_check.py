@@ -206,3 +206,26 @@ def test_volumes_are_checked(tmp_path):
 def test_a_report_is_plain_data(tmp_path, noisy):
     found = report(tmp_path, noisy).to_dict()
     assert found["stacks"]["train input"]["count"] == 4
+
+
+def test_volumes_are_looked_at_block_by_block(tmp_path, monkeypatch):
+    data = {
+        "train": write_noisy_pairs(tmp_path / "t", 1, shape=(9, 8, 6)),
+        "validation": {"slices": [6, 9]},
+        "crop": [7, 8, 6],
+    }
+    network = {"ndim": 3, "depth": 2, "dilations": [1, 2]}
+    whole = report(tmp_path, data, network=network)
+    monkeypatch.setattr("msdtool.check.BLOCK_PIXELS", 100)
+    found = report(tmp_path, data, network=network)
+    volume = tifffile.imread(f"{data['train']['input']}/image_000.tif")
+    facts = found.stacks["train input"]
+    assert (facts.minimum, facts.maximum) == (volume.min(), volume.max())
+    assert facts.mean == pytest.approx(volume.mean(dtype=np.float64))
+    assert facts.shapes == whole.stacks["train input"].shapes == {"1 x 9 x 8 x 6": 1}
+    # What slices leave of a volume is smaller than the volume.
+    assert (
+        found.problems
+        == whole.problems
+        == ["a training image of 6 x 8 x 6 pixels is smaller than data.crop 7 x 8 x 6"]
+    )

@@ -277,6 +277,7 @@ def validation(
 
     Raises:
         InputError: the network cannot work on an image.
+        TrainingError: an image does not fit in memory.
     """
     learner.network.eval()
     loss = loss or learner.loss
@@ -293,6 +294,13 @@ def validation(
                     metrics.update(output, target, mask)
             except ValueError as error:
                 raise InputError(f"{name(index)}: {error}") from None
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    f"{name(index)}: validating an image of shape {tuple(batch.input.shape[1:])} "
+                    "does not fit in memory; set data.validation.patch"
+                ) from None
         yield ImageValidated(index)
     (losses, metrics), *others = learner.processes.gather((losses, metrics))
     for other_losses, other_metrics in others:

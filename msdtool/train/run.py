@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from msdtool.config import ExperimentConfig, dump_config
-from msdtool.data import Pairs, Sample
+from msdtool.data import Pairs
 from msdtool.data.build import build_batches, build_datasets, build_samples
 from msdtool.data.loaders import Shares, training_batches, validation_batches
 from msdtool.errors import (
@@ -84,7 +84,7 @@ class TrainingRun:
         self.tensorboard = (
             TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         )
-        first, self.architecture = processes.together(self._open)
+        self.first_shape, self.architecture = processes.together(self._open)
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
@@ -99,7 +99,6 @@ class TrainingRun:
             self.network = build_network(self.architecture)
             self.normalisation = checkpoint["model"]["normalisation"]
         processes.on_main(lambda: self._write_description(is_new=checkpoint is None))
-        self.first_shape = tuple(first.input.shape)
         self.metrics: dict[str, Any] = {}
         self.learner = self._build_learner(checkpoint)
         self.pictures = RunPictures(
@@ -108,8 +107,8 @@ class TrainingRun:
 
     # Making ready ------------------------------------------------------------------------------
 
-    def _open(self) -> tuple[Sample, Architecture]:
-        """Find the device and the data; return the first training pair and the network's plan."""
+    def _open(self) -> tuple[tuple[int, ...], Architecture]:
+        """Find the device and the data; return the first input's shape and the network's plan."""
         batch_size, size = self.config.training.batch_size, self.processes.size
         if batch_size < size:
             raise ConfigError(
@@ -121,15 +120,17 @@ class TrainingRun:
         if self.config.training.cuda_graphs:
             check_graphs(self.device, size)
         self.train_pairs, self.validation_pairs = build_datasets(self.config)
-        first = self.train_pairs.sample(0)
+        # A pixel tells the channels; a volume may be larger than memory.
+        space = self.train_pairs.space(0)
+        first = self.train_pairs.sample(0, tuple(slice(0, 1) for _ in space))
         planned = architecture(
             self.config,
             first.input.shape[0],
             self.config.num_labels or first.target.shape[0],
-            self.config.crop_size or first.input.shape[1:],
+            self.config.crop_size or space,
         )
         check_scale(self.config, planned, self.train_pairs.scale)
-        return first, planned
+        return (first.input.shape[0], *space), planned
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
         """Take the directory; return the checkpoint to go on from, if there is one."""

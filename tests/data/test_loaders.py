@@ -1,5 +1,7 @@
 """Batches: the same whatever the number of workers and wherever a run was stopped."""
 
+import threading
+import time
 from collections import Counter
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from msdtool import ImageDataset, InputError
 from msdtool.data import IGNORED, SubsetOf
 from msdtool.data.loaders import (
+    BATCHES_AHEAD,
     Shares,
     ShuffledBatches,
     Spare,
@@ -203,3 +206,24 @@ def test_a_crop_that_does_not_fit_names_the_image(tmp_path, workers):
     assert error.value.message == (
         f"{tmp_path}/in/1.tif is 6 x 3 pixels, smaller than data.crop 4 x 4; choose a smaller crop"
     )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_taken_over_while_one_is_used(dataset, workers):
+    """When the first batch is given out, the next ones are on their way without being asked for."""
+    read = []
+
+    class Samples(TrainingSamples):
+        def sample(self, draw):
+            read.append(draw)
+            return super().sample(draw)
+
+    batches = training_batches(Samples(dataset, seed=0), ShuffledBatches(5, 1, 1, 0), workers)
+    next(batches)
+    if workers == 0:
+        deadline = time.monotonic() + 30
+        while len(read) < 1 + BATCHES_AHEAD and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert len(read) == 1 + BATCHES_AHEAD
+    batches.close()  # and a loop that ends early ends them, too
+    assert not [thread for thread in threading.enumerate() if "read-ahead" in thread.name]

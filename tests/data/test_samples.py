@@ -62,6 +62,17 @@ def test_only_the_input_changes_its_values(volumes):
     assert torch.equal(b.input, 2 * a.input) and torch.equal(b.target, a.target)
 
 
+def test_intensity_follows_from_seed_epoch_and_number(volumes):
+    def ratio(seed, epoch, number):
+        intensity = Intensity([1.0], gain=(0.5, 2))
+        sample = TrainingSamples(volumes, seed=seed, intensity=intensity).sample((epoch, number))
+        return round(float((sample.input / (sample.target - 1)).median()), 4)
+
+    draws = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    assert len({ratio(*draw) for draw in draws}) == 4
+    assert ratio(0, 1, 1) == ratio(0, 1, 1)
+
+
 def test_slabs_are_turned_with_their_targets(tmp_path):
     rng = np.random.default_rng(0)
     folder = write_stack(tmp_path / "a", rng.normal(size=(5, 6, 6)).astype(np.float32))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdtool import ImageDataset, ImageStack, InputError
-from msdtool.data.slabs import SlabStack, reflected
+from msdtool.data.slabs import SlabStack, central_slice, reflected
 
 
 @given(st.integers(1, 12), st.integers(-40, 40))
@@ -83,3 +83,4 @@ def test_only_inputs_have_neighbours(tmp_path, volume):
     np.testing.assert_array_equal(sample.target, volume[2])
     central = ImageDataset(folder, folder, slab=2).sample(2, central_only=True)
     np.testing.assert_array_equal(central.input, volume[2])
+    np.testing.assert_array_equal(central_slice(sample.input, 2), volume[2])

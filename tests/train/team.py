@@ -38,6 +38,9 @@ class Team:
     """Processes that wait for something to do."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         # Not forked: torch's threads would not survive that.
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
@@ -57,15 +60,33 @@ class Team:
     ) -> list[Any]:
         """Call ``function(processes, *arguments)`` in ``size`` of them.
 
-        Returns what each of them returns or raises.
+        Returns what each of them returns or raises. Where they miss each other, because a port was
+        taken between its choice and its use, new ones try again.
         """
+        answers = self._ask(function, arguments, size, timeout_seconds)
+        if any("does not find the others" in str(answer) for answer in answers):
+            self.close()
+            self._start()
+            answers = self._ask(function, arguments, size, timeout_seconds)
+        return answers
+
+    def _ask(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        size: int,
+        timeout_seconds: float,
+    ) -> list[Any]:
         with tempfile.TemporaryDirectory() as folder:
             launch = size, 0, f"file://{Path(folder) / 'meeting'}"
             for pipe in self.pipes[:size]:
                 pipe.send((function, arguments, launch, timedelta(seconds=timeout_seconds)))
             answers = []
             for pipe in self.pipes[:size]:
-                assert pipe.poll(PATIENCE_SECONDS), "hangs"
+                if not pipe.poll(PATIENCE_SECONDS):
+                    self.close()
+                    self._start()  # those that hang would answer the next question with this one's
+                    raise AssertionError(f"{function.__name__} hangs")
                 answers.append(pipe.recv())
         return answers
 

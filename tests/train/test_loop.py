@@ -301,3 +301,25 @@ def test_plateau_hears_of_the_training_loss_without_validation():
     learner.schedule = Schedule("plateau", learner.optimizer, 1, plateau_patience=1)
     run(learner, Plan(3, 1))
     assert learner.optimizer.param_groups[0]["lr"] == 0.025
+
+
+def test_memory_that_runs_out_is_explained():
+    """In a step and in a validation, each with what to change."""
+
+    class Greedy(torch.nn.Linear):
+        def forward(self, input):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network = Greedy(1, 1)
+    optimizer = SGD(network.parameters(), 0.1)
+    schedule = Schedule("constant", optimizer, 1)
+    learner = Learner(network, RegressionLoss("L2"), optimizer, schedule, CPU)
+    steps = validation(learner, RegressionMetrics(1.0), iter([make_batch(3)]), lambda i: f"{i}.tif")
+    with pytest.raises(TrainingError) as error:
+        list(steps)
+    assert error.value.message == (
+        "3.tif: validating an image of shape (1, 6, 6) does not fit in memory; "
+        "set data.validation.patch"
+    )
+    with pytest.raises(TrainingError, match=r"2\.tif: a training step .* set data\.crop, or lower"):
+        list(train(learner, Plan(1, 1), iter([make_batch(2)]), None, lambda i: f"{i}.tif"))

@@ -1,6 +1,6 @@
 """Layers for time series: they remember what they saw, so a series can come in pieces.
 
-Names and numbers are those of convis (seed of its page: "PyTorch Extensions in Convis"), where it
+Names and numbers are those of convis (its page "PyTorch Extensions in Convis"), where it
 is consistent; where it is not, cutting a series into pieces of any length never changes the result.
 
 Shapes: a series is [B, C, T, X, Y] (batch, channels, time, two spatial axes); [T, X, Y] and [T]
