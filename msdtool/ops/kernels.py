@@ -158,7 +158,7 @@ def _loaded(module: Any, source: Source, name: str) -> Any:
         return module.get_function(name)
     except cupy.cuda.compiler.CompileException as error:
         raise KernelError(compile_message(source, error.get_message())) from error
-    except cupy.cuda.driver.CUDADriverError as error:
+    except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
         raise KernelError(f"{name} of {source} could not be loaded: {error}") from error
 
 
