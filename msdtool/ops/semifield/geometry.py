@@ -10,7 +10,6 @@ the taps f, of
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from types import EllipsisType
 from typing import Literal, TypeGuard
@@ -37,7 +36,7 @@ class Geometry:
     in_channels: int  # of one group
     out_channels: int  # of one group
 
-    @cached_property
+    @property
     def out_space(self) -> tuple[int, ...]:
         """Spatial shape of the output."""
         return tuple(
@@ -62,7 +61,7 @@ class Geometry:
         """Terms of the sum that makes one output value."""
         return self.in_channels * self.num_taps
 
-    @cached_property
+    @property
     def offsets(self) -> tuple[tuple[int, ...], ...]:
         """The taps f in row-major order."""
         return tuple(product(*(range(size) for size in self.kernel_size)))

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msdtool.nn.semifield import (
+    BroadcastSemifield,
     GenericClosing,
     GenericConv,
     LearnedKernel2D,
     QuadraticKernelCholesky2D,
+    QuadraticKernelIso2D,
     QuadraticKernelSpectral2D,
     SelectSemifield,
     SubtractSemifield,
@@ -165,3 +167,22 @@ def test_a_learned_closing_fills_the_holes_it_is_shown():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it does itself
+@pytest.mark.parametrize(
+    ("conv", "is_whole"),
+    [
+        (BroadcastSemifield.tropical_max(), True),
+        (BroadcastSemifield.log(2.0), True),
+        (SelectSemifield.tropical_max(), False),
+        (SubtractSemifield.log(2.0), False),
+    ],
+    ids=["broadcast max", "broadcast log", "select", "subtract"],
+)
+def test_convolutions_can_be_compiled(conv, is_whole):
+    """Broadcasting as one graph; what has a loop over taps by a break in the graph."""
+    layer = GenericConv(QuadraticKernelIso2D(1, 2, 3), conv.dynamic(), padding="same", groups=2)
+    x = torch.rand(1, 2, 6, 5)
+    compiled = torch.compile(layer, backend="eager", fullgraph=is_whole)
+    torch.testing.assert_close(compiled(x).detach(), layer(x).detach())
