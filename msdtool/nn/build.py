@@ -75,11 +75,16 @@ def check_scale(config: ExperimentConfig, architecture: Architecture, found: int
     """
     given = architecture.get("scale", 1)
     if found != given:
+        advice = (
+            "leave out the layers that enlarge them"
+            if found == 1
+            else f"a layer such as {{PixelShuffle_ICNR: {{scale: {found}, act_cls: null}}}} at the "
+            "end would make them so"
+        )
         raise config.error(
             ("network", "head"),
             f"the network gives images {given} times as large as the inputs, and the targets are "
-            f"{found} times as large; a layer such as {{PixelShuffle_ICNR: {{scale: {found}, "
-            "act_cls: null}} at the end would make them so",
+            f"{found} times as large; {advice}",
         )
 
 
