@@ -144,8 +144,10 @@ KERNELS = {
     make.__name__: Kind(make, "kernel", _both_as("in_channels", "out_channels"))
     for make in (
         semifield.LearnedKernel2D,
+        semifield.LearnedKernel3D,
         semifield.QuadraticKernelCholesky2D,
         semifield.QuadraticKernelIso2D,
+        semifield.QuadraticKernelIso3D,
         semifield.QuadraticKernelSpectral2D,
     )
 }

@@ -141,6 +141,19 @@ def test_what_does_not_fit_is_told_with_its_place(layer, path, message):
     assert error.value.path == path
 
 
+def test_volumes_have_kernels_of_their_own():
+    volume = (1, 2, 6, 7, 8)
+    for kernel in ("LearnedKernel3D", "QuadraticKernelIso3D"):
+        planned, shape = plan_chain(
+            [{"GenericClosing": {"kernel": {kernel: {"kernel_size": 3}}}}], volume
+        )
+        assert shape == volume
+        assert make_chain(planned)(torch.ones(volume)).shape == volume
+    flat = {"GenericClosing": {"kernel": {"LearnedKernel2D": {"kernel_size": 3}}}}
+    with pytest.raises(LayerError, match="an image with 3 spatial axes needs a kernel with 3"):
+        plan_chain([flat], volume)
+
+
 def test_attention_over_a_large_image_is_refused_without_taking_memory():
     with pytest.raises(LayerError, match=r"512 x 512 pixels.*256.0 GiB"):
         plan_chain(["SelfAttention"], (1, 8, 512, 512))

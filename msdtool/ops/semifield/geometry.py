@@ -123,7 +123,10 @@ def plan_convolution(
     if ndim < 1:
         raise ValueError(f"image has shape {tuple(img_shape)}; expected [B, C, *space]")
     if len(kernel_shape) != len(img_shape):
-        raise ValueError(f"{shapes} differ in their number of axes")
+        raise ValueError(
+            f"{shapes} differ in their number of axes; an image with {ndim} spatial axes needs a "
+            f"kernel with {ndim}"
+        )
     if min(img_shape[1:]) < 1 or min(kernel_shape) < 1:
         raise ValueError(f"{shapes}: every size must be at least 1")
     stride = _per_axis("stride", stride, ndim)

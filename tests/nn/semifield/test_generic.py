@@ -14,6 +14,7 @@ from msdtool.nn.semifield import (
     GenericClosing,
     GenericConv,
     LearnedKernel2D,
+    LearnedKernel3D,
     QuadraticKernelCholesky2D,
     QuadraticKernelIso2D,
     QuadraticKernelSpectral2D,
@@ -44,6 +45,16 @@ def test_a_flat_closing_is_that_of_scipy(size):
         # scipy pads both of its steps by reflection, which for flat kernels changes nothing.
         expected = torch.from_numpy(ndimage.grey_closing(plane.numpy(), size=(size, size)))
         assert torch.equal(found, expected)
+
+
+def test_a_flat_closing_of_a_volume_is_that_of_scipy():
+    kernel = LearnedKernel3D(1, 1, 3).double()
+    nn.init.zeros_(kernel.kernel)
+    dilation = SelectSemifield.tropical_max().dynamic()
+    erosion = SelectSemifield.tropical_min_negated().dynamic()
+    volume = draw(1, 1, 6, 7, 8)
+    closed = GenericClosing(kernel, dilation, erosion, padding="same")(volume).detach()
+    assert torch.equal(closed[0, 0], torch.from_numpy(ndimage.grey_closing(volume[0, 0], size=3)))
 
 
 def test_a_closing_only_adds_and_adds_nothing_the_second_time():
