@@ -141,6 +141,18 @@ def test_what_does_not_fit_is_told_with_its_place(layer, path, message):
     assert error.value.path == path
 
 
+@pytest.mark.parametrize("space", [(7, 8), (5, 6, 7)])
+def test_a_gate_is_put_together_of_its_parts(space):
+    convolution = {"ConvLayer": {"ks": 1, "norm_type": None, "act_cls": "Sigmoid"}}
+    gate = {"SequentialEx": {"layers": ["AdaptiveAvgPool", convolution, "ProdLayer"]}}
+    planned, shape = plan_chain([gate], (2, 3, *space))
+    chain, x = make_chain(planned), torch.randn(2, 3, *space)
+    assert shape == x.shape
+    means = x.mean(tuple(range(2, x.dim())), keepdim=True)
+    expected = x * chain[0].layers[1](means)
+    torch.testing.assert_close(chain(x), expected)
+
+
 def test_volumes_have_kernels_of_their_own():
     volume = (1, 2, 6, 7, 8)
     for kernel in ("LearnedKernel3D", "QuadraticKernelIso3D"):
