@@ -76,7 +76,11 @@ def test_the_layers_give_what_the_plan_says(channels, wanted, space, chain):
 @pytest.mark.parametrize(
     ("layer", "path", "message"),
     [
-        ("PixelShufle", (0,), "no layer.*did you mean 'PixelShuffle_ICNR'.*Allowed: AvgPool"),
+        (
+            "PixelShufle",
+            (0,),
+            "no layer.*did you mean 'PixelShuffle_ICNR'.*Allowed: Adaptive",
+        ),
         ({"ConvLayer": 3}, (0, "ConvLayer"), "got 3; expected its arguments by name: ConvLayer"),
         (7, (0,), "7 is no layer"),
         ({"ConvLayer": {"nff": 3}}, (0, "ConvLayer", "nff"), r"did you mean 'nf'\? ConvLayer\(ni"),
