@@ -156,8 +156,8 @@ def _inside(config: ExperimentConfig, channels: int, space: Sequence[int]) -> Ar
         if layer is None or layer == CONVOLUTION:
             continue
         try:
-            front = channels if key == "operation" else network.width
-            planned[key] = plan_layer(table, layer, front, network.width, len(space))
+            front, others = (channels, [CONVOLUTION]) if key == "operation" else (network.width, [])
+            planned[key] = plan_layer(table, layer, front, network.width, len(space), others)
         except LayerError as error:
             raise config.error(("network", key, *error.path), error.message) from None
     arguments = network.model_dump(include=set(ARGUMENTS)) | planned
