@@ -17,6 +17,7 @@ from torch import Tensor
 from msdtool.ops.checks import PADDINGS
 from msdtool.ops.engine import BlockGradients, Network
 from msdtool.ops.library import load
+from msdtool.ops.memory import new_buffer
 
 LINE_BYTES = 64
 # Longer rows take an odd number of cache lines: channels would else compete for few cache sets.
@@ -74,7 +75,7 @@ class CompiledEngine:
     def new_planes(self, *leading: int, like: Tensor) -> Tensor:
         """Uninitialised buffer of all channels, [*leading, rows, C, pitch]."""
         rows = math.prod(self.space[:-1])
-        planes = like.new_empty(*leading, rows, self.num_channels, self.pitch)
+        planes = new_buffer(*leading, rows, self.num_channels, self.pitch, like=like)
         load(self.dtype).msd_use_large_pages(
             _pointer(planes), ctypes.c_int64(planes.numel() * self.dtype.itemsize)
         )
