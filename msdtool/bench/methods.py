@@ -15,6 +15,7 @@ from msdtool.nn.memory import WORKSPACE_BYTES
 
 ENGINE = "msdtool"
 MAX_NETWORKS = 2  # as many as methods take turns
+MAX_COMPILATIONS = 64
 
 
 def _any_case(case: Case) -> str:
@@ -107,7 +108,10 @@ def compiled(*arguments: object) -> Tensor:
 
 @cache
 def _compiled() -> Callable[..., Tensor]:
-    return torch.compile(rivals.concatenate)
+    # Compiled anew for every size, with and without gradients. Beyond the limit, 8 by default,
+    # torch would go on without compiling and say nothing of it in the figures.
+    torch._dynamo.config.cache_size_limit = MAX_COMPILATIONS
+    return torch.compile(rivals.concatenate, dynamic=False)
 
 
 METHODS = (

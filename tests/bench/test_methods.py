@@ -95,3 +95,55 @@ def test_a_method_that_fails_is_left_out_with_the_reason(monkeypatch):
     monkeypatch.setattr(suite, "peak_growth", lambda case, module, device: (10, 20))
     ((_, row),) = suite.run_suite([SMALL], CPU, seconds=0.0, limit=1000.0)
     assert row.note == "not run: Cannot find a working triton installation."
+
+
+def test_what_fails_at_the_full_size_leaves_the_others(monkeypatch):
+    def fail(*arguments):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 40 GiB.")
+
+    broken = replace(METHODS[1], module=fail)
+    monkeypatch.setattr(suite, "methods_for", lambda device: (METHODS[0], broken))
+    monkeypatch.setattr(suite, "_too_slow", lambda *_: "")
+    monkeypatch.setattr(suite, "sgemm_peak", lambda device: 1e9)
+    monkeypatch.setattr(suite, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(suite, "available_bytes", lambda device: None)
+    monkeypatch.setattr(suite, "peak_growth", lambda case, module, device: (10, 20))
+    monkeypatch.setattr(suite, "synchronizer", lambda device: None)
+    monkeypatch.setattr(suite, "Problem", lambda case, device, dtype: Problem(case, CPU, dtype))
+    ((first, row),) = suite.run_suite([SMALL], GPU, seconds=0.0, limit=1000.0)
+    assert first.step is not None
+    assert row.note == "not run: CUDA out of memory. Tried to allocate 40 GiB."
+
+
+def test_on_a_gpu_the_first_round_is_not_timed(monkeypatch):
+    calls = []
+
+    def compiles(*arguments):
+        calls.append(torch.is_grad_enabled())
+        return METHODS[0].module(*arguments)
+
+    seen = []
+    monkeypatch.setattr(suite, "synchronizer", lambda device: None)
+    monkeypatch.setattr(suite, "interleave", lambda subjects, *_: seen.append(len(calls)) or {})
+    monkeypatch.setattr(suite, "Problem", lambda case, device, dtype: Problem(case, CPU, dtype))
+    chosen = [(replace(METHODS[0], module=compiles), SMALL)]
+    suite._time_side_by_side(chosen, GPU, 0.0)
+    suite._time_side_by_side(chosen, CPU, 0.0)
+    assert seen == [2, 2]
+    assert calls == [False, True]
+
+
+def test_torch_compile_is_given_every_size_as_it_is(monkeypatch):
+    import torch._dynamo
+
+    asked = {}
+    monkeypatch.setattr(torch._dynamo.config, "cache_size_limit", 8)
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: asked.update(options) or function
+    )
+    methods._compiled.cache_clear()
+    problem = Problem(SMALL, CPU)
+    assert torch.equal(problem.forward(methods.compiled), problem.forward(METHODS[1].module))
+    methods._compiled.cache_clear()
+    assert asked == {"dynamic": False}
+    assert torch._dynamo.config.recompile_limit == methods.MAX_COMPILATIONS
