@@ -20,7 +20,7 @@ the gradient by them in the type computed in; ``m`` counts the channels in front
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -205,7 +205,7 @@ class ProductEngine(PlainEngine):
         stack = self._new_stack(planes)
         for block in self.blocks():
             m = shape.channels_before(block.start)
-            rows = torch.cat([_tap_rows(weights[layer][:, :m]) for layer in block])
+            rows = _tap_columns([weights[layer][:, :m] for layer in block]).t()
             self.convolve_front(planes, rows, bias[shape.outputs(block)], block, stack)
             for layer in block:
                 channels = shape.channels(range(layer, layer + 1))
@@ -248,8 +248,8 @@ class ProductEngine(PlainEngine):
             m = self.shape.channels_before(block.start)
             for layer in reversed(block[1:]):
                 self.add_to_sources(planes, grads, weights, layer, m)
-            rows = torch.cat([_tap_rows(weights[layer][:, lowest:m]) for layer in block])
-            columns = rows.to(grads.dtype).t()
+            columns = _tap_columns([weights[layer][:, lowest:m] for layer in block])
+            columns = columns.to(grads.dtype)
             num_sources = self.shape.channels_before(block.stop - 1)
             grad_rows = grads.new_zeros(columns.shape[1], num_sources)
             grad_bias = grads.new_zeros(columns.shape[1] // self.shape.num_taps)
@@ -349,14 +349,18 @@ class ProductEngine(PlainEngine):
             yield first, min(first + self.strip_slices, self.num_slices)
 
 
-def _tap_rows(weight: Tensor) -> Tensor:
-    """A weight [width, m, 3, 3(, 3)] as the rows of a matrix product, [width * 3^n, m]."""
-    return weight.flatten(2).transpose(1, 2).flatten(0, 1)
+def _tap_columns(weights: Sequence[Tensor]) -> Tensor:
+    """Weights [width, m, 3, 3(, 3)] of k layers as one matrix, [m, k * width * 3^n].
+
+    The products take it, or its transpose, as it is: its rows are as long in all blocks, mostly a
+    multiple of 8 as tensor cores want it, while m is 1, 9, 17 ... where one channel goes in.
+    """
+    return torch.cat([weight.transpose(0, 1).flatten(1) for weight in weights], dim=1)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _on_device(dilations: tuple[int, ...], device: torch.device) -> Tensor:
-    """Kept, because a CUDA graph cannot capture the copy."""
+    """Kept for ever: a CUDA graph cannot capture the copy, and knows its result by the address."""
     return torch.tensor(dilations, dtype=torch.int64, device=device)
 
 

@@ -295,3 +295,28 @@ def test_kernels_without_a_gpu_are_a_clear_error(
     message = f"impl is '{impl}', but CUDA kernels need tensors on a GPU; these are on cpu"
     with pytest.raises(KernelError, match=message):
         ops.msd_module(*make_problem((6, 7)).module_arguments(), impl=impl)
+
+
+def test_what_graphs_point_to_is_kept_for_ever() -> None:
+    first = cuda_engine._on_device((1, 2, 3), torch.device("cpu"))
+    for depth in range(1, 200):
+        cuda_engine._on_device((7,) * depth, torch.device("cpu"))
+    assert cuda_engine._on_device((1, 2, 3), torch.device("cpu")) is first
+
+
+def test_products_read_rows_of_the_same_length_in_all_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the number of channels in front, which is odd for one channel of input."""
+    strides = []
+    multiply = torch.mm
+
+    def spy(rows: Tensor, channels: Tensor, *, out: Tensor) -> Tensor:
+        strides.append(rows.stride())
+        return multiply(rows, channels, out=out)
+
+    monkeypatch.setattr(torch, "mm", spy)
+    problem = make_problem((12, 13), 16, dtype=torch.float32)
+    with torch.no_grad():
+        ops.msd_module(*problem.module_arguments(), impl="cuda")
+    assert strides == [(1, 8 * 9)] * 2
