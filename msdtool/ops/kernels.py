@@ -76,8 +76,10 @@ class CupyLauncher:
         import cupy
 
         if device not in self._shared_bytes:
-            attributes = cupy.cuda.Device(device.index).attributes
-            self._shared_bytes[device] = int(attributes["MaxSharedMemoryPerBlockOptin"])
+            runtime = cupy.cuda.runtime
+            self._shared_bytes[device] = runtime.deviceGetAttribute(
+                runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index
+            )
         return self._shared_bytes[device]
 
     def launch(

@@ -51,7 +51,7 @@ def front_of(
 
 
 def check_front(shape: Shape, dtype: torch.dtype, device: str = "cpu") -> None:
-    expected = front_of(shape, ProductEngine, torch.float64)
+    expected = front_of(shape, ProductEngine, torch.float64, device)
     assert torch.equal(front_of(shape, FusedEngine, dtype, device), expected.to(dtype))
 
 
