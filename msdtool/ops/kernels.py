@@ -119,7 +119,11 @@ class CupyLauncher:
                 )
             self._functions[key] = _loaded(self._module(index, source), source, name)
         function = self._functions[key]
-        if shared_bytes > max(DEFAULT_SHARED_BYTES, function.max_dynamic_shared_size_bytes):
+        # In this order: asking the driver takes time in every launch.
+        if (
+            shared_bytes > DEFAULT_SHARED_BYTES
+            and shared_bytes > function.max_dynamic_shared_size_bytes
+        ):
             function.max_dynamic_shared_size_bytes = shared_bytes
         return function
 
