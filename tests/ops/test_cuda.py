@@ -9,6 +9,7 @@ from torch import Tensor
 from msdtool import ops
 from msdtool.errors import KernelError
 from msdtool.ops import cuda, cuda_engine, kernels
+from msdtool.ops.plain_engine import Shape
 from tests.ops.formula import Problem, block_formula, make_problem, module_formula
 from tests.shim import ShimLauncher
 
@@ -264,7 +265,7 @@ def test_what_a_step_launches(use_shim: ShimLauncher) -> None:
 
 
 def test_wide_layers_of_large_slices_come_one_by_one() -> None:
-    shape = cuda_engine.Shape(1, 3, (1, 2, 3), "zeros", 1, (4, 2000, 2000))
+    shape = Shape(1, 3, (1, 2, 3), "zeros", 1, (4, 2000, 2000))
     engine = cuda_engine.ProductEngine(shape, torch.empty(0))
     assert (engine.layers, engine.strip_slices) == (1, 1)
 

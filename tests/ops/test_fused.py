@@ -10,8 +10,9 @@ from torch import Tensor
 
 from msdtool import ops
 from msdtool.ops import cuda_engine, fused, kernels
-from msdtool.ops.cuda_engine import ProductEngine, Shape
+from msdtool.ops.cuda_engine import ProductEngine
 from msdtool.ops.fused import FusedEngine
+from msdtool.ops.plain_engine import Shape
 from tests.ops.formula import make_problem, module_formula
 from tests.ops.test_cuda import DEVICES, check, largest_difference, on, run
 from tests.shim import ShimLauncher
