@@ -230,7 +230,7 @@ def find_obstacle(device: torch.device) -> str | None:
         with cupy.cuda.Device(device.index):
             cupy.cuda.runtime.free(0)
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"CuPy cannot use {device}: {error}"
+        return f"CuPy cannot use {device}: {error}; the CuPy that fits torch: {install_advice()}"
     return None
 
 

@@ -289,7 +289,8 @@ def test_each_obstacle_says_what_to_do(cupy, monkeypatch):
     assert found() is None
     with monkeypatch.context() as patch:
         patch.setattr(cupy.cuda.runtime, "free", fails(cupy.CUDARuntimeError("no device")))
-        assert found() == "CuPy cannot use cuda:0: no device"
+        unusable = "CuPy cannot use cuda:0: no device; the CuPy that fits torch: pip install"
+        assert str(found()).startswith(unusable)
     with monkeypatch.context() as patch:
         patch.setattr(cupy.cuda.nvrtc, "getVersion", fails(RuntimeError("libnvrtc.so")))
         missing = "NVRTC, CUDA's compiler, is missing (libnvrtc.so): pip install 'msdtool[cuda13]'"
