@@ -1,10 +1,12 @@
 """What is measured on a GPU, with stand-ins on the CPU."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from msdtool import ops
 from msdtool.bench import methods, suite
 from msdtool.bench.cases import Case, Problem
 from msdtool.bench.methods import ENGINE, GPU_METHODS, METHODS, as_graphs, methods_for
@@ -42,6 +44,7 @@ def test_graphs_are_kept_while_methods_take_turns(monkeypatch):
 
     monkeypatch.setattr(graphs, "_capture_training", capture)
     methods._graphs.clear()
+    monkeypatch.setattr(methods, "MAX_NETWORKS", 2)
     problems = [Problem(SMALL, CPU, seed=seed) for seed in range(3)]
     for problem in (problems[0], problems[1], problems[0], problems[1], problems[2]):
         output = problem.forward(as_graphs)
@@ -50,7 +53,25 @@ def test_graphs_are_kept_while_methods_take_turns(monkeypatch):
         for grad, wanted in zip(problem.backward(output), problem.backward(expected), strict=True):
             assert torch.equal(grad, wanted)
     assert len(captured) == 3
-    assert len(methods._graphs) == methods.MAX_NETWORKS
+    assert len(methods._graphs) == 2
+    methods._graphs.clear()
+
+
+def test_every_kind_of_kernels_and_precision_is_measured_through_graphs(shim, monkeypatch):
+    monkeypatch.setattr(graphs, "_capture_training", lambda network, sample: network.forward)
+    graphed = [method for method in GPU_METHODS if "graphs" in method.name]
+    assert len(graphed) == methods.MAX_NETWORKS == 5
+    methods._graphs.clear()
+    for method in graphed:
+        shim.launched.clear()
+        problem = Problem(Case((16, 16), depth=3), CPU, method.dtype)
+        impl = "cuda-fused" if "fused" in method.name else "auto"
+        expected = problem.forward(partial(ops.msd_module, impl=impl))
+        assert bool(shim.launched) == ("fused" in method.name)
+        assert torch.equal(problem.forward(method.module), expected)
+        assert ("bfloat16" in method.name) == (expected.dtype == torch.bfloat16)
+        assert ("TF32" in method.name) == method.tf32
+    assert len(methods._graphs) == 5
     methods._graphs.clear()
 
 

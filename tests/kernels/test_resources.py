@@ -13,7 +13,7 @@ if nvrtc.MISSING:
     pytest.skip(nvrtc.MISSING, allow_module_level=True)
 
 REWRITE = "after a change that means it: python -m tests.kernels.nvrtc"
-# For another version of the compiler than the table's, 13.5: 13.0 takes up to 30 registers more, and
+# For another version of the compiler than the table's, 13.5: 13.0 takes up to 30 registers more and
 # spills no more.
 MORE_REGISTERS, MORE_SPILLED_BYTES = 40, 64
 
