@@ -192,11 +192,12 @@ backward. memory: what a step adds at its peak. speed-up, share: over the broadc
 def _measure_kernels(
     case: "Case", device: "torch.device", facts: dict[str, Any]
 ) -> list["KernelRow"]:
-    """The kernels of a case one by one; none on a CPU or without CuPy."""
+    """The kernels of a case one by one; none on a CPU, without CuPy or where nothing was timed."""
     from msdtool.bench.gpu_kernels import measure_kernels
     from msdtool.ops import kernels
 
-    if device.type != "cuda" or kernels.obstacle(device) is not None:
+    measured = facts["sgemm_gflops"] and facts["copy_gb_per_second"]
+    if not measured or device.type != "cuda" or kernels.obstacle(device) is not None:
         return []
     peaks = 1e9 * facts["sgemm_gflops"], 1e9 * facts["copy_gb_per_second"]
     return list(measure_kernels(case, device, *peaks))

@@ -13,10 +13,11 @@ from torch import Tensor
 from msdtool.ops import kernels, reference
 from msdtool.ops.checks import check_block, check_final, check_same_dtype
 from msdtool.ops.cuda import CudaNetwork
-from msdtool.ops.cuda_engine import PlainEngine, ProductEngine
+from msdtool.ops.cuda_engine import ProductEngine
 from msdtool.ops.engines import blocked_engine, compiled_engine, fastest
 from msdtool.ops.function import EngineNetwork
 from msdtool.ops.fused import FusedEngine
+from msdtool.ops.plain_engine import PlainEngine
 
 
 class Implementation(Protocol):

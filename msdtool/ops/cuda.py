@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from msdtool.ops.convolution import compute_dtype
-from msdtool.ops.cuda_engine import STRIP_BYTES, Gradients, PlainEngine, Shape
+from msdtool.ops.cuda_engine import STRIP_BYTES
+from msdtool.ops.plain_engine import Gradients, PlainEngine, Shape
 
 # Without gradients, images go through a module together until they have that many pixels.
 PIXELS_AT_ONCE = 2**21

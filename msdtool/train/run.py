@@ -19,7 +19,7 @@ from msdtool.errors import (
     TrainingError,
 )
 from msdtool.nn.build import Architecture, architecture, build_network, check_scale
-from msdtool.nn.device import choose_device
+from msdtool.nn.device import choose_device, use_deterministic
 from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
@@ -212,7 +212,7 @@ class TrainingRun:
         """
         if self.learner.progress.finished:
             return
-        torch.use_deterministic_algorithms(self.config.training.deterministic)
+        use_deterministic(self.config.training.deterministic)
         self.save(best=False)
         saved = time.monotonic()
         for event in self._guarded(self._train()):

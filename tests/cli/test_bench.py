@@ -155,3 +155,12 @@ def test_a_profile_is_written(cli, tmp_path):
     assert code == 0
     assert json.loads(trace.read_text())["traceEvents"]
     assert "Self CPU time total" in out
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_gpu_on_which_nothing_fits_has_no_kernels_to_time(monkeypatch):
+    from msdtool.bench.cases import Case
+    from msdtool.cli.bench import _measure_kernels
+
+    facts = {"sgemm_gflops": None, "copy_gb_per_second": None}
+    assert _measure_kernels(Case((16, 16), depth=2), torch.device("cuda", 0), facts) == []

@@ -176,10 +176,12 @@ def test_a_warm_start_compiles_nothing(tmp_path: Path) -> None:
 
 
 def _on_the_cpu(queue: "multiprocessing.Queue[float]") -> None:
+    torch.set_num_threads(1)  # as those workers do: threads do not survive a fork
     problem = make_problem((12, 13))
     queue.put(ops.msd_module(*problem.module_arguments()).sum().item())
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_forked_processes_compute_on_the_cpu() -> None:
     """As the workers of a DataLoader do, after the GPU was used."""
     step(problem_on("cuda"))
