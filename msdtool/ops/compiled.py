@@ -152,7 +152,8 @@ class CompiledEngine:
         )
         given = [_pointer(value) for value in arguments]
         if getattr(load(self.dtype), name)(ctypes.byref(network), *given) != 0:
-            raise MemoryError(f"no memory for the workspace of {name}")
+            # As torch says it where a tensor does not fit.
+            raise RuntimeError(f"can't allocate memory for the workspace of {name}")
 
 
 def _pointer(value: object) -> object:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msdtool.ops.checks import check_block, check_final
+from msdtool.ops.checks import check_block, check_final, layer_dilations
 from msdtool.ops.engine import Network
 from msdtool.ops.engines import Engine, auto_engine
 from msdtool.ops.passes import Pass, part_of, plan_passes
@@ -90,8 +90,8 @@ def msd_module_streamed(
             f"expected {(len(final_bias), *input.shape[1:])}"
         )
     space = tuple(input.shape[1:])
-    per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
-    network = Network(input.shape[0], weights[0].shape[0], per_layer)
+    per_layer = layer_dilations(dilations, len(weights), space)
+    network = Network(input.shape[0], len(weights[0]), per_layer)
     if buffer not in BUFFERS:
         raise ValueError(f"buffer is {buffer!r}; allowed: {', '.join(BUFFERS)}")
     passes = plan_passes(network, space, memory_bytes - RESERVED_BYTES, bias, len(final_bias))

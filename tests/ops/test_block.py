@@ -271,6 +271,51 @@ def test_wrong_arguments_are_named() -> None:
         ops.msd_block(image, [], bias, [1])
     with pytest.raises(ValueError, match=r"input has shape \(1, 1, 7\)"):
         ops.msd_block(image[..., 0], weights, bias, [1])
+    with pytest.raises(
+        ValueError, match=r"weight0 has shape \(0, 1, 3, 3\); .* width of 1 or more"
+    ):
+        ops.msd_block(image, [weights[0][:0]], bias[:0], [1])
+    with pytest.raises(ValueError, match=r"dilation 1\.5 is not a whole number"):
+        ops.msd_block(image, weights, bias, [1, 1.5])
+    with pytest.raises(
+        ValueError, match=r"input has dtype torch\.complex64; expected floating point"
+    ):
+        ops.msd_block(image.to(torch.complex64), weights, bias, [1])
+
+
+@pytest.mark.parametrize("elsewhere", ["weight", "bias", "final weight", "final bias"])
+def test_a_parameter_on_another_device_is_named(elsewhere: str) -> None:
+    """Its address would be read as one of the input's device."""
+    image, weights, bias, final_weight, final_bias, *rest = make_problem((7, 9)).module_arguments()
+    given = {"bias": bias, "final weight": final_weight, "final bias": final_bias}
+    given |= {"weight": weights[1]}
+    given[elsewhere] = given[elsewhere].to("meta")
+    weights[1] = given["weight"]
+    with pytest.raises(ValueError, match="input is on cpu, a parameter is on meta"):
+        ops.msd_module(
+            image, weights, given["bias"], given["final weight"], given["final bias"], *rest
+        )
+
+
+@each_engine
+@pytest.mark.parametrize("dilation", [9, 10**6, 2**62])
+def test_a_dilation_beyond_a_border_of_zeros_costs_nothing(dilation: int, impl: str) -> None:
+    problem = make_problem((7, 9), dilations=(2, 9), padding="zeros")
+    expected = module_formula(problem)
+    problem.dilations = [2, dilation]
+    assert largest_difference(ops.msd_module(*problem.module_arguments(), impl=impl), expected) < (
+        1e-10
+    )
+
+
+@each_engine
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own use of it
+def test_forward_mode_is_refused(impl: str) -> None:
+    problem = make_problem((6, 6))
+    with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(problem.input.detach(), problem.input.detach())
+        with pytest.raises(NotImplementedError, match="jvp"):
+            ops.msd_module(dual, *problem.module_arguments()[1:], impl=impl)
 
 
 PEAK_MEMORY = """
