@@ -19,8 +19,9 @@ from msdtool.ops.engine import BlockGradients, Network
 from msdtool.ops.library import load
 
 LINE_BYTES = 64
-# Longer rows take an odd number of cache lines: channels would else compete for few cache sets.
-MAX_EVEN_LINES = 8
+# Tiles of the products are four lines wide. Channels a larger power of two of lines apart would
+# compete for few of the 64 sets of a first-level cache. An odd number of lines was no faster.
+CONFLICT_LINES = 8
 
 
 class _Network(ctypes.Structure):
@@ -59,7 +60,8 @@ class CompiledEngine:
         """Elements from one channel of a row to the next."""
         per_line = LINE_BYTES // self.dtype.itemsize
         lines = -(-self.space[-1] // per_line)
-        return per_line * (lines if lines <= MAX_EVEN_LINES else lines | 1)
+        conflict = lines > CONFLICT_LINES and lines % CONFLICT_LINES == 0
+        return per_line * (lines + conflict)
 
     @property
     def num_channels(self) -> int:
