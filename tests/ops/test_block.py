@@ -93,6 +93,17 @@ def test_float32_equals_the_formula(
     )
 
 
+@each_engine
+def test_sums_over_many_pixels_keep_their_digits(impl: str) -> None:
+    """The gradient by the bias is the final weight, 0.1, times nine million pixels."""
+    weight, bias = torch.zeros(1, 1, 3, 3), torch.ones(1, requires_grad=True)
+    final_weight = torch.full((1, 2, 1), 0.1)
+    image = torch.zeros(1, 1, 3000, 3000)
+    output = ops.msd_module(image, [weight], bias, final_weight, torch.zeros(1), [1], impl=impl)
+    output.sum().backward()
+    assert bias.grad.item() == pytest.approx(0.1 * 3000**2, rel=2e-6)
+
+
 @pytest.mark.parametrize("impl", ["auto", "blocked", "reference"])
 def test_block_equals_the_formula(impl: str) -> None:
     problem = make_problem((9, 11), width=2, c_in=2, batch=2)
