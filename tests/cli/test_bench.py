@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from msdtool.bench import correctness, suite
+from msdtool.ops import library
 
 TINY = ("bench", "--size", "16", "--depth", "2", "--seconds", "0")
 
@@ -175,3 +176,5 @@ def test_a_profile_is_written(cli, tmp_path):
     assert code == 0
     assert json.loads(trace.read_text())["traceEvents"]
     assert "Self CPU time total" in out
+    if library.available(torch.float32):
+        assert {"msd_forward", "msd_backward"} <= set(out.split())
