@@ -73,15 +73,20 @@ def layer_dilations(dilations: Sequence[int], depth: int, space: Sequence[int]) 
     return tuple(min(int(dilations[layer % len(dilations)]), max(space)) for layer in range(depth))
 
 
-def check_same_kind(input: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Raise ValueError unless all share the input's device and its floating-point dtype."""
-    if not input.dtype.is_floating_point:
-        raise ValueError(f"input has dtype {input.dtype}; expected floating point")
-    for parameter in parameters:
-        if parameter.dtype != input.dtype:
-            raise ValueError(f"input has dtype {input.dtype}, a parameter has {parameter.dtype}")
-        if parameter.device != input.device:
-            raise ValueError(f"input is on {input.device}, a parameter is on {parameter.device}")
+def check_same_kind(first: Tensor, others: Iterable[Tensor], name: str = "input") -> None:
+    """Raise ValueError unless all share the device and the floating-point dtype of the first.
+
+    Args:
+        first, others: the tensors.
+        name: what messages call the first.
+    """
+    if not first.dtype.is_floating_point:
+        raise ValueError(f"{name} has dtype {first.dtype}; expected floating point")
+    for other in others:
+        if other.dtype != first.dtype:
+            raise ValueError(f"{name} has dtype {first.dtype}, a parameter has {other.dtype}")
+        if other.device != first.device:
+            raise ValueError(f"{name} is on {first.device}, a parameter is on {other.device}")
 
 
 def check_convolution(

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msdtool.ops.checks import check_block, check_final, layer_dilations
+from msdtool.ops.checks import check_block, check_final, check_same_kind, layer_dilations
 from msdtool.ops.engine import Network
 from msdtool.ops.engines import Engine, auto_engine
 from msdtool.ops.passes import Pass, part_of, plan_passes
@@ -84,6 +84,9 @@ def msd_module_streamed(
     """
     check_block((1, *input.shape), weights, bias, dilations, padding)
     check_final(input.shape[0] + len(bias), final_weight, final_bias)
+    check_same_kind(bias, (final_weight, final_bias, *weights), name="bias")
+    if bias.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"parameters have dtype {bias.dtype}; expected float32 or float64")
     if tuple(output.shape) != (len(final_bias), *input.shape[1:]):
         raise ValueError(
             f"output has shape {tuple(output.shape)}; "
