@@ -22,6 +22,7 @@ from msdtool.nn.build import Architecture, architecture, build_network, check_sc
 from msdtool.nn.device import choose_device, use_deterministic
 from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork
+from msdtool.ops.block import implementation_for
 from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
@@ -85,6 +86,11 @@ class TrainingRun:
             TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         )
         self.first_shape, self.architecture = processes.together(self._open)
+        if implementation_for(self.device, torch.float32) == "blocked":
+            log(
+                "the network is computed by torch's matrix products, which is slower than the "
+                "engine made for this device; msdtool doctor says why"
+            )
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)

@@ -218,6 +218,14 @@ def test_volumes_are_trained_on(tmp_path):
     assert math.isfinite(directory.read_rows()[0]["train_loss"])
 
 
+@pytest.mark.parametrize(("engine", "said"), [("blocked", True), ("compiled", False)])
+def test_a_run_that_has_to_do_without_the_fast_engine_says_so(config, monkeypatch, engine, said):
+    monkeypatch.setattr(run, "implementation_for", lambda device, dtype: engine)
+    messages = []
+    open_run(config, log=messages.append)
+    assert any("slower than the engine made for this" in text for text in messages) == said
+
+
 def test_graphs_need_a_gpu(config):
     message = r"training\.cuda_graphs: needs one process on a GPU; got 1 on cpu; set it to false"
     with pytest.raises(ConfigError, match=message):
