@@ -210,8 +210,13 @@ class TrainingRun:
             TrainingError: the loss is not finite; the last good checkpoint stays.
             InputError: an image cannot be used.
         """
-        if self.learner.progress.finished:
-            return
+        try:
+            if not self.learner.progress.finished:
+                yield from self._events()
+        finally:
+            self.directory.release()
+
+    def _events(self) -> Iterator[Event]:
         torch.use_deterministic_algorithms(self.config.training.deterministic)
         self.save(best=False)
         saved = time.monotonic()

@@ -165,3 +165,13 @@ def test_a_reading_process_that_is_killed_is_named_and_the_run_goes_on(config, u
     with pytest.raises(TrainingError, match=r"a process that reads images was killed.*--resume"):
         list(events)
     check_same(finish(open_run(config, resume=True)), undisturbed)
+
+
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_a_run_that_another_process_trains_is_left_alone(config, option):
+    events = open_run(config).events()
+    next(events)
+    with pytest.raises(RunDirectoryError, match="another process trains there now"):
+        open_run(config, **{option: True})
+    events.close()
+    finish(open_run(config, **{option: True}))
