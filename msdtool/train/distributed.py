@@ -82,7 +82,8 @@ class Distributed(Processes):
         Its batch norms take the batches of all processes together from now on.
         """
         pool_batch_norms(network)
-        wrapped = DistributedDataParallel(network, bucket_cap_mb=ONE_BUCKET_MB)
+        with _naming_the_cause():
+            wrapped = DistributedDataParallel(network, bucket_cap_mb=ONE_BUCKET_MB)
         wrapped.register_comm_hook(list(network.parameters()), _mean_in_fixed_order)
         return wrapped
 
@@ -99,13 +100,10 @@ class Distributed(Processes):
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set on one process at least."""
-        return bool(self._largest(float(flag)))
+        return bool(self.largest(float(flag)))
 
-    def latest(self, seconds: float) -> float:
-        """The largest of the processes' times."""
-        return self._largest(seconds)
-
-    def _largest(self, value: float) -> float:
+    def largest(self, value: float) -> float:
+        """The largest of the processes' values."""
         tensor = torch.tensor(value, dtype=torch.float64)
         with _naming_the_cause():
             dist.all_reduce(tensor, dist.ReduceOp.MAX)
@@ -124,13 +122,13 @@ class Distributed(Processes):
             result, error = work(), None
         except Error as problem:
             result, error = None, problem
+        if not self.any(error is not None):  # a single number: this is asked at every batch
+            return result  # type: ignore[return-value]  # None only with an error
         codes = self.gather(None if error is None else error.exit_code)
         failed = [rank for rank, code in enumerate(codes) if code is not None]
-        if failed and error is not None and failed[0] == self.rank:
+        if error is not None and failed[0] == self.rank:
             raise error
-        if failed:
-            raise FailedElsewhere(int(codes[failed[0]] or 1))
-        return result  # type: ignore[return-value]  # None only with an error
+        raise FailedElsewhere(int(codes[failed[0]] or 1))
 
     def on_main(self, work: Callable[[], T]) -> T:
         """Do ``work`` on the main process and return its result on every one."""

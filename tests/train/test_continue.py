@@ -67,10 +67,10 @@ def test_a_run_that_vanishes_at_any_checkpoint_ends_with_the_same_bits(
             saved.append(path.name)
             save_checkpoint(path, checkpoint)
 
-        monkeypatch.setattr("msdtool.train.run.save_checkpoint", save_some)
+        monkeypatch.setattr("msdtool.train.record.save_checkpoint", save_some)
         with pytest.raises(Vanished):
             finish(open_run(config, place))
-        monkeypatch.setattr("msdtool.train.run.save_checkpoint", save_checkpoint)
+        monkeypatch.setattr("msdtool.train.record.save_checkpoint", save_checkpoint)
         assert saved == ["last.pt", "best.pt", "last.pt", "best.pt"][:count]
         check_same(finish(open_run(config, place, resume=True)), undisturbed)
 
