@@ -75,7 +75,7 @@ def plan_passes(
             for layer, dilation in enumerate(network.dilations)
         ]
         raise ValueError(
-            f"the memory limit leaves {strip_bytes} bytes for a strip; layer "
+            f"the memory limit leaves {max(strip_bytes, 0)} bytes for a strip; layer "
             f"{int(np.argmax(needed))} needs at least {max(needed)}"
         )
     passes: list[Pass] = []

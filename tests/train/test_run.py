@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(config, tmp_pa
     events = run.events()
     for _ in range(3):
         next(events)
-    run.save(best=False)
+    run.record.save(best=False)
     before = run.directory.last.read_bytes()
     with torch.no_grad():
         run.network.msd.final_layer.linear.bias.fill_(math.nan)
