@@ -86,7 +86,7 @@ def test_threads_never_share_a_buffer() -> None:
         thread.join()
     gc.collect()
     assert not wrong
-    assert len(memory._spare) <= 4
+    assert len(memory._spare) <= 8  # each makes one before it lets go of the other
 
 
 def test_a_fork_finds_nothing_spare() -> None:
