@@ -29,7 +29,7 @@ from msdtool.nn.build import Architecture, build_network
 from msdtool.nn.msd import DILATIONS
 from msdtool.runs.checkpoint import FORMAT, Checkpoint, Model, Normalisation
 from msdtool.train.environment import versions
-from msdtool.train.loop import Progress
+from msdtool.train.events import Progress
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 MSDNET_GROUPS = ("network", "checkpoint")

@@ -18,7 +18,7 @@ from msdtool.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
     from msdtool.config import ExperimentConfig
-    from msdtool.train.loop import EpochDone
+    from msdtool.train.events import EpochDone
     from msdtool.train.processes import Processes
     from msdtool.train.run import TrainingRun
 
@@ -102,7 +102,7 @@ def _print_result(run: "TrainingRun", json: bool) -> None:
                 "best_epoch": progress.best_epoch,
                 "best_loss": progress.best_loss,
                 "seconds": progress.seconds,
-                "metrics": run.metrics,
+                "metrics": run.record.metrics,
             }
         )
     else:
@@ -117,7 +117,7 @@ def _train(
     processes: "Processes",
     bars: Callable[..., AbstractContextManager[console.Bar]],
 ) -> "TrainingRun":
-    from msdtool.train.loop import EpochDone, ImageValidated, StepDone
+    from msdtool.train.events import EpochDone, ImageValidated, StepDone
     from msdtool.train.run import TrainingRun
     from msdtool.train.summary import pairing_warnings, summarise
 

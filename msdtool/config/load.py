@@ -104,13 +104,14 @@ def parse_source(text: str) -> str | ImageSource:
     except yaml.YAMLError:
         raise ConfigError(f"{text}: not valid YAML; expected {{path: ..., axes: ...}}") from None
     except ValidationError as error:
-        reasons = [
-            f"{dotted(detail['loc'])}: {detail['msg']}".removeprefix(": ").replace(
-                "Value error, ", ""
-            )
+        place: KeyPath = ("data", "train", "input")
+        problems = [
+            (path[len(place) :], message)
             for detail in error.errors()
+            for path, message in _problems({**detail, "loc": (*place, *detail["loc"])})
         ]
-        raise ConfigError(f"{text}: {'; '.join(reasons)}") from None
+    reasons = [f"{dotted(path)}: {message}" if path else message for path, message in problems]
+    raise ConfigError(f"{text}: {'; '.join(reasons)}")
 
 
 def dump_config(config: ExperimentConfig) -> str:

@@ -1,16 +1,21 @@
 """Batches of samples, the same whatever the number of workers and wherever a run was stopped."""
 
+import multiprocessing
 import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from msdtool.data.datasets import finite_sample
@@ -21,6 +26,7 @@ from msdtool.errors import InputError
 
 BATCHES_AHEAD = 2
 """Batches that are read while one is used, besides those that worker processes hold."""
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 T = TypeVar("T")
 
 
@@ -170,6 +176,7 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
             sampler=batches,
             num_workers=workers,
             worker_init_fn=_prepare_worker,
+            multiprocessing_context=_start_method(),
         )
         results = iter(loader)
     for batch in _ahead(results):
@@ -194,11 +201,44 @@ def _ahead(results: Iterator[T]) -> Iterator[T]:
                 future.cancel()
 
 
+def _start_method() -> BaseContext | None:
+    """How worker processes are started; None: the way that is usual on this system.
+
+    A fork copies the locks that other threads of this process hold at that moment, and the child
+    waits for them for ever. Threads of torch.distributed take the interpreter's at any time, so
+    that a process without threads has to do the forking.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return None
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return None
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    with _ignoring_signals():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _ignoring_signals() -> Iterator[None]:
+    """Have a program that is started meanwhile ignore the signals that ask this one to stop."""
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _stop_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Those that the system has of SIGINT, SIGTERM and SIGUSR1."""
+    return [number for number in signal.Signals if number.name in STOP_SIGNALS]
+
+
 def _prepare_worker(_worker: int) -> None:
     """Leave it to the main process to stop: it saves a checkpoint, then ends the workers."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in _stop_signals():
+        signal.signal(number, signal.SIG_IGN)
     sys.excepthook = _print_unless_disconnected
 
 

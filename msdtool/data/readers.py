@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 RAW_SUFFIXES = {".raw", ".bin"}
-NPY_SUFFIX = ".npy"
+NPY_SUFFIX, NPZ_SUFFIX = ".npy", ".npz"
 MAX_OPEN = 8
 MAX_DECODED = 3
 """An input, its target and mask: their sizes are asked for before their pixels."""
@@ -171,6 +171,8 @@ def _opener(location: Location) -> Opener | None:
         return lambda place: open_tiff(place.path)
     if suffix == NPY_SUFFIX:
         return lambda place: open_npy(place.path)
+    if suffix == NPZ_SUFFIX:
+        return _refuse_npz
     return _open_raw if suffix in RAW_SUFFIXES else None
 
 
@@ -181,6 +183,12 @@ def _open_raw(location: Location) -> Container:
             f"{{path: {location.path.name}, shape: [100, 512, 512], dtype: uint16}}"
         )
     return open_raw(location.path, location.shape, location.dtype)
+
+
+def _refuse_npz(location: Location) -> Container:
+    raise InputError(
+        f"{location}: an .npz file can only be read as a whole; save its array as {NPY_SUFFIX}"
+    )
 
 
 def _open_zarr(location: Location) -> Container:

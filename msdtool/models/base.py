@@ -25,7 +25,8 @@ from msdtool.runs.checkpoint import (
     save_checkpoint,
 )
 from msdtool.train.environment import versions
-from msdtool.train.loop import Learner, Plan, Progress, train
+from msdtool.train.events import Progress
+from msdtool.train.loop import Learner, Plan, train
 from msdtool.train.losses import Loss
 from msdtool.train.optim import Schedule, build_optimizer
 

@@ -18,7 +18,8 @@ from msdtool.ops.engines import auto_engine
 # What reading or writing a byte of the channels costs in arithmetic. On two AVX-512 cores 120
 # GFLOP/s of the engine against 2.7 GB/s from the system's cache of a file; a slow disk costs more.
 # On GPUs an estimate: 10 TFLOP/s against 10 GB/s over the bus.
-FLOPS_PER_BYTE = {"cpu": 45, "cuda": 1000}
+FLOPS_PER_BYTE_CPU = 45
+FLOPS_PER_BYTE_DEVICE = 1000
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def plan_passes(
             for layer, dilation in enumerate(network.dilations)
         ]
         raise ValueError(
-            f"the memory limit leaves {strip_bytes} bytes for a strip; layer "
+            f"the memory limit leaves {max(strip_bytes, 0)} bytes for a strip; layer "
             f"{int(np.argmax(needed))} needs at least {max(needed)}"
         )
     passes: list[Pass] = []
@@ -106,7 +107,7 @@ def _plan_pass(
     read = network.channels_before(layers.start) * like.element_size()
     is_last = layers.stop == network.depth
     written = 0 if is_last else len(layers) * network.width * like.element_size()
-    per_byte = FLOPS_PER_BYTE[like.device.type]
+    per_byte = FLOPS_PER_BYTE_CPU if like.device.type == "cpu" else FLOPS_PER_BYTE_DEVICE
     cost = computed * (flops + per_byte * read) + per_byte * written
     return Pass(layers, halo, strip, cost)
 

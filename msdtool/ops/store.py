@@ -105,7 +105,11 @@ class FileStore:
         self.threads = ThreadPoolExecutor(self.num_threads)
         self.file = os.open(path, os.O_RDWR | os.O_CREAT)
         # Now, not after hours of work.
-        os.posix_fallocate(self.file, 0, space[0] * num_channels * self.channel_bytes)
+        size = space[0] * num_channels * self.channel_bytes
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self.file, 0, size)
+        else:  # macOS, which reserves nothing
+            os.truncate(self.file, size)
 
     def close(self) -> None:
         """Close the file."""

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msdtool.ops.checks import check_block, check_final
+from msdtool.ops.checks import check_block, check_final, check_same_kind, layer_dilations
 from msdtool.ops.engine import Network
 from msdtool.ops.engines import Engine, auto_engine
 from msdtool.ops.passes import Pass, part_of, plan_passes
@@ -84,14 +84,17 @@ def msd_module_streamed(
     """
     check_block((1, *input.shape), weights, bias, dilations, padding)
     check_final(input.shape[0] + len(bias), final_weight, final_bias)
+    check_same_kind(bias, (final_weight, final_bias, *weights), name="bias")
+    if bias.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"parameters have dtype {bias.dtype}; expected float32 or float64")
     if tuple(output.shape) != (len(final_bias), *input.shape[1:]):
         raise ValueError(
             f"output has shape {tuple(output.shape)}; "
             f"expected {(len(final_bias), *input.shape[1:])}"
         )
     space = tuple(input.shape[1:])
-    per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
-    network = Network(input.shape[0], weights[0].shape[0], per_layer)
+    per_layer = layer_dilations(dilations, len(weights), space)
+    network = Network(input.shape[0], len(weights[0]), per_layer)
     if buffer not in BUFFERS:
         raise ValueError(f"buffer is {buffer!r}; allowed: {', '.join(BUFFERS)}")
     passes = plan_passes(network, space, memory_bytes - RESERVED_BYTES, bias, len(final_bias))

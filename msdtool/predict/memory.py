@@ -1,11 +1,14 @@
 """How much memory there is, and how much of it may be used."""
 
+import math
 import re
 from pathlib import Path
 
 import torch
 
 from msdtool.errors import ConfigError
+from msdtool.ops.memory import release_spare
+from msdtool.ops.streaming import RESERVED_BYTES
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
@@ -49,9 +52,25 @@ def usable_bytes(device: torch.device, limit: int | None) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(USED_SHARE * free)
+    release_spare()
     if limit is not None:
         return limit - resident_bytes() - SLACK_BYTES
     return int(USED_SHARE * _free_bytes())
+
+
+def check_limit(limit: int) -> None:
+    """Check that a limit of this process's memory leaves room for an image.
+
+    Raises:
+        ConfigError: the process takes more already.
+    """
+    taken = resident_bytes() + SLACK_BYTES
+    if limit <= taken:
+        least = (taken + RESERVED_BYTES) / 10**6
+        raise ConfigError(
+            f"--memory: {limit / 10**6:.3g} MB are less than the program takes without an image, "
+            f"{taken / 10**6:.0f} MB; give {math.ceil(least / 100) * 100} MB or more"
+        )
 
 
 def _free_bytes() -> int:

@@ -25,7 +25,7 @@ from msdtool.nn.device import choose_device
 from msdtool.nn.memory import BYTES_PER_VALUE, out_of_memory, prediction_bytes
 from msdtool.nn.series import SeriesNetwork
 from msdtool.ops.streaming import SlicedArray
-from msdtool.predict.memory import usable_bytes
+from msdtool.predict.memory import check_limit, usable_bytes
 from msdtool.predict.symmetries import symmetries
 from msdtool.runs.checkpoint import Model, find_model, load_checkpoint
 
@@ -56,7 +56,8 @@ class Predictor:
 
     Raises:
         ModelFileError: the weights do not fit the architecture.
-        ConfigError: a network that works on series cannot average over symmetries.
+        ConfigError: a network that works on series cannot average over symmetries, or the process
+            takes more than the limit already.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class Predictor:
         if augment and self.series is not None:
             raise ConfigError(f"--tta: {name} works on series, which are not turned; leave it out")
         self.network.to(self.device).eval().requires_grad_(False)
+        if memory_bytes is not None and self.device.type == "cpu":
+            check_limit(memory_bytes)
         self.limit = memory_bytes
         self.memory_bytes = usable_bytes(self.device, memory_bytes)
 

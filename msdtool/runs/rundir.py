@@ -12,6 +12,7 @@ from typing import Any
 from msdtool import strict_json
 from msdtool.atomic import PARTIAL, atomic_path
 from msdtool.errors import Error, RunDirectoryError
+from msdtool.runs.lock import FolderLock
 
 Row = dict[str, Any]
 
@@ -35,6 +36,7 @@ class RunDirectory:
         self.previews = self.path / "previews"
         self.report = self.path / "report"
         self.tensorboard = self.path / "tensorboard"
+        self._lock: FolderLock | None = None
 
     @property
     def holds_run(self) -> bool:
@@ -45,9 +47,11 @@ class RunDirectory:
     def claim(self, *, resume: bool, overwrite: bool) -> None:
         """Make the folder and check that a run may use it; nothing in it is replaced yet.
 
+        Until `release`, other processes of this machine cannot claim it.
+
         Raises:
             RunDirectoryError: it holds a run and neither flag says what to do with it, or it holds
-                other files, or it cannot be made.
+                other files, or another process has it, or it cannot be made.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"{self.path}: is a file; choose another run.directory")
@@ -62,6 +66,8 @@ class RunDirectory:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self.release()
+            self._lock = FolderLock(self.path)
             self._remove_partial_files()
         except OSError as error:
             raise RunDirectoryError(
@@ -69,6 +75,11 @@ class RunDirectory:
             ) from None
         if not os.access(self.path, os.W_OK):
             raise RunDirectoryError(f"{self.path}: no permission to write there")
+
+    def release(self) -> None:
+        """Let other processes claim the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _holds_other_files(self) -> bool:
         return self.path.is_dir() and any(not file.match(PARTIAL) for file in self.path.iterdir())

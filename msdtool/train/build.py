@@ -1,13 +1,18 @@
-"""Losses, metrics and normalisation of an experiment."""
+"""Losses, metrics, normalisation and learner of an experiment."""
 
 from collections.abc import Callable
 
+import torch
+
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
+from msdtool.data.build import build_batches
 from msdtool.data.statistics import Statistics, measure
-from msdtool.errors import InputError
+from msdtool.errors import ConfigError, InputError
+from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
+from msdtool.train.loop import Learner
 from msdtool.train.losses import (
     GramLoss,
     Loss,
@@ -20,6 +25,7 @@ from msdtool.train.losses import (
     of_one,
 )
 from msdtool.train.metrics import Metrics, RegressionMetrics, SegmentationMetrics
+from msdtool.train.optim import Schedule, build_optimizer
 from msdtool.train.processes import ALONE, Processes
 
 
@@ -127,3 +133,51 @@ def _build_term(
 def build_metrics(labels: list[int], data_range: float) -> Metrics:
     """Return a segmentation's metrics if there are labels, else a regression's."""
     return SegmentationMetrics(labels) if labels else RegressionMetrics(data_range)
+
+
+def total_updates(config: ExperimentConfig, num_pairs: int) -> int:
+    """Updates that all epochs together make."""
+    batches = build_batches(config, num_pairs, 0).batches_per_epoch
+    return config.training.epochs * -(-batches // config.training.accumulate)
+
+
+def build_learner(
+    config: ExperimentConfig,
+    network: ScaledNetwork,
+    normalisation: Normalisation,
+    num_pairs: int,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> Learner:
+    """Return a learner that has not learnt yet, its network on the device.
+
+    Args:
+        config: the experiment.
+        network: what learns.
+        normalisation: of the training set.
+        num_pairs: pairs in the training set.
+        device: where to compute.
+        processes: those that train together.
+    """
+    training = config.training
+    network.to(device)
+    optimizer = build_optimizer(
+        training.optimizer, network.parameters(), training.learning_rate, training.weight_decay
+    )
+    schedule = Schedule(
+        training.schedule, optimizer, total_updates(config, num_pairs), training.plateau_patience
+    )
+    loss = build_loss(config, normalisation, processes.total)
+    learner = Learner(network, loss, optimizer, schedule, device, processes=processes)
+    if training.cuda_graphs:
+        learner.parallel = GraphedNetwork(network)
+    return learner
+
+
+def check_graphs(device: torch.device, num_processes: int) -> None:
+    """Raise ConfigError where CUDA graphs cannot train."""
+    if device.type != "cuda" or num_processes > 1:
+        raise ConfigError(
+            "training.cuda_graphs: needs one process on a GPU; got "
+            f"{num_processes} on {device.type}; set it to false"
+        )

@@ -9,6 +9,7 @@ import datetime
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -46,6 +47,7 @@ class Distributed(Processes):
 
     def __init__(self, launch: Launch, timeout: datetime.timedelta = TIMEOUT) -> None:
         self.rank, self.size, self.local_rank = launch.rank, launch.size, launch.local_rank
+        self._number = torch.zeros((), dtype=torch.float64)  # one, for the reason of `_Gradients`
         try:
             store, *_ = next(
                 iter(rendezvous(launch.meeting, launch.rank, launch.size, timeout=timeout))
@@ -82,8 +84,9 @@ class Distributed(Processes):
         Its batch norms take the batches of all processes together from now on.
         """
         pool_batch_norms(network)
-        wrapped = DistributedDataParallel(network, bucket_cap_mb=ONE_BUCKET_MB)
-        wrapped.register_comm_hook(list(network.parameters()), _mean_in_fixed_order)
+        with _naming_the_cause():
+            wrapped = DistributedDataParallel(network, bucket_cap_mb=ONE_BUCKET_MB)
+        wrapped.register_comm_hook(_Gradients(list(network.parameters())), _mean_in_fixed_order)
         return wrapped
 
     def accumulating(self, network: nn.Module) -> AbstractContextManager[None]:
@@ -99,17 +102,14 @@ class Distributed(Processes):
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set on one process at least."""
-        return bool(self._largest(float(flag)))
+        return bool(self.largest(float(flag)))
 
-    def latest(self, seconds: float) -> float:
-        """The largest of the processes' times."""
-        return self._largest(seconds)
-
-    def _largest(self, value: float) -> float:
-        tensor = torch.tensor(value, dtype=torch.float64)
+    def largest(self, value: float) -> float:
+        """The largest of the processes' values."""
+        self._number.fill_(value)
         with _naming_the_cause():
-            dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return float(tensor)
+            dist.all_reduce(self._number, dist.ReduceOp.MAX)
+        return float(self._number)
 
     def gather(self, value: T) -> list[T]:
         """The ``value`` of each process, in the order of their ranks."""
@@ -124,13 +124,13 @@ class Distributed(Processes):
             result, error = work(), None
         except Error as problem:
             result, error = None, problem
+        if not self.any(error is not None):  # a single number: this is asked at every batch
+            return result  # type: ignore[return-value]  # None only with an error
         codes = self.gather(None if error is None else error.exit_code)
         failed = [rank for rank, code in enumerate(codes) if code is not None]
-        if failed and error is not None and failed[0] == self.rank:
+        if error is not None and failed[0] == self.rank:
             raise error
-        if failed:
-            raise FailedElsewhere(int(codes[failed[0]] or 1))
-        return result  # type: ignore[return-value]  # None only with an error
+        raise FailedElsewhere(int(codes[failed[0]] or 1))
 
     def on_main(self, work: Callable[[], T]) -> T:
         """Do ``work`` on the main process and return its result on every one."""
@@ -146,8 +146,23 @@ class Distributed(Processes):
         return _lost_process(error) if gone else None
 
 
+@dataclass
+class _Gradients:
+    """What a process's gradients are averaged in.
+
+    Attributes:
+        parameters: of the network, in their order.
+        flat: their gradients one after the other. It is kept, because a thread of Gloo may hold it
+            for a moment longer than this process needs it; were it the last to let go of it, it
+            would run Python, on which a process that is just ending aborts.
+    """
+
+    parameters: list[nn.Parameter]
+    flat: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
 def _mean_in_fixed_order(
-    parameters: list[nn.Parameter],
+    gradients: _Gradients,
     bucket: dist.GradBucket,  # type: ignore[name-defined]  # torch's own stubs lack it
 ) -> torch.futures.Future[Tensor]:
     """Replace a bucket's gradients by their means over the processes.
@@ -155,19 +170,21 @@ def _mean_in_fixed_order(
     Where a gradient lies decides in which order three or more processes add it up, and so how it is
     rounded. DistributedDataParallel moves them after the first step; a resumed run has another
     first step, and would come to other bits. Here they always lie in the order of the parameters.
+
+    There is one bucket, the last thing of a backward pass: nothing could be done meanwhile.
     """
     of_parameter = dict(zip(bucket.parameters(), bucket.gradients(), strict=True))
-    gradients = [of_parameter[parameter] for parameter in parameters if parameter in of_parameter]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    parts = [of_parameter[p] for p in gradients.parameters if p in of_parameter]
+    flat = gradients.flat = torch.cat([part.flatten() for part in parts])
     flat /= dist.get_world_size()
-
-    def copy_back(_: torch.futures.Future[Any]) -> Tensor:
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
-        return bucket.buffer()
-
-    return dist.all_reduce(flat, async_op=True).get_future().then(copy_back)
+    dist.all_reduce(flat)
+    for part, mean in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+        part.copy_(mean.view_as(part))
+    done: torch.futures.Future[Tensor] = torch.futures.Future(
+        devices=[flat.device] if flat.is_cuda else None
+    )
+    done.set_result(bucket.buffer())
+    return done
 
 
 class _Total(torch.autograd.Function):

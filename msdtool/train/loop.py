@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
@@ -19,71 +19,11 @@ from torch.optim import Optimizer
 from msdtool.data import Sample
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn.memory import out_of_memory
+from msdtool.train.events import EpochDone, Event, ImageValidated, Progress, StepDone, Validation
 from msdtool.train.losses import Loss
 from msdtool.train.metrics import Metrics
 from msdtool.train.optim import Schedule
 from msdtool.train.processes import ALONE, Processes
-
-
-@dataclass
-class Progress:
-    """How far training has come; all plain data."""
-
-    epoch: int = 0
-    """Epochs that are finished, their validation included."""
-    step: int = 0
-    """Updates of the weights."""
-    batches: int = 0
-    """Batches over all epochs."""
-    loss_sum: float = 0.0
-    """Sum of the batches' losses in the epoch so far."""
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    stale: int = 0
-    """Validations since the best one."""
-    seconds: float = 0.0
-    """Time spent in training and validation."""
-    data_seconds: float = 0.0
-    """Of that, time that training waited for its batches."""
-    finished: str = ""
-    """Why training is over; empty while it is not."""
-
-
-@dataclass
-class Validation:
-    """The result of a validation."""
-
-    loss: float
-    metrics: dict[str, Any]
-    image_losses: list[float]
-
-
-@dataclass
-class StepDone:
-    """An update of the weights."""
-
-    loss: float
-    learning_rate: float
-
-
-@dataclass
-class ImageValidated:
-    """One image of a validation."""
-
-    index: int
-
-
-@dataclass
-class EpochDone:
-    """An epoch, with its validation if there was one; cut short when time was up."""
-
-    epoch: int
-    train_loss: float
-    validation: Validation | None
-    improved: bool
-
-
-Event = StepDone | ImageValidated | EpochDone
 
 
 @dataclass(frozen=True)
@@ -124,7 +64,7 @@ class Learner:
     def spend(self, since: float) -> None:
         """Count the time from ``since`` on, by `time.perf_counter`, the same on every process."""
         seconds = self.progress.seconds + time.perf_counter() - since
-        self.progress.seconds = self.processes.latest(seconds)
+        self.progress.seconds = self.processes.largest(seconds)
 
 
 def train(
@@ -204,7 +144,8 @@ def _update(
     waited = 0.0
     for number in range(group):
         asked = time.perf_counter()
-        batch = next(batches)
+        # A file that one process cannot read ends all, and they say so once.
+        batch = processes.together(partial(next, batches))
         waited += time.perf_counter() - asked
         indices += batch.indices.tolist()
         is_last = number + 1 == group
@@ -283,7 +224,8 @@ def validation(
     loss = loss or learner.loss
     losses: dict[int, float] = {}
     index = 0
-    for batch in batches:
+    following = partial(learner.processes.together, partial(next, batches, None))
+    while (batch := following()) is not None:
         if batch.indices.numel():
             index = int(batch.indices)
             input, target, mask = to_device(batch, learner.device)

@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdtool.data import Pairs, Sample
 from msdtool.data.slabs import central_slice
-from msdtool.nn.scaling import ScaledNetwork
 from msdtool.report.curves import save_curves
 from msdtool.report.pictures import Comparison, save_comparisons
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
-from msdtool.train.loop import Validation
+from msdtool.train.events import Validation
 from msdtool.train.metrics import RegressionMetrics
 
 SHARE_OF_TIME = 0.05
@@ -32,7 +31,7 @@ class RunPictures:
     """
 
     def __init__(
-        self, directory: RunDirectory, network: ScaledNetwork, num_labels: int, data_range: float
+        self, directory: RunDirectory, network: nn.Module, num_labels: int, data_range: float
     ) -> None:
         self.directory = directory
         self.network = network

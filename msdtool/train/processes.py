@@ -66,9 +66,9 @@ class Processes:
         """Whether ``flag`` is set on one process at least."""
         return flag
 
-    def latest(self, seconds: float) -> float:
-        """The largest of the processes' times."""
-        return seconds
+    def largest(self, value: float) -> float:
+        """The largest of the processes' values."""
+        return value
 
     def gather(self, value: T) -> list[T]:
         """The ``value`` of each process, in the order of their ranks."""

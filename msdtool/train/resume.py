@@ -5,7 +5,7 @@ from msdtool.config.schema import TrainingConfig
 from msdtool.errors import InputError, ModelFileError, RunDirectoryError
 from msdtool.runs.checkpoint import Checkpoint, load_checkpoint
 from msdtool.runs.rundir import RunDirectory
-from msdtool.train.loop import Progress
+from msdtool.train.events import Progress
 
 
 def earlier_checkpoint(

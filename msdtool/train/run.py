@@ -3,48 +3,34 @@
 import json
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict
-from typing import Any
+from enum import IntEnum
+from functools import partial
 
 import torch
 
 from msdtool.config import ExperimentConfig, dump_config
-from msdtool.data import Pairs
 from msdtool.data.build import build_batches, build_datasets, build_samples
 from msdtool.data.loaders import Shares, training_batches, validation_batches
-from msdtool.errors import (
-    ConfigError,
-    Error,
-    Stopped,
-    TrainingError,
-)
+from msdtool.errors import ConfigError, Error, Stopped, TrainingError
 from msdtool.nn.build import Architecture, architecture, build_network, check_scale
 from msdtool.nn.device import choose_device, use_deterministic
-from msdtool.nn.graphs import GraphedNetwork
-from msdtool.nn.scaling import ScaledNetwork
-from msdtool.runs.checkpoint import Checkpoint, Model, save_checkpoint
+from msdtool.ops.block import implementation_for
+from msdtool.runs.checkpoint import Checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
+    build_learner,
     build_loss,
     build_metrics,
+    check_graphs,
     measure_normalisation,
     set_normalisation,
+    total_updates,
 )
-from msdtool.train.environment import environment, versions
-from msdtool.train.loop import (
-    EpochDone,
-    Event,
-    ImageValidated,
-    Learner,
-    Plan,
-    Progress,
-    Validation,
-    train,
-    validation,
-)
-from msdtool.train.optim import Schedule, build_optimizer
-from msdtool.train.pictures import RunPictures
+from msdtool.train.environment import environment
+from msdtool.train.events import EpochDone, Event, ImageValidated, Progress, Validation
+from msdtool.train.loop import Plan, train, validation
 from msdtool.train.processes import ALONE, Processes
+from msdtool.train.record import Record
 from msdtool.train.resume import earlier_checkpoint, reopen
 from msdtool.train.tensorboard import TensorBoardLog
 
@@ -81,10 +67,13 @@ class TrainingRun:
         self.should_stop = should_stop
         self.processes = processes
         self.directory = RunDirectory(config.run.directory)
-        self.tensorboard = (
-            TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
-        )
+        tensorboard = TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         self.first_shape, self.architecture = processes.together(self._open)
+        if implementation_for(self.device, torch.float32) == "blocked":
+            log(
+                "the network is computed by torch's matrix products, which is slower than the "
+                "engine made for this device; msdtool doctor says why"
+            )
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
@@ -99,11 +88,20 @@ class TrainingRun:
             self.network = build_network(self.architecture)
             self.normalisation = checkpoint["model"]["normalisation"]
         processes.on_main(lambda: self._write_description(is_new=checkpoint is None))
-        self.metrics: dict[str, Any] = {}
-        self.learner = self._build_learner(checkpoint)
-        self.pictures = RunPictures(
-            self.directory, self.network, config.num_labels, self.normalisation["data_range"]
+        self.learner = build_learner(
+            config, self.network, self.normalisation, len(self.train_pairs), self.device, processes
         )
+        self.record = Record(
+            config,
+            self.directory,
+            self.learner,
+            architecture=self.architecture,
+            normalisation=self.normalisation,
+            num_pairs=self._num_pairs(),
+            tensorboard=tensorboard,
+        )
+        if checkpoint is not None:
+            self._go_on(checkpoint)
 
     # Making ready ------------------------------------------------------------------------------
 
@@ -156,49 +154,22 @@ class TrainingRun:
         if self.should_stop():
             raise Stopped("stopped before the first step; nothing is lost, start again")
 
-    def _build_learner(self, checkpoint: Checkpoint | None) -> Learner:
-        training = self.config.training
-        self.network.to(self.device)
-        optimizer = build_optimizer(
-            training.optimizer,
-            self.network.parameters(),
-            training.learning_rate,
-            training.weight_decay,
-        )
-        self.batches = build_batches(self.config, len(self.train_pairs), 0)
-        updates_per_epoch = -(-self.batches.batches_per_epoch // training.accumulate)
-        schedule = Schedule(
-            training.schedule,
-            optimizer,
-            training.epochs * updates_per_epoch,
-            training.plateau_patience,
-        )
-        learner = Learner(
-            self.network,
-            build_loss(self.config, self.normalisation, self.processes.total),
-            optimizer,
-            schedule,
-            self.device,
-            processes=self.processes,
-        )
-        if training.cuda_graphs:
-            learner.parallel = GraphedNetwork(self.network)
-        if checkpoint is not None:
-            self.network.load_state_dict(checkpoint["model"]["state"])
-            optimizer.load_state_dict(checkpoint["training"]["optimizer"])
-            schedule.load_state_dict(checkpoint["training"]["schedule"])
-            learner.progress = Progress(**checkpoint["progress"])
-            self.metrics = checkpoint["metrics"]
-            reopen(learner.progress, self.config.training)
-            if self.processes.is_main:
-                self.directory.forget_rows_after(checkpoint["training"]["metrics_bytes"])
-        return learner
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        """Take up the state of an earlier run."""
+        learner = self.learner
+        self.network.load_state_dict(checkpoint["model"]["state"])
+        learner.optimizer.load_state_dict(checkpoint["training"]["optimizer"])
+        learner.schedule.load_state_dict(checkpoint["training"]["schedule"])
+        learner.progress = Progress(**checkpoint["progress"])
+        self.record.metrics = checkpoint["metrics"]
+        reopen(learner.progress, self.config.training)
+        if self.processes.is_main:
+            self.directory.forget_rows_after(checkpoint["training"]["metrics_bytes"])
 
     @property
     def total_steps(self) -> int:
         """Updates that all epochs together make."""
-        per_epoch = -(-self.batches.batches_per_epoch // self.config.training.accumulate)
-        return per_epoch * self.config.training.epochs
+        return total_updates(self.config, len(self.train_pairs))
 
     # Training ----------------------------------------------------------------------------------
 
@@ -210,30 +181,46 @@ class TrainingRun:
             TrainingError: the loss is not finite; the last good checkpoint stays.
             InputError: an image cannot be used.
         """
-        if self.learner.progress.finished:
-            return
+        try:
+            if not self.learner.progress.finished:
+                yield from self._events()
+        finally:
+            self.directory.release()
+
+    def _events(self) -> Iterator[Event]:
         use_deterministic(self.config.training.deterministic)
-        self.save(best=False)
+        save = partial(self.processes.on_main, partial(self.record.save, best=False))
+        save()
         saved = time.monotonic()
         for event in self._guarded(self._train()):
             if isinstance(event, EpochDone):
                 self._end_epoch(event)
                 saved = time.monotonic()
-            elif self._is_asked_to_stop():
+            elif (wish := self._wish(saved)) is not _Wish.GO_ON:
                 # All wait for it: when one process exits, launchers end the others.
-                self.processes.on_main(lambda: self.save(best=False))
-                raise self._stopped()
-            elif time.monotonic() - saved > self.config.training.checkpoint_every:
-                self.save(best=False)
+                save()
                 saved = time.monotonic()
+                if wish is _Wish.STOP:
+                    raise self._stopped()
             yield event
             is_over = bool(self.learner.progress.finished)
-            if isinstance(event, EpochDone) and not is_over and self._is_asked_to_stop():
+            if isinstance(event, EpochDone) and not is_over and self._wish(saved) is _Wish.STOP:
                 raise self._stopped()
-        self.processes.on_main(self._finish)
+        self.processes.on_main(self.record.finish)
 
-    def _is_asked_to_stop(self) -> bool:
-        return self.processes.any(self.should_stop())
+    def _wish(self, saved: float) -> "_Wish":
+        """What the process that wishes most asks of all; ``saved`` is when a checkpoint was."""
+        wish = _Wish.GO_ON
+        if time.monotonic() - saved > self.config.training.checkpoint_every:
+            wish = _Wish.SAVE
+        if self.should_stop():
+            wish = _Wish.STOP
+        return _Wish(int(self.processes.largest(wish)))
+
+    def _end_epoch(self, event: EpochDone) -> None:
+        row = self.record.note_epoch(event)
+        write = partial(self.record.write_epoch, row, event, self.validation_pairs)
+        self.processes.on_main(write)
 
     def _guarded(self, events: Iterator[Event]) -> Iterator[Event]:
         """Say what it means when another process dies, which torch may notice at any moment."""
@@ -279,7 +266,8 @@ class TrainingRun:
         return train(self.learner, plan, batches, validate, self.train_pairs.name)
 
     def _validate(self) -> Generator[ImageValidated, None, Validation]:
-        pairs, processes = self._validation_pairs(), self.processes
+        pairs, processes = self.validation_pairs, self.processes
+        assert pairs is not None
         return validation(
             self.learner,
             build_metrics(self.config.label_values, self.normalisation["data_range"]),
@@ -288,96 +276,10 @@ class TrainingRun:
             build_loss(self.config, self.normalisation),
         )
 
-    def _validation_pairs(self) -> Pairs:
-        assert self.validation_pairs is not None
-        return self.validation_pairs
 
-    def _end_epoch(self, event: EpochDone) -> None:
-        """Write the epoch's row, then the checkpoints: a row without one is dropped on resume."""
-        progress = self.learner.progress
-        metrics = {} if event.validation is None else event.validation.metrics
-        row = {
-            "event": "epoch",
-            "epoch": event.epoch,
-            "step": progress.step,
-            "train_loss": event.train_loss,
-            "validation_loss": None if event.validation is None else event.validation.loss,
-            **metrics,
-            "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
-            "seconds": round(progress.seconds, 3),
-            "data_seconds": round(progress.data_seconds, 3),
-        }
-        self.metrics = row if metrics else self.metrics
-        if not self.processes.is_main:
-            return
-        self.directory.append_row(row)
-        self.directory.log(_line(row))
-        self.save(best=event.improved)
-        if self.tensorboard is not None:
-            self.tensorboard.add(row)
-        if event.validation is not None and event.improved and self.config.run.previews:
-            self.pictures.update(self._validation_pairs(), event.validation)
+class _Wish(IntEnum):
+    """What a process asks for at an event, the most urgent last."""
 
-    def _finish(self) -> None:
-        self.directory.log(f"finished: {self.learner.progress.finished}")
-        self.pictures.finish()
-
-    def save(self, *, best: bool) -> None:
-        """Write the best checkpoint if this is it, then the last one; only the main process does.
-
-        Raises:
-            Error: a file cannot be written.
-        """
-        if not self.processes.is_main:
-            return
-        checkpoint = Checkpoint(
-            model=self._model(),
-            config=self.config.model_dump(mode="json"),
-            progress=asdict(self.learner.progress),
-            metrics=self.metrics,
-            versions=versions(),
-            training={},
-        )
-        if best:
-            save_checkpoint(self.directory.best, checkpoint)
-        checkpoint["training"] = {
-            "optimizer": self.learner.optimizer.state_dict(),
-            "schedule": self.learner.schedule.state_dict(),
-            "metrics_bytes": self.directory.metrics_bytes,
-            "num_pairs": self._num_pairs(),
-        }
-        save_checkpoint(self.directory.last, checkpoint)
-
-    def _model(self) -> Model:
-        return Model(
-            task=self.config.task,
-            architecture=self.architecture,
-            state=network_state(self.network),
-            normalisation=self.normalisation,
-            labels=self.config.label_values,
-            ignore=self.config.data.ignore,
-            collapse_channels=self.config.data.collapse_channels,
-            slab=self.config.data.slab,
-            splits=len(self.config.data.train.splits or []),
-            strategy=self.config.data.train.strategy,
-        )
-
-
-def _line(row: dict[str, Any]) -> str:
-    """An epoch's row as people read it."""
-    numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
-    return ", ".join(f"{key} {value:.5g}" for key, value in numbers.items())
-
-
-def network_state(network: ScaledNetwork) -> dict[str, torch.Tensor]:
-    """The network's tensors, on the CPU."""
-    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-
-
-def check_graphs(device: torch.device, num_processes: int) -> None:
-    """Raise ConfigError where CUDA graphs cannot train."""
-    if device.type != "cuda" or num_processes > 1:
-        raise ConfigError(
-            "training.cuda_graphs: needs one process on a GPU; got "
-            f"{num_processes} on {device.type}; set it to false"
-        )
+    GO_ON = 0
+    SAVE = 1
+    STOP = 2

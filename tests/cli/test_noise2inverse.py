@@ -104,3 +104,38 @@ def test_another_number_of_splits_is_refused(cli, scan, tmp_path):
         result = cli(*command)
         assert (result.code, result.out) == (3, "")
         assert result.err.startswith("error: the network was trained on 3 splits: give one ")
+
+
+# The demo, in miniature ------------------------------------------------------------------------
+
+SMALLER = {"SIZE": 48, "NUM_SLICES": 20, "NUM_BUBBLES": 20, "VIEWS": 64, "RADIUS": (3.0, 8.0)}
+SHORTER = ["network.depth=10", "training.epochs=12", "training.learning_rate=0.01", "data.crop=40"]
+
+
+def test_the_demo_denoises_a_scan_with_nothing_but_itself(cli, tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    for name, value in SMALLER.items():
+        monkeypatch.setattr(f"msdtool.demo.foam.{name}", value)
+    folder = tmp_path / "foam"
+    written = cli("demo", "noise2inverse", "-o", folder, "--quiet")
+    assert written == (0, f"{folder}/noise2inverse.yaml\n", "")
+    overrides = [item for change in SHORTER for item in ("--set", change)]
+    assert cli("check", folder / "noise2inverse.yaml", *overrides, "--quiet").code == 0
+    trained = cli("train", folder / "noise2inverse.yaml", *overrides, "--quiet")
+    assert trained == (0, f"{folder}/run/checkpoints/best.pt\n", "")
+
+    splits = [folder / f"split_{k}.tif" for k in (1, 2, 3, 4)]
+    out = tmp_path / "out"
+    predicted = cli("predict", folder / "run", *splits, "--splits", "-o", out, "--quiet")
+    assert predicted == (0, f"{out}/split_1.tif\n", "")
+    inputs = [item for split in splits for item in ("--input", split)]
+    target = ["--target", folder / "clean.tif"]
+    result = cli("evaluate", folder / "run", *inputs, *target, "--json", "--quiet")
+    found = json.loads(result.out)
+    clean, cleaned = tifffile.imread(folder / "clean.tif"), tifffile.imread(out / "split_1.tif")
+    mean = np.mean([tifffile.imread(split) for split in splits], axis=0)
+    error, noise = (np.mean((volume - clean) ** 2) for volume in (cleaned, mean))
+    assert found["output"]["mse"] == pytest.approx(error, rel=1e-4)
+    assert found["input"]["mse"] == pytest.approx(noise, rel=1e-4)
+    print("RATIO", noise / error)
+    assert error < noise / 3

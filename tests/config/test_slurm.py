@@ -61,6 +61,15 @@ sys.exit(int(os.environ.get("EXIT", 0)))
 """
 
 
+# As pip writes it: processes that read images import it, but must not run it.
+PROGRAM = """
+import sys
+from msdtool.cli import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
 class Slurm:
     """A folder of stand-ins, and what became of the jobs."""
 
@@ -200,7 +209,7 @@ def test_a_task_of_an_array_predicts_its_part(slurm, cli, regression_run, tmp_pa
 
 def test_training_is_signalled_and_requeued_until_it_is_done(slurm, tmp_path):
     """With the program itself, in two processes."""
-    slurm.write("msdtool", "import sys\nfrom msdtool.cli import main\nsys.exit(main())")
+    slurm.write("msdtool", PROGRAM)
     data = {"train": write_noisy_pairs(tmp_path / "train", 4, (12, 12))}
     training = {"epochs": 40, "batch_size": 2, "checkpoint_every": 0.05}
     config = write_experiment(

@@ -152,6 +152,25 @@ def test_too_little_memory_says_what_it_needs(tmp_path: Path) -> None:
         stream(problem, RESERVED_BYTES + 100, tmp_path)
 
 
+def test_parameters_of_several_kinds_are_named() -> None:
+    problem = make_problem((8, 9))
+    image, weights, bias, final_weight, *rest = problem.module_arguments()
+
+    def run(weights: list[torch.Tensor], *others: object) -> None:
+        ops.msd_module_streamed(
+            image[0].detach().numpy(), weights, *others, output=np.empty((1, 8, 9)),
+            memory_bytes=2**30,
+        )  # fmt: skip
+
+    with pytest.raises(ValueError, match="bias is on cpu, a parameter is on meta"):
+        run([weight.to("meta") for weight in weights], bias, final_weight, *rest)
+    with pytest.raises(ValueError, match=r"bias has dtype .*float64, a parameter has .*float32"):
+        run(weights, bias, final_weight.float(), *rest)
+    half = make_problem((8, 9), dtype=torch.bfloat16).module_arguments()[1:]
+    with pytest.raises(ValueError, match=r"dtype .*bfloat16; expected float32 or float64"):
+        run(*half)
+
+
 def test_wrong_output_shape_is_named(tmp_path: Path) -> None:
     problem = make_problem((8, 9))
     image, *parameters = problem.module_arguments()

@@ -1,10 +1,18 @@
 """Sizes, and what is free."""
 
+import re
+
 import pytest
 import torch
 
 from msdtool.errors import ConfigError
-from msdtool.predict.memory import SLACK_BYTES, parse_memory, resident_bytes, usable_bytes
+from msdtool.predict.memory import (
+    SLACK_BYTES,
+    check_limit,
+    parse_memory,
+    resident_bytes,
+    usable_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,3 +35,17 @@ def test_a_limit_counts_what_the_process_takes_already():
     assert 10**7 < taken < 10**11
     assert usable_bytes(device, 10**12) == pytest.approx(10**12 - taken - SLACK_BYTES, abs=10**8)
     assert 10**6 < usable_bytes(device, None) < 10**14
+
+
+def test_a_limit_below_what_the_process_takes_says_what_to_give():
+    with pytest.raises(ConfigError) as error:
+        check_limit(10**8)
+    found = re.fullmatch(
+        r"--memory: 100 MB are less than the program takes without an image, (\d+) MB; "
+        r"give (\d+) MB or more",
+        error.value.message,
+    )
+    taken, least = map(int, found.groups())
+    assert taken == pytest.approx((resident_bytes() + SLACK_BYTES) / 1e6, abs=20)
+    assert taken < least < taken + 300
+    check_limit(least * 10**6)

@@ -67,10 +67,10 @@ def test_a_run_that_vanishes_at_any_checkpoint_ends_with_the_same_bits(
             saved.append(path.name)
             save_checkpoint(path, checkpoint)
 
-        monkeypatch.setattr("msdtool.train.run.save_checkpoint", save_some)
+        monkeypatch.setattr("msdtool.train.record.save_checkpoint", save_some)
         with pytest.raises(Vanished):
             finish(open_run(config, place))
-        monkeypatch.setattr("msdtool.train.run.save_checkpoint", save_checkpoint)
+        monkeypatch.setattr("msdtool.train.record.save_checkpoint", save_checkpoint)
         assert saved == ["last.pt", "best.pt", "last.pt", "best.pt"][:count]
         check_same(finish(open_run(config, place, resume=True)), undisturbed)
 
@@ -165,3 +165,13 @@ def test_a_reading_process_that_is_killed_is_named_and_the_run_goes_on(config, u
     with pytest.raises(TrainingError, match=r"a process that reads images was killed.*--resume"):
         list(events)
     check_same(finish(open_run(config, resume=True)), undisturbed)
+
+
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_a_run_that_another_process_trains_is_left_alone(config, option):
+    events = open_run(config).events()
+    next(events)
+    with pytest.raises(RunDirectoryError, match="another process trains there now"):
+        open_run(config, **{option: True})
+    events.close()
+    finish(open_run(config, **{option: True}))

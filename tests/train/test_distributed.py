@@ -17,7 +17,8 @@ from msdtool.errors import Error, FailedElsewhere, InputError, TrainingError
 from msdtool.nn import MSDBlock2d, MSDModule
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
-from msdtool.train.loop import Learner, Plan, StepDone, train
+from msdtool.train.events import StepDone
+from msdtool.train.loop import Learner, Plan, train
 from msdtool.train.losses import GramLoss, RegressionLoss, SegmentationLoss
 from msdtool.train.optim import Schedule
 from msdtool.train.processes import ALONE
@@ -36,7 +37,7 @@ def exchange(processes):
     return {
         "main": processes.is_main,
         "any": [processes.any(flag) for flag in (False, rank == 1, True)],
-        "latest": processes.latest(10.0 - rank),
+        "largest": processes.largest(10.0 - rank),
         "gathered": processes.gather({"rank": rank}),
         "together": processes.together(lambda: rank * 2),
         "on main": processes.on_main(lambda: f"from {rank}"),
@@ -47,7 +48,7 @@ def exchange(processes):
 def test_processes_exchange_values(team):
     common = {
         "any": [False, True, True],
-        "latest": 10.0,
+        "largest": 10.0,
         "gathered": [{"rank": 0}, {"rank": 1}],
         "on main": "from 0",
     }
@@ -419,6 +420,55 @@ def test_a_file_that_only_one_process_reads_stops_both(team, tmp_path):
     assert main == ("FailedElsewhere", FailedElsewhere(3).message, 3)
     assert (other[0], other[2]) == ("InputError", 3)
     assert other[1].startswith(f"{bad}: cannot be read as an image")
+
+
+def train_until_trouble(processes, config, spoilt, disk_is_full):
+    """Train; before the first step a file is spoilt, or the disk fills up."""
+    run = TrainingRun(load_config(config), processes=processes)
+    if spoilt is not None:
+        processes.on_main(lambda: spoilt.write_bytes(b"junk"))
+    events = run.events()
+    next(events)
+    if disk_is_full and processes.is_main:
+        run.record.save = refuse_to_save
+    try:
+        for _ in events:
+            pass
+    except Error as error:
+        return type(error).__name__, error.message, error.exit_code
+    return "no error"
+
+
+def refuse_to_save(*, best):
+    raise Error("no space left")
+
+
+@pytest.mark.parametrize("kind", ["train", "validation"])
+def test_a_file_that_goes_bad_ends_both_with_one_error(team, tmp_path, kind):
+    """Validation files are read for the first time after an epoch."""
+    data = {name: write_noisy_pairs(tmp_path / name, 4) for name in ("train", "validation")}
+    config = write_experiment(
+        tmp_path / "config.yaml", {"data": data, "training": {"batch_size": 2, "epochs": 2}}
+    )
+    bad = tmp_path / kind / "noisy" / "image_001.tif"
+    answers = team(train_until_trouble, config, bad, False)
+    (mine,) = [answer for answer in answers if answer[0] == "InputError"]
+    assert mine[1].startswith(f"{bad}: cannot be read as an image")
+    (other,) = [answer for answer in answers if answer is not mine]
+    assert other == ("FailedElsewhere", FailedElsewhere(3).message, 3)
+
+
+@pytest.mark.parametrize("option", [{}, {"checkpoint_every": 1e-9}])
+def test_a_checkpoint_that_cannot_be_written_ends_both_with_one_error(team, tmp_path, option):
+    data = {"train": write_noisy_pairs(tmp_path / "train", 4)}
+    config = write_experiment(
+        tmp_path / "config.yaml", {"data": data, "training": {"batch_size": 2, **option}}
+    )
+    answers = team(train_until_trouble, config, None, True)
+    assert answers == [
+        ("Error", "no space left", 1),
+        ("FailedElsewhere", FailedElsewhere(1).message, 1),
+    ]
 
 
 def test_a_directory_that_holds_a_run_is_refused_once(team, regression, regression_run):

@@ -11,16 +11,8 @@ from torch.optim import SGD
 from msdtool.data import Sample
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn import MSDModule
-from msdtool.train.loop import (
-    EpochDone,
-    ImageValidated,
-    Learner,
-    Plan,
-    StepDone,
-    Validation,
-    train,
-    validation,
-)
+from msdtool.train.events import EpochDone, ImageValidated, StepDone, Validation
+from msdtool.train.loop import Learner, Plan, train, validation
 from msdtool.train.losses import RegressionLoss
 from msdtool.train.metrics import RegressionMetrics
 from msdtool.train.optim import Schedule

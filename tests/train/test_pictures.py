@@ -7,7 +7,7 @@ from msdtool.report.pictures import Comparison
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train import pictures
-from msdtool.train.loop import Validation
+from msdtool.train.events import Validation
 from tests.helpers import write_noisy_pairs
 
 

@@ -166,7 +166,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(config, tmp_pa
     events = run.events()
     for _ in range(3):
         next(events)
-    run.save(best=False)
+    run.record.save(best=False)
     before = run.directory.last.read_bytes()
     with torch.no_grad():
         run.network.msd.final_layer.linear.bias.fill_(math.nan)
@@ -216,6 +216,14 @@ def test_volumes_are_trained_on(tmp_path):
     }
     directory = finish(open_run(write_experiment(tmp_path / "config.yaml", sections)))
     assert math.isfinite(directory.read_rows()[0]["train_loss"])
+
+
+@pytest.mark.parametrize(("engine", "said"), [("blocked", True), ("compiled", False)])
+def test_a_run_that_has_to_do_without_the_fast_engine_says_so(config, monkeypatch, engine, said):
+    monkeypatch.setattr(run, "implementation_for", lambda device, dtype: engine)
+    messages = []
+    open_run(config, log=messages.append)
+    assert any("slower than the engine made for this" in text for text in messages) == said
 
 
 def test_graphs_need_a_gpu(config):
