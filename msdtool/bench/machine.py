@@ -10,6 +10,7 @@ import torch
 
 from msdtool.bench.timing import bench
 from msdtool.nn.device import device_name
+from msdtool.ops import kernels
 from msdtool.ops.block import implementation_for
 from msdtool.train.environment import versions
 
@@ -21,6 +22,7 @@ COPY_BYTES = 2**30
 def machine_facts(device: torch.device) -> dict[str, object]:
     """The machine, its software and what else keeps it busy, as plain data."""
     found = versions()
+    shown = {name: found[name] for name in ("python", "msdtool", "torch")}
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "cpu": cpu_model(),
@@ -32,8 +34,18 @@ def machine_facts(device: torch.device) -> dict[str, object]:
         # Above the number of CPUs, somebody else is measured, too.
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "platform": platform.platform(),
-        "versions": {name: found[name] for name in ("python", "msdtool", "torch")},
+        "versions": {**shown, **_cuda_versions(device)},
     }
+
+
+def _cuda_versions(device: torch.device) -> dict[str, str]:
+    """What else the figures of a GPU depend on."""
+    if device.type != "cuda":
+        return {}
+    found = {"CUDA": str(torch.version.cuda)}
+    if kernels.obstacle(device) is None:
+        found |= {name: kernels.versions()[name] for name in ("CuPy", "NVRTC")}
+    return found
 
 
 def cpu_model() -> str:

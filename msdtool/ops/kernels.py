@@ -238,12 +238,12 @@ def plain_arguments(arguments: Sequence[Argument]) -> tuple[Any, ...]:
     """Arguments as CuPy passes them on: pointers and `long long` of 8 bytes, `double`."""
     plain: list[Any] = []
     for value in arguments:
-        if isinstance(value, Tensor):
+        if isinstance(value, int):  # most of them are, and starting a kernel should be quick
+            plain.append(np.int64(value))
+        elif isinstance(value, Tensor):
             plain.append(np.uint64(value.data_ptr()))
         elif value is None:
             plain.append(np.uint64(0))
-        elif isinstance(value, int):
-            plain.append(np.int64(value))
         else:
             plain.append(np.float64(value))
     return tuple(plain)

@@ -56,3 +56,15 @@ def test_the_peak_is_that_of_the_best_product(monkeypatch):
 def test_only_gpus_are_waited_for():
     assert machine.synchronizer(CPU) is None
     assert callable(machine.synchronizer(torch.device("cuda")))
+
+
+def test_a_gpus_figures_come_with_the_versions_of_its_software(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    found = {"CuPy": "14.2.0", "NVRTC": "13.0", "cache": "/somewhere"}
+    monkeypatch.setattr(machine.kernels, "versions", lambda: found)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(machine.kernels, "obstacle", lambda device: None)
+    assert machine._cuda_versions(gpu) == {"CUDA": "13.0", "CuPy": "14.2.0", "NVRTC": "13.0"}
+    monkeypatch.setattr(machine.kernels, "obstacle", lambda device: "CuPy is not installed")
+    assert machine._cuda_versions(gpu) == {"CUDA": "13.0"}
+    assert machine._cuda_versions(CPU) == {}
