@@ -1,7 +1,6 @@
 """Argument checks shared by the public operations; every message names what was found."""
 
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 
 from torch import Tensor
 
@@ -50,8 +49,8 @@ def check_final(num_channels: int, weight: Tensor, bias: Tensor) -> None:
 def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str) -> None:
     """Raise ValueError if a border of the widest dilation cannot be taken from the image."""
     for dilation in dilations:
-        if not isinstance(dilation, Integral):
-            raise ValueError(f"dilation {dilation!r} is not a whole number")
+        if int(dilation) != dilation:
+            raise ValueError(f"dilation {dilation} is not a whole number")
     dilation, size = max(dilations), min(space)
     if min(dilations) < 1:
         raise ValueError(f"dilation {min(dilations)} is not positive")

@@ -335,7 +335,7 @@ PEAK_MEMORY = """
 import re, torch
 from msdtool import ops
 torch.set_num_threads(1)
-space, depth, train, impl = {space}, {depth}, {train}, "{impl}"
+batch, space, depth, train, impl = {batch}, {space}, {depth}, {train}, "{impl}"
 taps = (3,) * len(space)
 weights = [torch.zeros(1, 1 + i, *taps, requires_grad=True) for i in range(depth)]
 bias, final_bias = torch.zeros(depth), torch.zeros(1)
@@ -347,9 +347,9 @@ def status(name):
 
 def run(space):
     with torch.set_grad_enabled(train):
-        image = torch.zeros(1, 1, *space)
+        images = torch.zeros(batch, 1, *space)
         output = ops.msd_module(
-            image, weights, bias, final_weight, final_bias, range(1, 11), impl=impl
+            images, weights, bias, final_weight, final_bias, range(1, 11), impl=impl
         )
         if train:
             output.sum().backward()
@@ -363,20 +363,29 @@ print(status("VmHWM") - before)
 
 @each_engine
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing to read it from")
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize(("space", "depth"), [((512, 512), 60), ((90, 250, 180), 3)])
+@pytest.mark.parametrize(
+    ("batch", "space", "depth", "train"),
+    [
+        (1, (512, 512), 60, True),
+        (3, (300, 300), 100, True),
+        (3, (300, 300), 100, False),
+        (1, (90, 250, 180), 3, True),
+        (1, (90, 250, 180), 3, False),
+    ],
+)
 def test_peak_memory_is_the_buffers_and_a_bounded_workspace(
-    space: tuple[int, ...], depth: int, train: bool, impl: str
+    batch: int, space: tuple[int, ...], depth: int, train: bool, impl: str
 ) -> None:
-    script = PEAK_MEMORY.format(space=space, depth=depth, train=train, impl=impl)
+    """Y of all images and G of one; without gradients Y of one."""
+    script = PEAK_MEMORY.format(batch=batch, space=space, depth=depth, train=train, impl=impl)
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     plane_bytes = 4 * math.prod(space)
-    buffer_bytes = (1 + depth) * plane_bytes * (2 if train else 1)
+    buffer_bytes = (1 + depth) * plane_bytes * (batch + 1 if train else 1)
     growth = int(result.stdout)
     # The buffers are seen, and little else.
-    assert buffer_bytes < growth < 1.1 * buffer_bytes + 64 * 2**20 + 3 * plane_bytes
+    assert buffer_bytes < growth < 1.1 * buffer_bytes + 64 * 2**20 + 3 * batch * plane_bytes
 
 
 def results_by_threads(problem: Problem, impl: str) -> list[list[torch.Tensor]]:
