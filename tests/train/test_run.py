@@ -217,6 +217,13 @@ def test_volumes_are_trained_on(tmp_path):
     assert math.isfinite(directory.read_rows()[0]["train_loss"])
 
 
+def test_measuring_tells_how_far_it_is(config):
+    told = []
+    open_run(config, tick=lambda *place: told.append(place))
+    assert told == [(k, len(told)) for k in range(len(told))]
+    assert len(told) > 2
+
+
 def test_graphs_need_a_gpu(config):
     message = r"training\.cuda_graphs: needs one process on a GPU; got 1 on cpu; set it to false"
     with pytest.raises(ConfigError, match=message):
