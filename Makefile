@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
-GPU_CASES ?= --size 256 --size 512 --size 1024 --depth 100 --limit 30
 
 .PHONY: help setup demo test lint types contracts docs bench gpu clean
 
@@ -43,12 +42,8 @@ docs: setup ## Write the README's table of config keys anew from the schema
 bench: setup ## Measure the MSD block against plain torch and the machine's limit
 	$(BIN)/msdtool bench
 
-gpu: setup ## On a machine with a GPU: its tests, doctor, bench and a profile, kept in gpu/
-	mkdir -p gpu
-	$(BIN)/msdtool doctor
-	$(BIN)/python -m pytest -m gpu
-	$(BIN)/msdtool bench --device cuda --json $(GPU_CASES) --profile gpu/trace.json > gpu/bench.json
-	$(BIN)/msdtool bench --device cuda --alone --ndim 3 --size 128 --depth 50
+gpu: setup ## On a machine with a GPU: doctor, its tests, bench and a profile, kept in gpu/
+	.ci/gpu $(BIN)/python
 
 clean: ## Remove .venv, caches and the demo's files
 	rm -rf .venv build dist gpu $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-// The stack of taps between a matrix product and k convolutions at once (msdtool/ops/cuda.py):
+// The stack of taps between a matrix product and k convolutions at once (msdtool/ops/cuda_engine.py):
 // gather adds it up to the layers' sums, spread is the adjoint and makes it from their gradients.
 //
 // Buffers are planes [C, plane] of B images one after another, `num_slices` slices each; a slice is

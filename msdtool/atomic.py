@@ -2,6 +2,8 @@
 
 import errno
 import os
+import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     made when missing.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Not the process's number: machines and containers that share a folder share those, too.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         yield temporary
         _sync(temporary)
@@ -26,6 +29,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Raise OSError if no file can be written to ``path``; its folder is made when missing."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    make_folder(path.parent)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def make_folder(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msdtool.atomic import atomic_path
+from msdtool.atomic import atomic_path, check_place
 
 
 def names(folder):
@@ -92,3 +92,14 @@ def test_a_process_that_dies_leaves_the_old_file(tmp_path):
     # What it leaves is hidden, so that no glob and no folder takes it for an image.
     (left,) = set(names(tmp_path)) - {"a.txt"}
     assert left.startswith(".a.txt.") and left.endswith(".part")
+
+
+def test_a_place_is_tried_and_left_as_it_is(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    check_place(tmp_path / "folder" / "a.txt")
+    check_place(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert names(tmp_path / "folder") == []
+    for path in (tmp_path, tmp_path / "file" / "a.txt", Path("/proc/a.txt")):
+        with pytest.raises(OSError):
+            check_place(path)

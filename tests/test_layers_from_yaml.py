@@ -116,6 +116,14 @@ def test_targets_of_a_size_that_the_network_does_not_give_are_refused(enlarging)
     assert "the targets are 2 times as large" in problem
 
 
+def test_images_that_should_not_be_larger_are_refused(enlarging):
+    text = enlarging.read_text()
+    folder = enlarging.parent
+    enlarging.write_text(text.replace(str(folder / "out"), str(folder / "in")))
+    (problem,) = check(load_config(enlarging)).problems
+    assert problem.endswith("are 1 times as large; leave out the layers that enlarge them")
+
+
 def test_pairs_of_another_scale_cannot_be_evaluated(enlarging):
     folder = enlarging.parent
     predictor = Predictor.load(train(enlarging).directory.path)

@@ -74,7 +74,8 @@ private:
     Gradients<T> wanted;
     Index vectors, block_layers, max_groups, max_vectors, num_bands, chunk_rows;
     std::vector<Range> strips;
-    std::vector<T> sums, bias_sums, packed;
+    std::vector<T> sums, packed;
+    std::vector<double> bias_sums;
 
     Index sums_size() const { return 3 * max_groups * net.channels(); }
 
@@ -150,18 +151,22 @@ private:
         const Range rows = band_rows(band);
         for (Index unit = 0; unit < net.layer_width; ++unit) {
             const Index channel = net.channels_before(layer) + unit;
-            Vector<T> total[1] = {};
+            double sum = 0;  // of so many that float would lose digits
             for (Index row = rows.begin; row < rows.end; ++row) {
                 const Index offset = row * net.row_stride() + channel * net.pitch;
+                Vector<T> total[1] = {};
                 for (Index x = 0; x < vectors * LANES; x += LANES) {
                     const Vector<T> delta =
                         keep_positive<T>(load(planes + offset + x), load(grads + offset + x));
                     store<T>(grads + offset + x, delta);
                     total[0] += delta;
                 }
+                T row_sum = 0;
+                add_lane_sums<T>(total, &row_sum, 1);
+                sum += row_sum;
             }
             const Index output = layer * net.layer_width + unit;
-            add_lane_sums<T>(total, &bias_sums[band * net.layers * net.layer_width + output], 1);
+            bias_sums[band * net.layers * net.layer_width + output] = sum;
         }
     }
 
@@ -247,7 +252,7 @@ private:
     void add_bias() {
         const Index count = net.layers * net.layer_width;
         for (Index i = 0; i < count; ++i) {
-            T total = 0;
+            double total = 0;
             for (Index band = 0; band < num_bands; ++band) total += bias_sums[band * count + i];
             wanted.bias[i] += total;
         }

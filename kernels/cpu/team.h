@@ -3,7 +3,7 @@
 #pragma once
 
 #include <atomic>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -37,8 +37,8 @@ public:
                     wait([&] { return ready.load(std::memory_order_acquire); });
                     work(member);
                 });
-        } catch (const std::system_error&) {
-            // No more threads to be had: those that started do all the work.
+        } catch (const std::exception&) {
+            // No more threads, or no memory for one: those that started do all the work.
         }
         size = static_cast<int>(others.size()) + 1;
         ready.store(true, std::memory_order_release);

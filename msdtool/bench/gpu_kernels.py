@@ -14,8 +14,9 @@ from msdtool.bench.machine import synchronizer
 from msdtool.bench.timing import bench
 from msdtool.nn.msd import DILATIONS
 from msdtool.ops import convolution
-from msdtool.ops.cuda_engine import ProductEngine, Shape
+from msdtool.ops.cuda_engine import ProductEngine
 from msdtool.ops.fused import FusedEngine
+from msdtool.ops.plain_engine import Shape
 
 
 @dataclass(frozen=True)

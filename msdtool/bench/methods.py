@@ -14,7 +14,7 @@ from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.memory import WORKSPACE_BYTES
 
 ENGINE = "msdtool"
-MAX_NETWORKS = 2  # as many as methods take turns
+MAX_COMPILATIONS = 64
 
 
 def _any_case(case: Case) -> str:
@@ -67,6 +67,7 @@ def as_graphs(
     final_bias: nn.Parameter,
     dilations: Sequence[int],
     padding: str,
+    impl: str = "auto",
 ) -> Tensor:
     """Compute `ops.msd_module` through CUDA graphs; those of the last few networks are kept."""
     parameters = (bias, final_weight, final_bias, *weights)
@@ -74,7 +75,7 @@ def as_graphs(
     if key not in _graphs:
         if len(_graphs) == MAX_NETWORKS:
             del _graphs[next(iter(_graphs))]
-        _graphs[key] = GraphedNetwork(_Network(parameters, dilations, padding))
+        _graphs[key] = GraphedNetwork(_Network(parameters, dilations, padding, impl))
     output: Tensor = _graphs[key](input)
     return output
 
@@ -86,16 +87,16 @@ class _Network(nn.Module):
     """Parameters of a problem as a module."""
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], dilations: Sequence[int], padding: str
+        self, parameters: Sequence[nn.Parameter], dilations: Sequence[int], padding: str, impl: str
     ) -> None:
         super().__init__()
         self.all = nn.ParameterList(parameters)
-        self.dilations, self.padding = dilations, padding
+        self.dilations, self.padding, self.impl = dilations, padding, impl
 
     def forward(self, input: Tensor) -> Tensor:
         bias, final_weight, final_bias, *weights = self.all
         return ops.msd_module(
-            input, weights, bias, final_weight, final_bias, self.dilations, self.padding
+            input, weights, bias, final_weight, final_bias, self.dilations, self.padding, self.impl
         )
 
 
@@ -107,7 +108,10 @@ def compiled(*arguments: object) -> Tensor:
 
 @cache
 def _compiled() -> Callable[..., Tensor]:
-    return torch.compile(rivals.concatenate)
+    # Compiled anew for every size, with and without gradients. Beyond the limit, 8 by default,
+    # torch would go on without compiling and say nothing of it in the figures.
+    torch._dynamo.config.cache_size_limit = MAX_COMPILATIONS
+    return torch.compile(rivals.concatenate, dynamic=False)
 
 
 METHODS = (
@@ -120,8 +124,23 @@ GPU_METHODS = (
     Method(
         "msdtool, bfloat16", ops.msd_module, _engine_bytes, symmetric=True, dtype=torch.bfloat16
     ),
-    Method("msdtool, CUDA graphs", as_graphs, _engine_bytes, symmetric=True),
-    Method("msdtool, CUDA graphs, TF32", as_graphs, _engine_bytes, symmetric=True, tf32=True),
+    *(
+        Method(
+            f"msdtool, {what}CUDA graphs{precision}",
+            partial(as_graphs, impl=impl),
+            _engine_bytes,
+            symmetric=True,
+            dtype=dtype,
+            tf32=tf32,
+        )
+        for what, impl, precision, dtype, tf32 in (
+            ("", "auto", "", torch.float32, False),
+            ("", "auto", ", TF32", torch.float32, True),
+            ("", "auto", ", bfloat16", torch.bfloat16, False),
+            ("fused, ", "cuda-fused", ", TF32", torch.float32, True),
+            ("fused, ", "cuda-fused", ", bfloat16", torch.bfloat16, False),
+        )
+    ),
     Method(
         "msdtool, fused, TF32",
         partial(ops.msd_module, impl="cuda-fused"),
@@ -145,3 +164,4 @@ GPU_METHODS = (
     Method("naive kernels", naive.per_layer, _engine_bytes, _not_naive, symmetric=True),
     Method("torch.compile of torch.cat + conv", compiled, rivals.concatenate_bytes),
 )
+MAX_NETWORKS = sum("graphs" in method.name for method in GPU_METHODS)  # they take turns

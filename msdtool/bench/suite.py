@@ -1,6 +1,6 @@
 """Measures cases one after another: the engine, and beside it what people write in plain torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +15,11 @@ from msdtool.bench.machine import available_bytes, copy_bandwidth, sgemm_peak, s
 from msdtool.bench.memory import peak_growth
 from msdtool.bench.methods import ENGINE, Method, methods_for
 from msdtool.bench.timing import TimeitResult, interleave, readable_time
+from msdtool.errors import KernelError
 
 USABLE_MEMORY = 0.8
 PROBES = {2: (64, 64), 3: (24, 24, 24)}
+FAILURES = (RuntimeError, KernelError)  # torch's own, and that of a kernel
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,11 @@ def run_suite(
         # Other processes come and go; the higher of both flatters no method.
         peak = max(before, sgemm_peak(device))
         for method, used in chosen:
-            row = _measured_row(method, used, times[method.name], (peak, copy), device)
+            found = times[method.name]
+            if isinstance(found, str):
+                rows[method.name] = Row(used, method.name, note=found)
+                continue
+            row = _measured_row(method, used, found, (peak, copy), device)
             assert row.step is not None
             pace[method.name, case.ndim] = row.step.median / case.forward_flops
             rows[method.name] = row
@@ -165,9 +171,8 @@ def _too_slow(
         problem = _Steps(method, Problem(small, device, method.dtype))
         try:
             times = interleave({"": [problem.forward, problem.backward]}, 0, synchronizer(device))
-        except RuntimeError as error:
-            # torch.compile needs a compiler; memory may be short.
-            return f"not run: {str(error).strip().splitlines()[0]}"
+        except FAILURES as error:
+            return _reason(error)
         pace[key] = sum(map(min, times[""])) / small.forward_flops
     estimate = pace[key] * case.forward_flops
     if estimate <= limit:
@@ -176,6 +181,11 @@ def _too_slow(
         f"not run: a step would take about {readable_time(estimate, 2)}, "
         f"the limit is {readable_time(limit)} (--limit)"
     )
+
+
+def _reason(error: Exception) -> str:
+    """Why a method is left out: torch.compile needs a compiler, memory may be short."""
+    return f"not run: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
 
 
 class _Steps:
@@ -213,14 +223,28 @@ def _precision(method: Method) -> Iterator[None]:
 
 def _time_side_by_side(
     chosen: Sequence[tuple[Method, Case]], device: torch.device, seconds: float
-) -> dict[str, list[list[float]]]:
-    if not chosen:
-        return {}
+) -> dict[str, list[list[float]] | str]:
+    """The times of each method's parts, or why it failed."""
+    found: dict[str, list[list[float]] | str] = {}
     subjects = {}
     for method, case in chosen:
         steps = _Steps(method, Problem(case, device, method.dtype))
-        subjects[method.name] = [steps.infer, steps.forward, steps.backward]
-    return interleave(subjects, seconds, synchronizer(device))
+        parts = [steps.infer, steps.forward, steps.backward]
+        try:
+            if device.type == "cuda":
+                _first_round(parts)
+            subjects[method.name] = parts
+        except FAILURES as error:
+            found[method.name] = _reason(error)
+    if subjects:
+        found.update(interleave(subjects, seconds, synchronizer(device)))
+    return found
+
+
+def _first_round(parts: Sequence[Callable[[], None]]) -> None:
+    """Take a round that is not timed: on a GPU it compiles kernels and captures graphs."""
+    for part in parts:
+        part()
 
 
 def _measured_row(
@@ -238,6 +262,8 @@ def _measured_row(
             growth = peak_growth(case, method.module, device)
     except BrokenProcessPool:
         note = "memory: the process that measured it was ended by the system"
+    except FAILURES as error:
+        note = f"memory: {_reason(error)}"
     forward_bytes, step_bytes = growth or (None, None)
     return Row(
         case,

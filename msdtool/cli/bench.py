@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from msdtool.atomic import check_place
 from msdtool.cli import console
 from msdtool.cli.console import Json, Quiet
+from msdtool.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 DEFAULT_SECONDS, DEFAULT_LIMIT = 2.0, 6.0
 FULL_SECONDS, FULL_LIMIT = 15.0, 120.0
+OF_NETWORKS = (
+    "depth", "width", "ndim", "full", "padding", "alone", "limit", "device", "plot", "profile",
+)  # fmt: skip
 
 
 class Padding(str, Enum):
@@ -38,6 +43,7 @@ class Device(str, Enum):
 
 
 def command(
+    context: typer.Context,
     size: Annotated[
         list[int] | None,
         typer.Option(min=16, help="Edge of the image or, with --ndim 3, volume. Repeatable."),
@@ -103,6 +109,7 @@ def command(
     Example: msdtool bench --size 512 --depth 100 --plot costs.png
     """
     if semifields:
+        _check_semifield_options(context)
         _semifields((size or [256])[0], seconds if seconds is not None else DEFAULT_SECONDS, json)
         return
 
@@ -114,6 +121,8 @@ def command(
     from msdtool.bench.suite import run_suite
     from msdtool.nn.device import choose_device
 
+    for path in (plot, profile):
+        _check_writable(path)
     where = choose_device(device.value)
     cases = select_cases(size or (), depth or (), width or (), ndim or (), padding.value, full)
     facts = machine_facts(where)
@@ -156,6 +165,27 @@ def command(
         save_costs(plot, rows)
 
 
+def _check_semifield_options(context: typer.Context) -> None:
+    """Raise ConfigError for options that say nothing about semifields."""
+    for name in OF_NETWORKS:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                f"--{name} and --semifields: choose one; semifields take --size and --seconds"
+            )
+    if len(context.params["size"] or ()) > 1:
+        raise ConfigError("--semifields: takes one --size; run it once for each")
+
+
+def _check_writable(path: Path | None) -> None:
+    """Raise ConfigError for a result that cannot be written: now, not after hours of work."""
+    try:
+        if path is not None:
+            check_place(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+
+
 def _semifields(size: int, seconds: float, json: bool) -> None:
     from msdtool.bench.machine import machine_facts
     from msdtool.bench.semifield import SemifieldCase, run_semifields
@@ -192,11 +222,12 @@ backward. memory: what a step adds at its peak. speed-up, share: over the broadc
 def _measure_kernels(
     case: "Case", device: "torch.device", facts: dict[str, Any]
 ) -> list["KernelRow"]:
-    """The kernels of a case one by one; none on a CPU or without CuPy."""
+    """The kernels of a case one by one; none on a CPU, without CuPy or where nothing was timed."""
     from msdtool.bench.gpu_kernels import measure_kernels
     from msdtool.ops import kernels
 
-    if device.type != "cuda" or kernels.obstacle(device) is not None:
+    measured = facts["sgemm_gflops"] and facts["copy_gb_per_second"]
+    if not measured or device.type != "cuda" or kernels.obstacle(device) is not None:
         return []
     peaks = 1e9 * facts["sgemm_gflops"], 1e9 * facts["copy_gb_per_second"]
     return list(measure_kernels(case, device, *peaks))

@@ -1,8 +1,8 @@
 """Results written part by part: whole or not there, and continued where they were left.
 
 While a result is made it lies beside its final place under a hidden name, with a journal that says
-how many of its images are done and what it is made of. A later try with the same origin goes on
-from there; any other starts anew.
+how many of its images are done and what it is made of, and the state of an image that is done in
+part. A later try with the same origin goes on from there; any other starts anew.
 """
 
 import json
@@ -83,11 +83,11 @@ class Sink(ABC):
 
     def __init__(self, path: Path, result: Result, is_new: bool) -> None:
         self.path, self.result = path, result
-        self.partial, self.journal = _hidden_names(path)
+        self.partial, self.journal, self.state = _hidden_names(path)
         with _explained(path):
             make_folder(path.parent)
             if is_new:
-                self.journal.unlink(missing_ok=True)
+                self._forget()
                 _remove(self.partial)
             try:
                 self._open(is_new=is_new)
@@ -111,8 +111,12 @@ class Sink(ABC):
         with _explained(self.path):
             self._write(index, start, pixels.astype(self.result.dtype, copy=False), axis)
 
-    def save(self, done: int) -> None:
+    def save(self, done: int, state: bytes = b"") -> None:
         """Put on disk that the first ``done`` images are there.
+
+        Args:
+            done: how many.
+            state: what it takes to go on with the next image, which is there in part.
 
         Raises:
             Error: the disk is full, or the like.
@@ -122,6 +126,9 @@ class Sink(ABC):
             with atomic_path(self.journal) as file:
                 content = {"done": done, "result": asdict(self.result)}
                 file.write_text(json.dumps(content), encoding="utf-8")
+            if state:
+                with atomic_path(self.state) as file:
+                    file.write_bytes(state)
 
     def finish(self) -> None:
         """Give the result its name; whatever had it is replaced.
@@ -135,13 +142,17 @@ class Sink(ABC):
             if self.path.is_dir():
                 _remove(self.path)
             self.partial.replace(self.path)
-            self.journal.unlink(missing_ok=True)
+            self._forget()
 
     def discard(self) -> None:
         """Leave nothing behind."""
         self.close()
         _remove(self.partial)
+        self._forget()
+
+    def _forget(self) -> None:
         self.journal.unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
 
     @abstractmethod
     def _open(self, *, is_new: bool) -> None:
@@ -301,8 +312,11 @@ class _FilesSink(Sink):
             self._sync()
             digits = len(str(max(self.result.num_images - 1, 1)))
             name = f"{self.path.name}_{index:0{digits}}.tif"
+            file = self.partial / name
+            if start and file.exists():  # it was saved in part
+                file.replace(_hidden_names(file)[0])
             single = Result((), "", self.result.image, self.result.dtype, {})
-            self.current, self.number = _TiffSink(self.partial / name, single, is_new=True), index
+            self.current, self.number = _TiffSink(file, single, is_new=start == 0), index
         assert self.current is not None
         self.current.write(0, start, pixels, axis)
 
@@ -326,37 +340,45 @@ _SINKS: dict[str, type[Sink]] = {
 }
 
 
-def images_done(path: Path, result: Result) -> int:
-    """How many images of a result an earlier try has finished."""
-    partial, journal = _hidden_names(path)
+def images_done(path: Path, result: Result) -> int | None:
+    """How many images of a result an earlier try has finished; None: there was none."""
+    partial, journal, _ = _hidden_names(path)
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(journal.read_text(encoding="utf-8"))
         same = found["result"] == json.loads(json.dumps(asdict(result)))
         if same and partial.exists():
             return min(int(found["done"]), result.num_images)
-    return 0
+    return None
 
 
-def _hidden_names(path: Path) -> tuple[Path, Path]:
-    """Where a result and its journal lie until it is finished."""
+def saved_state(path: Path) -> bytes | None:
+    """The state that an earlier try saved last; it may be that of an image that is done now."""
+    with suppress(OSError):
+        return _hidden_names(path)[2].read_bytes()
+    return None
+
+
+def _hidden_names(path: Path) -> tuple[Path, Path, Path]:
+    """Where a result, its journal and the state lie until it is finished."""
     partial = path.with_name(f".{path.name}.part")
-    return partial, partial.with_name(f"{partial.name}.json")
+    journal, state = (partial.with_name(f"{partial.name}.{end}") for end in ("json", "state"))
+    return partial, journal, state
 
 
-def open_sink(format: str, path: Path, result: Result, *, done: int = 0) -> Sink:
+def open_sink(format: str, path: Path, result: Result, *, is_new: bool = True) -> Sink:
     """Begin a result, or go on with one.
 
     Args:
         format: one of `SUFFIXES`.
         path: of the finished result.
         result: what it will hold.
-        done: images of an earlier try to go on from, at most `images_done`.
+        is_new: forget what an earlier try left; else `images_done` must have found one.
 
     Raises:
         Error: the file cannot be written.
         InputError: h5py or zarr is missing.
     """
-    return _SINKS[format](path, result, done == 0)
+    return _SINKS[format](path, result, is_new)
 
 
 def _remove(path: Path) -> None:

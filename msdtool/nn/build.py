@@ -75,11 +75,16 @@ def check_scale(config: ExperimentConfig, architecture: Architecture, found: int
     """
     given = architecture.get("scale", 1)
     if found != given:
+        advice = (
+            "leave out the layers that enlarge them"
+            if found == 1
+            else f"a layer such as {{PixelShuffle_ICNR: {{scale: {found}, act_cls: null}}}} at the "
+            "end would make them so"
+        )
         raise config.error(
             ("network", "head"),
             f"the network gives images {given} times as large as the inputs, and the targets are "
-            f"{found} times as large; a layer such as {{PixelShuffle_ICNR: {{scale: {found}, "
-            "act_cls: null}} at the end would make them so",
+            f"{found} times as large; {advice}",
         )
 
 
@@ -151,8 +156,8 @@ def _inside(config: ExperimentConfig, channels: int, space: Sequence[int]) -> Ar
         if layer is None or layer == CONVOLUTION:
             continue
         try:
-            front = channels if key == "operation" else network.width
-            planned[key] = plan_layer(table, layer, front, network.width, len(space))
+            front, others = (channels, [CONVOLUTION]) if key == "operation" else (network.width, [])
+            planned[key] = plan_layer(table, layer, front, network.width, len(space), others)
         except LayerError as error:
             raise config.error(("network", key, *error.path), error.message) from None
     arguments = network.model_dump(include=set(ARGUMENTS)) | planned

@@ -64,7 +64,14 @@ def plan_chain(
     return planned, shape
 
 
-def plan_layer(table: Mapping[str, Kind], layer: Any, channels: int, wanted: int, ndim: int) -> Any:
+def plan_layer(
+    table: Mapping[str, Kind],
+    layer: Any,
+    channels: int,
+    wanted: int,
+    ndim: int,
+    others: Sequence[str] = (),
+) -> Any:
     """Complete the arguments of a single layer, without trying it.
 
     Args:
@@ -73,11 +80,12 @@ def plan_layer(table: Mapping[str, Kind], layer: Any, channels: int, wanted: int
         channels: of its input.
         wanted: of its output, if it lets one choose.
         ndim: number of spatial axes.
+        others: what could have been named instead of a layer, for the error message.
 
     Raises:
         LayerError: there is no such layer, or not with these arguments.
     """
-    name, given = _known(table, layer)
+    name, given = _known(table, layer, others)
     path = (name,)
     kind = table[name]
     allowed, types = parameters(kind), hints(kind)
@@ -110,16 +118,18 @@ def plan_layer(table: Mapping[str, Kind], layer: Any, channels: int, wanted: int
     return {name: complete} if complete else name
 
 
-def _known(table: Mapping[str, Kind], layer: Any) -> tuple[str, dict[str, Any]]:
+def _known(
+    table: Mapping[str, Kind], layer: Any, others: Sequence[str]
+) -> tuple[str, dict[str, Any]]:
     is_named = isinstance(layer, str) or (isinstance(layer, dict) and len(layer) == 1)
     name, given = split(layer) if is_named else (repr(layer), {})
     arguments: Any = given
     if name not in table:
-        allowed = ", ".join(sorted(table))
+        names = sorted([*table, *others])
         raise LayerError(
             (),
-            f"{name} is no layer that can be used here{did_you_mean(name, table)} "
-            f"Allowed: {allowed}",
+            f"{name} is no layer that can be used here{did_you_mean(name, names)} "
+            f"Allowed: {', '.join(names)}",
         )
     if not isinstance(arguments, dict):
         text = signature(name, table[name])

@@ -1,5 +1,7 @@
 """Which device networks run on."""
 
+import os
+
 import torch
 
 from msdtool.errors import ConfigError
@@ -28,3 +30,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def use_deterministic(deterministic: bool) -> None:
+    """Have torch refuse, or not, operations that may give different bits on each run."""
+    if deterministic:
+        # Without it torch refuses every product of matrices on a GPU. Read at the first of them.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)

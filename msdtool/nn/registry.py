@@ -144,8 +144,10 @@ KERNELS = {
     make.__name__: Kind(make, "kernel", _both_as("in_channels", "out_channels"))
     for make in (
         semifield.LearnedKernel2D,
+        semifield.LearnedKernel3D,
         semifield.QuadraticKernelCholesky2D,
         semifield.QuadraticKernelIso2D,
+        semifield.QuadraticKernelIso3D,
         semifield.QuadraticKernelSpectral2D,
     )
 }
@@ -177,19 +179,25 @@ LAYERS = {
     **ACTIVATIONS,
     **NORMS,
     **POOLS,
+    "AdaptiveAvgPool": Kind(layers.AdaptiveAvgPool, "pooling"),
+    "AdaptiveConcatPool2d": Kind(layers.AdaptiveConcatPool2d, "pooling"),
     "Cat": Kind(layers.Cat, "container"),
     "ContextEncoding": Kind(encoding.ContextEncoding, "encoding", _input_as("in_channels")),
     "Conv1d": Kind(_in_frames(streaming.Conv1d), "streaming", _temporal),
+    "Conv2d": Kind(_in_frames(streaming.Conv2d), "streaming", _temporal),
     "Conv3d": Kind(_in_frames(streaming.Conv3d), "streaming", _temporal),
     "ConvLayer": CONVOLUTION,
     "Delay": Kind(_in_frames(streaming.Delay), "streaming"),
     "Dropout": Kind(nn.Dropout, "regularisation"),
     "GenericClosing": Kind(semifield.GenericClosing, "semifield", _each_channel),
     "GenericConv": Kind(semifield.GenericConv, "semifield", _same_padding),
+    "LN": Kind(_in_frames(streaming.LN), "streaming", _temporal),
     "MergeLayer": Kind(layers.MergeLayer, "container"),
     "MyMemoryConv": Kind(
         _in_frames(streaming.MyMemoryConv), "streaming", _both_as("in_channels", "out_channels")
     ),
+    "NLRectify": Kind(_in_frames(streaming.NLRectify), "streaming"),
+    "NLSquare": Kind(_in_frames(streaming.NLSquare), "streaming"),
     "PixelShuffle_ICNR": Kind(layers.PixelShuffle_ICNR, "upsampling", _both_as("ni", "nf")),
     "PooledSelfAttention2d": Kind(
         layers.PooledSelfAttention2d, "attention", _input_as("n_channels")
@@ -212,7 +220,7 @@ LAYERS = {
     ),
 }
 
-TEMPORAL = ("Conv1d", "Conv3d", "Delay", "MyMemoryConv", "TemporalLowPassFilterRecursive")
+TEMPORAL = ("Conv1d", "Conv3d", "Delay", "LN", "MyMemoryConv", "TemporalLowPassFilterRecursive")
 """Layers that link the frames of a series."""
 
 OPERATIONS = {"GenericConv": Kind(_hidden_conv, "semifield")}

@@ -1,5 +1,7 @@
 """Networks that work on a series frame by frame, with temporal layers as the only link."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +68,22 @@ class SeriesNetwork(ScaledNetwork):
         """Forget the frames so far."""
         for link in self._links():
             link.layer.clear_state()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return a copy of what is remembered of the frames so far, as tensors and plain data."""
+        return {
+            str(number): dict(link.layer.get_state()) for number, link in enumerate(self._links())
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on where `get_state` was called.
+
+        Raises:
+            KeyError: the state is not that of such a network.
+            ValueError: likewise.
+        """
+        for number, link in enumerate(self._links()):
+            link.layer.set_state(state[str(number)])
 
     def _advance(self, series: Tensor) -> Tensor:
         for link in self._links():

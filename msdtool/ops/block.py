@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from msdtool.ops import kernels, reference
-from msdtool.ops.checks import check_block, check_final, check_same_dtype
+from msdtool.ops.checks import check_block, check_final, check_same_kind
 from msdtool.ops.cuda import CudaNetwork
-from msdtool.ops.cuda_engine import PlainEngine, ProductEngine
+from msdtool.ops.cuda_engine import ProductEngine
 from msdtool.ops.engines import blocked_engine, compiled_engine, fastest
 from msdtool.ops.function import EngineNetwork
 from msdtool.ops.fused import FusedEngine
+from msdtool.ops.plain_engine import PlainEngine
 
 
 class Implementation(Protocol):
@@ -79,9 +80,9 @@ def msd_block(
         KernelError: impl is "compiled" and the library cannot be built, which holds the
             compiler's log; or impl is "cuda" and kernels cannot run on the input's device.
     """
-    implementation = _implementation(impl, input)
     check_block(input.shape, weights, bias, dilations, padding)
-    check_same_dtype(input.dtype, (bias, *weights))
+    check_same_kind(input, (bias, *weights))
+    implementation = _implementation(impl, input)
     wide_input, wide_bias, *wide_weights = _as_computed(implementation, input, bias, *weights)
     output = implementation.msd_block(wide_input, wide_weights, wide_bias, dilations, padding)
     return output.to(input.dtype)
@@ -110,11 +111,11 @@ def msd_module(
     Raises:
         ValueError, KernelError: as for `msd_block`.
     """
-    implementation = _implementation(impl, input)
     check_block(input.shape, weights, bias, dilations, padding)
     check_final(input.shape[1] + len(bias), final_weight, final_bias)
     parameters = (bias, final_weight, final_bias, *weights)
-    check_same_dtype(input.dtype, parameters)
+    check_same_kind(input, parameters)
+    implementation = _implementation(impl, input)
     wide_input, wide_bias, wide_final, wide_final_bias, *wide_weights = _as_computed(
         implementation, input, *parameters
     )

@@ -1,8 +1,8 @@
 """Argument checks shared by the public operations; every message names what was found."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
-import torch
 from torch import Tensor
 
 PADDINGS = ("symmetric", "reflect", "zeros")
@@ -26,6 +26,10 @@ def check_block(
             f"got {len(weights)} weights and {len(dilations)} dilations; expected at least one"
         )
     width = weights[0].shape[0]
+    if width < 1:
+        raise ValueError(
+            f"weight0 has shape {tuple(weights[0].shape)}; expected a width of 1 or more"
+        )
     for layer, weight in enumerate(weights):
         expected = (width, input_shape[1] + width * layer) + (3,) * ndim
         if tuple(weight.shape) != expected:
@@ -45,6 +49,9 @@ def check_final(num_channels: int, weight: Tensor, bias: Tensor) -> None:
 
 def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str) -> None:
     """Raise ValueError if a border of the widest dilation cannot be taken from the image."""
+    for dilation in dilations:
+        if not isinstance(dilation, Integral):
+            raise ValueError(f"dilation {dilation!r} is not a whole number")
     dilation, size = max(dilations), min(space)
     if min(dilations) < 1:
         raise ValueError(f"dilation {min(dilations)} is not positive")
@@ -58,13 +65,28 @@ def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str
         )
 
 
-def check_same_dtype(dtype: torch.dtype, tensors: Iterable[Tensor]) -> None:
-    """Raise ValueError unless all tensors have the floating-point dtype of the input."""
-    if not dtype.is_floating_point:
-        raise ValueError(f"input has dtype {dtype}; expected floating point")
-    for tensor in tensors:
-        if tensor.dtype != dtype:
-            raise ValueError(f"input has dtype {dtype}, a parameter has {tensor.dtype}")
+def layer_dilations(dilations: Sequence[int], depth: int, space: Sequence[int]) -> tuple[int, ...]:
+    """One dilation per layer, none larger than the image.
+
+    A larger one changes nothing: all taps but the middle one read a border of zeros anyway.
+    """
+    return tuple(min(int(dilations[layer % len(dilations)]), max(space)) for layer in range(depth))
+
+
+def check_same_kind(first: Tensor, others: Iterable[Tensor], name: str = "input") -> None:
+    """Raise ValueError unless all share the device and the floating-point dtype of the first.
+
+    Args:
+        first, others: the tensors.
+        name: what messages call the first.
+    """
+    if not first.dtype.is_floating_point:
+        raise ValueError(f"{name} has dtype {first.dtype}; expected floating point")
+    for other in others:
+        if other.dtype != first.dtype:
+            raise ValueError(f"{name} has dtype {first.dtype}, a parameter has {other.dtype}")
+        if other.device != first.device:
+            raise ValueError(f"{name} is on {first.device}, a parameter is on {other.device}")
 
 
 def check_convolution(

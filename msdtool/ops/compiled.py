@@ -13,14 +13,17 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from msdtool.ops.checks import PADDINGS
 from msdtool.ops.engine import BlockGradients, Network
 from msdtool.ops.library import load
+from msdtool.ops.memory import new_buffer
 
 LINE_BYTES = 64
-# Longer rows take an odd number of cache lines: channels would else compete for few cache sets.
-MAX_EVEN_LINES = 8
+# Tiles of the products are four lines wide. Channels a larger power of two of lines apart would
+# compete for few of the 64 sets of a first-level cache. An odd number of lines was no faster.
+CONFLICT_LINES = 8
 
 
 class _Network(ctypes.Structure):
@@ -59,7 +62,8 @@ class CompiledEngine:
         """Elements from one channel of a row to the next."""
         per_line = LINE_BYTES // self.dtype.itemsize
         lines = -(-self.space[-1] // per_line)
-        return per_line * (lines if lines <= MAX_EVEN_LINES else lines | 1)
+        conflict = lines > CONFLICT_LINES and lines % CONFLICT_LINES == 0
+        return per_line * (lines + conflict)
 
     @property
     def num_channels(self) -> int:
@@ -74,7 +78,7 @@ class CompiledEngine:
     def new_planes(self, *leading: int, like: Tensor) -> Tensor:
         """Uninitialised buffer of all channels, [*leading, rows, C, pitch]."""
         rows = math.prod(self.space[:-1])
-        planes = like.new_empty(*leading, rows, self.num_channels, self.pitch)
+        planes = new_buffer(*leading, rows, self.num_channels, self.pitch, like=like)
         load(self.dtype).msd_use_large_pages(
             _pointer(planes), ctypes.c_int64(planes.numel() * self.dtype.itemsize)
         )
@@ -151,8 +155,11 @@ class CompiledEngine:
             (ctypes.c_int64 * self.network.depth)(*self.network.dilations),
         )
         given = [_pointer(value) for value in arguments]
-        if getattr(load(self.dtype), name)(ctypes.byref(network), *given) != 0:
-            raise MemoryError(f"no memory for the workspace of {name}")
+        with record_function(name):  # else a profile shows nothing of what takes all the time
+            status = getattr(load(self.dtype), name)(ctypes.byref(network), *given)
+        if status != 0:
+            # As torch says it where a tensor does not fit.
+            raise RuntimeError(f"can't allocate memory for the workspace of {name}")
 
 
 def _pointer(value: object) -> object:

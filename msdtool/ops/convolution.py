@@ -18,6 +18,7 @@ RULES = {"symmetric": 0, "reflect": 1, "zeros": 2}
 THREADS = 256
 INPUT_CHANNELS_PER_THREAD = 8  # in backward to the input
 MAX_GRID_Y = 65535
+MAX_PIXELS = 2**31 - 1
 # Backward to the weights cuts the pixels into chunks, so that few channels keep a GPU busy, too.
 PIXELS_PER_CHUNK = 4096
 BLOCKS_WANTED = 2048
@@ -166,7 +167,13 @@ def _steps(geometry: Geometry) -> tuple[int, ...]:
 
 
 def _pixels(tensor: Tensor) -> int:
-    return tensor.shape[0] * math.prod(tensor.shape[2:])
+    pixels = tensor.shape[0] * math.prod(tensor.shape[2:])
+    if pixels > MAX_PIXELS:
+        raise ValueError(
+            f"images of {pixels} pixels together; the CUDA kernels count to {MAX_PIXELS}; pass "
+            "fewer at once, or take another impl"
+        )
+    return pixels
 
 
 def _blocks(threads: int) -> int:

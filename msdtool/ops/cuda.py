@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from msdtool.ops.checks import layer_dilations
 from msdtool.ops.convolution import compute_dtype
-from msdtool.ops.cuda_engine import STRIP_BYTES, Gradients, PlainEngine, Shape
+from msdtool.ops.cuda_engine import STRIP_BYTES
+from msdtool.ops.plain_engine import Gradients, PlainEngine, Shape
 
 # Without gradients, images go through a module together until they have that many pixels.
 PIXELS_AT_ONCE = 2**21
@@ -61,7 +63,7 @@ class CudaNetwork:
         self, input: Tensor, weights: Sequence[Tensor], dilations: Sequence[int], padding: str
     ) -> PlainEngine:
         batch, c_in, *space = input.shape
-        per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
+        per_layer = layer_dilations(dilations, len(weights), space)
         shape = Shape(c_in, len(weights[0]), per_layer, padding, batch, tuple(space))
         return self.new_engine(shape, input)
 

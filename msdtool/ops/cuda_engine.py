@@ -6,28 +6,23 @@ the block of layers follow layer by layer (kernels/convolution.cu). Other than t
 no halo: the kernels find a pixel beyond the border by its index. And the images of a batch lie
 one after another in each plane, so that one product serves them all.
 
-`PlainEngine` takes one kernel per layer and no products: slow, and what `ProductEngine` is checked
-against.
-
 Precision. Products are in full float32 unless the user allows TF32, by
 `torch.set_float32_matmul_precision`. float16 and bfloat16 tensors keep their channels in that
 type; sums, and gradients until they are returned, are float32. Two runs give the same bits.
 
-Terms: planes [C, B * pixels] are the channels of all images in storage type, grads [C, B * pixels]
-the gradient by them in the type computed in; ``m`` counts the channels in front of a block.
+Terms as in `msdtool.ops.plain_engine`.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from msdtool.ops import convolution
-from msdtool.ops.convolution import RULES, Geometry, compute_dtype
+from msdtool.ops.convolution import RULES
 from msdtool.ops.kernels import launch
+from msdtool.ops.plain_engine import Gradients, PlainEngine, Shape
 from msdtool.ops.sources import STORAGES, source_for
 
 # Channels of a block: more read the channels in front less often, but compute more channels inside
@@ -42,147 +37,6 @@ MAX_STRIP_BYTES = 256 * 2**20
 THREADS = 256
 
 SOURCES = tuple(source_for("taps", dtype, NDIM=ndim) for dtype in STORAGES for ndim in (2, 3))
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Sizes of a network and of the batch it is applied to; one dilation per layer."""
-
-    c_in: int
-    width: int
-    dilations: tuple[int, ...]
-    padding: str
-    batch: int
-    space: tuple[int, ...]
-
-    @property
-    def depth(self) -> int:
-        return len(self.dilations)
-
-    @property
-    def num_taps(self) -> int:
-        return int(3 ** len(self.space))
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of all images."""
-        return self.batch * math.prod(self.space)
-
-    @property
-    def slice_size(self) -> int:
-        """Pixels of one index of the outermost axis."""
-        return math.prod(self.space[1:])
-
-    def channels_before(self, layer: int) -> int:
-        """Channels in front of a layer, the ones it reads."""
-        return self.c_in + self.width * layer
-
-    def channels(self, layers: range) -> slice:
-        """Channels that some layers write."""
-        return slice(self.channels_before(layers.start), self.channels_before(layers.stop))
-
-    def outputs(self, layers: range) -> slice:
-        """The same among the outputs of all layers, such as the biases."""
-        return slice(self.width * layers.start, self.width * layers.stop)
-
-    def geometry(self, layer: int) -> Geometry:
-        return Geometry(self.padding, 1, self.dilations[layer])
-
-
-class Gradients:
-    """Gradients by the parameters of the block, None where not asked for."""
-
-    def __init__(
-        self,
-        weights: Sequence[Tensor],
-        bias: Tensor,
-        needs_bias: bool,
-        needs_weights: Sequence[bool],
-    ) -> None:
-        dtype = compute_dtype(bias.dtype)
-        self.bias = torch.zeros_like(bias, dtype=dtype) if needs_bias else None
-        self.weights = [
-            torch.zeros_like(weight, dtype=dtype) if needed else None
-            for weight, needed in zip(weights, needs_weights, strict=True)
-        ]
-
-    def wants(self, layers: range) -> bool:
-        """Whether any parameter of these layers has a gradient."""
-        return self.bias is not None or any(self.weights[layer] is not None for layer in layers)
-
-    def add(self, layer: int, outputs: slice, weight: Tensor, bias: Tensor) -> None:
-        """Add the gradients of one layer."""
-        target = self.weights[layer]
-        if target is not None:
-            target.add_(weight.view_as(target))
-        if self.bias is not None:
-            self.bias[outputs] += bias
-
-
-class PlainEngine:
-    """Computes an MSD block with one kernel per layer and operation."""
-
-    def __init__(self, shape: Shape, like: Tensor) -> None:
-        self.shape = shape
-
-    def images(self, planes: Tensor) -> Tensor:
-        """View planes [C, B * pixels] as [B, C, *space]."""
-        return planes.view(len(planes), self.shape.batch, *self.shape.space).transpose(0, 1)
-
-    def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
-        """Compute all channels of planes after the first c_in, which are given."""
-        for layer in range(self.shape.depth):
-            alone = range(layer, layer + 1)
-            channels = self.shape.channels(alone)
-            convolution.forward(
-                self.images(planes[: channels.start]),
-                weights[layer],
-                bias[self.shape.outputs(alone)],
-                self.images(planes[channels]),
-                self.shape.geometry(layer),
-                relu=True,
-            )
-
-    def backward(
-        self,
-        planes: Tensor,
-        grads: Tensor,
-        weights: Sequence[Tensor],
-        gradients: Gradients,
-        needs_input: bool,
-    ) -> None:
-        """Add the parameters' gradients; grads ends as the gradient by the input channels."""
-        for layer in reversed(range(self.shape.depth)):
-            alone = range(layer, layer + 1)
-            channels, geometry = self.shape.channels(alone), self.shape.geometry(layer)
-            output, grad_output = self.images(planes[channels]), self.images(grads[channels])
-            if gradients.wants(alone):
-                by_weight, by_bias = convolution.backward_weight(
-                    self.images(planes[: channels.start]),
-                    weights[layer].shape,
-                    output,
-                    grad_output,
-                    geometry,
-                )
-                gradients.add(layer, self.shape.outputs(alone), by_weight, by_bias)
-            self.add_to_sources(
-                planes, grads, weights, layer, 0 if needs_input else self.shape.c_in
-            )
-
-    def add_to_sources(
-        self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], layer: int, lowest: int
-    ) -> None:
-        """Add a layer's gradient to those of the channels from ``lowest`` that it reads."""
-        channels = self.shape.channels(range(layer, layer + 1))
-        if lowest == channels.start:
-            return
-        convolution.backward_input(
-            weights[layer][:, lowest:],
-            self.images(planes[channels]),
-            self.images(grads[channels]),
-            self.images(grads[lowest : channels.start]),
-            self.shape.geometry(layer),
-        )
 
 
 class ProductEngine(PlainEngine):
@@ -205,7 +59,7 @@ class ProductEngine(PlainEngine):
         stack = self._new_stack(planes)
         for block in self.blocks():
             m = shape.channels_before(block.start)
-            rows = torch.cat([_tap_rows(weights[layer][:, :m]) for layer in block])
+            rows = _tap_columns([weights[layer][:, :m] for layer in block]).t()
             self.convolve_front(planes, rows, bias[shape.outputs(block)], block, stack)
             for layer in block:
                 channels = shape.channels(range(layer, layer + 1))
@@ -248,8 +102,8 @@ class ProductEngine(PlainEngine):
             m = self.shape.channels_before(block.start)
             for layer in reversed(block[1:]):
                 self.add_to_sources(planes, grads, weights, layer, m)
-            rows = torch.cat([_tap_rows(weights[layer][:, lowest:m]) for layer in block])
-            columns = rows.to(grads.dtype).t()
+            columns = _tap_columns([weights[layer][:, lowest:m] for layer in block])
+            columns = columns.to(grads.dtype)
             num_sources = self.shape.channels_before(block.stop - 1)
             grad_rows = grads.new_zeros(columns.shape[1], num_sources)
             grad_bias = grads.new_zeros(columns.shape[1] // self.shape.num_taps)
@@ -349,14 +203,18 @@ class ProductEngine(PlainEngine):
             yield first, min(first + self.strip_slices, self.num_slices)
 
 
-def _tap_rows(weight: Tensor) -> Tensor:
-    """A weight [width, m, 3, 3(, 3)] as the rows of a matrix product, [width * 3^n, m]."""
-    return weight.flatten(2).transpose(1, 2).flatten(0, 1)
+def _tap_columns(weights: Sequence[Tensor]) -> Tensor:
+    """Weights [width, m, 3, 3(, 3)] of k layers as one matrix, [m, k * width * 3^n].
+
+    The products take it, or its transpose, as it is: its rows are as long in all blocks, mostly a
+    multiple of 8 as tensor cores want it, while m is 1, 9, 17 ... where one channel goes in.
+    """
+    return torch.cat([weight.transpose(0, 1).flatten(1) for weight in weights], dim=1)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _on_device(dilations: tuple[int, ...], device: torch.device) -> Tensor:
-    """Kept, because a CUDA graph cannot capture the copy."""
+    """Kept for ever: a CUDA graph cannot capture the copy, and knows its result by the address."""
     return torch.tensor(dilations, dtype=torch.int64, device=device)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.autograd.function import once_differentiable
 
+from msdtool.ops.checks import layer_dilations
 from msdtool.ops.engine import BlockGradients, Network
 from msdtool.ops.engines import Engine, EngineMaker
 
@@ -67,8 +69,10 @@ class EngineNetwork:
     def _engine(
         self, input: Tensor, weights: Sequence[Tensor], dilations: Sequence[int], padding: str
     ) -> Engine:
-        network = _network(input, weights, dilations)
-        return self.make_engine(network, tuple(input.shape[2:]), padding, input)
+        _, c_in, *space = input.shape
+        per_layer = layer_dilations(dilations, len(weights), space)
+        network = Network(c_in, len(weights[0]), per_layer)
+        return self.make_engine(network, tuple(space), padding, input)
 
 
 class _Block(torch.autograd.Function):
@@ -149,13 +153,9 @@ class _Module(torch.autograd.Function):
 
 
 def _records(*tensors: Tensor) -> bool:
-    """Whether autograd will ask for a gradient."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _network(input: Tensor, weights: Sequence[Tensor], dilations: Sequence[int]) -> Network:
-    per_layer = tuple(dilations[layer % len(dilations)] for layer in range(len(weights)))
-    return Network(input.shape[1], weights[0].shape[0], per_layer)
+    """Whether autograd has to know: it will ask for a gradient, or refuses forward mode."""
+    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return recorded or any(unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
 def _run_block(

@@ -2,15 +2,18 @@
 
 kernels/fused.cu takes the place of a block's product and its gather; all else is as in
 `msdtool.ops.cuda_engine`. float32 is multiplied as TF32. Where the kernel cannot serve (3D,
-float64, blocks too wide, an older GPU), the product and the gather do.
+float64, blocks too wide, an older GPU), the product and the gather do: in 3D, the taps of a tile
+and its window of 2 * max_dilation + 1 slices take more shared memory than there is. Backward, two
+products read the same stack, so that it is made once and kept for both.
 """
 
 import torch
 from torch import Tensor
 
 from msdtool.ops.convolution import RULES
-from msdtool.ops.cuda_engine import ProductEngine, Shape
+from msdtool.ops.cuda_engine import ProductEngine
 from msdtool.ops.kernels import launch, max_shared_bytes
+from msdtool.ops.plain_engine import Shape
 from msdtool.ops.sources import source_for
 
 # As in kernels/fused.cu.

@@ -14,6 +14,8 @@ from functools import cached_property, lru_cache
 
 from torch import Tensor
 
+from msdtool.ops.memory import new_buffer
+
 FLOATS_PER_CACHE_LINE = 16
 
 
@@ -79,7 +81,7 @@ class Layout:
 
     def new_planes(self, *leading: int, like: Tensor) -> Tensor:
         """Uninitialised planes [*leading, size] with dtype and device of ``like``."""
-        return like.new_empty(*leading, self.stride)[..., : self.size]
+        return new_buffer(*leading, self.stride, like=like)[..., : self.size]
 
     def rows(self, planes: Tensor) -> Tensor:
         """View planes [..., n * slice_size] as rows [..., n, (H,) pitch]."""

@@ -76,8 +76,10 @@ class CupyLauncher:
         import cupy
 
         if device not in self._shared_bytes:
-            attributes = cupy.cuda.Device(device.index).attributes
-            self._shared_bytes[device] = int(attributes["MaxSharedMemoryPerBlockOptin"])
+            runtime = cupy.cuda.runtime
+            self._shared_bytes[device] = runtime.deviceGetAttribute(
+                runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, device.index
+            )
         return self._shared_bytes[device]
 
     def launch(
@@ -117,7 +119,11 @@ class CupyLauncher:
                 )
             self._functions[key] = _loaded(self._module(index, source), source, name)
         function = self._functions[key]
-        if shared_bytes > max(DEFAULT_SHARED_BYTES, function.max_dynamic_shared_size_bytes):
+        # In this order: asking the driver takes time in every launch.
+        if (
+            shared_bytes > DEFAULT_SHARED_BYTES
+            and shared_bytes > function.max_dynamic_shared_size_bytes
+        ):
             function.max_dynamic_shared_size_bytes = shared_bytes
         return function
 
@@ -224,7 +230,7 @@ def find_obstacle(device: torch.device) -> str | None:
         with cupy.cuda.Device(device.index):
             cupy.cuda.runtime.free(0)
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"CuPy cannot use {device}: {error}"
+        return f"CuPy cannot use {device}: {error}; the CuPy that fits torch: {install_advice()}"
     return None
 
 

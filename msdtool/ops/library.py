@@ -11,7 +11,7 @@ import platform
 import shlex
 import shutil
 import subprocess
-from functools import lru_cache
+import threading
 from pathlib import Path
 
 import torch
@@ -24,6 +24,11 @@ COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
 REALS = {torch.float32: "float", torch.float64: "double"}
 CPU_INFO = Path("/proc/cpuinfo")
+# What tells processors apart there: x86, then ARM, then RISC-V and POWER.
+CPU_FACTS = ("model name", "flags", "CPU implementer", "CPU part", "Features", "isa", "cpu")
+
+_libraries: dict[torch.dtype, ctypes.CDLL | str] = {}
+_one_at_a_time = threading.Lock()
 
 
 def available(dtype: torch.dtype) -> bool:
@@ -38,19 +43,28 @@ def load(dtype: torch.dtype) -> ctypes.CDLL:
         KernelError: there is no compiler, it fails, or the cache folder cannot be used.
     """
     found = _load(dtype)
-    if isinstance(found, KernelError):
-        raise found
+    if isinstance(found, str):
+        raise KernelError(found)
     return found
 
 
-@lru_cache
-def _load(dtype: torch.dtype) -> ctypes.CDLL | KernelError:
+def _load(dtype: torch.dtype) -> ctypes.CDLL | str:
+    """The library, or why it cannot be had."""
+    if dtype not in _libraries:
+        with _one_at_a_time:
+            if dtype not in _libraries:  # no other thread made it meanwhile
+                _libraries[dtype] = _try_to_load(dtype)
+    return _libraries[dtype]
+
+
+def _try_to_load(dtype: torch.dtype) -> ctypes.CDLL | str:
     try:
         return ctypes.CDLL(str(_library(dtype)))
-    except (OSError, subprocess.SubprocessError) as error:
-        return KernelError(f"the compiled engine cannot be built: {error}. {_advice()}")
+    # ValueError: quotes in CXX that do not match. RuntimeError: a user without a home.
+    except (OSError, subprocess.SubprocessError, ValueError, RuntimeError) as error:
+        return f"the compiled engine cannot be built: {error}. {_advice()}"
     except KernelError as error:
-        return error
+        return error.message
 
 
 def cache_folder() -> Path:
@@ -70,7 +84,7 @@ def _library(dtype: torch.dtype) -> Path:
     command = [*compiler, *FLAGS, f"-DREAL={REALS[dtype]}"]
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     key = hashlib.sha256()
-    for part in (shlex.join(command).encode(), version, _processor().encode()):
+    for part in (shlex.join(command).encode(), version, _machine().encode()):
         key.update(part + b"\0")
     for source in (main, *headers):
         key.update(source.read_bytes() + b"\0")
@@ -108,7 +122,8 @@ def _private(folder: Path) -> Path:
     """Make the folder for the user alone; refuse one whose libraries others could replace."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+    # Root's is as safe: a container may bring a filled one that its user cannot write to.
+    if hasattr(os, "getuid") and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
         raise KernelError(
             f"{folder} belongs to another user or others may write to it, so no library is "
             "loaded from it. Set MSDTOOL_CACHE to a folder of your own"
@@ -116,13 +131,14 @@ def _private(folder: Path) -> Path:
     return folder
 
 
-def _processor() -> str:
-    """What -march=native depends on."""
+def _machine() -> str:
+    """What a library depends on besides the compiler, where machines share a cache folder."""
+    system = f"{platform.machine()} {' '.join(platform.libc_ver())}"
     if not CPU_INFO.exists():
-        return f"{platform.machine()} {platform.processor()}"
+        return f"{system} {platform.processor()}"
     lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    facts = {line for line in lines if line.startswith(("model name", "flags", "CPU part", "isa"))}
-    return "\n".join(sorted(facts))
+    facts = {line for line in lines if line.partition(":")[0].strip() in CPU_FACTS}
+    return "\n".join((system, *sorted(facts)))
 
 
 def _advice() -> str:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from msdtool.ops.halo import Layout
 
 # All the workspace there is: two stacks (one if k = 1), a channel's gradient on a tile, a strip
-# of the final layer. In 3D one slice must fit, which holds up to 500 x 500 pixels.
+# of the final layer. In 3D one slice must fit, which holds up to 500 x 500 pixels of width 1;
+# beyond that the workspace grows with the slice. The compiled engine has no such limit.
 WORKSPACE_BYTES = 64 * 2**20
 STACK_BYTES = 16 * 2**20
 

@@ -47,15 +47,23 @@ class Inputs:
         self.predictor.check(image, self.stack.name(index))
         return image
 
-    def pieces(self, index: int, axis: int, count: int) -> Iterator[tuple[int, Tensor]]:
+    def pieces(
+        self, index: int, axis: int, count: int, first: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
         """Read an image a few slices across a spatial axis at a time, with the first one's number.
+
+        Args:
+            index: the image.
+            axis: the spatial axis.
+            count: slices at a time.
+            first: the slice to begin with.
 
         Raises:
             InputError: it cannot be read, or the network cannot work on it.
         """
         space = self.stack.space(index)
         window = [slice(0, size) for size in space]
-        for start in range(0, space[axis], count):
+        for start in range(first, space[axis], count):
             window[axis] = slice(start, min(start + count, space[axis]))
             piece = self.stack.read(index, tuple(window))
             self.predictor.check(piece, self.stack.name(index))

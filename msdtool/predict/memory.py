@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from msdtool.errors import ConfigError
+from msdtool.ops.memory import release_spare
 from msdtool.ops.streaming import RESERVED_BYTES
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
@@ -51,6 +52,7 @@ def usable_bytes(device: torch.device, limit: int | None) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(USED_SHARE * free)
+    release_spare()
     if limit is not None:
         return limit - resident_bytes() - SLACK_BYTES
     return int(USED_SHARE * _free_bytes())

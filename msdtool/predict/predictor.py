@@ -50,7 +50,8 @@ class Predictor:
         name: what error messages call the model.
         memory_bytes: limit of the memory of this process; None takes what is free. Images that do
             not fit are computed in strips.
-        scratch: the folder for the channels of such images; None takes the system's.
+        scratch: the folder for the channels of such images; None takes the host's memory if a
+            GPU computes and they fit there, else the system's folder for temporary files.
         augment: average over the eight symmetries of `msdtool.predict.symmetries`.
 
     Raises:
@@ -268,6 +269,7 @@ class Predictor:
                 _Scaled(input, self.network.scale_in, self.device),
                 _Scaled(output, self.network.scale_out, self.device),
                 memory_bytes=room,
+                buffer=self._buffer(tuple(input.shape[1:])),
                 directory=self.scratch,
                 tick=tick,
             )
@@ -283,6 +285,13 @@ class Predictor:
                 f"{error.strerror}: {self.scratch or 'the temporary folder'}; name a folder with "
                 "more room by --scratch"
             ) from None
+
+    def _buffer(self, space: tuple[int, ...]) -> str:
+        """Where the channels of an image in strips lie, as `msd_module_streamed` takes it."""
+        if self.device.type == "cpu" or self.scratch is not None:
+            return "disk"
+        needed = prediction_bytes(self.model["architecture"], space)
+        return "host" if needed <= usable_bytes(torch.device("cpu"), self.limit) else "disk"
 
     # Results -----------------------------------------------------------------------------------
 

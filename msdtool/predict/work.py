@@ -1,5 +1,6 @@
 """Doing the jobs: read, compute and write at the same time, image by image."""
 
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from msdtool.data.readers import arrangement
-from msdtool.data.sinks import Result, Sink, images_done, open_sink
-from msdtool.errors import Error
+from msdtool.data.sinks import Result, Sink, images_done, open_sink, saved_state
+from msdtool.errors import Error, InputError
 from msdtool.nn.series import SeriesNetwork
 from msdtool.predict.inputs import Inputs, ReadAhead, Slices
 from msdtool.predict.jobs import Job
@@ -58,7 +59,8 @@ def predict(
     """Do the jobs one after the other; each result is written whole or not at all.
 
     The next image is read and the last one written while one is computed. What is finished of a
-    result with several images is kept when the work stops or is killed, and not done again.
+    result with several images, or of a series, is kept when the work stops or is killed, and not
+    done again.
 
     Args:
         predictor: the network.
@@ -107,7 +109,9 @@ class _Work:
         self.images = inputs.images(job)
         self.sinks: list[Sink] = []
         self.writing: Future[None] | None = None
+        self.is_new = True
         self.done = 0
+        self.frames = 0  # of the next image, a series, that are done
         self.saved = time.monotonic()
 
     def run(
@@ -123,7 +127,7 @@ class _Work:
         """
         results = self._results()
         if not anew:
-            self.done = min(images_done(path, result) for path, result in results)
+            self._look_back(results)
         try:
             for index in self.images[self.done :]:
                 image = ahead.get(index, index + 1 if index + 1 in self.images else following)
@@ -132,6 +136,8 @@ class _Work:
             for sink in self.sinks:
                 sink.finish()
         except BaseException as error:
+            if isinstance(error, InputError):
+                self.frames = 0  # a series that goes wrong is not worth keeping
             self._leave()
             if isinstance(error, _Interrupted):
                 return False
@@ -153,7 +159,8 @@ class _Work:
         if not self.sinks:
             # Not before: a first image that is bad leaves no trace.
             self.sinks = [
-                open_sink(self.job.format, path, result, done=self.done) for path, result in results
+                open_sink(self.job.format, path, result, is_new=self.is_new)
+                for path, result in results
             ]
         if output is None:
             self._stream(index, number, name)
@@ -176,10 +183,16 @@ class _Work:
     def _follow(self, network: SeriesNetwork, index: int, number: int, name: str) -> None:
         """Compute a series a few frames at a time; the network remembers what it needs."""
         num_frames = self.inputs.stack.space(index)[network.axis]
-        network.clear_state()
-        for start, piece in self.inputs.pieces(index, network.axis, network.dt):
+        if self.frames == 0:
+            network.clear_state()
+        pieces = self.inputs.pieces(index, network.axis, network.dt, self.frames)
+        for start, piece in pieces:
             self._write(number, start, self.predictor.advance(piece, name), network.axis)
-            self._tick(number + min(start + network.dt, num_frames) / num_frames)
+            self.frames = min(start + network.dt, num_frames)
+            if time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
+                self._save()
+            self._tick(number + self.frames / num_frames)
+        self.frames = 0
         network.clear_state()
 
     def _write(self, index: int, start: int, output: Tensor, axis: int = 0) -> None:
@@ -196,20 +209,49 @@ class _Work:
             self.done += 1
 
     def _save(self) -> None:
-        for sink in self.sinks:
-            sink.save(self.done)
+        """Have a later try go on from here."""
+        # The state is saved last: by then, whatever it goes on from is there.
+        for sink in reversed(self.sinks):
+            sink.save(self.done, self._state() if sink is self.sinks[0] else b"")
         self.saved = time.monotonic()
 
+    def _state(self) -> bytes:
+        """What it takes to go on in the middle of a series; nothing where there is none."""
+        series = self.predictor.series
+        if series is None or self.frames == 0:
+            return b""
+        state = {"image": self.done, "frames": self.frames, "network": series.get_state()}
+        file = io.BytesIO()
+        torch.save(state, file)
+        return file.getvalue()
+
+    def _look_back(self, results: list[tuple[Path, Result]]) -> None:
+        """Go on where an earlier try has come to."""
+        found = [images_done(path, result) for path, result in results]
+        counts = [count for count in found if count is not None]
+        if len(counts) < len(results):
+            return
+        self.is_new, self.done = False, min(counts)
+        state = saved_state(results[0][0])
+        if self.predictor.series is None or state is None:
+            return
+        with suppress(Exception):  # whatever torch stumbles over in a damaged file
+            past = torch.load(io.BytesIO(state), "cpu", weights_only=True)
+            if past["image"] == self.done:
+                self.predictor.series.set_state(past["network"])
+                self.frames = int(past["frames"])
+
     def _leave(self) -> None:
-        """Keep the finished images of a result that has several, for a later try."""
+        """Keep what is finished of several images, or of a series, for a later try."""
         with suppress(Error):
             self._settle()
-        for sink in self.sinks:
-            if len(self.images) > 1 and self.done:
-                with suppress(Error):
-                    sink.save(self.done)
+        if (len(self.images) > 1 and self.done) or self.frames:
+            with suppress(Error):
+                self._save()
+            for sink in self.sinks:
                 sink.close()
-            else:
+        else:
+            for sink in self.sinks:
                 sink.discard()
 
     def _tick(self, images: float) -> None:

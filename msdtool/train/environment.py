@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from msdtool.nn.device import device_name
+from msdtool.ops.block import implementation_for
 
 PACKAGES = ("msdtool", "torch", "numpy", "tifffile", "imageio", "torchmetrics")
 
@@ -43,5 +44,6 @@ def environment(device: torch.device, num_processes: int = 1) -> dict[str, objec
         "processes": num_processes,
         "threads": torch.get_num_threads(),
         "device": device_name(device),
+        "engine": implementation_for(device, torch.float32),
         "variables": {name: os.environ[name] for name in variables if name in os.environ},
     }

@@ -13,7 +13,8 @@ from msdtool.data.build import build_batches, build_datasets, build_samples
 from msdtool.data.loaders import Shares, training_batches, validation_batches
 from msdtool.errors import ConfigError, Error, Stopped, TrainingError
 from msdtool.nn.build import Architecture, architecture, build_network, check_scale
-from msdtool.nn.device import choose_device
+from msdtool.nn.device import choose_device, use_deterministic
+from msdtool.ops.block import implementation_for
 from msdtool.runs.checkpoint import Checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.build import (
@@ -70,6 +71,11 @@ class TrainingRun:
         self.directory = RunDirectory(config.run.directory)
         tensorboard = TensorBoardLog(self.directory.tensorboard) if config.run.tensorboard else None
         self.first_shape, self.architecture = processes.together(self._open)
+        if implementation_for(self.device, torch.float32) == "blocked":
+            log(
+                "the network is computed by torch's matrix products, which is slower than the "
+                "engine made for this device; msdtool doctor says why"
+            )
         checkpoint = processes.on_main(lambda: self._claim(resume, overwrite))
         if checkpoint is None:
             torch.manual_seed(config.training.seed)
@@ -185,7 +191,7 @@ class TrainingRun:
             self.directory.release()
 
     def _events(self) -> Iterator[Event]:
-        torch.use_deterministic_algorithms(self.config.training.deterministic)
+        use_deterministic(self.config.training.deterministic)
         save = partial(self.processes.on_main, partial(self.record.save, best=False))
         save()
         saved = time.monotonic()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from msdtool.bench import correctness, suite
+from msdtool.ops import library
 
 TINY = ("bench", "--size", "16", "--depth", "2", "--seconds", "0")
 
@@ -148,6 +149,26 @@ def test_semifield_convolutions_are_measured_instead(cli, monkeypatch):
     assert found["machine"]["device"]
 
 
+@pytest.mark.parametrize("option", [("--depth", "3"), ("--full",), ("--plot", "a.png")])
+def test_semifields_refuse_what_says_nothing_about_them(refused, option):
+    found = refused("bench", "--semifields", *option, code=2)
+    expected = f"{option[0]} and --semifields: choose one; semifields take --size and --seconds"
+    assert found == expected
+
+
+def test_semifields_take_one_size(refused):
+    found = refused("bench", "--semifields", "--size", 32, "--size", 64, code=2)
+    assert found == "--semifields: takes one --size; run it once for each"
+
+
+@pytest.mark.parametrize("option", ["--plot", "--profile"])
+def test_a_result_that_cannot_be_written_is_known_before_the_work(refused, tmp_path, option):
+    (tmp_path / "file").write_text("mine")
+    path = tmp_path / "file" / "out"
+    found = refused(*TINY, option, path, code=2)
+    assert found == f"{path}: cannot be written: Not a directory"
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_profile_is_written(cli, tmp_path):
     trace = tmp_path / "trace.json"
@@ -155,3 +176,14 @@ def test_a_profile_is_written(cli, tmp_path):
     assert code == 0
     assert json.loads(trace.read_text())["traceEvents"]
     assert "Self CPU time total" in out
+    if library.available(torch.float32):
+        assert {"msd_forward", "msd_backward"} <= set(out.split())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_gpu_on_which_nothing_fits_has_no_kernels_to_time(monkeypatch):
+    from msdtool.bench.cases import Case
+    from msdtool.cli.bench import _measure_kernels
+
+    facts = {"sgemm_gflops": None, "copy_gb_per_second": None}
+    assert _measure_kernels(Case((16, 16), depth=2), torch.device("cuda", 0), facts) == []

@@ -97,13 +97,13 @@ def test_a_result_is_continued_where_it_was_saved(tmp_path, format):
     write(sink, images + 1, start=2, stop=3)  # after the last save: not to be relied on
     sink.close()
     assert images_done(path, result) == 2
-    again = open_sink(format, path, result, done=2)
+    again = open_sink(format, path, result, is_new=False)
     write(again, images, start=2)
     again.finish()
     for index, expected in enumerate(images):
         np.testing.assert_array_equal(read(path, format, result, index), expected)
     assert list(tmp_path.iterdir()) == [path]
-    assert images_done(path, result) == 0
+    assert images_done(path, result) is None
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_result_of_another_origin_starts_anew(tmp_path, other):
     write(sink, example(result), stop=3)
     sink.save(3)
     sink.close()
-    assert images_done(tmp_path / "a.tif", other) == 0
+    assert images_done(tmp_path / "a.tif", other) is None
     new = open_sink("tif", tmp_path / "a.tif", other)
     new.discard()
     assert list(tmp_path.iterdir()) == []
@@ -130,7 +130,7 @@ def test_a_result_of_another_origin_starts_anew(tmp_path, other):
 def test_a_damaged_journal_counts_for_nothing(tmp_path, content):
     (tmp_path / ".a.tif.part").touch()
     (tmp_path / ".a.tif.part.json").write_bytes(content)
-    assert images_done(tmp_path / "a.tif", Result((5,), "Z", (1, 7, 9), "uint8", {})) == 0
+    assert images_done(tmp_path / "a.tif", Result((5,), "Z", (1, 7, 9), "uint8", {})) is None
 
 
 @pytest.mark.parametrize("format", SUFFIXES)

@@ -24,8 +24,7 @@ MISSING = (
 )
 # Two of them CuPy 14 adds by itself.
 _OPTIONS = (
-    *OPTIONS, "-ftz=true", "--device-as-default-execution-space", "-Werror=all-warnings",
-    "--ptxas-options=-v",
+    *OPTIONS, "-ftz=true", "--device-as-default-execution-space", "--ptxas-options=-v",
 )  # fmt: skip
 CACHE = Path(__file__).parents[2] / ".pytest_cache" / "nvrtc"
 
@@ -40,7 +39,7 @@ class Resources:
 
 
 def compile_source(source: Source, architecture: int) -> dict[str, Resources]:
-    """Compile to machine code, warnings as errors; what each kernel of the source takes."""
+    """Compile to machine code without a warning; what each kernel of the source takes."""
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(source.text(), f"{source.name}.cu", (), ())
@@ -63,7 +62,8 @@ def _parse(log: str) -> dict[str, Resources]:
     found: dict[str, Resources] = {}
     name, spilled = "", 0
     for line in log.splitlines():
-        assert line.startswith(("ptxas info", "ptxas         .")), line
+        # Not -Werror: NVRTC 13.0 does not know it.
+        assert line.startswith(("ptxas info", "ptxas         .")), f"a warning: {log}"
         if entry := _ENTRY.search(line):
             name = entry[1]
         elif spills := _SPILLS.search(line):

@@ -105,7 +105,11 @@ def test_layers_around_the_network_are_part_of_its_architecture():
             "depth: 2\n  activation: {LeakyReLU: {slope: 1}}",
             "network.activation.LeakyReLU.slope: unknown",
         ),
-        ("depth: 2", "depth: 2\n  operation: Conv2d", "network.operation: .*Allowed: GenericConv"),
+        (
+            "depth: 2",
+            "depth: 2\n  operation: Conv2d",
+            "did you mean .conv.. Allowed: GenericConv, conv",
+        ),
         (
             "depth: 2",
             "depth: 2\n  operation: {GenericConv: {kernel: {LearnedKernel2D: {kernel_size: 3}}, "

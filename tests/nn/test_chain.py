@@ -76,7 +76,11 @@ def test_the_layers_give_what_the_plan_says(channels, wanted, space, chain):
 @pytest.mark.parametrize(
     ("layer", "path", "message"),
     [
-        ("PixelShufle", (0,), "no layer.*did you mean 'PixelShuffle_ICNR'.*Allowed: AvgPool"),
+        (
+            "PixelShufle",
+            (0,),
+            "no layer.*did you mean 'PixelShuffle_ICNR'.*Allowed: Adaptive",
+        ),
         ({"ConvLayer": 3}, (0, "ConvLayer"), "got 3; expected its arguments by name: ConvLayer"),
         (7, (0,), "7 is no layer"),
         ({"ConvLayer": {"nff": 3}}, (0, "ConvLayer", "nff"), r"did you mean 'nf'\? ConvLayer\(ni"),
@@ -139,6 +143,31 @@ def test_what_does_not_fit_is_told_with_its_place(layer, path, message):
     with pytest.raises(LayerError, match=message) as error:
         plan_chain([layer], SHAPE)
     assert error.value.path == path
+
+
+@pytest.mark.parametrize("space", [(7, 8), (5, 6, 7)])
+def test_a_gate_is_put_together_of_its_parts(space):
+    convolution = {"ConvLayer": {"ks": 1, "norm_type": None, "act_cls": "Sigmoid"}}
+    gate = {"SequentialEx": {"layers": ["AdaptiveAvgPool", convolution, "ProdLayer"]}}
+    planned, shape = plan_chain([gate], (2, 3, *space))
+    chain, x = make_chain(planned), torch.randn(2, 3, *space)
+    assert shape == x.shape
+    means = x.mean(tuple(range(2, x.dim())), keepdim=True)
+    expected = x * chain[0].layers[1](means)
+    torch.testing.assert_close(chain(x), expected)
+
+
+def test_volumes_have_kernels_of_their_own():
+    volume = (1, 2, 6, 7, 8)
+    for kernel in ("LearnedKernel3D", "QuadraticKernelIso3D"):
+        planned, shape = plan_chain(
+            [{"GenericClosing": {"kernel": {kernel: {"kernel_size": 3}}}}], volume
+        )
+        assert shape == volume
+        assert make_chain(planned)(torch.ones(volume)).shape == volume
+    flat = {"GenericClosing": {"kernel": {"LearnedKernel2D": {"kernel_size": 3}}}}
+    with pytest.raises(LayerError, match="an image with 3 spatial axes needs a kernel with 3"):
+        plan_chain([flat], volume)
 
 
 def test_attention_over_a_large_image_is_refused_without_taking_memory():

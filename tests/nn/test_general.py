@@ -52,6 +52,27 @@ def test_convolution_and_relu_give_the_network_of_the_engine(c_in, depth, width,
 
 
 @pytest.mark.parametrize("padding", ["symmetric", "zeros"])
+def test_a_semifield_in_the_layers_of_a_volume(padding):
+    dilation = {
+        "GenericConv": {
+            "kernel": {"LearnedKernel3D": {"kernel_size": 3}},
+            "conv": "SelectSemifield.tropical_max",
+        }
+    }
+    network = GeneralMSDModule(1, 1, 2, 1, [1, 2], 3, padding, dilation, "Identity")
+    for layer in network.layers:
+        torch.nn.init.zeros_(layer.operation.kernel.kernel)
+    torch.nn.init.ones_(network.final_layer.linear.weight)
+    x = torch.zeros(1, 1, 9, 9, 9)
+    x[0, 0, 4, 4, 4] = 1
+    found = network(x)[0, 0]  # a cube of 3, and one of 7: the widest tap meets the cube
+    one, two = torch.zeros(9, 9, 9), torch.zeros(9, 9, 9)
+    one[3:6, 3:6, 3:6] = 1
+    two[1:8, 1:8, 1:8] = 1
+    torch.testing.assert_close(found, x[0, 0] + one + two)
+
+
+@pytest.mark.parametrize("padding", ["symmetric", "zeros"])
 def test_a_semifield_takes_the_place_of_the_convolution(padding):
     network = GeneralMSDModule(2, 1, 3, 2, [1, 2], padding=padding, operation=LOG)
     kernels = [layer.operation.kernel for layer in network.layers]

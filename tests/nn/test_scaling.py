@@ -24,6 +24,18 @@ def test_a_new_scaling_layer_passes_channels_on(conv3d):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
+def test_a_scaling_layer_is_a_convolution_that_may_mix_channels(ndim):
+    layer = scaling_module(3, 2, conv3d=ndim == 3).double()
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    x = torch.rand(2, *[5] * ndim, 3, dtype=torch.float64).movedim(-1, 1).requires_grad_()
+    assert torch.autograd.gradcheck(layer, x)
+    columns = np.einsum("oc,bc...->bo...", layer.weight.flatten(1).numpy(), x.detach().numpy())
+    expected = columns + layer.bias.numpy().reshape(-1, *[1] * ndim)
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
 def test_scaling_layers_hold_mean_and_std_per_channel(ndim):
     net = network(ndim)
     shape = (1, 2, *[5] * ndim)

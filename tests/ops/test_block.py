@@ -1,7 +1,9 @@
 """msd_block and msd_module against the formula, and their behaviour under autograd."""
 
+import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +91,17 @@ def test_float32_equals_the_formula(
     check_module(
         make_problem(space, depth, dilations=(1, 4, 8), padding=padding), torch.float32, impl
     )
+
+
+@each_engine
+def test_sums_over_many_pixels_keep_their_digits(impl: str) -> None:
+    """The gradient by the bias is the final weight, 0.1, times nine million pixels."""
+    weight, bias = torch.zeros(1, 1, 3, 3), torch.ones(1, requires_grad=True)
+    final_weight = torch.full((1, 2, 1), 0.1)
+    image = torch.zeros(1, 1, 3000, 3000)
+    output = ops.msd_module(image, [weight], bias, final_weight, torch.zeros(1), [1], impl=impl)
+    output.sum().backward()
+    assert bias.grad.item() == pytest.approx(0.1 * 3000**2, rel=2e-6)
 
 
 @pytest.mark.parametrize("impl", ["auto", "blocked", "reference"])
@@ -271,40 +284,99 @@ def test_wrong_arguments_are_named() -> None:
         ops.msd_block(image, [], bias, [1])
     with pytest.raises(ValueError, match=r"input has shape \(1, 1, 7\)"):
         ops.msd_block(image[..., 0], weights, bias, [1])
+    with pytest.raises(
+        ValueError, match=r"weight0 has shape \(0, 1, 3, 3\); .* width of 1 or more"
+    ):
+        ops.msd_block(image, [weights[0][:0]], bias[:0], [1])
+    with pytest.raises(ValueError, match=r"dilation 1\.5 is not a whole number"):
+        ops.msd_block(image, weights, bias, [1, 1.5])
+    with pytest.raises(
+        ValueError, match=r"input has dtype torch\.complex64; expected floating point"
+    ):
+        ops.msd_block(image.to(torch.complex64), weights, bias, [1])
+
+
+@pytest.mark.parametrize("elsewhere", ["weight", "bias", "final weight", "final bias"])
+def test_a_parameter_on_another_device_is_named(elsewhere: str) -> None:
+    """Its address would be read as one of the input's device."""
+    image, weights, bias, final_weight, final_bias, *rest = make_problem((7, 9)).module_arguments()
+    given = {"bias": bias, "final weight": final_weight, "final bias": final_bias}
+    given |= {"weight": weights[1]}
+    given[elsewhere] = given[elsewhere].to("meta")
+    weights[1] = given["weight"]
+    with pytest.raises(ValueError, match="input is on cpu, a parameter is on meta"):
+        ops.msd_module(
+            image, weights, given["bias"], given["final weight"], given["final bias"], *rest
+        )
+
+
+@each_engine
+@pytest.mark.parametrize("dilation", [9, 10**6, 2**62])
+def test_a_dilation_beyond_a_border_of_zeros_costs_nothing(dilation: int, impl: str) -> None:
+    problem = make_problem((7, 9), dilations=(2, 9), padding="zeros")
+    expected = module_formula(problem)
+    problem.dilations = [2, dilation]
+    assert largest_difference(ops.msd_module(*problem.module_arguments(), impl=impl), expected) < (
+        1e-10
+    )
+
+
+@each_engine
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own use of it
+def test_forward_mode_is_refused(impl: str) -> None:
+    problem = make_problem((6, 6))
+    with torch.no_grad(), torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(problem.input.detach(), problem.input.detach())
+        with pytest.raises(NotImplementedError, match="jvp"):
+            ops.msd_module(dual, *problem.module_arguments()[1:], impl=impl)
 
 
 PEAK_MEMORY = """
-import resource, torch
+import re, torch
 from msdtool import ops
 torch.set_num_threads(1)
-weights = [torch.zeros(1, 1 + i, 3, 3, requires_grad=True) for i in range({depth})]
-bias, final_bias = torch.zeros({depth}), torch.zeros(1)
-final_weight = torch.zeros(1, 1 + {depth}, 1)
+space, depth, train, impl = {space}, {depth}, {train}, "{impl}"
+taps = (3,) * len(space)
+weights = [torch.zeros(1, 1 + i, *taps, requires_grad=True) for i in range(depth)]
+bias, final_bias = torch.zeros(depth), torch.zeros(1)
+final_weight = torch.zeros(1, 1 + depth, 1)
 
-def run(size):
-    with torch.set_grad_enabled({train}):
-        image = torch.zeros(1, 1, size, size)
-        output = ops.msd_module(image, weights, bias, final_weight, final_bias, range(1, 11))
-        if {train}:
+def status(name):
+    # Not ru_maxrss, which is inherited from the process that started this one.
+    return 1024 * int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+def run(space):
+    with torch.set_grad_enabled(train):
+        image = torch.zeros(1, 1, *space)
+        output = ops.msd_module(
+            image, weights, bias, final_weight, final_bias, range(1, 11), impl=impl
+        )
+        if train:
             output.sum().backward()
 
-run(32)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-run({size})
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+run((16,) * len(space))
+before = status("VmRSS")
+run(space)
+print(status("VmHWM") - before)
 """
 
 
+@each_engine
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing to read it from")
 @pytest.mark.parametrize("train", [True, False])
-def test_peak_memory_is_the_buffers_and_a_bounded_workspace(train: bool) -> None:
-    depth, size = 60, 512
-    script = PEAK_MEMORY.format(depth=depth, size=size, train=train)
+@pytest.mark.parametrize(("space", "depth"), [((512, 512), 60), ((90, 250, 180), 3)])
+def test_peak_memory_is_the_buffers_and_a_bounded_workspace(
+    space: tuple[int, ...], depth: int, train: bool, impl: str
+) -> None:
+    script = PEAK_MEMORY.format(space=space, depth=depth, train=train, impl=impl)
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    plane_bytes = 4 * size * size
+    plane_bytes = 4 * math.prod(space)
     buffer_bytes = (1 + depth) * plane_bytes * (2 if train else 1)
-    assert int(result.stdout) < 1.1 * buffer_bytes + 64 * 2**20 + 4 * plane_bytes
+    growth = int(result.stdout)
+    # The buffers are seen, and little else.
+    assert buffer_bytes < growth < 1.1 * buffer_bytes + 64 * 2**20 + 3 * plane_bytes
 
 
 def results_by_threads(problem: Problem, impl: str) -> list[list[torch.Tensor]]:

@@ -236,3 +236,11 @@ def test_no_kernel_reads_or_writes_outside_of_memory() -> None:
         here.replace("test_convolution", "test_fused") + "::test_small_fronts_come_out_exactly",
     )
     assert not findings, output
+
+
+def test_more_pixels_than_the_kernels_count_are_refused() -> None:
+    huge = torch.empty(1).expand(2, 1, 40_000, 40_000)
+    with pytest.raises(ValueError, match=r"images of 3200000000 pixels together; .* 2147483647"):
+        convolution.forward(
+            huge, torch.ones(1, 1, 3, 3), None, huge, Geometry("symmetric"), relu=False
+        )

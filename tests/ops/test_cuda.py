@@ -9,6 +9,7 @@ from torch import Tensor
 from msdtool import ops
 from msdtool.errors import KernelError
 from msdtool.ops import cuda, cuda_engine, kernels
+from msdtool.ops.plain_engine import Shape
 from tests.ops.formula import Problem, block_formula, make_problem, module_formula
 from tests.shim import ShimLauncher
 
@@ -150,7 +151,7 @@ def test_half_storage_is_as_right_as_torch_in_that_type(
         return (values.double() - exact).square().mean().sqrt().item()
 
     assert rms(found) < 2 * rms(in_type)
-    wanted = run(problem.to(torch.float64))
+    wanted = run(problem.to(torch.float64), "reference")
     for gradient, one_wanted in zip(gradients, wanted[1:], strict=True):
         assert gradient.dtype == dtype
         assert largest_difference(gradient, one_wanted) < 30 * torch.finfo(dtype).eps
@@ -264,7 +265,7 @@ def test_what_a_step_launches(use_shim: ShimLauncher) -> None:
 
 
 def test_wide_layers_of_large_slices_come_one_by_one() -> None:
-    shape = cuda_engine.Shape(1, 3, (1, 2, 3), "zeros", 1, (4, 2000, 2000))
+    shape = Shape(1, 3, (1, 2, 3), "zeros", 1, (4, 2000, 2000))
     engine = cuda_engine.ProductEngine(shape, torch.empty(0))
     assert (engine.layers, engine.strip_slices) == (1, 1)
 
@@ -295,3 +296,28 @@ def test_kernels_without_a_gpu_are_a_clear_error(
     message = f"impl is '{impl}', but CUDA kernels need tensors on a GPU; these are on cpu"
     with pytest.raises(KernelError, match=message):
         ops.msd_module(*make_problem((6, 7)).module_arguments(), impl=impl)
+
+
+def test_what_graphs_point_to_is_kept_for_ever() -> None:
+    first = cuda_engine._on_device((1, 2, 3), torch.device("cpu"))
+    for depth in range(1, 200):
+        cuda_engine._on_device((7,) * depth, torch.device("cpu"))
+    assert cuda_engine._on_device((1, 2, 3), torch.device("cpu")) is first
+
+
+def test_products_read_rows_of_the_same_length_in_all_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the number of channels in front, which is odd for one channel of input."""
+    strides = []
+    multiply = torch.mm
+
+    def spy(rows: Tensor, channels: Tensor, *, out: Tensor) -> Tensor:
+        strides.append(rows.stride())
+        return multiply(rows, channels, out=out)
+
+    monkeypatch.setattr(torch, "mm", spy)
+    problem = make_problem((12, 13), 16, dtype=torch.float32)
+    with torch.no_grad():
+        ops.msd_module(*problem.module_arguments(), impl="cuda")
+    assert strides == [(1, 8 * 9)] * 2

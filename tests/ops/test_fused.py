@@ -10,8 +10,9 @@ from torch import Tensor
 
 from msdtool import ops
 from msdtool.ops import cuda_engine, fused, kernels
-from msdtool.ops.cuda_engine import ProductEngine, Shape
+from msdtool.ops.cuda_engine import ProductEngine
 from msdtool.ops.fused import FusedEngine
+from msdtool.ops.plain_engine import Shape
 from tests.ops.formula import make_problem, module_formula
 from tests.ops.test_cuda import DEVICES, check, largest_difference, on, run
 from tests.shim import ShimLauncher
@@ -51,7 +52,7 @@ def front_of(
 
 
 def check_front(shape: Shape, dtype: torch.dtype, device: str = "cpu") -> None:
-    expected = front_of(shape, ProductEngine, torch.float64)
+    expected = front_of(shape, ProductEngine, torch.float64, device)
     assert torch.equal(front_of(shape, FusedEngine, dtype, device), expected.to(dtype))
 
 

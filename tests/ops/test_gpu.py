@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from msdtool import doctor, ops
 from msdtool.ops import kernels
+from msdtool.ops.streaming import RESERVED_BYTES
 from tests.ops.formula import Problem, make_problem
 from tests.ops.test_cuda import largest_difference, on, run
 
@@ -174,10 +176,12 @@ def test_a_warm_start_compiles_nothing(tmp_path: Path) -> None:
 
 
 def _on_the_cpu(queue: "multiprocessing.Queue[float]") -> None:
+    torch.set_num_threads(1)  # as those workers do: threads do not survive a fork
     problem = make_problem((12, 13))
     queue.put(ops.msd_module(*problem.module_arguments()).sum().item())
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_forked_processes_compute_on_the_cpu() -> None:
     """As the workers of a DataLoader do, after the GPU was used."""
     step(problem_on("cuda"))
@@ -189,3 +193,16 @@ def test_forked_processes_compute_on_the_cpu() -> None:
     process.join()
     problem = make_problem((12, 13))
     assert found == ops.msd_module(*problem.module_arguments()).sum().item()
+
+
+@pytest.mark.parametrize("buffer", ["disk", "host", "device"])
+def test_strips_on_the_device_equal_the_whole_image(buffer: str, tmp_path: Path) -> None:
+    problem = problem_on("cuda", 601, depth=12)
+    image, *parameters = problem.module_arguments()
+    output = np.empty((1, 601, 604), np.float32)
+    ops.msd_module_streamed(
+        image[0].detach().cpu().numpy(), *parameters,
+        output=output, memory_bytes=RESERVED_BYTES + 2**22, buffer=buffer, directory=tmp_path,
+    )  # fmt: skip
+    expected = ops.msd_module(*problem.module_arguments())[0].detach().cpu().numpy()
+    np.testing.assert_allclose(output, expected, rtol=2e-5, atol=2e-5)

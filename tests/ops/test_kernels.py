@@ -137,7 +137,6 @@ class FakeCupy:
         class Context:
             def __init__(self, what: object) -> None:
                 self.what = what
-                self.attributes = {"MaxSharedMemoryPerBlockOptin": 232448}
 
             def __enter__(self) -> None:
                 fake.current.append(self.what)
@@ -169,7 +168,12 @@ class FakeCupy:
             "driver": SimpleNamespace(CUDADriverError=self.CUDADriverError),
             "compiler": SimpleNamespace(CompileException=self.CompileException),
         }
-        runtime = SimpleNamespace(CUDARuntimeError=self.CUDARuntimeError, free=lambda pointer: None)
+        runtime = SimpleNamespace(
+            CUDARuntimeError=self.CUDARuntimeError,
+            free=lambda pointer: None,
+            cudaDevAttrMaxSharedMemoryPerBlockOptin=97,
+            deviceGetAttribute=lambda attribute, index: {(97, 0): 232448}[attribute, index],
+        )
         stream = SimpleNamespace(from_external=lambda face: Context(face.__cuda_stream__()))
         self.cuda = SimpleNamespace(
             **errors, runtime=runtime, Device=Context, Stream=stream,
@@ -285,7 +289,8 @@ def test_each_obstacle_says_what_to_do(cupy, monkeypatch):
     assert found() is None
     with monkeypatch.context() as patch:
         patch.setattr(cupy.cuda.runtime, "free", fails(cupy.CUDARuntimeError("no device")))
-        assert found() == "CuPy cannot use cuda:0: no device"
+        unusable = "CuPy cannot use cuda:0: no device; the CuPy that fits torch: pip install"
+        assert str(found()).startswith(unusable)
     with monkeypatch.context() as patch:
         patch.setattr(cupy.cuda.nvrtc, "getVersion", fails(RuntimeError("libnvrtc.so")))
         missing = "NVRTC, CUDA's compiler, is missing (libnvrtc.so): pip install 'msdtool[cuda13]'"

@@ -26,9 +26,9 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder, and a process that has not loaded anything."""
     monkeypatch.setenv("MSDTOOL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(library, "FLAGS", ("-O0", *library.FLAGS[1:]))
-    library._load.cache_clear()
+    library._libraries.clear()
     yield tmp_path / "cache"
-    library._load.cache_clear()
+    library._libraries.clear()
 
 
 def write_compiler(path: Path, script: str) -> str:
@@ -57,7 +57,7 @@ def test_is_compiled_once_and_kept(
     script = f'echo "$@" >> {log}\nexec {COMPILER} "$@"'
     monkeypatch.setenv("CXX", write_compiler(tmp_path / "compiler", script))
     first = run("compiled")
-    library._load.cache_clear()
+    library._libraries.clear()
     assert torch.equal(run("compiled"), first)
     compilations = [line for line in log.read_text().splitlines() if "-shared" in line]
     assert len(compilations) == 1
@@ -66,10 +66,42 @@ def test_is_compiled_once_and_kept(
 
 
 @needs_compiler
+def test_threads_that_ask_at_once_compile_once(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "calls"
+    script = f'echo "$@" >> {log}\nexec {COMPILER} "$@"'
+    monkeypatch.setenv("CXX", write_compiler(tmp_path / "compiler", script))
+    with ThreadPoolExecutor(3) as executor:
+        assert all(executor.map(library.available, [torch.float64] * 3))
+    assert log.read_text().count("-shared") == 1
+
+
+INTEL = "processor\t: {}\nmodel name\t: Xeon\nflags\t\t: fpu avx2{}\ncpu MHz\t\t: {}\n"
+ARM = "processor\t: {}\nFeatures\t: fp asimd{}\nCPU part\t: 0xd0c\nBogoMIPS\t: {}\n"
+
+
+@pytest.mark.parametrize(("text", "more"), [(INTEL, " avx512f"), (ARM, " sve")])
+def test_another_processor_is_another_machine(
+    text: str, more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes of a cluster share a home: what one compiles for itself may stop another."""
+    monkeypatch.setattr(library, "CPU_INFO", tmp_path / "cpuinfo")
+
+    def machine(*cores: str) -> str:
+        library.CPU_INFO.write_text("\n".join(cores))
+        return library._machine()
+
+    one = machine(text.format(0, "", 2400), text.format(1, "", 2400))
+    assert machine(text.format(0, "", 1700), text.format(1, "", 3100)) == one
+    assert machine(text.format(0, more, 2400), text.format(1, more, 2400)) != one
+
+
+@needs_compiler
 def test_other_flags_make_another_library(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("compiled")
     monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, "-DOTHER"))
-    library._load.cache_clear()
+    library._libraries.clear()
     run("compiled")
     assert len(list(fresh.iterdir())) == 2
 
@@ -93,6 +125,23 @@ def test_failing_compiler_leaves_its_log_and_no_file(
 
 
 @pytest.mark.usefixtures("fresh")
+def test_quotes_that_do_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", 'g++ -D"x')
+    assert_without_it("cannot be built: No closing quotation.*name one in CXX")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MSDTOOL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(library.Path, "home", no_home)
+    assert_without_it("cannot be built: Could not determine home.*MSDTOOL_CACHE")
+
+
+@pytest.mark.usefixtures("fresh")
 def test_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/no/such/compiler")
     assert_without_it("cannot be built: .*No such file.*/no/such/compiler.*Install a C")
@@ -111,6 +160,20 @@ def test_folder_that_others_may_write_to_is_not_trusted(fresh: Path) -> None:
     fresh.mkdir()
     fresh.chmod(0o777)
     assert_without_it("others may write to it.*Set MSDTOOL_CACHE to a folder of your own")
+
+
+@needs_compiler
+def test_only_roots_folder_is_trusted_besides_ones_own(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("compiled")
+    owner = fresh.stat().st_uid
+    library._libraries.clear()
+    monkeypatch.setattr(library.os, "getuid", lambda: owner + 4711)
+    if owner == 0:
+        assert library.available(torch.float64)
+    else:
+        assert_without_it("belongs to another user")
 
 
 def test_damaged_library_is_an_error_not_a_crash(

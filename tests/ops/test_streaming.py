@@ -10,19 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from msdtool import ops
-from msdtool.ops.engine import Network
-from msdtool.ops.streaming import RESERVED_BYTES, _plan_pass, plan_passes
+from msdtool.ops.streaming import RESERVED_BYTES
 from tests.ops.formula import Problem, make_problem
 
 
-def stream(problem: Problem, memory_bytes: int, directory: Path) -> np.ndarray:
+def stream(
+    problem: Problem, memory_bytes: int, directory: Path, buffer: str = "disk"
+) -> np.ndarray:
     """The output for the problem's only image, from NumPy arrays."""
     image, weights, bias, final_weight, final_bias, dilations, padding = problem.module_arguments()
     pixels = image[0].detach().numpy()
     output = np.full((len(final_bias), *pixels.shape[1:]), np.nan)
     ops.msd_module_streamed(
         pixels, weights, bias, final_weight, final_bias, dilations, padding,
-        output=output, memory_bytes=memory_bytes, directory=directory,
+        output=output, memory_bytes=memory_bytes, buffer=buffer, directory=directory,
     )  # fmt: skip
     return output
 
@@ -77,20 +78,21 @@ def least_memory(problem: Problem) -> int:
     return int(str(error.value).rsplit(" ", 1)[1])
 
 
-def test_the_cheapest_cut_is_found() -> None:
-    """No cut into equal passes costs less than the one that is chosen."""
-    network = Network(1, 1, tuple(range(1, 11)) * 4)
-    for strip_bytes in (2**23, 2**24, 2**26, 2**30):
-        arguments = ((1000, 1000), strip_bytes, torch.empty(0))
-        chosen = plan_passes(network, *arguments)
-        for count in (1, 2, 4, 5, 8, 10, 20, 40):
-            steps = range(0, 40, 40 // count)
-            parts = [range(first, first + 40 // count) for first in steps]
-            equal = [_plan_pass(network, part, *arguments, 1) for part in parts]
-            if None not in equal:
-                costs = [sum(step.cost for step in plan) for plan in (chosen, equal)]
-                assert costs[0] <= costs[1]
-    assert len(chosen) == 1 and chosen[0].strip_slices == 1000
+@pytest.mark.parametrize("buffer", ["host", "device"])
+@pytest.mark.parametrize("space", [(97, 21), (45, 7, 8)])
+def test_channels_in_memory_leave_the_disk_alone(
+    space: tuple[int, ...], buffer: str, tmp_path: Path
+) -> None:
+    problem = make_problem(space, 13, width=2, c_in=2, c_out=2, dilations=(1, 2, 3, 4))
+    missing = tmp_path / "missing"
+    output = stream(problem, RESERVED_BYTES + 300_000, missing, buffer)
+    expected = ops.msd_module(*problem.module_arguments())[0].detach().numpy()
+    np.testing.assert_allclose(output, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_an_unknown_buffer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="buffer is 'tape'; allowed: disk, host, device"):
+        stream(make_problem((40, 30), 3), RESERVED_BYTES + 2**20, tmp_path, "tape")
 
 
 def test_progress_goes_from_nothing_to_all(tmp_path: Path) -> None:
@@ -144,19 +146,29 @@ def test_a_disk_without_room_is_said_before_the_work(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_little_memory_means_narrow_strips() -> None:
-    network = Network(1, 1, tuple(range(1, 11)) * 10)
-    passes = plan_passes(network, (4096, 4096), 2**28, torch.empty(0))
-    assert [layer for step in passes for layer in step.layers] == list(range(100))
-    for step in passes:
-        strip = (step.strip_slices + 2 * step.halo) * 4096 * 4
-        assert strip * network.channels_before(step.layers.stop) <= 2**28
-
-
 def test_too_little_memory_says_what_it_needs(tmp_path: Path) -> None:
     problem = make_problem((64, 64))
     with pytest.raises(ValueError, match="leaves 100 bytes for a strip; layer 4 needs at least"):
         stream(problem, RESERVED_BYTES + 100, tmp_path)
+
+
+def test_parameters_of_several_kinds_are_named() -> None:
+    problem = make_problem((8, 9))
+    image, weights, bias, final_weight, *rest = problem.module_arguments()
+
+    def run(weights: list[torch.Tensor], *others: object) -> None:
+        ops.msd_module_streamed(
+            image[0].detach().numpy(), weights, *others, output=np.empty((1, 8, 9)),
+            memory_bytes=2**30,
+        )  # fmt: skip
+
+    with pytest.raises(ValueError, match="bias is on cpu, a parameter is on meta"):
+        run([weight.to("meta") for weight in weights], bias, final_weight, *rest)
+    with pytest.raises(ValueError, match=r"bias has dtype .*float64, a parameter has .*float32"):
+        run(weights, bias, final_weight.float(), *rest)
+    half = make_problem((8, 9), dtype=torch.bfloat16).module_arguments()[1:]
+    with pytest.raises(ValueError, match=r"dtype .*bfloat16; expected float32 or float64"):
+        run(*half)
 
 
 def test_wrong_output_shape_is_named(tmp_path: Path) -> None:

@@ -124,6 +124,24 @@ def test_scratch_that_is_missing_is_named(tmp_path):
         run(small(make_model(), scratch=tmp_path / "none"), tmp_path / "a.tif", tmp_path / "out")
 
 
+def test_the_host_keeps_what_does_not_fit_a_gpu(tmp_path):
+    predictor = Predictor(make_model(), "cpu")
+    chosen = []
+    predictor.network.msd.stream = lambda *_, buffer, **__: chosen.append(buffer)
+
+    def stream(size):
+        array = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1, size, size), (0, 0, 0))
+        predictor.stream(array, array, "a.tif")
+
+    stream(900)
+    predictor.device = torch.device("cuda")
+    stream(900)
+    stream(10**6)  # 40 TB
+    predictor.scratch = tmp_path
+    stream(900)
+    assert chosen == ["disk", "host", "disk", "disk"]
+
+
 # Symmetries ------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Two processes that train together come to the result of one."""
 
+import copy
 import itertools
 import math
 import time
@@ -494,3 +495,38 @@ def test_time_that_is_up_is_up_for_all(team, regression, tmp_path):
     assert team(train_run, regression, overrides) == [1, 1]
     progress = load_checkpoint(RunDirectory(tmp_path / "run").last)["progress"]
     assert progress["finished"] == "the time of 0.001 s is used up"
+
+
+# On GPUs -------------------------------------------------------------------------------------
+
+
+def gradients_by_nccl(processes):
+    """How far the gradients of shares are from those of one process with all images."""
+    device = torch.device("cuda", processes.rank)
+    torch.cuda.set_device(device)
+    torch.manual_seed(0)
+    network = MSDModule(1, 1, depth=6, width=1)
+    torch.nn.init.normal_(network.final_layer.linear.weight)
+    images = torch.randn(4, 1, 24, 25).to(device)
+    alone = network.to(device)
+    together = processes.parallel(copy.deepcopy(alone))
+    alone(images).square().sum().backward()
+    for _ in range(2):  # DistributedDataParallel moves its buckets after the first step
+        together.zero_grad(set_to_none=True)
+        share = images[list(processes.share(len(images)))]
+        processes.total(together(share).square().sum()).backward()
+    pairs = zip(together.parameters(), alone.parameters(), strict=True)
+    errors = [
+        ((one.grad - two.grad).abs().max() / two.grad.abs().max()).item() for one, two in pairs
+    ]
+    return max(errors), processes.any(processes.rank == 0), processes.gather(processes.rank)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [1, 2])
+def test_gradients_are_averaged_between_gpus(team, size):
+    if torch.cuda.device_count() < size:
+        pytest.skip("one CUDA device")
+    for error, any_flag, ranks in team(gradients_by_nccl, size=size):
+        assert error < 1e-5
+        assert (any_flag, ranks) == (True, list(range(size)))

@@ -26,5 +26,6 @@ def test_an_environment_is_plain_data_and_tells_machine_and_command(monkeypatch)
     assert found["command"] == ["msdtool", "train", "x.yaml"]
     assert found["threads"] == torch.get_num_threads()
     assert found["device"].startswith("cpu")
+    assert found["engine"] in ("compiled", "blocked")
     assert found["variables"]["SLURM_JOB_ID"] == "77"
     assert "CUDA_VISIBLE_DEVICES" not in found["variables"]

@@ -10,6 +10,7 @@ import yaml
 from msdtool.config import load_config
 from msdtool.errors import ConfigError, TrainingError
 from msdtool.nn import graphs
+from msdtool.predict import Predictor
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train import run
@@ -224,6 +225,14 @@ def test_measuring_tells_how_far_it_is(config):
     assert len(told) > 2
 
 
+@pytest.mark.parametrize(("engine", "said"), [("blocked", True), ("compiled", False)])
+def test_a_run_that_has_to_do_without_the_fast_engine_says_so(config, monkeypatch, engine, said):
+    monkeypatch.setattr(run, "implementation_for", lambda device, dtype: engine)
+    messages = []
+    open_run(config, log=messages.append)
+    assert any("slower than the engine made for this" in text for text in messages) == said
+
+
 def test_graphs_need_a_gpu(config):
     message = r"training\.cuda_graphs: needs one process on a GPU; got 1 on cpu; set it to false"
     with pytest.raises(ConfigError, match=message):
@@ -247,3 +256,32 @@ def test_training_calls_the_network_through_graphs(config, monkeypatch, tmp_path
     graphed = finish(open_run(config, one, "training.cuda_graphs=true"))
     assert shapes == [(2, 1, 12, 14), (1, 1, 12, 14)]  # three images in batches of two
     check_same(graphed, plain)
+
+
+# On a GPU ------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cuda_graphs", ["false", "true"])
+def test_a_gpu_trains_and_applies_what_the_cpu_does(config, tmp_path, cuda_graphs):
+    common = "training.accumulate=1", "training.gradient_clip=10"
+    found, expected = (
+        finish(
+            open_run(
+                config,
+                *common,
+                f"training.device={device}",
+                f"training.cuda_graphs={graphed}",
+                f"run.directory={tmp_path / device}",
+            )
+        )
+        for device, graphed in (("cuda", cuda_graphs), ("cpu", "false"))
+    )
+    for one, two in zip(found.read_rows(), expected.read_rows(), strict=True):
+        assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-2)
+    image = torch.rand(1, 40, 41)
+    by_gpu, by_cpu = (Predictor.load(found.path, device=device) for device in ("cuda", "cpu"))
+    whole = by_cpu(image)
+    torch.testing.assert_close(by_gpu(image), whole, rtol=1e-3, atol=1e-3)
+    by_gpu.fits = lambda space: False
+    torch.testing.assert_close(by_gpu(image), whole, rtol=1e-3, atol=1e-3)

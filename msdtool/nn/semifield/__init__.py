@@ -9,8 +9,10 @@ from msdtool.nn.semifield.broadcast import BroadcastSemifield
 from msdtool.nn.semifield.generic import GenericClosing, GenericConv
 from msdtool.nn.semifield.kernels import (
     LearnedKernel2D,
+    LearnedKernel3D,
     QuadraticKernelCholesky2D,
     QuadraticKernelIso2D,
+    QuadraticKernelIso3D,
     QuadraticKernelSpectral2D,
 )
 from msdtool.nn.semifield.select import SelectSemifield
@@ -22,8 +24,10 @@ __all__ = [
     "GenericClosing",
     "GenericConv",
     "LearnedKernel2D",
+    "LearnedKernel3D",
     "QuadraticKernelCholesky2D",
     "QuadraticKernelIso2D",
+    "QuadraticKernelIso3D",
     "QuadraticKernelSpectral2D",
     "SelectSemifield",
     "SubtractSemifield",

@@ -71,7 +71,7 @@ class CholeskyCovariances(nn.Module):
         return first.pow(2) + second.pow(2)
 
 
-def draw_variances(init: Init, shape: tuple[int, int], kernel_size: int) -> Tensor:
+def draw_variances(init: Init, shape: tuple[int, int], kernel_size: int, ndim: int) -> Tensor:
     """Draw the variances [O, I] of isotropic kernels.
 
     Raises:
@@ -80,8 +80,8 @@ def draw_variances(init: Init, shape: tuple[int, int], kernel_size: int) -> Tens
     draws: dict[str, Callable[[], Tensor]] = {
         "uniform": lambda: torch.empty(shape).uniform_(1, 16),
         "normal": lambda: nn.init.trunc_normal_(torch.empty(shape), 8.0, 1.0, 1.0, 16.0),
-        "ss": lambda: _scale_space(shape, kernel_size),
-        "log-ss": lambda: _scale_space(shape, kernel_size, logarithmic=True),
+        "ss": lambda: _scale_space(shape, kernel_size, ndim),
+        "log-ss": lambda: _scale_space(shape, kernel_size, ndim, logarithmic=True),
     }
     return _draw(init, "var", shape, draws)
 
@@ -113,9 +113,11 @@ def shuffled(values: Tensor, shape: tuple[int, int]) -> Tensor:
     return values[torch.randperm(len(values))].view(shape)
 
 
-def _scale_space(shape: tuple[int, int], kernel_size: int, logarithmic: bool = False) -> Tensor:
+def _scale_space(
+    shape: tuple[int, int], kernel_size: int, ndim: int = 2, logarithmic: bool = False
+) -> Tensor:
     """Variances from 1 to the one whose standard deviation reaches the kernel's corner."""
-    last = max(1.0, 2.0 * (kernel_size // 2) ** 2)  # a kernel of one pixel has no corner
+    last = max(1.0, float(ndim) * (kernel_size // 2) ** 2)  # a kernel of one pixel has no corner
     number = math.prod(shape)
     if logarithmic:
         return shuffled(torch.logspace(0, math.log10(last), number), shape)

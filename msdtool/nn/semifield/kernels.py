@@ -1,8 +1,8 @@
-"""Kernels of semifield convolutions: modules without arguments that make [O, I, k, k].
+"""Kernels of semifield convolutions: modules without arguments that make [O, I, k, k(, k)].
 
 The quadratic ones are -x^T S^-1 x, with a covariance S for every output and input channel, and
-x = (row, column) counted from the kernel's middle: concave structuring functions that are 0 in
-the middle. Along both axes x runs from -floor((k-1)/2) to floor(k/2).
+x = ((slice,) row, column) counted from the kernel's middle: concave structuring functions that are
+0 in the middle. Along each axis x runs from -floor((k-1)/2) to floor(k/2).
 """
 
 import torch
@@ -16,7 +16,26 @@ from msdtool.nn.semifield.covariances import (
 )
 
 
-class LearnedKernel2D(nn.Module):
+class _LearnedKernel(nn.Module):
+    ndim: int
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        _check_sizes(in_channels, out_channels, kernel_size)
+        shape = (out_channels, in_channels, *(kernel_size,) * self.ndim)
+        self.kernel = nn.Parameter(torch.randn(shape))
+
+    def forward(self) -> Tensor:
+        """Return the kernel, [O, I, k, k(, k)]."""
+        return self.kernel
+
+    def extra_repr(self) -> str:
+        """Channels and size."""
+        out_channels, in_channels, kernel_size, *_ = self.kernel.shape
+        return f"{in_channels}, {out_channels}, {kernel_size=}"
+
+
+class LearnedKernel2D(_LearnedKernel):
     """A kernel whose every value is a parameter, from a standard normal distribution.
 
     Args:
@@ -28,22 +47,44 @@ class LearnedKernel2D(nn.Module):
         ValueError: a size is not positive.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+    ndim = 2
+
+
+class LearnedKernel3D(_LearnedKernel):
+    """`LearnedKernel2D` for volumes."""
+
+    ndim = 3
+
+
+class _QuadraticKernelIso(nn.Module):
+    ndim: int
+    _pos_grid: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, init: Init | None = None
+    ) -> None:
         super().__init__()
         _check_sizes(in_channels, out_channels, kernel_size)
-        self.kernel = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        shape = (out_channels, in_channels)
+        init = {"var": "ss"} if init is None else init
+        variances = draw_variances(init, shape, kernel_size, self.ndim)
+        self.log_std = nn.Parameter(variances.log() / 2)
+        self.register_buffer("_pos_grid", _positions(kernel_size, self.ndim)[None, None])
 
     def forward(self) -> Tensor:
-        """Return the kernel, [O, I, k, k]."""
-        return self.kernel
+        """Return the kernel, [O, I, k, k(, k)]."""
+        distances = self._pos_grid.pow(2).sum(-2) * self.log_std.mul(-2).exp().unsqueeze(2)
+        return -distances.unflatten(2, (self.kernel_size,) * self.ndim)
 
     def extra_repr(self) -> str:
         """Channels and size."""
-        out_channels, in_channels, kernel_size, _ = self.kernel.shape
-        return f"{in_channels}, {out_channels}, {kernel_size=}"
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
 
 
-class QuadraticKernelIso2D(nn.Module):
+class QuadraticKernelIso2D(_QuadraticKernelIso):
     """The isotropic quadratic kernel -(x0^2 + x1^2) / variance.
 
     Args:
@@ -62,29 +103,13 @@ class QuadraticKernelIso2D(nn.Module):
         ValueError: a size is not positive, or ``init`` is none of these.
     """
 
-    _pos_grid: Tensor
+    ndim = 2
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, init: Init | None = None
-    ) -> None:
-        super().__init__()
-        _check_sizes(in_channels, out_channels, kernel_size)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = kernel_size
-        shape = (out_channels, in_channels)
-        variances = draw_variances({"var": "ss"} if init is None else init, shape, kernel_size)
-        self.log_std = nn.Parameter(variances.log() / 2)
-        self.register_buffer("_pos_grid", _positions(kernel_size)[None, None])
 
-    def forward(self) -> Tensor:
-        """Return the kernel, [O, I, k, k]."""
-        distances = self._pos_grid.pow(2).sum(-2) * self.log_std.mul(-2).exp().unsqueeze(2)
-        return -distances.unflatten(2, (self.kernel_size, self.kernel_size))
+class QuadraticKernelIso3D(_QuadraticKernelIso):
+    """`QuadraticKernelIso2D` for volumes; the scale space reaches to 3*(k // 2)^2."""
 
-    def extra_repr(self) -> str:
-        """Channels and size."""
-        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+    ndim = 3
 
 
 class QuadraticKernelSpectral2D(nn.Module):
@@ -183,10 +208,10 @@ class QuadraticKernelCholesky2D(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
 
 
-def _positions(kernel_size: int) -> Tensor:
-    """Row and column of every pixel in row-major order, [2, k*k]."""
+def _positions(kernel_size: int, ndim: int = 2) -> Tensor:
+    """Row and column of every pixel in row-major order, [2, k*k]; in 3D the slice before."""
     axis = torch.arange(kernel_size, dtype=torch.float32) - (kernel_size - 1) // 2
-    return torch.stack(torch.meshgrid(axis, axis, indexing="ij")).flatten(1)
+    return torch.stack(torch.meshgrid(*(axis,) * ndim, indexing="ij")).flatten(1)
 
 
 def _check_sizes(in_channels: int, out_channels: int, kernel_size: int) -> None:

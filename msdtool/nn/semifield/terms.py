@@ -26,6 +26,9 @@ class TermByTerm:
     ) -> nn.Module:
         """Make a convolution for `GenericConv`, for images of any size.
 
+        `torch.compile` leaves it as it is, by a break in the graph; those of `BroadcastSemifield`
+        become part of the graph.
+
         Args:
             thread_block_size, to_extension, debug, kernel_inflation: accepted for programs written
                 for pytorch_nd_semiconv, whose compiler they tune; they change nothing here.

@@ -37,7 +37,8 @@ def fit(
     Raises:
         ValueError: input and target differ in their number of frames.
     """
-    inputs, targets = (with_axes(as_tensor(x, layer.device), layer.dim or 5) for x in (inp, outp))
+    num_axes = layer.num_axes or 5
+    inputs, targets = (with_axes(as_tensor(x, layer.device), num_axes) for x in (inp, outp))
     axis = TIME_AXES[inputs.dim()]
     if inputs.shape[axis] != targets.shape[axis]:
         raise ValueError(

@@ -28,11 +28,13 @@ class Layer(nn.Module):
     Attributes:
         dim: how many axes ``forward`` wants, 1, 3 or 5: inputs of fewer axes are given them, and
             what is no tensor becomes a float32 one. None: inputs are passed on as they come.
+        dims: another name of ``dim``, which layers written for the original may set.
         outputs: names of attributes that a call returns beside the result, as an `Output`.
         optimizer: what `optimize` steps, set with `set_optimizer`.
     """
 
     dim: int | None = None
+    dims: int | None = None
     outputs: Sequence[str] = ()
     optimizer: Optimizer | None
 
@@ -51,7 +53,7 @@ class Layer(nn.Module):
         Raises:
             ValueError: an input is no series.
         """
-        tensors = [with_axes(as_tensor(values, self.device), self.dim) for values in inputs]
+        tensors = [with_axes(as_tensor(values, self.device), self.num_axes) for values in inputs]
         result = super().__call__(*tensors, **kwargs)
         if not self.outputs:
             return result
@@ -83,10 +85,15 @@ class Layer(nn.Module):
         """
         if isinstance(x, Output) and detach:
             x = x[0].detach()
-        series = with_axes(as_tensor(x, self.device), self.dim or 5)
+        series = with_axes(as_tensor(x, self.device), self.num_axes or 5)
         results = [as_output(self(piece)) for piece in pieces(series, dt, t, max_t)]
         joined = [_join([result[k] for result in results]) for k in range(len(results[0]))]
         return Output(joined, keys=results[0].keys)
+
+    @property
+    def num_axes(self) -> int | None:
+        """How many axes ``forward`` wants; None: any."""
+        return self.dims if self.dim is None else self.dim
 
     @property
     def device(self) -> torch.device:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdtool.ops.checks import check_same_dtype
+from msdtool.ops.checks import check_same_kind
 from msdtool.ops.kernels import preferred, require
 from msdtool.ops.semifield import reference
 from msdtool.ops.semifield.broadcast import broadcast_by_windows
@@ -70,7 +70,7 @@ class Convolution:
             self.groups,
             self.group_broadcasting,
         )
-        check_same_dtype(img.dtype, (kernel,))
+        check_same_kind(img, (kernel,))
         kernel = arrange_kernel(kernel, self.groups, self.group_broadcasting, self.kind)
         dtype = torch.promote_types(img.dtype, torch.float32)
         return img.to(dtype), kernel.to(dtype), geometry

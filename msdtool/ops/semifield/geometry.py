@@ -10,7 +10,6 @@ the taps f, of
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from types import EllipsisType
 from typing import Literal, TypeGuard
@@ -37,7 +36,7 @@ class Geometry:
     in_channels: int  # of one group
     out_channels: int  # of one group
 
-    @cached_property
+    @property
     def out_space(self) -> tuple[int, ...]:
         """Spatial shape of the output."""
         return tuple(
@@ -62,7 +61,7 @@ class Geometry:
         """Terms of the sum that makes one output value."""
         return self.in_channels * self.num_taps
 
-    @cached_property
+    @property
     def offsets(self) -> tuple[tuple[int, ...], ...]:
         """The taps f in row-major order."""
         return tuple(product(*(range(size) for size in self.kernel_size)))
@@ -124,7 +123,10 @@ def plan_convolution(
     if ndim < 1:
         raise ValueError(f"image has shape {tuple(img_shape)}; expected [B, C, *space]")
     if len(kernel_shape) != len(img_shape):
-        raise ValueError(f"{shapes} differ in their number of axes")
+        raise ValueError(
+            f"{shapes} differ in their number of axes; an image with {ndim} spatial axes needs a "
+            f"kernel with {ndim}"
+        )
     if min(img_shape[1:]) < 1 or min(kernel_shape) < 1:
         raise ValueError(f"{shapes}: every size must be at least 1")
     stride = _per_axis("stride", stride, ndim)

@@ -34,8 +34,15 @@ def linear_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv) -> Tensor:
     return conv(img, kernel)
 
 
-def root_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv, p: float) -> Tensor:
-    """The root semifield R_p: (sum (img * kernel)^p)^(1/p)."""
+def root_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv, p: float) -> Tensor | None:
+    """The root semifield R_p: (sum (img * kernel)^p)^(1/p).
+
+    Returns:
+        None where factors are negative and p is not whole: then a product's power may be a number
+        and those of its factors are none.
+    """
+    if not float(p).is_integer() and (img.detach() < 0).any() and (kernel.detach() < 0).any():
+        return None
     return root_of_sum(conv(img.pow(p), kernel.pow(p)), p)
 
 

@@ -19,11 +19,14 @@ from .writing import zarr
 
 SHAPE = (2500, 2000, 2000)  # 20 GB of uint16
 READ = """
-import resource, sys
+import re, sys
 from msdtool.data.readers import read_image
 from msdtool.data.specifiers import Location
 shape = (2500, 2000, 2000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not ru_maxrss, which is inherited from the process that started this one.
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+before = status("VmRSS")
 path, inner, raw = sys.argv[1:]
 from pathlib import Path
 place = Location(Path(path), inner, "ZYX", *((shape, "uint16") if raw else ()))
@@ -33,7 +36,7 @@ for start in range(0, 2500, 250):
     part = read_image(place, 3, region=(slice(start, start + 8), slice(0, 2000), slice(0, 2000)))
     assert part.shape == (1, 8, 2000, 2000), part.shape
 assert not part.any()
-used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+used = status("VmHWM") - before
 print(used // 1024)
 """
 

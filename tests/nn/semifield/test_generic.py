@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from msdtool.nn.semifield import (
+    BroadcastSemifield,
     GenericClosing,
     GenericConv,
     LearnedKernel2D,
+    LearnedKernel3D,
     QuadraticKernelCholesky2D,
+    QuadraticKernelIso2D,
     QuadraticKernelSpectral2D,
     SelectSemifield,
     SubtractSemifield,
@@ -42,6 +45,16 @@ def test_a_flat_closing_is_that_of_scipy(size):
         # scipy pads both of its steps by reflection, which for flat kernels changes nothing.
         expected = torch.from_numpy(ndimage.grey_closing(plane.numpy(), size=(size, size)))
         assert torch.equal(found, expected)
+
+
+def test_a_flat_closing_of_a_volume_is_that_of_scipy():
+    kernel = LearnedKernel3D(1, 1, 3).double()
+    nn.init.zeros_(kernel.kernel)
+    dilation = SelectSemifield.tropical_max().dynamic()
+    erosion = SelectSemifield.tropical_min_negated().dynamic()
+    volume = draw(1, 1, 6, 7, 8)
+    closed = GenericClosing(kernel, dilation, erosion, padding="same")(volume).detach()
+    assert torch.equal(closed[0, 0], torch.from_numpy(ndimage.grey_closing(volume[0, 0], size=3)))
 
 
 def test_a_closing_only_adds_and_adds_nothing_the_second_time():
@@ -165,3 +178,22 @@ def test_a_learned_closing_fills_the_holes_it_is_shown():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it does itself
+@pytest.mark.parametrize(
+    ("conv", "is_whole"),
+    [
+        (BroadcastSemifield.tropical_max(), True),
+        (BroadcastSemifield.log(2.0), True),
+        (SelectSemifield.tropical_max(), False),
+        (SubtractSemifield.log(2.0), False),
+    ],
+    ids=["broadcast max", "broadcast log", "select", "subtract"],
+)
+def test_convolutions_can_be_compiled(conv, is_whole):
+    """Broadcasting as one graph; what has a loop over taps by a break in the graph."""
+    layer = GenericConv(QuadraticKernelIso2D(1, 2, 3), conv.dynamic(), padding="same", groups=2)
+    x = torch.rand(1, 2, 6, 5)
+    compiled = torch.compile(layer, backend="eager", fullgraph=is_whole)
+    torch.testing.assert_close(compiled(x).detach(), layer(x).detach())

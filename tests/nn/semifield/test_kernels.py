@@ -7,8 +7,10 @@ import torch
 
 from msdtool.nn.semifield import (
     LearnedKernel2D,
+    LearnedKernel3D,
     QuadraticKernelCholesky2D,
     QuadraticKernelIso2D,
+    QuadraticKernelIso3D,
     QuadraticKernelSpectral2D,
 )
 
@@ -52,6 +54,20 @@ def test_quadratic_kernels_by_their_definition(size):
             shared = math.tanh(corr[o, i].item()) * s0 * s1
             covariance = torch.tensor([[s0**2, shared], [shared, s1**2]], dtype=torch.float64)
             torch.testing.assert_close(cholesky()[o, i].detach(), quadratic(covariance, size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_kernels_of_volumes(size):
+    kernel = QuadraticKernelIso3D(2, 3, size).double()
+    values, variance = kernel().detach(), (2 * kernel.log_std[:, :, None]).exp().detach()
+    assert values.shape == (3, 2, size, size, size)
+    at = [index - (size - 1) // 2 for index in range(size)]
+    squares = [z**2 + y**2 + x**2 for z in at for y in at for x in at]
+    expected = -torch.tensor(squares, dtype=torch.float64) / variance
+    torch.testing.assert_close(values.flatten(2), expected)
+    assert variance.max().item() == pytest.approx(max(1, 3 * (size // 2) ** 2))
+    assert LearnedKernel3D(2, 3, size)().shape == values.shape
+    assert LearnedKernel3D(2, 3, size).extra_repr() == f"2, 3, kernel_size={size}"
 
 
 @pytest.mark.parametrize("make", [*QUADRATIC, LearnedKernel2D])

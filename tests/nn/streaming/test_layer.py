@@ -169,6 +169,15 @@ def test_a_layer_gets_the_axes_it_declares(dim, given, wanted):
     assert OfAxes(dim)(torch.ones(given)).shape == wanted
 
 
+def test_axes_may_be_declared_as_the_original_reads_them():
+    class Old(OfAxes):
+        dims = 5
+
+    layer = Old(None)
+    assert layer(torch.ones(4, 2, 3)).shape == (1, 1, 4, 2, 3)
+    assert layer.run(torch.ones(4, 2, 3), dt=3)[0].shape == (1, 1, 4, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("dim", "shape", "message"),
     [

@@ -83,3 +83,13 @@ def test_a_negative_root_is_the_parallel_sum():
         img, torch.ones(1, 1, 3, dtype=torch.float64), SubtractSemifield.root(-1.0), SAME
     )
     assert output[0, 0].tolist() == pytest.approx([1 / 1.5, 1 / 1.75, 1 / 0.75])
+
+
+@pytest.mark.parametrize("p", [0.5, 3.0])
+def test_a_product_of_negative_factors_has_its_power(p):
+    img, kernel = (
+        -values for values in (torch.rand(1, 1, 6).double(), torch.rand(1, 1, 3).double())
+    )
+    output = subtract_conv(img, kernel, SubtractSemifield.root(p), Convolution(kind="corr"))
+    terms = (img[0, 0].unfold(0, 3, 1) * kernel[0, 0]) ** p
+    torch.testing.assert_close(output[0, 0], terms.sum(1) ** (1 / p))

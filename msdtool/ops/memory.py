@@ -1,0 +1,59 @@
+"""Memory of the large buffers on the CPU, kept from one step to the next.
+
+The system gives large memory back to itself at once, and zeros page by page what it gives anew:
+of a step on 2048 x 2048 pixels that took a third on a virtual machine, whose host has to find
+the pages, too. So what one step leaves is kept for the next, which asks for the same sizes.
+"""
+
+import os
+import threading
+import weakref
+
+import torch
+from torch import Tensor
+
+# The C library keeps smaller memory itself.
+LEAST_BYTES = 2**22
+
+_spare: list[Tensor] = []
+_lock = threading.RLock()
+
+
+def new_buffer(*shape: int, like: Tensor) -> Tensor:
+    """Uninitialised tensor of a dtype and device, perhaps in the memory of one that is gone.
+
+    What is spare is given back to the system as soon as another size is asked for, so that
+    changing sizes take no more memory than without.
+
+    Args:
+        shape: of the tensor.
+        like: gives dtype and device.
+    """
+    num_bytes = torch.Size(shape).numel() * like.element_size()
+    if like.device.type != "cpu" or num_bytes < LEAST_BYTES:
+        return like.new_empty(shape)
+    memory = _take(num_bytes)
+    # Torch keeps the array as long as there is a view of it; then the memory is spare.
+    array = memory.numpy()
+    weakref.finalize(array, _spare.append, memory).atexit = False
+    return torch.from_numpy(array).view(like.dtype).view(shape)
+
+
+def release_spare() -> None:
+    """Give spare memory back to the system."""
+    with _lock:
+        _spare.clear()
+
+
+def _take(num_bytes: int) -> Tensor:
+    with _lock:
+        for index, memory in enumerate(_spare):
+            if memory.nbytes == num_bytes:
+                return _spare.pop(index)
+        _spare.clear()
+    return torch.empty(num_bytes, dtype=torch.uint8)
+
+
+# A forked process would keep the pages alive, and have the next step copy each of them.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=release_spare)
