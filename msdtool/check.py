@@ -68,12 +68,16 @@ class Report:
         return asdict(self)
 
 
-def check(config: ExperimentConfig, tick: Callable[[str], None] = lambda name: None) -> Report:
+Tick = Callable[[str, int, int], None]
+"""Told the name of a pair before it is read, how many were read before, and of how many."""
+
+
+def check(config: ExperimentConfig, tick: Tick = lambda name, done, total: None) -> Report:
     """Read every image of an experiment and say what training would meet.
 
     Args:
         config: the experiment.
-        tick: called with the name of each pair before it is read.
+        tick: called before each pair, the count starting anew with the validation pairs.
 
     Raises:
         InputError: files are missing or their numbers differ, so that nothing can be read.
@@ -91,7 +95,7 @@ def check(config: ExperimentConfig, tick: Callable[[str], None] = lambda name: N
 
 
 def _check_pairs(
-    config: ExperimentConfig, name: str, pairs: Pairs, report: Report, tick: Callable[[str], None]
+    config: ExperimentConfig, name: str, pairs: Pairs, report: Report, tick: Tick
 ) -> None:
     stacks = pairs.stacks()
     images = sorted({pairs.image(index) for index in range(len(pairs))})
@@ -111,8 +115,9 @@ def _check_pairs(
     seen: set[int] = set()
     counted = _Counted(np.zeros(config.num_labels, dtype=np.int64))
     problems: list[str] = []
-    for index in pairs.to_measure():
-        tick(pairs.name(index))
+    to_measure = pairs.to_measure()
+    for done, index in enumerate(to_measure):
+        tick(pairs.name(index), done, len(to_measure))
         image = pairs.image(index)
         try:
             for kind, stack in stacks.items():

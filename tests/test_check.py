@@ -61,9 +61,10 @@ def test_the_first_pairs_are_shown(tmp_path, noisy):
 
 def test_every_pair_is_told_before_it_is_read(tmp_path, noisy):
     told = []
-    check(load_config(write_experiment(tmp_path / "a.yaml", {"data": noisy})), told.append)
-    assert told == [f"{noisy['train']['input']}/image_00{k}.tif" for k in range(4)] + [
-        f"{noisy['validation']['input']}/image_00{k}.tif" for k in range(2)
+    config = load_config(write_experiment(tmp_path / "a.yaml", {"data": noisy}))
+    check(config, lambda *place: told.append(place))
+    assert told == [(f"{noisy['train']['input']}/image_00{k}.tif", k, 4) for k in range(4)] + [
+        (f"{noisy['validation']['input']}/image_00{k}.tif", k, 2) for k in range(2)
     ]
 
 

@@ -37,7 +37,7 @@ def command(
 
     experiment = load_config(config, set_ or [])
     with console.progress("check", 0, quiet=quiet) as bar:
-        report = check(experiment, lambda name: bar.update(0, name))
+        report = check(experiment, lambda name, done, total: bar.update(done, name, total))
     if json:
         console.result_json(report.to_dict())
     else:

@@ -68,8 +68,8 @@ class Bar(Protocol):
     def say(self, message: str) -> None:
         """Print a line of log."""
 
-    def update(self, completed: float, note: str = "") -> None:
-        """Show that ``completed`` units are done."""
+    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
+        """Show that ``completed`` units are done; of ``total``, where that was not known before."""
 
 
 @contextmanager
@@ -105,7 +105,7 @@ class _Silence:
     def say(self, message: str) -> None:
         pass
 
-    def update(self, completed: float, note: str = "") -> None:
+    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
         pass
 
 
@@ -118,8 +118,9 @@ class _Lines:
     def say(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
-    def update(self, completed: float, note: str = "") -> None:
+    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
         now = time.monotonic()
+        self.total = self.total if total is None else total
         if now - self.last < self.seconds_between:
             return
         self.last = now
@@ -158,8 +159,8 @@ class _TerminalBar:
     def say(self, message: str) -> None:
         self.progress.console.print(message, markup=False)
 
-    def update(self, completed: float, note: str = "") -> None:
-        self.progress.update(self.task, completed=completed, note=note)
+    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
+        self.progress.update(self.task, completed=completed, note=note, total=total)
 
 
 def clock(seconds: float) -> str:

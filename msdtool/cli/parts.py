@@ -14,7 +14,7 @@ PartIndex = Annotated[
 ]
 NumParts = Annotated[
     int | None,
-    typer.Option("--num-parts", min=1, help="Divide the images. Default: SLURM's array tasks."),
+    typer.Option("--num-parts", min=1, help="Divide the files. Default: SLURM's array tasks."),
 ]
 
 

@@ -113,7 +113,7 @@ def command(
     count = 0
     with console.progress("predict", before[-1], quiet=quiet, log_every=log_every) as bar:
         if share.count > 1:
-            bar.say(f"{share}: {len(jobs)} of {len(all_jobs)} images")
+            bar.say(f"{share}: {len(jobs)} of {len(all_jobs)} files")
         if predictor.model["splits"] and not splits:
             bar.say(
                 f"the network was trained on {predictor.model['splits']} splits; each input is "

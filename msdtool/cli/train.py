@@ -128,6 +128,7 @@ def _train(
             overwrite=overwrite,
             should_stop=stop,
             log=bar.say,
+            tick=lambda done, total: bar.update(done, total=total),
             processes=processes,
         )
     progress = run.learner.progress

@@ -89,7 +89,7 @@ class Statistics:
 def measure(
     pairs: Pairs,
     num_labels: int = 0,
-    check: Callable[[int], None] = lambda index: None,
+    check: Callable[[float], None] = lambda done: None,
     share: Sequence[int] | None = None,
 ) -> Statistics:
     """Go through all pairs once, or through a share of them.
@@ -97,7 +97,8 @@ def measure(
     Args:
         pairs: the data set.
         num_labels: number of labels of the targets, 0 if they are values.
-        check: called with the index before each pair; may raise to stop.
+        check: called before each pair, and each block of a large one, with the number of pairs that
+            are done; may raise to stop.
         share: indices of the pairs to measure; None: those that `Pairs.to_measure` names.
 
     Raises:
@@ -107,9 +108,10 @@ def measure(
     statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
     first: Sample | None = None
     reference = pairs.to_measure()[0]
-    for index in pairs.to_measure() if share is None else share:
-        check(index)
-        for window in blocks(pairs.space(index), BLOCK_PIXELS):
+    for number, index in enumerate(pairs.to_measure() if share is None else share):
+        space = pairs.space(index)
+        for window in blocks(space, BLOCK_PIXELS):
+            check(number + window[0].start / space[0])
             sample = finite_sample(pairs, index, window, central_only=True)
             if first is None:
                 first = sample if index == reference else _start_of(pairs, reference)

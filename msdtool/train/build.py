@@ -32,7 +32,7 @@ from msdtool.train.processes import ALONE, Processes
 def measure_normalisation(
     config: ExperimentConfig,
     pairs: Pairs,
-    check: Callable[[int], None],
+    check: Callable[[float, int], None],
     processes: Processes = ALONE,
 ) -> Normalisation:
     """Measure the training set, each process its share of it.
@@ -40,7 +40,8 @@ def measure_normalisation(
     Args:
         config: the experiment.
         pairs: the training set.
-        check: called before each image; may raise to stop.
+        check: called before each image, and each block of a large one, with the number of images
+            that are done and that of all of this process's share; may raise to stop.
         processes: those that train together; all come to the same.
 
     Raises:
@@ -48,9 +49,11 @@ def measure_normalisation(
     """
     indices = pairs.to_measure()
     share = [indices[place] for place in processes.share(len(indices))]
-    parts = processes.gather(
-        processes.together(lambda: measure(pairs, config.num_labels, check, share))
-    )
+
+    def measured() -> Statistics:
+        return measure(pairs, config.num_labels, lambda done: check(done, len(share)), share)
+
+    parts = processes.gather(processes.together(measured))
     statistics = parts[0]
     for other in parts[1:]:
         statistics.add(other)

@@ -44,6 +44,7 @@ class TrainingRun:
         overwrite: replace a run in the directory.
         should_stop: asked after each update and each image read or validated.
         log: told what takes a while.
+        tick: told how many of how many training images are measured.
         processes: those that train the network together. Only the main one touches the directory.
 
     Raises:
@@ -61,6 +62,7 @@ class TrainingRun:
         overwrite: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
         log: Callable[[str], None] = lambda message: None,
+        tick: Callable[[float, int], None] = lambda done, total: None,
         processes: Processes = ALONE,
     ) -> None:
         self.config = config
@@ -80,7 +82,7 @@ class TrainingRun:
             self.network = build_network(self.architecture)
             log(f"measuring {len(self.train_pairs)} training pairs")
             self.normalisation = measure_normalisation(
-                config, self.train_pairs, self._stop_early, processes
+                config, self.train_pairs, partial(self._measuring, tick), processes
             )
             set_normalisation(self.network, self.normalisation)
         else:
@@ -150,9 +152,10 @@ class TrainingRun:
         self.directory.write_text(self.directory.environment, text + "\n")
         self.directory.write_text(self.directory.config, dump_config(self.config))
 
-    def _stop_early(self, _index: int) -> None:
+    def _measuring(self, tick: Callable[[float, int], None], done: float, total: int) -> None:
         if self.should_stop():
             raise Stopped("stopped before the first step; nothing is lost, start again")
+        tick(done, total)
 
     def _go_on(self, checkpoint: Checkpoint) -> None:
         """Take up the state of an earlier run."""

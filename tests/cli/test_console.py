@@ -37,6 +37,15 @@ def test_plain_lines_come_now_and_then_with_speed_and_time_left(capsys, clock):
     assert capsys.readouterr() == ("", "train 30/100, 2/s, 0:00:35 left, loss 1\n")
 
 
+def test_how_much_there_is_may_turn_out_later(capsys, terminal, clock):
+    for log_every in (0, None):
+        with console.progress("check", 0, log_every=log_every) as bar:
+            clock[0] += 2
+            bar.update(10, "a.tif", total=30)
+    assert capsys.readouterr().err == "check 10/30, 5/s, 0:00:04 left, a.tif\n"
+    assert "10/30" in terminal.getvalue()
+
+
 def test_lines_come_as_often_as_one_likes_on_a_terminal_too(capsys, terminal, clock):
     with console.progress("train", 10, log_every=0.5) as bar:
         for completed in range(1, 7):

@@ -77,7 +77,7 @@ def test_parts_do_everything_once(cli, regression_run, inputs, tmp_path):
     done = [cli("predict", regression_run, inputs, *parts, "--part", part) for part in range(3)]
     found = [line for result in done for line in result.out.splitlines()]
     assert sorted(found) == [f"{tmp_path}/out/{name}" for name in names(inputs)]
-    assert "part 1 of 3 (by --part and --num-parts): 1 of 4 images" in done[1].err
+    assert "part 1 of 3 (by --part and --num-parts): 1 of 4 files" in done[1].err
     assert "1 of 4 are still missing" in done[1].err
     assert "all are there now" in done[2].err
     result = cli("predict", regression_run, inputs, *parts, "--part", 3)
@@ -95,7 +95,7 @@ def test_a_task_of_a_slurm_array_does_its_part(cli, regression_run, inputs, tmp_
         assert result.code == 0
         found += result.out.splitlines()
     assert sorted(found) == [f"{tmp_path}/out/{name}" for name in names(inputs)]
-    assert "part 4 of 5 (by SLURM_ARRAY_TASK_ID and _COUNT): 0 of 4 images" in result.err
+    assert "part 4 of 5 (by SLURM_ARRAY_TASK_ID and _COUNT): 0 of 4 files" in result.err
     result = cli("predict", regression_run, inputs, "-o", tmp_path / "all", "--num-parts", 1)
     assert len(result.out.splitlines()) == 4
 

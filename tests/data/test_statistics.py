@@ -184,3 +184,14 @@ def test_a_share_is_compared_with_the_first_image_though_it_lacks_it(tmp_path, a
     pairs = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
     with pytest.raises(InputError, match=r"1\.tif has 1 channels, .*0\.tif has 2;"):
         measure(pairs, share=[1])
+
+
+def test_a_volume_is_told_of_block_by_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("msdtool.data.statistics.BLOCK_PIXELS", 12)
+    volumes = np.random.default_rng(0).normal(size=(2, 4, 3, 4)).astype(np.float32)
+    for number, volume in enumerate(volumes):
+        np.save(tmp_path / f"{number}.npy", volume)
+    told = []
+    pairs = ImageDataset(tmp_path, tmp_path, ndim=3)
+    assert measure(pairs, check=told.append).input.mean == pytest.approx(volumes.mean())
+    assert told == [k / 4 for k in range(8)]

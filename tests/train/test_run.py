@@ -218,6 +218,13 @@ def test_volumes_are_trained_on(tmp_path):
     assert math.isfinite(directory.read_rows()[0]["train_loss"])
 
 
+def test_measuring_tells_how_far_it_is(config):
+    told = []
+    open_run(config, tick=lambda *place: told.append(place))
+    assert told == [(k, len(told)) for k in range(len(told))]
+    assert len(told) > 2
+
+
 @pytest.mark.parametrize(("engine", "said"), [("blocked", True), ("compiled", False)])
 def test_a_run_that_has_to_do_without_the_fast_engine_says_so(config, monkeypatch, engine, said):
     monkeypatch.setattr(run, "implementation_for", lambda device, dtype: engine)

@@ -16,6 +16,7 @@ from msdtool.data.containers.flat import FlatArray
 from msdtool.errors import InputError
 
 SUFFIXES = {".tif", ".tiff", ".btf", ".tf8"}
+JPEG = {6, 7, 34892, 33007}
 # What tifffile says, in its log only, when it gives fewer pages than a file should hold.
 SIGNS_OF_DAMAGE = ("invalid page offset", "failed to reshape", "corrupted file")
 
@@ -83,7 +84,7 @@ class TiffPages:
         self.num_leading = depth
 
     def read(self, key: Key) -> Array:
-        """Read a part, from the pages it touches."""
+        """Read a part, from the pages, and mostly from the strips or tiles, that it touches."""
         leading, inner = key[: self.num_leading], key[self.num_leading :]
         sizes = self.shape[: self.num_leading]
         ranges = [
@@ -96,12 +97,58 @@ class TiffPages:
         with _tifffile_log():
             for number, place in enumerate(product(*ranges)):
                 page = self.pages[int(np.ravel_multi_index(place, sizes)) if place else 0]
-                flat[number] = page.asarray().reshape(page_shape)[inner]
+                flat[number] = _read_page(page, page_shape, inner)
         return out
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def _read_page(page: Any, shape: tuple[int, ...], key: Key) -> Array:
+    """Read a part of a page; of one in grey, decode only the segments that the part touches."""
+    keyframe = page.keyframe
+    if (
+        len(shape) != 2
+        or keyframe.shape != shape
+        or len(page.dataoffsets) != math.prod(keyframe.chunked)
+        or keyframe.compression in JPEG  # needs tables besides
+    ):
+        whole: Array = page.asarray().reshape(shape)
+        return whole[key]
+    spans = [
+        range(size)[part] if isinstance(part, slice) else range(part, part + 1)
+        for part, size in zip(key, shape, strict=True)
+    ]
+    height, width = keyframe.chunks
+    top, left = spans[0].start // height, spans[1].start // width
+    bottom, right = -(-spans[0].stop // height), -(-spans[1].stop // width)
+    block = np.full(
+        ((bottom - top) * height, (right - left) * width), keyframe.nodata, keyframe.dtype
+    )
+    for row, column in product(range(top, bottom), range(left, right)):
+        pixels = _segment(page, row * keyframe.chunked[1] + column)
+        if pixels is not None:
+            y, x = (row - top) * height, (column - left) * width
+            block[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+    within = [
+        slice(span.start - corner, span.stop - corner)
+        for span, corner in zip(spans, (top * height, left * width), strict=True)
+    ]
+    # An axis of the page may count images: then it is given by an index, and left out.
+    counted = tuple(0 if isinstance(part, int) else slice(None) for part in key)
+    return block[tuple(within)][counted]
+
+
+def _segment(page: Any, index: int) -> Array | None:
+    """Decode a strip or tile, [H, W]; None if the file leaves it out."""
+    file, size = page.parent.filehandle, page.databytecounts[index]
+    if not size:
+        return None
+    file.seek(page.dataoffsets[index])
+    decoded, _, shape = page.keyframe.decode(file.read(size), index)
+    pixels: Array = decoded[0, : shape[1], : shape[2], 0]
+    return pixels
 
 
 @contextmanager
