@@ -1,6 +1,5 @@
 """A trained network applied to images in memory or on disk, whole or in strips."""
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,22 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from msdtool.data import LabelMap
 from msdtool.data.inputs import open_inputs
 from msdtool.data.interfaces import Stack
 from msdtool.data.specifiers import Specifier
 from msdtool.data.stacks import ImageStack
 from msdtool.data.writers import label_dtype
-from msdtool.errors import ConfigError, Error, InputError, ModelFileError
+from msdtool.errors import ConfigError, Error, InputError
 from msdtool.nn import MSDModule
-from msdtool.nn.build import build_network, has_all_layers
 from msdtool.nn.device import choose_device
 from msdtool.nn.memory import BYTES_PER_VALUE, out_of_memory, prediction_bytes
 from msdtool.nn.series import SeriesNetwork
 from msdtool.ops.streaming import SlicedArray
 from msdtool.predict.memory import check_limit, usable_bytes
+from msdtool.predict.network import ScaledArray, digest, load_network
 from msdtool.predict.symmetries import symmetries
 from msdtool.runs.checkpoint import Model, find_model, load_checkpoint
 
@@ -74,22 +72,8 @@ class Predictor:
         self.device = choose_device(device)
         self.scratch = scratch
         self.augment = augment
-        try:
-            labels, depth = model["labels"], model["architecture"]["depth"]
-            self.label_map = LabelMap(labels, model["ignore"]) if labels else None
-            if not has_all_layers(model["architecture"], model["state"]):
-                raise ValueError(f"it has no weights of layer {depth}")  # before they are made
-            self.ndim: int = model["architecture"]["ndim"]
-            self.network = build_network(model["architecture"])
-            self.network.load_state_dict(model["state"])
-            if not all(tensor.isfinite().all() for tensor in model["state"].values()):
-                raise ValueError("NaN or infinite values")
-        except Exception as error:
-            # torch says what is wrong below a heading; a missing key has no more than its name.
-            reason = str(error).split("\n")[:2][-1].strip()
-            raise ModelFileError(
-                f"{name}: is damaged, its weights do not fit its network: {reason}"
-            ) from None
+        self.network, self.label_map = load_network(model, name)
+        self.ndim: int = model["architecture"]["ndim"]
         if augment and self.series is not None:
             raise ConfigError(f"--tta: {name} works on series, which are not turned; leave it out")
         self.network.to(self.device).eval().requires_grad_(False)
@@ -131,11 +115,7 @@ class Predictor:
     @property
     def digest(self) -> str:
         """A text that tells this network and way of using it from others."""
-        state = self.model["state"]
-        sums = hashlib.sha256(f"{self.model['architecture']} {self.augment}".encode())
-        for name in sorted(state):
-            sums.update(name.encode() + state[name].cpu().contiguous().numpy().tobytes())
-        return sums.hexdigest()
+        return digest(self.model, str(self.augment))
 
     # Images ------------------------------------------------------------------------------------
 
@@ -266,8 +246,8 @@ class Predictor:
             room = min(room, usable_bytes(self.device, self.limit))
         try:
             msd.stream(
-                _Scaled(input, self.network.scale_in, self.device),
-                _Scaled(output, self.network.scale_out, self.device),
+                ScaledArray(input, self.network.scale_in, self.device),
+                ScaledArray(output, self.network.scale_out, self.device),
                 memory_bytes=room,
                 buffer=self._buffer(tuple(input.shape[1:])),
                 directory=self.scratch,
@@ -306,20 +286,3 @@ class Predictor:
             return output.numpy()
         values = self.label_map.to_values(output.argmax(0, keepdim=True).numpy())
         return values.astype(self.result_dtype)
-
-
-class _Scaled:
-    """An array with a scaling layer on the way in or out."""
-
-    def __init__(self, array: SlicedArray, layer: nn.Module, device: torch.device) -> None:
-        self.array, self.layer, self.device = array, layer, device
-        self.shape = array.shape
-
-    def _scale(self, pixels: Tensor) -> Any:
-        return self.layer(pixels.unsqueeze(0).to(self.device))[0].cpu().numpy()
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._scale(torch.from_numpy(np.ascontiguousarray(self.array[key])))
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.array[key] = self._scale(torch.from_numpy(value))

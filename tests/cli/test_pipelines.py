@@ -1,9 +1,11 @@
 """The README's pipelines, run by bash with the program itself."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,24 +13,16 @@ from tests.helpers import write_experiment, write_noisy_pairs
 
 PATIENCE_SECONDS = 100
 
-NEW_IMAGES = """
-msdtool predict runs/denoise 'scan/*.tif' -o cleaned --missing |
-    msdtool predict runs/denoise - -o cleaned --quiet >> cleaned.txt
-"""
+README = Path(__file__).parents[2] / "README.md"
 
-BEST_DEPTH = """
-for depth in 2 4; do
-    msdtool train denoise.yaml --set network.depth=$depth --run-dir runs/depth-$depth --quiet
-done | tee networks.txt
-best=$(msdtool report runs/depth-* --json | jq -r 'to_entries | max_by(.value.psnr).key')
-msdtool predict "$best" 'scan/*.tif' -o cleaned --log-every 60
-"""
 
-WORST_IMAGES = """
-msdtool evaluate runs/denoise --input test/noisy --target test/clean --json |
-    jq -r '.images | sort_by(.psnr)[:2][].image' |
-    msdtool predict runs/denoise - -o worst --json | jq -r .output
-"""
+def pipelines():
+    """The commands of the README's section, in its order."""
+    section = README.read_text().partition("### In a pipeline")[2].partition("\n## ")[0]
+    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+
+
+NEW_IMAGES, BEST_DEPTH, WORST_IMAGES = pipelines()
 
 needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
@@ -86,7 +80,8 @@ def test_the_best_of_several_networks_is_applied(shell, tmp_path):
         "validation": write_noisy_pairs(tmp_path / "validation", 1, (12, 12), seed=1),
     }
     write_experiment(tmp_path / "denoise.yaml", {"data": data})
-    result = shell(BEST_DEPTH)
+    assert "in 30 100;" in BEST_DEPTH
+    result = shell(BEST_DEPTH.replace("in 30 100;", "in 2 4;"))
     assert result.returncode == 0, result.stderr
     networks = [f"{tmp_path}/runs/depth-{depth}/checkpoints/best.pt" for depth in (2, 4)]
     assert (tmp_path / "networks.txt").read_text().splitlines() == networks
