@@ -12,12 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.image import structural_similarity_index_measure
 
-from msdtool.config import SSIM_WINDOW
 from msdtool.data import IGNORED
 from msdtool.nn.encoding import GramMatrix
 from msdtool.nn.msd import MSDBlock2d, MSDBlock3d
+from msdtool.train.similarity import ssim_image
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Total = Callable[[Tensor], Tensor]
@@ -247,22 +246,6 @@ def _ratio(above: Tensor, below: Tensor, total: Total) -> Tensor:
     """Quotient of two sums over the whole batch; 0 if the second is."""
     above, below = total(torch.stack([above, below.detach()]))
     return above / torch.where(below > 0, below, 1.0)
-
-
-def ssim_image(output: Tensor, target: Tensor, data_range: float | None) -> Tensor:
-    """Structural similarity at each pixel (Wang et al., IEEE TIP 2004), [B, C, *space].
-
-    Raises:
-        ValueError: an axis is shorter than the window.
-    """
-    smallest = min(output.shape[2:])
-    if smallest < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs images of at least {SSIM_WINDOW} pixels, got {smallest}")
-    _, image = structural_similarity_index_measure(
-        output, target, data_range=data_range, kernel_size=SSIM_WINDOW, return_full_image=True
-    )
-    assert isinstance(image, Tensor)
-    return image
 
 
 def balanced_weights(label_counts: Sequence[int]) -> list[float]:

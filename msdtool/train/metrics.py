@@ -15,7 +15,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from msdtool.config import SSIM_WINDOW
 from msdtool.data import IGNORED
-from msdtool.train.losses import masked_mean, ssim_image
+from msdtool.train.losses import masked_mean
+from msdtool.train.similarity import ssim_image
 
 Values = dict[str, Any]
 

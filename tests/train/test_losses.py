@@ -5,8 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import correlate1d
-from skimage.metrics import structural_similarity
 from torch.nn import functional as F
 
 from msdtool.data import IGNORED
@@ -19,34 +17,12 @@ from msdtool.train.losses import (
     balanced_weights,
     dice_loss,
     masked_mean,
-    ssim_image,
 )
+
+from .test_similarity import pair, ssim_formula
 
 WIDE = settings(deadline=None, max_examples=25)
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
-
-
-def pair(shape, seed=0, spread=1.0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(5, spread, shape), rng.normal(5, spread, shape)
-
-
-def ssim_formula(x, y, data_range):
-    """Wang et al. 2004: 11 taps of a Gaussian of sigma 1.5, K1 = 0.01, K2 = 0.03; x, y [*space]."""
-    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-    taps /= taps.sum()
-
-    def blur(image):
-        for axis in range(image.ndim):
-            image = correlate1d(image, taps, axis, mode="mirror")
-        return image
-
-    mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    cov = blur(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    top = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    return top / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
 
 
 def pixelwise_formula(name, difference, delta):
@@ -83,27 +59,6 @@ def test_without_scale_and_mask_the_losses_are_torchs(name, theirs):
     torch.testing.assert_close(RegressionLoss(name)(output, target), theirs(output, target))
 
 
-@pytest.mark.parametrize("space", [(11, 11), (17, 12), (11, 12, 13)])
-@pytest.mark.parametrize("data_range", [1.0, 255.0])
-def test_ssim_is_the_formula_at_every_pixel(space, data_range):
-    x, y = pair((2, 2, *space), spread=0.2 * data_range)
-    found = ssim_image(torch.tensor(x), torch.tensor(y), data_range).numpy()
-    expected = [
-        [ssim_formula(a, b, data_range) for a, b in zip(*p, strict=True)]
-        for p in zip(x, y, strict=True)
-    ]
-    np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
-
-
-def test_ssim_away_from_the_border_is_that_of_scikit_image():
-    x, y = (image[0, 0] for image in pair((1, 1, 24, 31)))
-    _, expected = structural_similarity(
-        x, y, data_range=4.0, gaussian_weights=True, use_sample_covariance=False, full=True
-    )
-    found = ssim_image(torch.tensor(x)[None, None], torch.tensor(y)[None, None], 4.0)[0, 0]
-    np.testing.assert_allclose(found[5:-5, 5:-5], expected[5:-5, 5:-5], rtol=1e-7, atol=1e-9)
-
-
 @pytest.mark.parametrize("name", ["L1", "L2"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_ssim_mix_weighs_its_two_terms(name, masked):
@@ -118,12 +73,6 @@ def test_an_ssim_mix_weighs_its_two_terms(name, masked):
     )
     expected = 0.7 * difference.mean() + 0.3 * (1 - similarity[chosen].mean())
     assert loss.item() == pytest.approx(expected, rel=1e-7)
-
-
-def test_ssim_refuses_images_smaller_than_its_window():
-    x = torch.rand(1, 1, 10, 40)
-    with pytest.raises(ValueError, match="SSIM needs images of at least 11 pixels, got 10"):
-        RegressionLoss("L1+SSIM", data_range=1.0)(x, x)
 
 
 def test_a_mask_that_holds_nowhere_gives_zero_and_no_gradient():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msdtool.data import IGNORED
 from msdtool.train.metrics import RegressionMetrics, SegmentationMetrics
 
-from .test_losses import ssim_formula
+from .test_similarity import ssim_formula
 
 LABELS = [0, 127, 255]
 
