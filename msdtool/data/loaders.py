@@ -1,8 +1,10 @@
 """Batches of samples, the same whatever the number of workers and wherever a run was stopped."""
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -239,7 +241,17 @@ def _prepare_worker(_worker: int) -> None:
     """Leave it to the main process to stop: it saves a checkpoint, then ends the workers."""
     for number in _stop_signals():
         signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():
+        # A server's child: torch looks whether the server lives, and that lives while we do.
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     sys.excepthook = _print_unless_disconnected
+
+
+def _end_with(parent: Any) -> None:
+    """End this process when its parent has ended, however that happened."""
+    parent.join()
+    os._exit(1)
 
 
 def _print_unless_disconnected(

@@ -158,6 +158,14 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def descendants(pid):
+    """The processes that a process has started, and those that they have."""
+    try:
+        return [found for child in children(pid) for found in [child, *descendants(child)]]
+    except FileNotFoundError:
+        return []  # it has just ended
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_torchrun_starts_killed_processes_again_and_they_end_with_the_same_bits(config, left_alone):
     run, rng = config.parent / "torchrun", random.Random(3)
@@ -165,9 +173,16 @@ def test_torchrun_starts_killed_processes_again_and_they_end_with_the_same_bits(
     process = start(config, run, *launcher, "--max-restarts=1")
     wait_for_epoch(run, 10, process)
     time.sleep(rng.uniform(0, 0.05))
-    os.kill(rng.choice(children(process.pid)), signal.SIGKILL)
+    victim = rng.choice(children(process.pid))
+    family = descendants(victim)
+    assert len(family) >= 2  # a server and a process that reads images at least
+    os.kill(victim, signal.SIGKILL)
     assert process.wait(PATIENCE_SECONDS) == 0
     check_same(RunDirectory(run), left_alone)
     said = run.with_name("torchrun.out").read_text()
     assert said.count(f"{run}/checkpoints/best.pt\n") == 1
     assert load_checkpoint(RunDirectory(run).last)["progress"]["epoch"] == EPOCHS
+    deadline = time.monotonic() + 20
+    while left := [pid for pid in family if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"they outlive the one that was killed: {left}"
+        time.sleep(0.1)
