@@ -1,7 +1,7 @@
 """How the layers of a network are cut into passes over channels that lie outside of memory.
 
 More layers in a pass mean fewer passes over the channels, but a wider halo to compute twice, and
-more channels in a strip, which is so much narrower: `plan_passes` weighs them.
+more channels in a strip, which is so much narrower: `Planner` weighs them.
 
 A slice is one index of the first spatial axis: a row in 2D, a plane of rows in 3D.
 """
@@ -39,86 +39,90 @@ class Pass:
     cost: float
 
 
-def plan_passes(
-    network: Network,
-    space: tuple[int, ...],
-    strip_bytes: int,
-    like: Tensor,
-    c_out: int = 1,
-) -> list[Pass]:
-    """Cut the layers into passes whose strips fit ``strip_bytes``, at the least cost.
-
-    The cost of a pass is the arithmetic of its layers and the bytes of the channels that it reads,
-    both for the halo, too, and of those it writes. The cheapest cut is found backwards from the
-    last layer.
+@dataclass(frozen=True)
+class Planner:
+    """Cuts the layers of a network into passes.
 
     Args:
-        network, space: the layers and the image's size.
+        network: the layers.
+        space: size of the image.
         strip_bytes: memory for the channels of a strip, and its outputs.
         like: has the dtype and the device of the computation.
         c_out: channels of the output.
-
-    Raises:
-        ValueError: a layer with one slice does not fit; names the bytes it needs.
     """
-    best: list[tuple[float, Pass | None]] = [(0.0, None)] * (network.depth + 1)
-    for first in reversed(range(network.depth)):
-        choices = []
-        for stop in range(first + 1, network.depth + 1):
-            step = _plan_pass(network, range(first, stop), space, strip_bytes, like, c_out)
-            if step is not None and best[stop][0] < np.inf:
-                choices.append((step.cost + best[stop][0], step))
-        best[first] = min(choices, key=lambda choice: choice[0], default=(np.inf, None))
-    if best[0][1] is None:
-        needed = [
-            _slice_bytes(network, range(layer, layer + 1), space, like, c_out) * (1 + 2 * dilation)
-            for layer, dilation in enumerate(network.dilations)
-        ]
-        raise ValueError(
-            f"the memory limit leaves {max(strip_bytes, 0)} bytes for a strip; layer "
-            f"{int(np.argmax(needed))} needs at least {max(needed)}"
-        )
-    passes: list[Pass] = []
-    while (step := best[passes[-1].layers.stop if passes else 0][1]) is not None:
-        passes.append(step)
-    return passes
 
+    network: Network
+    space: tuple[int, ...]
+    strip_bytes: int
+    like: Tensor
+    c_out: int = 1
 
-def _plan_pass(
-    network: Network,
-    layers: range,
-    space: tuple[int, ...],
-    strip_bytes: int,
-    like: Tensor,
-    c_out: int,
-) -> Pass | None:
-    """One pass, or None if not even one slice of it fits."""
-    halo = sum(network.dilations[layers.start : layers.stop])
-    slices = strip_bytes // _slice_bytes(network, layers, space, like, c_out)
-    if slices >= space[0]:
-        strip, computed = space[0], 1.0
-    elif slices > 2 * halo:
-        strip = slices - 2 * halo
-        computed = slices / strip
-    else:
-        return None
-    num_taps = 3 ** len(space)
-    flops = sum(2 * num_taps * network.width * network.channels_before(i) for i in layers)
-    read = network.channels_before(layers.start) * like.element_size()
-    is_last = layers.stop == network.depth
-    written = 0 if is_last else len(layers) * network.width * like.element_size()
-    per_byte = FLOPS_PER_BYTE_CPU if like.device.type == "cpu" else FLOPS_PER_BYTE_DEVICE
-    cost = computed * (flops + per_byte * read) + per_byte * written
-    return Pass(layers, halo, strip, cost)
+    def passes(self, first: int = 0, last_start: int | None = None) -> list[Pass]:
+        """Cut the layers from ``first`` on into passes, at the least cost.
 
+        The cost of a pass is the arithmetic of its layers and the bytes of the channels that it
+        reads, both for the halo, too, and of those it writes. The cheapest cut is found backwards
+        from the last layer.
 
-def _slice_bytes(
-    network: Network, layers: range, space: tuple[int, ...], like: Tensor, c_out: int
-) -> int:
-    """Memory for a slice of a pass."""
-    channels: int = auto_engine(part_of(network, layers), space, "zeros", like).slice_bytes
-    outputs = 2 * c_out if layers.stop == network.depth else 0
-    return channels + outputs * math.prod(space[1:]) * like.element_size()
+        Args:
+            first: the first layer.
+            last_start: the last pass begins with this layer or one before it.
+
+        Raises:
+            ValueError: a layer with one slice does not fit; names the bytes it needs.
+        """
+        depth = self.network.depth
+        best: list[tuple[float, Pass | None]] = [(0.0, None)] * (depth + 1)
+        for start in reversed(range(first, depth)):
+            choices = []
+            for stop in range(start + 1, depth + 1):
+                if stop == depth and last_start is not None and start > last_start:
+                    continue
+                step = self.one(range(start, stop))
+                if step is not None and best[stop][0] < np.inf:
+                    choices.append((step.cost + best[stop][0], step))
+            best[start] = min(choices, key=lambda choice: choice[0], default=(np.inf, None))
+        if best[first][1] is None:
+            needed = [
+                self._slice_bytes(range(layer, layer + 1)) * (1 + 2 * dilation)
+                for layer, dilation in enumerate(self.network.dilations)
+            ]
+            raise ValueError(
+                f"the memory limit leaves {max(self.strip_bytes, 0)} bytes for a strip; layer "
+                f"{int(np.argmax(needed))} needs at least {max(needed)}"
+            )
+        passes: list[Pass] = []
+        while (step := best[passes[-1].layers.stop if passes else first][1]) is not None:
+            passes.append(step)
+        return passes
+
+    def one(self, layers: range) -> Pass | None:
+        """Some layers as one pass, or None if not even one slice of it fits."""
+        network, space = self.network, self.space
+        halo = sum(network.dilations[layers.start : layers.stop])
+        slices = self.strip_bytes // self._slice_bytes(layers)
+        if slices >= space[0]:
+            strip, computed = space[0], 1.0
+        elif slices > 2 * halo:
+            strip = slices - 2 * halo
+            computed = slices / strip
+        else:
+            return None
+        num_taps = 3 ** len(space)
+        flops = sum(2 * num_taps * network.width * network.channels_before(i) for i in layers)
+        read = network.channels_before(layers.start) * self.like.element_size()
+        is_last = layers.stop == network.depth
+        written = 0 if is_last else len(layers) * network.width * self.like.element_size()
+        per_byte = FLOPS_PER_BYTE_CPU if self.like.device.type == "cpu" else FLOPS_PER_BYTE_DEVICE
+        cost = computed * (flops + per_byte * read) + per_byte * written
+        return Pass(layers, halo, strip, cost)
+
+    def _slice_bytes(self, layers: range) -> int:
+        """Memory for a slice of a pass."""
+        engine = auto_engine(part_of(self.network, layers), self.space, "zeros", self.like)
+        channels: int = engine.slice_bytes
+        outputs = 2 * self.c_out if layers.stop == self.network.depth else 0
+        return channels + outputs * math.prod(self.space[1:]) * self.like.element_size()
 
 
 def part_of(network: Network, layers: range) -> Network:

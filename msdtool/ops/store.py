@@ -32,9 +32,9 @@ class Store(Protocol):
         """Give back what it holds."""
 
 
-def ranges(stop: int, length: int) -> Iterator[tuple[int, int]]:
-    """Cut 0..stop-1 into ranges of a length, the last one shorter."""
-    for start in range(0, stop, length):
+def ranges(stop: int, length: int, first: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut first..stop-1 into ranges of a length, the last one shorter."""
+    for start in range(first, stop, length):
         yield start, min(start + length, stop)
 
 

@@ -11,6 +11,7 @@ A slice is one index of the first spatial axis: a row in 2D, a plane of rows in 
 """
 
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -24,7 +25,8 @@ from torch import Tensor
 from msdtool.ops.checks import check_block, check_final, check_same_kind, layer_dilations
 from msdtool.ops.engine import Network
 from msdtool.ops.engines import Engine, auto_engine
-from msdtool.ops.passes import Pass, part_of, plan_passes
+from msdtool.ops.kept import CHANNELS, Journal, Work, has_progress, new_work, past_work
+from msdtool.ops.passes import Pass, Planner, part_of
 from msdtool.ops.plan import WORKSPACE_BYTES
 from msdtool.ops.store import STAGED_BYTES, FileStore, Store, TensorStore, ranges
 
@@ -56,6 +58,7 @@ def msd_module_streamed(
     memory_bytes: int,
     buffer: str = "disk",
     directory: str | Path | None = None,
+    keep: str | Path | None = None,
     tick: Callable[[float], None] = lambda done: None,
 ) -> None:
     """Run `msd_module` on one image of any size, equal to float rounding.
@@ -75,6 +78,9 @@ def msd_module_streamed(
             is a temporary file, which the system may keep in memory that is otherwise free;
             "host" the host's memory; "device" that of the parameters' device.
         directory: where the temporary file goes; the system's default if None.
+        keep: with buffer "disk", a folder for that file which stays when the work is stopped. A
+            call that is the same but for ``memory_bytes`` goes on from there: it reads no input,
+            and begins again with the last pass, in which output is written.
         tick: called with the share of the work that is done.
 
     Raises:
@@ -97,40 +103,69 @@ def msd_module_streamed(
     network = Network(input.shape[0], len(weights[0]), per_layer)
     if buffer not in BUFFERS:
         raise ValueError(f"buffer is {buffer!r}; allowed: {', '.join(BUFFERS)}")
-    passes = plan_passes(network, space, memory_bytes - RESERVED_BYTES, bias, len(final_bias))
-    num_stored = network.channels_before(passes[-1].layers.start)
-    cost = sum(step.cost for step in passes) * space[0]
-    done = 0.0
-    with torch.no_grad(), _open_store(buffer, directory, num_stored, space, bias) as store:
-        _fill(store, input, bias.dtype)
-        for step in passes:
+    if keep is not None and buffer != "disk":
+        raise ValueError(f"keep is given, which needs buffer 'disk', not {buffer!r}")
+    planner = Planner(network, space, memory_bytes - RESERVED_BYTES, bias, len(final_bias))
+    folder = None if keep is None else Path(keep)
+    past = None if folder is None else past_work(planner, folder)
+    work = past or new_work(planner)
+    total = sum(step.cost for step in work.passes) * space[0]
+    done, first = work.passes[0].cost * work.slices, work.slices
+    if folder is not None and past is None:
+        shutil.rmtree(folder, ignore_errors=True)  # what is there is of no use
+    with torch.no_grad(), _open_store(buffer, directory, folder, work, bias, space) as store:
+        if past is None:
+            _fill(store, input, bias.dtype)
+        journal = Journal(folder, store)
+        for step in work.passes:
             runner = _PassRunner(step, network, space, padding, store, weights, bias)
-            for start, stop in ranges(space[0], step.strip_slices):
-                if step is passes[-1]:
+            for start, stop in ranges(space[0], step.strip_slices, first):
+                if step is work.passes[-1]:
                     output[:, start:stop] = runner.finish(start, stop, final_weight, final_bias)
                 else:
                     runner.run(start, stop)
+                    journal.note(step.layers, stop, now=stop == space[0])
                 done += step.cost * (stop - start)
-                tick(min(done / cost, 1.0))
+                tick(min(done / total, 1.0))
+            first = 0
 
 
 @contextmanager
 def _open_store(
     buffer: str,
     directory: str | Path | None,
-    num_channels: int,
-    space: tuple[int, ...],
+    keep: Path | None,
+    work: Work,
     like: Tensor,
+    space: tuple[int, ...],
 ) -> Iterator[Store]:
-    if buffer == "disk":
-        with tempfile.TemporaryDirectory(prefix="msdtool-", dir=directory) as folder:
-            file = FileStore(Path(folder) / "channels", num_channels, space, like)
-            with closing(file):
-                yield file
-    else:
+    if buffer != "disk":
         device = like.device if buffer == "device" else torch.device("cpu")
-        with closing(TensorStore(num_channels, space, like, device)) as memory:
+        with closing(TensorStore(work.num_channels, space, like, device)) as memory:
             yield memory
+        return
+    with (
+        _open_folder(directory, keep) as folder,
+        closing(FileStore(folder / CHANNELS, work.num_channels, space, like)) as file,
+    ):
+        yield file
+
+
+@contextmanager
+def _open_folder(directory: str | Path | None, keep: Path | None) -> Iterator[Path]:
+    """A folder that goes when the work is done, and stays if it is kept and has progress."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="msdtool-", dir=directory) as folder:
+            yield Path(folder)
+        return
+    keep.mkdir(mode=0o700, exist_ok=True)
+    try:
+        yield keep
+    except BaseException:
+        if not has_progress(keep):
+            shutil.rmtree(keep)
+        raise
+    shutil.rmtree(keep)
 
 
 def _fill(store: Store, input: SlicedArray, dtype: torch.dtype) -> None:

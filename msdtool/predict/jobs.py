@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from msdtool.data.sinks import SUFFIXES
+from msdtool.data.readers import arrangement
+from msdtool.data.sinks import SUFFIXES, Result
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import ConfigError, RunDirectoryError
+from msdtool.predict.predictor import Predictor
 
 FORMATS = {
     ".tif": "tif",
@@ -128,3 +130,29 @@ def check_outputs(jobs: Sequence[Job], folder: str | Path) -> None:
             f"{existing[0]}: exists already ({len(existing)} of the results do); "
             "use --skip-existing to go on, or --overwrite to replace them"
         )
+
+
+def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
+    """Where the results of a job go and what they hold."""
+    location = job.location
+    found = arrangement(location, predictor.ndim)
+    state = location.path.stat()
+    origin = {
+        "input": str(location),
+        "axes": found.axes,
+        "changed": state.st_mtime_ns,
+        "model": predictor.digest,
+    }
+    counts = tuple(found.shape[axis] for axis in found.counting)
+    names = "".join(found.axes[axis] for axis in found.counting)
+    space = predictor.result_space(found.image_shape[1:])
+
+    def result(channels: int, dtype: str) -> Result:
+        return Result(counts, names, (channels, *space), dtype, origin, location.inner)
+
+    is_labels = predictor.label_map is not None
+    main = result(1 if is_labels else predictor.c_out, str(predictor.result_dtype))
+    results = [(job.output, main)]
+    if job.probabilities is not None:
+        results.append((job.probabilities, result(predictor.c_out, "float32")))
+    return results

@@ -220,6 +220,7 @@ class Predictor:
         name: str,
         tick: Tick = _no_tick,
         reserved_bytes: int = 0,
+        keep: Path | None = None,
     ) -> None:
         """Map an image [c_in, *space] to [c_out, *space] in strips, equal but for rounding.
 
@@ -229,6 +230,7 @@ class Predictor:
             name: what error messages call the image.
             tick: called with the share that is done.
             reserved_bytes: of the memory, that something else needs.
+            keep: folder from which a later try goes on; see `msd_module_streamed`.
 
         Raises:
             InputError: the image is too small for the network's dilations.
@@ -244,13 +246,15 @@ class Predictor:
         if self.limit is not None:
             # The process may have grown since it was estimated.
             room = min(room, usable_bytes(self.device, self.limit))
+        buffer = self._buffer(tuple(input.shape[1:]))
         try:
             msd.stream(
                 ScaledArray(input, self.network.scale_in, self.device),
                 ScaledArray(output, self.network.scale_out, self.device),
                 memory_bytes=room,
-                buffer=self._buffer(tuple(input.shape[1:])),
+                buffer=buffer,
                 directory=self.scratch,
+                keep=keep if buffer == "disk" else None,
                 tick=tick,
             )
         except ValueError as error:

@@ -1,11 +1,15 @@
 """Doing the jobs: read, compute and write at the same time, image by image."""
 
+import hashlib
 import io
+import json
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdtool.data.readers import arrangement
-from msdtool.data.sinks import Result, Sink, images_done, open_sink, saved_state
+from msdtool.data.sinks import Sink, images_done, open_sink, saved_state
 from msdtool.errors import Error, InputError
 from msdtool.nn.series import SeriesNetwork
 from msdtool.predict.inputs import Inputs, ReadAhead, Slices
-from msdtool.predict.jobs import Job
+from msdtool.predict.jobs import Job, results_of
 from msdtool.predict.predictor import Predictor
 
 SECONDS_BETWEEN_SAVES = 10.0
@@ -107,9 +110,10 @@ class _Work:
         self.predictor, self.inputs, self.job = predictor, inputs, job
         self.tick, self.stop = tick, stop
         self.images = inputs.images(job)
+        self.results = results_of(job, predictor)
         self.sinks: list[Sink] = []
         self.writing: Future[None] | None = None
-        self.is_new = True
+        self.is_new, self.anew = True, False
         self.done = 0
         self.frames = 0  # of the next image, a series, that are done
         self.saved = time.monotonic()
@@ -125,13 +129,13 @@ class _Work:
             writer: writes the results.
             anew: forget what an earlier try left.
         """
-        results = self._results()
+        self.anew = anew
         if not anew:
-            self._look_back(results)
+            self._look_back()
         try:
             for index in self.images[self.done :]:
                 image = ahead.get(index, index + 1 if index + 1 in self.images else following)
-                self._do(index, image, writer, results)
+                self._do(index, image, writer)
             self._settle()
             for sink in self.sinks:
                 sink.finish()
@@ -144,13 +148,7 @@ class _Work:
             raise
         return True
 
-    def _do(
-        self,
-        index: int,
-        image: Tensor | None,
-        writer: ThreadPoolExecutor,
-        results: list[tuple[Path, Result]],
-    ) -> None:
+    def _do(self, index: int, image: Tensor | None, writer: ThreadPoolExecutor) -> None:
         number, name = index - self.images.start, self.inputs.stack.name(index)
         output = None
         if image is not None:
@@ -160,7 +158,7 @@ class _Work:
             # Not before: a first image that is bad leaves no trace.
             self.sinks = [
                 open_sink(self.job.format, path, result, is_new=self.is_new)
-                for path, result in results
+                for path, result in self.results
             ]
         if output is None:
             self._stream(index, number, name)
@@ -178,7 +176,19 @@ class _Work:
             return
         input = Slices(self.inputs, index)
         output = _Writer((self.predictor.c_out, *input.shape[1:]), partial(self._write, number))
-        self.predictor.stream(input, output, name, lambda share: self._tick(number + share))
+        keep = self._channels(number)
+        if self.anew:
+            shutil.rmtree(keep, ignore_errors=True)
+        self.predictor.stream(
+            input, output, name, lambda share: self._tick(number + share), keep=keep
+        )
+
+    def _channels(self, number: int) -> Path:
+        """Where the channels of an image in strips lie until it is done, for a later try, too."""
+        path, result = self.results[0]
+        facts = json.dumps([str(path.absolute()), number, asdict(result)])
+        name = f"msdtool-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+        return (self.predictor.scratch or Path(tempfile.gettempdir())) / name
 
     def _follow(self, network: SeriesNetwork, index: int, number: int, name: str) -> None:
         """Compute a series a few frames at a time; the network remembers what it needs."""
@@ -225,14 +235,14 @@ class _Work:
         torch.save(state, file)
         return file.getvalue()
 
-    def _look_back(self, results: list[tuple[Path, Result]]) -> None:
+    def _look_back(self) -> None:
         """Go on where an earlier try has come to."""
-        found = [images_done(path, result) for path, result in results]
+        found = [images_done(path, result) for path, result in self.results]
         counts = [count for count in found if count is not None]
-        if len(counts) < len(results):
+        if len(counts) < len(self.results):
             return
         self.is_new, self.done = False, min(counts)
-        state = saved_state(results[0][0])
+        state = saved_state(self.results[0][0])
         if self.predictor.series is None or state is None:
             return
         with suppress(Exception):  # whatever torch stumbles over in a damaged file
@@ -258,31 +268,6 @@ class _Work:
         self.tick(images)
         if images < len(self.images) and self.stop():
             raise _Interrupted
-
-    def _results(self) -> list[tuple[Path, Result]]:
-        """Where the results go and what they hold."""
-        predictor, location = self.predictor, self.job.location
-        found = arrangement(location, predictor.ndim)
-        state = location.path.stat()
-        origin = {
-            "input": str(location),
-            "axes": found.axes,
-            "changed": state.st_mtime_ns,
-            "model": predictor.digest,
-        }
-        counts = tuple(found.shape[axis] for axis in found.counting)
-        names = "".join(found.axes[axis] for axis in found.counting)
-        space = predictor.result_space(found.image_shape[1:])
-
-        def result(channels: int, dtype: str) -> Result:
-            return Result(counts, names, (channels, *space), dtype, origin, location.inner)
-
-        is_labels = predictor.label_map is not None
-        main = result(1 if is_labels else predictor.c_out, str(predictor.result_dtype))
-        results = [(self.job.output, main)]
-        if self.job.probabilities is not None:
-            results.append((self.job.probabilities, result(predictor.c_out, "float32")))
-        return results
 
 
 class _Writer:

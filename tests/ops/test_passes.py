@@ -1,21 +1,22 @@
 """The cut of a network into passes."""
 
+import pytest
 import torch
 
 from msdtool.ops.engine import Network
-from msdtool.ops.passes import _plan_pass, plan_passes
+from msdtool.ops.passes import Planner
 
 
 def test_the_cheapest_cut_is_found() -> None:
     """No cut into equal passes costs less than the one that is chosen."""
     network = Network(1, 1, tuple(range(1, 11)) * 4)
     for strip_bytes in (2**23, 2**24, 2**26, 2**30):
-        arguments = ((1000, 1000), strip_bytes, torch.empty(0))
-        chosen = plan_passes(network, *arguments)
+        planner = Planner(network, (1000, 1000), strip_bytes, torch.empty(0))
+        chosen = planner.passes()
         for count in (1, 2, 4, 5, 8, 10, 20, 40):
             steps = range(0, 40, 40 // count)
             parts = [range(first, first + 40 // count) for first in steps]
-            equal = [_plan_pass(network, part, *arguments, 1) for part in parts]
+            equal = [planner.one(part) for part in parts]
             if None not in equal:
                 costs = [sum(step.cost for step in plan) for plan in (chosen, equal)]
                 assert costs[0] <= costs[1]
@@ -24,8 +25,20 @@ def test_the_cheapest_cut_is_found() -> None:
 
 def test_little_memory_means_narrow_strips() -> None:
     network = Network(1, 1, tuple(range(1, 11)) * 10)
-    passes = plan_passes(network, (4096, 4096), 2**28, torch.empty(0))
+    passes = Planner(network, (4096, 4096), 2**28, torch.empty(0)).passes()
     assert [layer for step in passes for layer in step.layers] == list(range(100))
     for step in passes:
         strip = (step.strip_slices + 2 * step.halo) * 4096 * 4
         assert strip * network.channels_before(step.layers.stop) <= 2**28
+
+
+def test_the_rest_of_the_layers_is_cut_as_the_whole_was() -> None:
+    network = Network(1, 1, tuple(range(1, 11)) * 10)
+    planner = Planner(network, (4096, 4096), 2**29, torch.empty(0))
+    whole = planner.passes()
+    assert len(whole) > 2
+    assert planner.passes(whole[1].layers.start) == whole[1:]
+    early = planner.passes(last_start=whole[-1].layers.start - 1)
+    assert early[-1].layers.start < whole[-1].layers.start
+    with pytest.raises(ValueError, match="the memory limit leaves"):
+        planner.passes(last_start=0)

@@ -20,6 +20,7 @@ from msdtool.errors import Error
 from msdtool.nn.build import build_network
 from msdtool.ops.streaming import RESERVED_BYTES
 from msdtool.predict import Predictor, plan_jobs, predict
+from msdtool.predict.inputs import Slices
 
 ROOM = RESERVED_BYTES + 2_000_000
 
@@ -122,6 +123,36 @@ def test_scratch_that_is_missing_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((900, 500), np.float32))
     with pytest.raises(Error, match=r"its channels lie on disk.*No such file.*none; name a folder"):
         run(small(make_model(), scratch=tmp_path / "none"), tmp_path / "a.tif", tmp_path / "out")
+
+
+@pytest.mark.parametrize("again", [{}, {"anew": True}])
+def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again):
+    monkeypatch.setattr("msdtool.ops.kept.SECONDS_BETWEEN_NOTES", 0.0)
+    reads = []
+
+    class Watched(Slices):
+        def __getitem__(self, key):
+            reads.append(key)
+            return super().__getitem__(key)
+
+    monkeypatch.setattr("msdtool.predict.work.Slices", Watched)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    model = make_model(depth=20, dilations=(3, 6, 9))  # in several passes
+    tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random((900, 500), np.float32))
+    asked = iter(range(10**6))
+    predictor = small(model, scratch=scratch)
+    arguments = predictor, tmp_path / "a.tif", tmp_path / "strips"
+    assert run(*arguments, stop=lambda: next(asked) == 12) == []
+    assert len(list(scratch.glob("*/progress.json"))) == 1
+    assert list((tmp_path / "strips").iterdir()) == []
+    reads.clear()
+    run(*arguments, **again)
+    assert bool(reads) == bool(again)
+    assert list(scratch.iterdir()) == []
+    run(Predictor(model, "cpu"), tmp_path / "a.tif", tmp_path / "whole")
+    found, expected = (tifffile.imread(tmp_path / name / "a.tif") for name in ("strips", "whole"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_host_keeps_what_does_not_fit_a_gpu(tmp_path):
