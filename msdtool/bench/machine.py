@@ -12,6 +12,7 @@ from msdtool.bench.timing import bench
 from msdtool.nn.device import device_name
 from msdtool.ops import kernels
 from msdtool.ops.block import implementation_for
+from msdtool.ops.memory import release_spare
 from msdtool.train.environment import versions
 
 GEMM_SIZES = {"cpu": 2048, "cuda": 8192}
@@ -62,6 +63,7 @@ def available_bytes(device: torch.device) -> int | None:
     """Memory that the device has left, or None where that is not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    release_spare()
     return _memory("MemAvailable")
 
 

@@ -6,17 +6,20 @@ while it works on the case is the result. On Linux that is VmHWM minus VmRSS of 
 ru_maxrss, used elsewhere, is inherited from the process that started this one.
 """
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from msdtool.bench.cases import Case, Module, Problem
+from msdtool.ops.memory import release_spare
 
 if sys.platform != "win32":
     import resource
@@ -66,14 +69,23 @@ def step_growth(prepare: Callable[[bool], Callable[[], object]]) -> int | None:
 
 
 def _in_own_process(function: Callable[..., T], *arguments: object) -> T:
-    # An interrupt ends the process without a word: the one that waits for it has its own.
-    with ProcessPoolExecutor(
-        1,
-        get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
-    ) as executor:
+    release_spare()  # the other process may need all there is
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin) as executor:
         return executor.submit(function, *arguments).result()
+
+
+def _begin() -> None:
+    # An interrupt ends the process without a word: the one that waits for it has its own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Give the memory back when the process that waits for the result was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _step_growth_here(prepare: Callable[[bool], Callable[[], object]], num_threads: int) -> int:
