@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ from msdtool.errors import ConfigError, InputError
 from msdtool.nn.build import architecture, check_scale
 from msdtool.nn.memory import training_bytes
 from msdtool.ops.checks import check_dilations
+from msdtool.train.build import check_images, sizes_of
 
 MAX_LISTED = 10
 
@@ -88,7 +88,7 @@ def check(config: ExperimentConfig, tick: Tick = lambda name, done, total: None)
     for name, pairs in (("train", train), ("validation", validation)):
         if pairs is not None:
             _check_pairs(config, name, pairs, report, tick)
-    _check_sizes(config, train, report)
+    _check_sizes(config, train, validation, report)
     if config.num_labels:
         _check_labels(report)
     return report
@@ -191,7 +191,9 @@ def _check_pair(pairs: Pairs, index: int, counted: _Counted) -> list[str]:
     ]
 
 
-def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None:
+def _check_sizes(
+    config: ExperimentConfig, train: Pairs, validation: Pairs | None, report: Report
+) -> None:
     """Channels and sizes that differ, or do not fit crop, batch or dilations."""
     shapes = {
         name: [tuple(map(int, shape.split(" x "))) for shape in facts.shapes]
@@ -209,7 +211,7 @@ def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None
     inputs = list(dict.fromkeys(shape for found in by_name.values() for shape in found))
     if not inputs:
         return
-    training = _sizes(train)
+    training = sizes_of(train)
     crop = config.crop_size
     if crop is not None:
         for size in training:
@@ -245,18 +247,10 @@ def _check_sizes(config: ExperimentConfig, train: Pairs, report: Report) -> None
     try:
         if not report.problems:
             check_scale(config, planned, train.scale)
+            check_images(config, planned, train, validation)
     except ConfigError as error:
         report.problems.append(error.message)
     report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
-
-
-def _sizes(pairs: Pairs) -> list[tuple[int, ...]]:
-    """The sizes that pairs have; slices that are held out make volumes smaller."""
-    sizes: dict[tuple[int, ...], None] = {}
-    for index in pairs.to_measure():
-        with suppress(InputError):  # a file that cannot be read is a problem already
-            sizes[pairs.space(index)] = None
-    return list(sizes)
 
 
 def _check_labels(report: Report) -> None:

@@ -1,5 +1,9 @@
 """Experiments with layers around and inside the network, from the config to the prediction."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -139,3 +143,71 @@ def test_layers_that_do_not_fit_are_told_before_anything_is_written(enlarging):
     ):
         TrainingRun(load_config(enlarging))
     assert not (enlarging.parent / "run").exists()
+
+
+SIZES = {
+    "attention": (
+        (300, 300),
+        {"stem": [{"ConvLayer": {"nf": 2}}, "SelfAttention"]},
+        r"network.stem\[1\].SelfAttention: .*300 x 300 pixels, 1 at a time.*GiB",
+    ),
+    "odd": (
+        (23, 31),
+        {
+            "stem": [{"ConvLayer": {"nf": 2, "stride": 2}}],
+            "features": 4,
+            "head": [{"PixelShuffle_ICNR": {"scale": 2}}],
+        },
+        r"network.head\[0\]: makes images of 23 x 31 pixels 24 x 32",
+    ),
+    "fixed": (
+        (24, 32),
+        {"head": [{"AdaptiveAvgPool": {"sz": [16, 16]}}]},
+        r"network.head\[0\]: makes images of 24 x 32 pixels 16 x 16",
+    ),
+    "scale": (
+        (8, 8),
+        {"head": [{"AdaptiveAvgPool": {"sz": [16, 16]}}]},
+        r"network.head: makes images of 8 x 8 pixels 2 times as large, and others 1 times",
+    ),
+    "dilations": (
+        (4, 8),
+        {"stem": [{"ConvLayer": {"nf": 2, "stride": 2}}], "head": ["PixelShuffle_ICNR"]},
+        r"network.dilations: dilation 3 .* size 2: .*the stem makes of 4 x 8 pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_layers_are_tried_on_whole_validation_images(name, tmp_path):
+    size, network, message = SIZES[name]
+    sections = {
+        "data": {
+            "train": write_noisy_pairs(tmp_path / "train", 2),
+            "validation": write_noisy_pairs(tmp_path / "validation", 2, size),
+            "crop": 16,
+        },
+        "network": network,
+    }
+    config = load_config(write_experiment(tmp_path / "config.yaml", sections))
+    (problem,) = check(config).problems
+    assert re.search(message, problem)
+    with pytest.raises(ConfigError, match=r"config.yaml:\d+: " + message):
+        TrainingRun(config)
+    assert not (tmp_path / "run").exists()
+    patched = load_config(tmp_path / "config.yaml", ["data.validation.patch=16"])
+    if min(size) >= 16:
+        assert check(patched).problems == []
+
+
+def test_layers_are_tried_on_all_training_images(tmp_path):
+    train = write_noisy_pairs(tmp_path / "train", 2, (16, 16))
+    write_noisy_pairs(tmp_path / "other", 1, (23, 16))
+    for kind in ("input", "target"):
+        source = Path(train[kind])
+        shutil.copy(tmp_path / "other" / source.name / "image_000.tif", source / "image_002.tif")
+    network = {**SIZES["odd"][1], "padding": "zeros"}
+    sections = {"data": {"train": train}, "network": network, "training": {"batch_size": 1}}
+    config = load_config(write_experiment(tmp_path / "config.yaml", sections))
+    with pytest.raises(ConfigError, match="makes images of 23 x 16 pixels 24 x 16"):
+        TrainingRun(config)

@@ -1,6 +1,6 @@
 """Networks from plain descriptions, as a config or a checkpoint holds them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from msdtool.nn.msd import MSDModule
 from msdtool.nn.registry import ACTIVATIONS, NORMS, OPERATIONS, TEMPORAL, make_chain, split
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.nn.series import SeriesNetwork
+from msdtool.ops.checks import check_dilations
 
 Architecture = dict[str, Any]
 """Everything that a network's shape depends on, as plain data.
@@ -88,6 +89,44 @@ def check_scale(config: ExperimentConfig, architecture: Architecture, found: int
         )
 
 
+def check_sizes(
+    config: ExperimentConfig,
+    architecture: Architecture,
+    training: Iterable[Sequence[int]],
+    validation: Iterable[Sequence[int]],
+) -> None:
+    """Try the layers around the network on each size of image that they will meet.
+
+    Args:
+        config: the experiment.
+        architecture: of its network.
+        training: sizes of what the network is trained on.
+        validation: sizes of what it is measured on.
+
+    Raises:
+        ConfigError: a layer cannot work on one of them; names file, line and key.
+    """
+    if not {"stem", "head"} & architecture.keys():
+        return
+    stream = config.stream
+    shapes: list[Shape] = []
+    for sizes, is_training in ((training, True), (validation, False)):
+        for size in sizes:
+            shape: Shape = (1, architecture["c_in"], *size)
+            if stream is not None:
+                frames, *image = frames_shape(shape, stream.axis)
+                shape = (frames if is_training else min(frames, stream.dt), *image)
+            shapes.append(shape)
+    for shape in dict.fromkeys(shapes):
+        scale = _around(config, architecture["c_out"], shape)["scale"]
+        if scale != architecture["scale"]:
+            raise config.error(
+                ("network", "head"),
+                f"makes images of {_size(shape[2:])} pixels {scale} times as large, and others "
+                f"{architecture['scale']} times; the same is needed for images of all sizes",
+            )
+
+
 def _around(config: ExperimentConfig, c_out: int, shape: Shape) -> Architecture:
     """Plan the stem and the head."""
     network = config.network
@@ -97,6 +136,8 @@ def _around(config: ExperimentConfig, c_out: int, shape: Shape) -> Architecture:
             _refuse_temporal(config, ("network", key), getattr(network, key))
     stem, shape = _plan(config, "stem", network.stem, shape, None)
     c_stem, features = shape[1], network.features or c_out
+    if shape[2:] != space:
+        _check_dilations(config, space, shape[2:])
     head, shape = _plan(config, "head", network.head, (shape[0], features, *shape[2:]), c_out)
     last: Path = ("network", "head", len(network.head) - 1) if head else ("network", "stem")
     if shape[1] != c_out:
@@ -115,6 +156,18 @@ def _around(config: ExperimentConfig, c_out: int, shape: Shape) -> Architecture:
             "a whole multiple of it",
         )
     return {"stem": stem, "c_stem": c_stem, "features": features, "head": head, "scale": scale}
+
+
+def _check_dilations(config: ExperimentConfig, space: Shape, inside: Shape) -> None:
+    """Raise if the stem makes images of size ``space`` too small for the dilations."""
+    network = config.network
+    try:
+        check_dilations(network.dilations[: network.depth], inside, network.padding)
+    except ValueError as error:
+        raise config.error(
+            ("network", "dilations"),
+            f"{error}, which the stem makes of {_size(space)} pixels; choose smaller ones",
+        ) from None
 
 
 def _refuse_temporal(config: ExperimentConfig, path: Path, chain: Sequence[Any]) -> None:

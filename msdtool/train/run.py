@@ -22,6 +22,7 @@ from msdtool.train.build import (
     build_loss,
     build_metrics,
     check_graphs,
+    check_images,
     measure_normalisation,
     set_normalisation,
     total_updates,
@@ -130,6 +131,7 @@ class TrainingRun:
             self.config.crop_size or space,
         )
         check_scale(self.config, planned, self.train_pairs.scale)
+        check_images(self.config, planned, self.train_pairs, self.validation_pairs)
         return (first.input.shape[0], *space), planned
 
     def _claim(self, resume: bool, overwrite: bool) -> Checkpoint | None:
