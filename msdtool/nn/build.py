@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from msdtool.config import ExperimentConfig
-from msdtool.nn.chain import LayerError, Path, Shape, attempt, plan_chain, plan_layer
+from msdtool.nn.chain import LayerError, Path, Shape, attempt, is_layer, plan_chain, plan_layer
 from msdtool.nn.general import CONVOLUTION, GeneralMSDModule
 from msdtool.nn.msd import MSDModule
 from msdtool.nn.registry import ACTIVATIONS, NORMS, OPERATIONS, TEMPORAL, make_chain, split
@@ -177,10 +177,12 @@ def _refuse_temporal(config: ExperimentConfig, path: Path, chain: Sequence[Any])
         if isinstance(layer, list):
             _refuse_temporal(config, here, layer)
             continue
+        if not is_layer(layer):
+            continue  # planning it will tell
         name, arguments = split(layer)
         if name in TEMPORAL:
             raise config.error(here, f"{name} is for series; say which axis is time: stream.axis")
-        inner = arguments.get("layers")
+        inner = arguments.get("layers") if isinstance(arguments, dict) else None
         if isinstance(inner, list):
             _refuse_temporal(config, (*here, name, "layers"), inner)
 

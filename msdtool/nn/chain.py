@@ -19,6 +19,12 @@ from msdtool.nn.signatures import did_you_mean, fits, hints, parameters, signatu
 Shape = tuple[int, ...]
 Path = tuple[str | int, ...]
 
+POSITIVE = (
+    *("base_width", "codes", "dilation", "g2", "groups", "kernel_size", "ks", "nf", "nh1", "nh2"),
+    *("ni", "reduction", "scale", "scale_factor", "stride", "sz", "in_channels", "out_channels"),
+)
+"""Arguments that are numbers, or lists of them, above 0."""
+
 
 class LayerError(ValueError):
     """A layer that cannot be made or does not fit.
@@ -99,12 +105,10 @@ def plan_layer(
         if key not in allowed:
             close = did_you_mean(key, allowed)
             raise LayerError((*path, key), f"unknown argument{close} {signature(name, kind)}")
-        if key in NESTED or key in ("norm_type", "layers"):
-            continue
-        if not fits(value, types[key]):
-            expected = type_text(types[key])
+        expected = _expected(key, value, types[key])
+        if expected:
             raise LayerError(
-                (*path, key), f"got {value!r}; expected {expected}. {signature(name, kind)}"
+                (*path, key), f"got {_text(value)}; expected {expected}. {signature(name, kind)}"
             )
     complete = {**inferred, **given}
     for key, parameter in allowed.items():
@@ -118,11 +122,34 @@ def plan_layer(
     return {name: complete} if complete else name
 
 
+def _expected(key: str, value: Any, hint: Any) -> str:
+    """What an argument has to be, if it is not that; what it names is looked at elsewhere."""
+    if key in NESTED:
+        is_missing = value is None and not fits(None, hint)
+        return f"one of {', '.join(sorted(NESTED[key]))}" if is_missing else ""
+    if key in ("norm_type", "layers"):
+        return ""
+    if not fits(value, hint):
+        return type_text(hint) or "another kind of value"
+    # torch's own checks of these come late, read badly, or are left out on the device "meta".
+    sizes = value if isinstance(value, list) else [value]
+    is_wrong = key in POSITIVE and any(isinstance(v, int | float) and v <= 0 for v in sizes)
+    return "more than 0" if is_wrong else ""
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
+def is_layer(value: Any) -> bool:
+    """Whether a value from a config could name a layer: a name, or {name: arguments}."""
+    return isinstance(value, str) or (isinstance(value, dict) and len(value) == 1)
+
+
 def _known(
     table: Mapping[str, Kind], layer: Any, others: Sequence[str]
 ) -> tuple[str, dict[str, Any]]:
-    is_named = isinstance(layer, str) or (isinstance(layer, dict) and len(layer) == 1)
-    name, given = split(layer) if is_named else (repr(layer), {})
+    name, given = split(layer) if is_layer(layer) else (_text(layer), {})
     arguments: Any = given
     if name not in table:
         names = sorted([*table, *others])
@@ -171,7 +198,9 @@ def _plan_layer(layer: Any, shape: Shape, wanted: int, original: Shape | None) -
     output = attempt(lambda: make_layer(LAYERS, name, arguments), inputs)
     if isinstance(output, str):
         text = signature(name, LAYERS[name])
-        raise LayerError((name,), f"cannot be used {describe}: {output}. {text}")
+        raise LayerError(
+            (name,), f"cannot be used with these arguments {describe} ({output}). {text}"
+        )
     if len(output) != len(shape) or output[0] != shape[0] or math.prod(output) == 0:
         raise LayerError((name,), f"gives {list(output)} {describe}, which are no images")
     return planned, output
@@ -203,7 +232,10 @@ def _plan_container(
     complete = {**arguments, "layers": branches}
     joined = attempt(lambda: layers_cat(arguments), outputs)
     if isinstance(joined, str):
-        raise LayerError((name,), f"its branches give {outputs}, which cannot be joined: {joined}")
+        text = signature(name, LAYERS[name])
+        raise LayerError(
+            (name,), f"its branches give {outputs}, which cannot be joined ({joined}). {text}"
+        )
     return {name: complete}, joined
 
 
@@ -222,5 +254,6 @@ def attempt(make: Callable[[], Callable[..., Any]], shapes: Sequence[Shape]) -> 
                 layer.eval()
             output = layer(*(torch.empty(shape) for shape in shapes))
     except Exception as error:  # whatever torch and the layers stumble over
-        return str(error).split("\n")[0].strip() or type(error).__name__
+        text = str(error).split("\n")[0].split("(Could this error message be improved?")[0]
+        return text.strip().rstrip(".") or type(error).__name__
     return tuple(output.shape) if isinstance(output, Tensor) else f"gives a {type(output).__name__}"

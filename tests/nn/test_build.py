@@ -130,6 +130,24 @@ def test_layers_that_do_not_fit_are_config_errors_with_file_and_line(old, new, m
     assert str(error.value).startswith("my.yaml:")
 
 
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            "{SequentialEx: {layers: [{ConvLayer: [1]}]}}",
+            r"SequentialEx.layers\[0\].ConvLayer: got \[1\]; expected its arg.*ConvLayer\(ni",
+        ),
+        ("{SequentialEx: {layers: [null]}}", r"SequentialEx.layers\[0\]: null is no layer"),
+        ("{Cat: {layers: [1]}}", r"Cat.layers\[0\]: 1 is no layer that can be used here"),
+        ("{Cat: {layers: [[1]]}}", r"Cat.layers\[0\]\[0\]: 1 is no layer that can be used here"),
+    ],
+)
+def test_what_is_no_layer_among_others_is_a_config_error(layer, message):
+    config = parse_config(AROUND.replace("{ConvLayer: {nf: 3}}", layer), "my.yaml")
+    with pytest.raises(ConfigError, match=r"^my.yaml:\d+: network.stem\[0\]." + message):
+        architecture(config, 2, 1, (16, 16))
+
+
 def test_images_of_a_size_that_the_layers_do_not_give_back_are_refused():
     text = AROUND.replace("nf: 3", "nf: 3, stride: 2")
     network = build_network(architecture(parse_config(text), 1, 1, (16, 16)))

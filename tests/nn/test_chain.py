@@ -1,9 +1,11 @@
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msdtool.nn.chain import LayerError, plan_chain
+from msdtool.nn.chain import LayerError, attempt, plan_chain
 from msdtool.nn.registry import make_chain
 
 SHAPE = (2, 4, 16, 18)
@@ -103,7 +105,7 @@ def test_the_layers_give_what_the_plan_says(channels, wanted, space, chain):
         (
             {"MaxPool": {"ks": 30}},
             (0, "MaxPool"),
-            r"cannot be used on a batch of shape \[2, 4, 16, 18\].*MaxPool\(",
+            r"cannot be used with these arguments on a batch of shape \[2, 4, 16, 18\].*MaxPool\(",
         ),
         ("MergeLayer", (0,), "MergeLayer can only be used among the layers of a SequentialEx"),
         (
@@ -119,7 +121,7 @@ def test_the_layers_give_what_the_plan_says(channels, wanted, space, chain):
         (
             {"SequentialEx": {"layers": [{"MaxPool": {"ks": 2}}, "MergeLayer"]}},
             (0, "SequentialEx", "layers", 1, "MergeLayer"),
-            "cannot be used on a batch.*MergeLayer",
+            "cannot be used with these arguments on a batch.*MergeLayer",
         ),
         ({"Cat": {"layers": ["ReLU", [{"MaxPool": {}}]]}}, (0, "Cat"), "cannot be joined"),
         (
@@ -143,6 +145,50 @@ def test_what_does_not_fit_is_told_with_its_place(layer, path, message):
     with pytest.raises(LayerError, match=message) as error:
         plan_chain([layer], SHAPE)
     assert error.value.path == path
+
+
+KERNEL = {"LearnedKernel2D": {"kernel_size": 3}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "arguments", "message"),
+    [
+        ("GenericClosing", {"kernel": KERNEL, "groups": 0}, "groups: got 0; expected more than 0"),
+        ("GenericClosing", {"kernel": None}, "kernel: got null; expected one of LearnedKernel2D,"),
+        ("GenericConv", {"kernel": KERNEL, "conv": None}, "conv: got null; expected one of Broad"),
+        (
+            "GenericConv",
+            {"kernel": KERNEL, "conv": "SelectSemifield.tropical_max", "groups": 0},
+            "groups: got 0; expected more than 0",
+        ),
+        ("SEModule", {"reduction": 0}, "reduction: got 0; expected more than 0"),
+        ("ResBlock", {"stride": 0}, "stride: got 0; expected more than 0"),
+        ("PixelShuffle_ICNR", {"scale": 0}, "scale: got 0; expected more than 0"),
+        ("PixelShuffle_ICNR", {"scale": -2}, "scale: got -2; expected more than 0"),
+        ("ContextEncoding", {"codes": 0}, "codes: got 0; expected more than 0"),
+        ("ConvLayer", {"dilation": 0}, "dilation: got 0; expected more than 0"),
+        ("MaxPool", {"ks": -1}, "ks: got -1; expected more than 0"),
+        (
+            "ConvLayer",
+            {"ni": 2},
+            r": cannot be used with these arguments on a batch of shape \[2, 4, 16, 18\] \(",
+        ),
+    ],
+)
+def test_arguments_that_no_layer_can_have_are_told_with_the_signature(layer, arguments, message):
+    with pytest.raises(LayerError) as error:
+        plan_chain([{layer: arguments}], SHAPE)
+    place = ".".join(map(str, error.value.path[2:]))
+    assert re.match(message, f"{place}: {error.value.message}")
+    assert error.value.path[:2] == (0, layer)
+    assert f". {layer}(" in error.value.message
+
+
+def test_what_torch_asks_of_its_own_users_is_left_out():
+    def fail():
+        raise RuntimeError("Expected x. (Could this error message be improved? If so, please ...)")
+
+    assert attempt(fail, [SHAPE]) == "Expected x"
 
 
 @pytest.mark.parametrize("space", [(7, 8), (5, 6, 7)])
