@@ -9,9 +9,18 @@ from msdtool.config import ExperimentConfig
 from msdtool.nn.chain import LayerError, Path, Shape, attempt, is_layer, plan_chain, plan_layer
 from msdtool.nn.general import CONVOLUTION, GeneralMSDModule
 from msdtool.nn.msd import MSDModule
-from msdtool.nn.registry import ACTIVATIONS, NORMS, OPERATIONS, TEMPORAL, make_chain, split
+from msdtool.nn.registry import (
+    ACTIVATIONS,
+    NORMS,
+    OPERATIONS,
+    TEMPORAL,
+    Kind,
+    make_chain,
+    split,
+)
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.nn.series import SeriesNetwork
+from msdtool.nn.signatures import signature
 from msdtool.ops.checks import check_dilations
 
 Architecture = dict[str, Any]
@@ -212,18 +221,53 @@ def _inside(config: ExperimentConfig, channels: int, space: Sequence[int]) -> Ar
             continue
         try:
             front, others = (channels, [CONVOLUTION]) if key == "operation" else (network.width, [])
+            if key == "operation":
+                _refuse_channels(layer)
             planned[key] = plan_layer(table, layer, front, network.width, len(space), others)
+            _try_inside(config, key, table, planned[key], channels, space)
         except LayerError as error:
             raise config.error(("network", key, *error.path), error.message) from None
-    arguments = network.model_dump(include=set(ARGUMENTS)) | planned
+    return planned
+
+
+def _refuse_channels(operation: Any) -> None:
+    """Raise if channels are given to a kernel: they differ from hidden layer to hidden layer."""
+    path: Path = ()
+    arguments: Any = {"operation": operation}
+    for key in ("operation", "kernel"):
+        layer = arguments.get(key) if isinstance(arguments, dict) else None
+        if not is_layer(layer):
+            return  # planning it will tell
+        name, arguments = split(layer)
+        path = (*path, name) if key == "operation" else (*path, key, name)
+    for key in ("in_channels", "out_channels"):
+        if key in arguments:
+            raise LayerError(
+                (*path, key),
+                "differs from hidden layer to hidden layer; leave it out, it follows from the "
+                "images and network.width",
+            )
+
+
+def _try_inside(
+    config: ExperimentConfig,
+    key: str,
+    table: Mapping[str, Kind],
+    planned: Any,
+    channels: int,
+    space: Sequence[int],
+) -> None:
+    """Try a network whose hidden layers have this one of `GENERAL`, and the usual others."""
+    network = config.network
+    arguments = network.model_dump(include=set(ARGUMENTS)) | {key: planned}
     arguments |= {"depth": min(network.depth, TRIAL_DEPTH), "ndim": len(space)}
     # The sizes of dilations and images are looked at where images are read.
     shape = (1, channels, *(max(size, 2 * max(network.dilations) + 1) for size in space))
     output = attempt(lambda: GeneralMSDModule(channels, 1, **arguments), [shape])
     if isinstance(output, str):
-        key = "operation" if network.operation != CONVOLUTION else "norm"
-        raise config.error(("network", key), f"cannot be used: {output}")
-    return planned
+        name, _ = split(planned)
+        text = signature(name, table[name])
+        raise LayerError((name,), f"cannot be used with these arguments ({output}). {text}")
 
 
 def build_network(architecture: Mapping[str, Any]) -> ScaledNetwork:

@@ -114,7 +114,7 @@ def test_layers_around_the_network_are_part_of_its_architecture():
             "depth: 2",
             "depth: 2\n  operation: {GenericConv: {kernel: {LearnedKernel2D: {kernel_size: 3}}, "
             "conv: {SubtractSemifield.log: {mu: 0}}}}",
-            "network.operation: cannot be used: mu is 0",
+            r"network.operation.GenericConv: cannot be used .* \(mu is 0.*\). GenericConv\(ker",
         ),
         (
             "depth: 2",
@@ -128,6 +128,58 @@ def test_layers_that_do_not_fit_are_config_errors_with_file_and_line(old, new, m
     with pytest.raises(ConfigError, match=message) as error:
         architecture(config, 2, 1, (16, 16))
     assert str(error.value).startswith("my.yaml:")
+
+
+OPERATION = "{GenericConv: {kernel: {LearnedKernel2D: {kernel_size: 3%s}}, conv: %s}}"
+GOOD_OPERATION = OPERATION % ("", "SelectSemifield.tropical_max")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"operation": GOOD_OPERATION, "norm": "{SyncBatchNorm: {activation: relu}}"},
+            r"norm.SyncBatchNorm: cannot .* \(activation is 'relu'.*\). SyncBatchNorm\(num_f",
+        ),
+        (
+            {"operation": GOOD_OPERATION, "norm": "{BatchNorm: {norm_type: Spectral}}"},
+            r"norm.BatchNorm: .* \(norm_type is Spectral; allowed: Batch, BatchZero\). Batch",
+        ),
+        (
+            {"operation": GOOD_OPERATION, "norm": "{InstanceNorm: {norm_type: null}}"},
+            r"norm.InstanceNorm: .*\(norm_type is null; allowed: Instance, InstanceZero\)",
+        ),
+        (
+            {"activation": "{LeakyReLU: {negative_slope: 0.5, inplace: 3}}"},
+            r"activation.LeakyReLU.inplace: got 3; .*LeakyReLU\(negative_slope",
+        ),
+        (
+            {
+                "operation": OPERATION % ("", "{SubtractSemifield.root: {p: 0}}"),
+                "norm": "SyncBatchNorm",
+                "activation": "Tanh",
+            },
+            r"operation.GenericConv: cannot .* \(p is 0; .*\). GenericConv\(kernel, conv",
+        ),
+        (
+            {"operation": OPERATION % (", in_channels: 7", "SelectSemifield.tropical_max")},
+            r"operation.GenericConv.kernel.LearnedKernel2D.in_channels: .*; leave it out",
+        ),
+        (
+            {"operation": OPERATION % (", out_channels: 7", "SelectSemifield.tropical_max")},
+            "operation.GenericConv.kernel.LearnedKernel2D.out_channels: differs from hidden layer",
+        ),
+        (
+            {"operation": "{GenericConv: {kernel: LearnedKernel2D, conv: 3}}"},
+            "operation.GenericConv.kernel.LearnedKernel2D: kernel_size is missing",
+        ),
+    ],
+)
+def test_the_key_inside_the_network_that_fails_is_named(keys, message):
+    lines = "".join(f"\n  {key}: {value}" for key, value in keys.items())
+    config = parse_config(AROUND.replace("depth: 2", "depth: 2" + lines), "my.yaml")
+    with pytest.raises(ConfigError, match=r"^my.yaml:\d+: network[.]" + message):
+        architecture(config, 2, 1, (16, 16))
 
 
 @pytest.mark.parametrize(

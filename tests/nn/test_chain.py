@@ -166,6 +166,15 @@ KERNEL = {"LearnedKernel2D": {"kernel_size": 3}}
         ("PixelShuffle_ICNR", {"scale": 0}, "scale: got 0; expected more than 0"),
         ("PixelShuffle_ICNR", {"scale": -2}, "scale: got -2; expected more than 0"),
         ("ContextEncoding", {"codes": 0}, "codes: got 0; expected more than 0"),
+        (
+            "GenericClosing",
+            {
+                "kernel": {
+                    "QuadraticKernelIso2D": {"kernel_size": 3, "init": {"var": 3.0, "vra": 2}}
+                }
+            },
+            r": cannot be used .*\(init has the key 'vra'; allowed: var\)",
+        ),
         ("ConvLayer", {"dilation": 0}, "dilation: got 0; expected more than 0"),
         ("MaxPool", {"ks": -1}, "ks: got -1; expected more than 0"),
         (

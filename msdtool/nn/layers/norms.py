@@ -41,8 +41,9 @@ def BatchNorm(
         **kwargs: of `torch.nn.BatchNorm2d`.
 
     Raises:
-        ValueError: another ``ndim``.
+        ValueError: another ``ndim`` or ``norm_type``.
     """
+    _check_type(norm_type, BATCH_TYPES)
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     return _start(by_ndim(kinds, ndim)(nf, **kwargs), norm_type)
 
@@ -64,10 +65,18 @@ def InstanceNorm(
         **kwargs: of `torch.nn.InstanceNorm2d`.
 
     Raises:
-        ValueError: another ``ndim``.
+        ValueError: another ``ndim`` or ``norm_type``.
     """
+    _check_type(norm_type, INSTANCE_TYPES)
     kinds = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
     return _start(by_ndim(kinds, ndim)(nf, affine=affine, **kwargs), norm_type)
+
+
+def _check_type(found: NormType | None, allowed: tuple[NormType, ...]) -> None:
+    if found not in allowed:
+        text = "null" if found is None else found.name
+        names = ", ".join(kind.name for kind in allowed)
+        raise ValueError(f"norm_type is {text}; allowed: {names}")
 
 
 def _start(norm: nn.Module, norm_type: NormType) -> nn.Module:

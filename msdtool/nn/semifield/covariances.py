@@ -24,6 +24,7 @@ class SpectralCovariances(nn.Module):
 
     def __init__(self, shape: tuple[int, int], kernel_size: int, init: Init) -> None:
         super().__init__()
+        _check_keys(init, "var", "theta")
         number = math.prod(shape)
         spin = torch.arange(number) * (math.pi / number)
         draws: dict[str, Callable[[], Tensor]] = {
@@ -57,6 +58,7 @@ class CholeskyCovariances(nn.Module):
 
     def __init__(self, shape: tuple[int, int], kernel_size: int, init: Init) -> None:
         super().__init__()
+        _check_keys(init, "var")
         self.corr = nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), 0.0, 0.5, -1.0, 1.0))
         pairs = _draw_pairs(init, shape, kernel_size).movedim(-1, 0).contiguous()
         self.log_std = nn.Parameter(pairs.log() / 2)
@@ -75,8 +77,9 @@ def draw_variances(init: Init, shape: tuple[int, int], kernel_size: int, ndim: i
     """Draw the variances [O, I] of isotropic kernels.
 
     Raises:
-        ValueError: ``init`` has no such "var".
+        ValueError: ``init`` has no such "var", or other keys.
     """
+    _check_keys(init, "var")
     draws: dict[str, Callable[[], Tensor]] = {
         "uniform": lambda: torch.empty(shape).uniform_(1, 16),
         "normal": lambda: nn.init.trunc_normal_(torch.empty(shape), 8.0, 1.0, 1.0, 16.0),
@@ -132,6 +135,12 @@ def _draw(
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return torch.full(shape, float(value))
     return draws[_choice(init, key, draws, "a positive number, ")]()
+
+
+def _check_keys(init: Init, *allowed: str) -> None:
+    for key in init:
+        if key not in allowed:
+            raise ValueError(f"init has the key {key!r}; allowed: {', '.join(allowed)}")
 
 
 def _choice(init: Init, key: str, draws: Mapping[str, object], others: str = "") -> str:

@@ -116,7 +116,8 @@ def test_isotropic_variances_start_where_they_should(var, low, high, mean, std):
 ])  # fmt: skip
 def test_pairs_of_variances_start_where_they_should(make, var, lows, highs, means):
     torch.manual_seed(0)
-    found = variances(make(30, 40, 7, {"var": var, "theta": "spin"}))
+    turned = {"theta": "spin"} if make is QuadraticKernelSpectral2D else {}
+    found = variances(make(30, 40, 7, {"var": var, **turned}))
     for axis in range(2):
         assert found[..., axis].min() >= lows[axis] - 1e-4
         assert found[..., axis].max() <= highs[axis] + 1e-4
@@ -151,9 +152,10 @@ def test_correlations_are_cut_off():
 
 @pytest.mark.parametrize("make", QUADRATIC)
 def test_a_kernel_of_one_pixel_is_zero_and_has_gradients(make):
-    kernel = make(
-        1, 2, 1, {"var": "ss" if make is QuadraticKernelIso2D else "ss-iso", "theta": "spin"}
-    )
+    init = {"var": "ss" if make is QuadraticKernelIso2D else "ss-iso"}
+    if make is QuadraticKernelSpectral2D:
+        init["theta"] = "spin"
+    kernel = make(1, 2, 1, init)
     values = kernel()
     assert values.tolist() == [[[[0]]], [[[0]]]]
     values.sum().backward()
@@ -166,6 +168,9 @@ def test_a_kernel_of_one_pixel_is_zero_and_has_gradients(make):
     (QuadraticKernelSpectral2D, {"var": -1.0, "theta": "spin"}, r"init\['var'\] is -1.0"),
     (QuadraticKernelSpectral2D, {"var": 1.0}, r"lacks 'theta'; expected \"uniform\", \"spin\""),
     (QuadraticKernelCholesky2D, {"var": True}, r"init\['var'\] is True"),
+    (QuadraticKernelIso2D, {"var": 3.0, "vra": 2}, "init has the key 'vra'; allowed: var$"),
+    (QuadraticKernelCholesky2D, {"var": 3.0, "theta": "spin"}, "the key 'theta'; allowed: var$"),
+    (QuadraticKernelSpectral2D, {"var": 3.0, "thta": "spin"}, "'thta'; allowed: var, theta$"),
 ])  # fmt: skip
 def test_other_starts_are_refused(make, init, message):
     with pytest.raises(ValueError, match=message):
