@@ -5,6 +5,8 @@ its convolution is an ordinary convolution between the map and its inverse, with
 torch's own: x -> x^p for the root semifields, x -> exp(mu x) for the log semifields.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,11 +49,12 @@ def root_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv, p: float) -> T
 
 
 def root_of_sum(total: Tensor, p: float) -> Tensor:
-    """total^(1/p). The gradient at 0 is taken as 0: where all terms are 0, it does not exist."""
-    if p < 0:
-        return total.pow(1 / p)
+    """total^(1/p). The gradient at 0 is taken as 0: where all terms are 0, it does not exist.
+
+    For negative p a sum is 0 where the window lies wholly in the padding, and its root infinite.
+    """
     zero = total == 0
-    return total.masked_fill(zero, 1).pow(1 / p).masked_fill(zero, 0)
+    return total.masked_fill(zero, 1).pow(1 / p).masked_fill(zero, 0 if p > 0 else math.inf)
 
 
 def log_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv, mu: float) -> Tensor | None:

@@ -126,3 +126,18 @@ def test_the_gradient_of_equal_extremes_goes_to_one_or_is_spread(extreme):
         (grad,) = torch.autograd.grad(conv(img, torch.zeros(1, 1, 3)).sum(), img)
         expected = [1 / 3] * 3 if spread else [0, 0, 1]
         assert sorted(grad[0, 0].tolist()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("p", [-2.0, -1.5, 3.0])
+def test_windows_of_padding_alone_add_nothing_to_the_gradients_of_roots(p):
+    image = torch.tensor([[[0.5, 2.0, 1.5, 0.7]]], dtype=torch.float64, requires_grad=True)
+    kernel = torch.full((1, 1, 1), 1.25, dtype=torch.float64, requires_grad=True)
+    output = SubtractSemifield.root(p).dynamic()(image, kernel, padding=2)
+    zero = 0.0 if p > 0 else torch.inf
+    assert output[0, 0, [0, 1, -2, -1]].tolist() == [zero] * 4
+    cotangents = torch.tensor([0.0, 3.0, 1.0, 2.0, 4.0, 8.0, 0.0, 5.0], dtype=torch.float64)
+    output.backward(cotangents.view(1, 1, 8))
+    # A window of one pixel has the one term (x k)^p, whose root is x k.
+    inner = cotangents[2:6]
+    torch.testing.assert_close(kernel.grad[0, 0, 0], (inner * image.detach()[0, 0]).sum())
+    torch.testing.assert_close(image.grad[0, 0], inner * 1.25)
