@@ -11,6 +11,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from msdtool.ops.batch_norm import batch_norm
 
 
+def _momentum(layer: _BatchNorm) -> float:
+    """Weight of this batch in the running statistics; without momentum it is counted for that."""
+    if layer.momentum is not None:
+        return layer.momentum
+    assert layer.num_batches_tracked is not None
+    layer.num_batches_tracked.add_(1)
+    return 1 / float(layer.num_batches_tracked)
+
+
 class DistSyncBatchNorm(_BatchNorm):
     """Batch normalisation over the batches of all processes of a group.
 
@@ -24,11 +33,12 @@ class DistSyncBatchNorm(_BatchNorm):
     Args:
         num_features: channels.
         eps: added to the variance.
-        momentum: weight of the batch in the running statistics.
+        momentum: weight of the batch in the running statistics; None: they are the mean of all
+            batches.
         process_group: whose batches are taken together; None: all processes.
 
     State-dict names: ``weight``, ``bias``, ``running_mean``, ``running_var`` [num_features] and
-    ``num_batches_tracked``, which stays 0 as in the original.
+    ``num_batches_tracked``, which stays 0 as in the original unless ``momentum`` is None.
 
     Reference: Ioffe & Szegedy, ICML 2015; Zhang et al., CVPR 2018.
     """
@@ -37,7 +47,7 @@ class DistSyncBatchNorm(_BatchNorm):
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
         super().__init__(num_features, eps, momentum)
@@ -55,12 +65,13 @@ class DistSyncBatchNorm(_BatchNorm):
                 f"input has shape {tuple(x.shape)}; expected [B, {self.num_features}, *space]"
             )
         mean, variance = self.running_mean, self.running_var
-        assert mean is not None and variance is not None and self.momentum is not None
+        assert mean is not None and variance is not None
         if not self.training:
             return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
         output, batch = batch_norm(x, self.weight, self.bias, self.eps, self._group())
-        mean.lerp_(batch.mean.to(mean), self.momentum)
-        variance.lerp_(batch.variance.to(variance), self.momentum)
+        momentum = _momentum(self)
+        mean.lerp_(batch.mean.to(mean), momentum)
+        variance.lerp_(batch.variance.to(variance), momentum)
         return output
 
     def _group(self) -> dist.ProcessGroup | None:
@@ -88,7 +99,7 @@ class SyncBatchNorm(DistSyncBatchNorm):
         self,
         num_features: int,
         eps: float = 1e-5,
-        momentum: float = 0.1,
+        momentum: float | None = 0.1,
         sync: bool = True,
         activation: str = "none",
         slope: float = 0.01,
@@ -170,10 +181,9 @@ class _PooledBatchNorm(_BatchNorm):
         output, batch = batch_norm(input, weight, bias, self.eps, dist.group.WORLD)
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-            momentum = self.momentum
-            if momentum is None:
-                momentum = 1 / float(self.num_batches_tracked)  # the mean of all batches
+            if self.momentum is not None:
+                self.num_batches_tracked.add_(1)
+            momentum = _momentum(self)
             unbiased = batch.variance * (batch.num_values / (batch.num_values - 1))
             self.running_mean.lerp_(batch.mean.to(self.running_mean), momentum)
             self.running_var.lerp_(unbiased.to(self.running_var), momentum)

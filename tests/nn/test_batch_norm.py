@@ -26,6 +26,19 @@ def formula(x, weight, bias, eps=1e-5):
 
 
 @pytest.mark.parametrize("layer_class", [SyncBatchNorm, DistSyncBatchNorm])
+def test_without_momentum_the_running_statistics_are_the_mean_of_all_batches(layer_class):
+    layer = layer_class(2, momentum=None).double()
+    batches = [random(2, 2, 5) + shift for shift in range(3)]
+    for batch in batches:
+        layer(batch)
+    means = torch.stack([batch.mean((0, 2)) for batch in batches]).mean(0)
+    variances = torch.stack([batch.var((0, 2), correction=0) for batch in batches]).mean(0)
+    torch.testing.assert_close(layer.running_mean, means)
+    torch.testing.assert_close(layer.running_var, variances)
+    assert layer.num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("layer_class", [SyncBatchNorm, DistSyncBatchNorm])
 @pytest.mark.parametrize("name", ["SyncBatchNorm_train_one_device", "SyncBatchNorm_eval"])
 def test_values_gradients_and_running_statistics_are_the_originals(name, layer_class):
     case = Case("encoding", name)
