@@ -3,7 +3,7 @@ import torch
 
 from msdtool.config import load_config, parse_config
 from msdtool.errors import ConfigError
-from msdtool.nn.build import architecture, build_network, has_all_layers
+from msdtool.nn.build import architecture, build_network, check_sizes, has_all_layers
 from msdtool.resources import resource_folder
 
 TEXT = """
@@ -254,6 +254,19 @@ def test_temporal_layers_need_a_series():
     text = text.replace("Conv3d: {kernel_size: [3, 1, 1]}", "ConvLayer: {nf: 2}")
     with pytest.raises(ConfigError, match=r"layers\[1\]: Conv1d is for series"):
         architecture(parse_config(text), 1, 1, (5, 12, 11))
+
+
+def test_of_a_series_so_many_frames_are_tried_as_are_taken_at_a_time():
+    text = SERIES.replace("depth: 2", "depth: 2\n  features: 1")
+    head = "head: [SelfAttention]"
+    text = "\n".join(f"  {head}" if "head:" in line else line for line in text.split("\n"))
+    config = parse_config(text, "my.yaml")
+    description = architecture(config, 1, 1, (5, 12, 11))
+    # 1000 frames are measured 4 at a time, and trained on all at once.
+    check_sizes(config, description, [(9, 12, 11)], [(1000, 60, 60)])
+    message = r"my.yaml:9: network.head\[0\].SelfAttention: .*60 x 60 pixels, 1000 at a time"
+    with pytest.raises(ConfigError, match=message):
+        check_sizes(config, description, [(1000, 60, 60)], [])
 
 
 def test_a_series_keeps_its_size():
