@@ -141,5 +141,6 @@ def test_buffers_lie_on_the_device_that_is_asked_for() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_torch_compile_goes_around() -> None:
     network = MSDModule(1, 1, 3, 4)
+    torch.nn.init.normal_(network.final_layer.linear.weight)
     image = torch.rand(1, 1, 600, 600)
     assert torch.equal(torch.compile(network, backend="eager")(image), network(image))

@@ -126,9 +126,10 @@ def test_scratch_that_is_missing_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("again", [{}, {"anew": True}])
-def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again):
+@pytest.mark.parametrize(("depth", "dilations"), [(6, (1, 2, 3)), (20, (3, 6, 9))])  # passes: 1, 5
+def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again, depth, dilations):
     monkeypatch.setattr("msdtool.ops.kept.SECONDS_BETWEEN_NOTES", 0.0)
-    reads = []
+    reads, seen = [], []
 
     class Watched(Slices):
         def __getitem__(self, key):
@@ -138,18 +139,20 @@ def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again):
     monkeypatch.setattr("msdtool.predict.work.Slices", Watched)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    model = make_model(depth=20, dilations=(3, 6, 9))  # in several passes
+    model = make_model(depth=depth, dilations=dilations)
     tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random((900, 500), np.float32))
-    asked = iter(range(10**6))
     predictor = small(model, scratch=scratch)
     arguments = predictor, tmp_path / "a.tif", tmp_path / "strips"
-    assert run(*arguments, stop=lambda: next(asked) == 12) == []
+    assert (
+        run(*arguments, tick=lambda _, done: seen.append(done), stop=lambda: seen[-1] > 0.6) == []
+    )
     assert len(list(scratch.glob("*/progress.json"))) == 1
-    assert list((tmp_path / "strips").iterdir()) == []
-    reads.clear()
-    run(*arguments, **again)
+    reads.clear(), seen.clear()
+    run(*arguments, **again, tick=lambda _, done: seen.append(done))
     assert bool(reads) == bool(again)
+    assert (seen[0] > 0.6) == (depth == 6 and not again)  # of what is left, if passes are done
     assert list(scratch.iterdir()) == []
+    assert [path.name for path in (tmp_path / "strips").iterdir()] == ["a.tif"]
     run(Predictor(model, "cpu"), tmp_path / "a.tif", tmp_path / "whole")
     found, expected = (tifffile.imread(tmp_path / name / "a.tif") for name in ("strips", "whole"))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
