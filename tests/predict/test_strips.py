@@ -200,6 +200,20 @@ def test_symmetries_are_averaged(labels):
     torch.testing.assert_close(turned, found)
 
 
+def test_symmetries_of_what_would_fill_the_memory_are_refused_unread(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:  # 4 GB, of which nothing is written
+        header = {"descr": "<f4", "fortran_order": False, "shape": (32000, 32000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * 32000**2)
+    with pytest.raises(Error) as error:
+        run(small(make_model(), augment=True), tmp_path / "a.npy", tmp_path / "out")
+    assert error.value.message == (
+        f"{tmp_path}/a.npy: averages over symmetries (--tta) or splits hold the image and its "
+        "results in memory, 12 GB, and 0.002 GB are left for them; give more by --memory, or do "
+        "without"
+    )
+
+
 def test_symmetries_of_what_does_not_fit():
     model = make_model()
     image = torch.rand(1, 700, 500)
