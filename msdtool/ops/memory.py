@@ -14,6 +14,8 @@ from torch import Tensor
 
 # The C library keeps smaller memory itself.
 LEAST_BYTES = 2**22
+# A step needs two: all channels, and their gradients.
+MAX_SPARE = 4
 
 _spare: list[Tensor] = []
 _lock = threading.RLock()
@@ -22,21 +24,28 @@ _lock = threading.RLock()
 def new_buffer(*shape: int, like: Tensor) -> Tensor:
     """Uninitialised tensor of a dtype and device, perhaps in the memory of one that is gone.
 
-    What is spare is given back to the system as soon as another size is asked for, so that
-    changing sizes take no more memory than without.
+    A few are kept, until another size is asked for: changing sizes take no more memory than
+    without.
 
     Args:
         shape: of the tensor.
         like: gives dtype and device.
     """
     num_bytes = torch.Size(shape).numel() * like.element_size()
-    if like.device.type != "cpu" or num_bytes < LEAST_BYTES:
+    if like.device.type != "cpu" or num_bytes < LEAST_BYTES or torch.compiler.is_compiling():
         return like.new_empty(shape)
     memory = _take(num_bytes)
     # Torch keeps the array as long as there is a view of it; then the memory is spare.
     array = memory.numpy()
-    weakref.finalize(array, _spare.append, memory).atexit = False
+    weakref.finalize(array, _give_back, memory).atexit = False
     return torch.from_numpy(array).view(like.dtype).view(shape)
+
+
+def _give_back(memory: Tensor) -> None:
+    # Without the lock: this may run in the middle of what holds it.
+    _spare.append(memory)
+    if len(_spare) > MAX_SPARE:
+        del _spare[:1]
 
 
 def release_spare() -> None:
@@ -51,9 +60,17 @@ def _take(num_bytes: int) -> Tensor:
             if memory.nbytes == num_bytes:
                 return _spare.pop(index)
         _spare.clear()
-    return torch.empty(num_bytes, dtype=torch.uint8)
+    return torch.empty(num_bytes, dtype=torch.uint8, device="cpu")
 
 
-# A forked process would keep the pages alive, and have the next step copy each of them.
+def _before_fork() -> None:
+    # A forked process would keep the pages alive, and have the next step copy each of them. It also
+    # must not find the lock taken by a thread that it does not have.
+    _lock.acquire()
+    _spare.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=release_spare)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_lock.release, after_in_child=_lock.release
+    )

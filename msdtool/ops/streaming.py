@@ -11,10 +11,10 @@ A slice is one index of the first spatial axis: a row in 2D, a plane of rows in 
 """
 
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from msdtool.ops.checks import check_block, check_final, check_same_kind, layer_dilations
 from msdtool.ops.engine import Network
 from msdtool.ops.engines import Engine, auto_engine
-from msdtool.ops.kept import CHANNELS, Journal, Work, has_progress, new_work, past_work
+from msdtool.ops.kept import CHANNELS, Journal, Work, kept_folder, new_work, past_work
 from msdtool.ops.passes import Pass, Planner, part_of
 from msdtool.ops.plan import WORKSPACE_BYTES
 from msdtool.ops.store import STAGED_BYTES, FileStore, Store, TensorStore, ranges
@@ -59,6 +59,8 @@ def msd_module_streamed(
     buffer: str = "disk",
     directory: str | Path | None = None,
     keep: str | Path | None = None,
+    save_output: Callable[[], None] | None = None,
+    has_output: bool = False,
     tick: Callable[[float], None] = lambda done: None,
 ) -> None:
     """Run `msd_module` on one image of any size, equal to float rounding.
@@ -79,8 +81,10 @@ def msd_module_streamed(
             "host" the host's memory; "device" that of the parameters' device.
         directory: where the temporary file goes; the system's default if None.
         keep: with buffer "disk", a folder for that file which stays when the work is stopped. A
-            call that is the same but for ``memory_bytes`` goes on from there: it reads no input,
-            and begins again with the last pass, in which output is written.
+            call that is the same but for ``memory_bytes`` goes on from there and reads no input.
+        save_output: called now and then, to have what was written of output stay, too. Without,
+            a call that goes on writes all of output.
+        has_output: what an earlier call has written of output did stay.
         tick: called with the share of the work that is done.
 
     Raises:
@@ -107,27 +111,49 @@ def msd_module_streamed(
         raise ValueError(f"keep is given, which needs buffer 'disk', not {buffer!r}")
     planner = Planner(network, space, memory_bytes - RESERVED_BYTES, bias, len(final_bias))
     folder = None if keep is None else Path(keep)
-    past = None if folder is None else past_work(planner, folder)
-    work = past or new_work(planner)
-    total = sum(step.cost for step in work.passes) * space[0]
+
+    def write(runner: _PassRunner, start: int, stop: int) -> None:
+        output[:, start:stop] = runner.finish(start, stop, final_weight, final_bias)
+
+    with torch.no_grad(), nullcontext() if folder is None else kept_folder(folder):
+        past = None if folder is None else past_work(planner, folder, has_output=has_output)
+        work = past or new_work(planner)
+        with _open_store(buffer, directory, folder, work, bias, space) as store:
+            journal = Journal(folder, store, save_output)
+            if past is None:
+                journal.begin()
+                _fill(store, input, bias.dtype)
+            elif not has_output:
+                # Before output is saved again: the old note may count slices that are gone.
+                journal.note(work.passes[0].layers, work.slices, is_last=False, now=True)
+            make_runner = partial(
+                _PassRunner, network, space, padding, store=store, weights=weights, bias=bias
+            )
+            _run_passes(work, space[0], make_runner, write, journal, tick)
+
+
+def _run_passes(
+    work: Work,
+    num_slices: int,
+    make_runner: Callable[[Pass], "_PassRunner"],
+    write: Callable[["_PassRunner", int, int], None],
+    journal: Journal,
+    tick: Callable[[float], None],
+) -> None:
+    total = sum(step.cost for step in work.passes) * num_slices
     done, first = work.passes[0].cost * work.slices, work.slices
-    if folder is not None and past is None:
-        shutil.rmtree(folder, ignore_errors=True)  # what is there is of no use
-    with torch.no_grad(), _open_store(buffer, directory, folder, work, bias, space) as store:
-        if past is None:
-            _fill(store, input, bias.dtype)
-        journal = Journal(folder, store)
-        for step in work.passes:
-            runner = _PassRunner(step, network, space, padding, store, weights, bias)
-            for start, stop in ranges(space[0], step.strip_slices, first):
-                if step is work.passes[-1]:
-                    output[:, start:stop] = runner.finish(start, stop, final_weight, final_bias)
-                else:
-                    runner.run(start, stop)
-                    journal.note(step.layers, stop, now=stop == space[0])
-                done += step.cost * (stop - start)
-                tick(min(done / total, 1.0))
-            first = 0
+    for step in work.passes:
+        runner, is_last = make_runner(step), step is work.passes[-1]
+        for start, stop in ranges(num_slices, step.strip_slices, first):
+            if is_last:
+                write(runner, start, stop)
+            else:
+                runner.run(start, stop)
+            is_end = stop == num_slices and not is_last
+            journal.note(step.layers, stop, is_last=is_last, now=is_end)
+            done += step.cost * (stop - start)
+            tick(min(done / total, 1.0))
+        first = 0
 
 
 @contextmanager
@@ -145,27 +171,12 @@ def _open_store(
             yield memory
         return
     with (
-        _open_folder(directory, keep) as folder,
-        closing(FileStore(folder / CHANNELS, work.num_channels, space, like)) as file,
+        tempfile.TemporaryDirectory(prefix="msdtool-", dir=directory)
+        if keep is None
+        else nullcontext(keep) as folder,
+        closing(FileStore(Path(folder) / CHANNELS, work.num_channels, space, like)) as file,
     ):
         yield file
-
-
-@contextmanager
-def _open_folder(directory: str | Path | None, keep: Path | None) -> Iterator[Path]:
-    """A folder that goes when the work is done, and stays if it is kept and has progress."""
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="msdtool-", dir=directory) as folder:
-            yield Path(folder)
-        return
-    keep.mkdir(mode=0o700, exist_ok=True)
-    try:
-        yield keep
-    except BaseException:
-        if not has_progress(keep):
-            shutil.rmtree(keep)
-        raise
-    shutil.rmtree(keep)
 
 
 def _fill(store: Store, input: SlicedArray, dtype: torch.dtype) -> None:
@@ -183,10 +194,11 @@ class _PassRunner:
 
     def __init__(
         self,
-        step: Pass,
         network: Network,
         space: tuple[int, ...],
         padding: str,
+        step: Pass,
+        *,
         store: Store,
         weights: Sequence[Tensor],
         bias: Tensor,

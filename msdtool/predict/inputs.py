@@ -1,5 +1,6 @@
 """The images to predict, read as the training images were."""
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from msdtool.data.specifiers import Specifier
 from msdtool.predict.jobs import Job
+from msdtool.predict.memory import check_averaging
 from msdtool.predict.predictor import Predictor
 
 
@@ -27,6 +29,7 @@ class Inputs:
         self.stack, stacks = predictor.open_inputs(specifiers)
         self.files = stacks[0].files()
         # Strips of a single input can be computed from file to file.
+        self.num_inputs = len(stacks)
         self.is_streamable = len(stacks) == 1 and not predictor.augment
 
     def images(self, job: Job) -> range:
@@ -38,13 +41,18 @@ class Inputs:
 
         Raises:
             InputError: it cannot be read, or the network cannot work on it.
+            Error: it is too large to average over symmetries or splits.
         """
-        if self.predictor.series is not None:
+        predictor, space = self.predictor, self.stack.space(index)
+        if predictor.series is not None:
             return None
-        if self.is_streamable and not self.predictor.fits(self.stack.space(index)):
+        if self.is_streamable and not predictor.fits(space):
             return None
+        if not self.is_streamable and predictor.device.type == "cpu":
+            values = (self.num_inputs * predictor.c_in + 2 * predictor.c_out) * math.prod(space)
+            check_averaging(values, predictor.memory_bytes, self.stack.name(index))
         image = self.stack.read(index)
-        self.predictor.check(image, self.stack.name(index))
+        predictor.check(image, self.stack.name(index))
         return image
 
     def pieces(

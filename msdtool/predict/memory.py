@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from msdtool.errors import ConfigError
+from msdtool.errors import ConfigError, Error
 from msdtool.ops.memory import release_spare
 from msdtool.ops.streaming import RESERVED_BYTES
 
@@ -89,3 +89,20 @@ def _free_bytes() -> int:
         if limit.isdigit():
             free = min(free, int(limit) - resident_bytes())
     return free
+
+
+def check_averaging(num_values: int, memory_bytes: int, name: str) -> None:
+    """Raise Error if what an average over symmetries or splits holds does not fit the memory.
+
+    Args:
+        num_values: of the image and its results.
+        memory_bytes: what the image may take.
+        name: of the image.
+    """
+    needed, room = 4 * num_values, memory_bytes - RESERVED_BYTES
+    if needed > room:
+        raise Error(
+            f"{name}: averages over symmetries (--tta) or splits hold the image and its results in "
+            f"memory, {needed / 1e9:.2g} GB, and {max(room, 0) / 1e9:.2g} GB are left for them; "
+            "give more by --memory, or do without"
+        )

@@ -1,5 +1,6 @@
 """A trained network applied to images in memory or on disk, whole or in strips."""
 
+import errno
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -220,7 +221,7 @@ class Predictor:
         name: str,
         tick: Tick = _no_tick,
         reserved_bytes: int = 0,
-        keep: Path | None = None,
+        **going_on: Any,
     ) -> None:
         """Map an image [c_in, *space] to [c_out, *space] in strips, equal but for rounding.
 
@@ -230,7 +231,7 @@ class Predictor:
             name: what error messages call the image.
             tick: called with the share that is done.
             reserved_bytes: of the memory, that something else needs.
-            keep: folder from which a later try goes on; see `msd_module_streamed`.
+            going_on: ``keep``, ``save_output`` and ``has_output`` of `msd_module_streamed`.
 
         Raises:
             InputError: the image is too small for the network's dilations.
@@ -254,7 +255,7 @@ class Predictor:
                 memory_bytes=room,
                 buffer=buffer,
                 directory=self.scratch,
-                keep=keep if buffer == "disk" else None,
+                **(going_on if buffer == "disk" else {}),
                 tick=tick,
             )
         except ValueError as error:
@@ -264,6 +265,8 @@ class Predictor:
                 f"{name}: {error}; give more by --memory, or use a machine with more"
             ) from None
         except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise Error(f"{name}: {error.strerror}; end one of them") from None
             raise Error(
                 f"{name}: its channels lie on disk while it is computed, "
                 f"{error.strerror}: {self.scratch or 'the temporary folder'}; name a folder with "

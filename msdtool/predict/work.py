@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor
 from msdtool.data.sinks import Sink, images_done, open_sink, saved_state
 from msdtool.errors import Error, InputError
 from msdtool.nn.series import SeriesNetwork
+from msdtool.ops.kept import forget
 from msdtool.predict.inputs import Inputs, ReadAhead, Slices
 from msdtool.predict.jobs import Job, results_of
 from msdtool.predict.predictor import Predictor
@@ -116,6 +116,7 @@ class _Work:
         self.is_new, self.anew = True, False
         self.done = 0
         self.frames = 0  # of the next image, a series, that are done
+        self.has_strips = False  # of the next image, that are written
         self.saved = time.monotonic()
 
     def run(
@@ -178,10 +179,21 @@ class _Work:
         output = _Writer((self.predictor.c_out, *input.shape[1:]), partial(self._write, number))
         keep = self._channels(number)
         if self.anew:
-            shutil.rmtree(keep, ignore_errors=True)
+            forget(keep)
         self.predictor.stream(
-            input, output, name, lambda share: self._tick(number + share), keep=keep
+            input,
+            output,
+            name,
+            lambda share: self._tick(number + share),
+            keep=keep,
+            save_output=self._save_strips,
+            has_output=not self.is_new,
         )
+        self.has_strips = False
+
+    def _save_strips(self) -> None:
+        self.has_strips = True
+        self._save()
 
     def _channels(self, number: int) -> Path:
         """Where the channels of an image in strips lie until it is done, for a later try, too."""
@@ -255,7 +267,7 @@ class _Work:
         """Keep what is finished of several images, or of a series, for a later try."""
         with suppress(Error):
             self._settle()
-        if (len(self.images) > 1 and self.done) or self.frames:
+        if (len(self.images) > 1 and self.done) or self.frames or self.has_strips:
             with suppress(Error):
                 self._save()
             for sink in self.sinks:

@@ -40,11 +40,17 @@ def problem(monkeypatch: pytest.MonkeyPatch) -> Problem:
 
 
 def run(
-    problem: Problem, folder: Path, stop_after: int | None = None, extra: int = EXTRA
+    problem: Problem,
+    folder: Path,
+    stop_after: int | None = None,
+    extra: int = EXTRA,
+    output: np.ndarray | None = None,
+    **options: Any,
 ) -> tuple[np.ndarray, int, int]:
     """The output, how many strips were done, and how often the input was read."""
     image, *parameters = problem.module_arguments()
-    input, output = Input(image[0].detach().numpy()), np.full((1, 200, 30), np.nan)
+    input = Input(image[0].detach().numpy())
+    output = np.full((1, 200, 30), np.nan) if output is None else output
     strips = 0
 
     def tick(_done: float) -> None:
@@ -55,14 +61,14 @@ def run(
 
     ops.msd_module_streamed(
         input, *parameters, output=output, memory_bytes=RESERVED_BYTES + extra, keep=folder,
-        tick=tick,
+        tick=tick, **options,
     )  # fmt: skip
     return output, strips, input.reads
 
 
-def stopped(problem: Problem, folder: Path, strips: int) -> None:
+def stopped(problem: Problem, folder: Path, strips: int, **options: Any) -> None:
     with pytest.raises(Stop):
-        run(problem, folder, strips)
+        run(problem, folder, strips, **options)
 
 
 def expected(problem: Problem) -> np.ndarray:
@@ -83,6 +89,47 @@ def test_a_stop_after_any_strip_is_made_up_for(problem: Problem, tmp_path: Path)
         np.testing.assert_allclose(output, expected(problem), rtol=1e-10, atol=1e-10)
         assert rest == max(total - strips, of_last_pass)
         assert reads == 0 and not folder.exists()
+
+
+@pytest.mark.parametrize("extra", [EXTRA, 300_000])  # several passes, and one
+def test_output_that_stays_is_not_written_again(
+    problem: Problem, tmp_path: Path, extra: int
+) -> None:
+    folder = tmp_path / "work"
+    saved: list[np.ndarray] = []
+    output = np.full((1, 200, 30), np.nan)
+    options = {"extra": extra, "save_output": lambda: saved.append(output.copy())}
+    _, total, _ = run(problem, folder, output=output.copy(), **options)
+    stopped(problem, folder, total - 2, output=output, **options)
+    kept_rows = saved[-1].copy()
+    assert np.isfinite(kept_rows).any() and not np.isfinite(kept_rows).all()
+    found, rest, reads = run(problem, folder, output=kept_rows, has_output=True, **options)
+    assert rest == 2 and reads == 0
+    np.testing.assert_allclose(found, expected(problem), rtol=1e-10, atol=1e-10)
+
+
+def test_output_that_is_gone_is_written_again(problem: Problem, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    options = {"extra": 300_000, "save_output": lambda: None}
+    _, total, _ = run(problem, folder, **options)
+    stopped(problem, folder, total - 1, **options)
+    stopped(problem, folder, 1, **options)
+    output, rest, reads = run(problem, folder, **options)
+    assert rest == total and reads == 0
+    np.testing.assert_allclose(output, expected(problem), rtol=1e-10, atol=1e-10)
+
+
+def test_a_folder_in_use_is_refused(problem: Problem, tmp_path: Path) -> None:
+    with kept.kept_folder(tmp_path / "work"):
+        with pytest.raises(OSError, match="another process is at the same work"):
+            run(problem, tmp_path / "work")
+        assert (tmp_path / "work").exists()
+
+
+def test_files_of_others_are_left_alone(problem: Problem, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    run(problem, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
 @pytest.mark.parametrize("extra", [45_000, 90_000, 10**7])

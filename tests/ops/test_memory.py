@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from msdtool.nn import MSDModule
 from msdtool.ops import memory
 from msdtool.ops.memory import LEAST_BYTES, new_buffer, release_spare
 
@@ -86,7 +87,7 @@ def test_threads_never_share_a_buffer() -> None:
         thread.join()
     gc.collect()
     assert not wrong
-    assert len(memory._spare) <= 8  # each makes one before it lets go of the other
+    assert len(memory._spare) <= memory.MAX_SPARE
 
 
 def test_a_fork_finds_nothing_spare() -> None:
@@ -99,3 +100,47 @@ def test_a_fork_finds_nothing_spare() -> None:
         os._exit(len(memory._spare))
     assert os.waitpid(child, 0)[1] == 0
     assert memory._spare == []
+
+
+def test_a_fork_beside_busy_threads_finds_the_lock_free() -> None:
+    done = threading.Event()
+
+    def work(size: int) -> None:
+        while not done.is_set():
+            new_buffer(size, like=LIKE)
+            size = 3 * SIZE - size
+
+    threads = [threading.Thread(target=work, args=(size * SIZE,)) for size in (1, 2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(30):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                child = os.fork()
+            if child == 0:
+                os._exit(0 if memory._lock.acquire(timeout=5) else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_few_are_kept() -> None:
+    buffers = [new_buffer(SIZE, like=LIKE) for _ in range(9)]
+    buffers.clear()
+    assert len(memory._spare) == memory.MAX_SPARE
+
+
+def test_buffers_lie_on_the_device_that_is_asked_for() -> None:
+    with torch.device("meta"):
+        assert new_buffer(SIZE, like=torch.empty(0, device="cpu")).device.type == "cpu"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compile_goes_around() -> None:
+    network = MSDModule(1, 1, 3, 4)
+    torch.nn.init.normal_(network.final_layer.linear.weight)
+    image = torch.rand(1, 1, 600, 600)
+    assert torch.equal(torch.compile(network, backend="eager")(image), network(image))

@@ -126,9 +126,10 @@ def test_scratch_that_is_missing_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("again", [{}, {"anew": True}])
-def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again):
+@pytest.mark.parametrize(("depth", "dilations"), [(6, (1, 2, 3)), (20, (3, 6, 9))])  # passes: 1, 5
+def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again, depth, dilations):
     monkeypatch.setattr("msdtool.ops.kept.SECONDS_BETWEEN_NOTES", 0.0)
-    reads = []
+    reads, seen = [], []
 
     class Watched(Slices):
         def __getitem__(self, key):
@@ -138,18 +139,20 @@ def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again):
     monkeypatch.setattr("msdtool.predict.work.Slices", Watched)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    model = make_model(depth=20, dilations=(3, 6, 9))  # in several passes
+    model = make_model(depth=depth, dilations=dilations)
     tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random((900, 500), np.float32))
-    asked = iter(range(10**6))
     predictor = small(model, scratch=scratch)
     arguments = predictor, tmp_path / "a.tif", tmp_path / "strips"
-    assert run(*arguments, stop=lambda: next(asked) == 12) == []
+    assert (
+        run(*arguments, tick=lambda _, done: seen.append(done), stop=lambda: seen[-1] > 0.6) == []
+    )
     assert len(list(scratch.glob("*/progress.json"))) == 1
-    assert list((tmp_path / "strips").iterdir()) == []
-    reads.clear()
-    run(*arguments, **again)
+    reads.clear(), seen.clear()
+    run(*arguments, **again, tick=lambda _, done: seen.append(done))
     assert bool(reads) == bool(again)
+    assert (seen[0] > 0.6) == (depth == 6 and not again)  # of what is left, if passes are done
     assert list(scratch.iterdir()) == []
+    assert [path.name for path in (tmp_path / "strips").iterdir()] == ["a.tif"]
     run(Predictor(model, "cpu"), tmp_path / "a.tif", tmp_path / "whole")
     found, expected = (tifffile.imread(tmp_path / name / "a.tif") for name in ("strips", "whole"))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -195,6 +198,20 @@ def test_symmetries_are_averaged(labels):
     torch.testing.assert_close(found.softmax(0) if labels else found, expected)
     turned = Predictor(model, "cpu", augment=True)(image.transpose(1, 2)).transpose(1, 2)
     torch.testing.assert_close(turned, found)
+
+
+def test_symmetries_of_what_would_fill_the_memory_are_refused_unread(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:  # 4 GB, of which nothing is written
+        header = {"descr": "<f4", "fortran_order": False, "shape": (32000, 32000)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * 32000**2)
+    with pytest.raises(Error) as error:
+        run(small(make_model(), augment=True), tmp_path / "a.npy", tmp_path / "out")
+    assert error.value.message == (
+        f"{tmp_path}/a.npy: averages over symmetries (--tta) or splits hold the image and its "
+        "results in memory, 12 GB, and 0.002 GB are left for them; give more by --memory, or do "
+        "without"
+    )
 
 
 def test_symmetries_of_what_does_not_fit():

@@ -32,7 +32,9 @@ def ssim_formula(x, y, data_range):
     return top / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
 
 
-@pytest.mark.parametrize("space", [(11, 11), (17, 12), (11, 12, 13)])
+@pytest.mark.parametrize(
+    "space", [(11, 11), (17, 12), (257, 15), (12, 514), (11, 12, 13), (11, 260, 12)]
+)
 @pytest.mark.parametrize("data_range", [1.0, 255.0])
 def test_ssim_is_the_formula_at_every_pixel(space, data_range):
     x, y = pair((2, 2, *space), spread=0.2 * data_range)
