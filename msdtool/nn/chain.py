@@ -105,7 +105,7 @@ def plan_layer(
         if key not in allowed:
             close = did_you_mean(key, allowed)
             raise LayerError((*path, key), f"unknown argument{close} {signature(name, kind)}")
-        expected = _expected(key, value, types[key])
+        expected = _expected(kind, key, value, types[key])
         if expected:
             raise LayerError(
                 (*path, key), f"got {_text(value)}; expected {expected}. {signature(name, kind)}"
@@ -122,7 +122,7 @@ def plan_layer(
     return {name: complete} if complete else name
 
 
-def _expected(key: str, value: Any, hint: Any) -> str:
+def _expected(kind: Kind, key: str, value: Any, hint: Any) -> str:
     """What an argument has to be, if it is not that; what it names is looked at elsewhere."""
     if key in NESTED:
         is_missing = value is None and not fits(None, hint)
@@ -133,8 +133,11 @@ def _expected(key: str, value: Any, hint: Any) -> str:
         return type_text(hint) or "another kind of value"
     # torch's own checks of these come late, read badly, or are left out on the device "meta".
     sizes = value if isinstance(value, list) else [value]
-    is_wrong = key in POSITIVE and any(isinstance(v, int | float) and v <= 0 for v in sizes)
-    return "more than 0" if is_wrong else ""
+    smallest = min((v for v in sizes if isinstance(v, int | float)), default=1)
+    if key in POSITIVE and smallest <= 0:
+        return "more than 0"
+    pads_by_torch = key == "padding" and kind.family in ("convolution", "residual", "upsampling")
+    return "0 or more" if pads_by_torch and smallest < 0 else ""
 
 
 def _text(value: Any) -> str:

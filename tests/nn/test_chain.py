@@ -176,6 +176,7 @@ KERNEL = {"LearnedKernel2D": {"kernel_size": 3}}
             r": cannot be used .*\(init has the key 'vra'; allowed: var\)",
         ),
         ("ConvLayer", {"dilation": 0}, "dilation: got 0; expected more than 0"),
+        ("ConvLayer", {"ks": 5, "padding": -1}, "padding: got -1; expected 0 or more"),
         ("MaxPool", {"ks": -1}, "ks: got -1; expected more than 0"),
         (
             "ConvLayer",
