@@ -1,10 +1,11 @@
-"""The images to predict, read as the training images were."""
+"""The images to predict, read as the training images were, and arrays that give and take slices."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from msdtool.data.specifiers import Specifier
@@ -119,3 +120,16 @@ class Slices:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise TypeError("the input is only read")
+
+
+class WrittenSlices:
+    """An array [c_out, *space] whose slices are written to the results."""
+
+    def __init__(self, shape: tuple[int, ...], write: Callable[[int, Tensor], None]) -> None:
+        self.shape, self.write = shape, write
+
+    def __getitem__(self, key: Any) -> Any:
+        raise TypeError("the output is only written")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.write(key[1].start, torch.from_numpy(value))

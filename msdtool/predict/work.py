@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from msdtool.data.sinks import Sink, images_done, open_sink, saved_state
 from msdtool.errors import Error, InputError
 from msdtool.nn.series import SeriesNetwork
 from msdtool.ops.kept import forget
-from msdtool.predict.inputs import Inputs, ReadAhead, Slices
+from msdtool.predict.inputs import Inputs, ReadAhead, Slices, WrittenSlices
 from msdtool.predict.jobs import Job, results_of
 from msdtool.predict.predictor import Predictor
 
@@ -113,6 +112,7 @@ class _Work:
         self.results = results_of(job, predictor)
         self.sinks: list[Sink] = []
         self.writing: Future[None] | None = None
+        self.writing_strip: Future[None] | None = None
         self.is_new, self.anew = True, False
         self.done = 0
         self.frames = 0  # of the next image, a series, that are done
@@ -162,7 +162,7 @@ class _Work:
                 for path, result in self.results
             ]
         if output is None:
-            self._stream(index, number, name)
+            self._stream(index, number, name, writer)
             self.done = number + 1
         else:
             self.writing = writer.submit(self._write, number, 0, output)
@@ -170,13 +170,18 @@ class _Work:
             self._save()
         self._tick(number + 1)
 
-    def _stream(self, index: int, number: int, name: str) -> None:
+    def _stream(self, index: int, number: int, name: str, writer: ThreadPoolExecutor) -> None:
         """Compute an image that does not fit, or a series, from file to file."""
         if self.predictor.series is not None:
             self._follow(self.predictor.series, index, number, name)
             return
         input = Slices(self.inputs, index)
-        output = _Writer((self.predictor.c_out, *input.shape[1:]), partial(self._write, number))
+
+        def write(start: int, output: Tensor) -> None:
+            self._settle_strip()
+            self.writing_strip = writer.submit(self._write, number, start, output)
+
+        output = WrittenSlices((self.predictor.c_out, *input.shape[1:]), write)
         keep = self._channels(number)
         if self.anew:
             forget(keep)
@@ -189,9 +194,17 @@ class _Work:
             save_output=self._save_strips,
             has_output=not self.is_new,
         )
+        self._settle_strip()
         self.has_strips = False
 
+    def _settle_strip(self) -> None:
+        """Wait until the last strip is written."""
+        if self.writing_strip is not None:
+            writing, self.writing_strip = self.writing_strip, None
+            writing.result()
+
     def _save_strips(self) -> None:
+        self._settle_strip()
         self.has_strips = True
         self._save()
 
@@ -265,8 +278,9 @@ class _Work:
 
     def _leave(self) -> None:
         """Keep what is finished of several images, or of a series, for a later try."""
-        with suppress(Error):
-            self._settle()
+        for settle in (self._settle, self._settle_strip):
+            with suppress(Error):
+                settle()
         if (len(self.images) > 1 and self.done) or self.frames or self.has_strips:
             with suppress(Error):
                 self._save()
@@ -280,16 +294,3 @@ class _Work:
         self.tick(images)
         if images < len(self.images) and self.stop():
             raise _Interrupted
-
-
-class _Writer:
-    """An array [c_out, *space] whose slices are written to the results."""
-
-    def __init__(self, shape: tuple[int, ...], write: Callable[[int, Tensor], None]) -> None:
-        self.shape, self.write = shape, write
-
-    def __getitem__(self, key: Any) -> Any:
-        raise TypeError("the output is only written")
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.write(key[1].start, torch.from_numpy(value))
