@@ -18,7 +18,7 @@ from msdtool.errors import ConfigError, InputError
 from msdtool.nn.build import architecture, check_scale
 from msdtool.nn.memory import training_bytes
 from msdtool.ops.checks import check_dilations
-from msdtool.train.build import check_images, sizes_of
+from msdtool.train.sizes import check_images, sizes_of
 
 MAX_LISTED = 10
 

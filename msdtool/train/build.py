@@ -1,7 +1,6 @@
 """Losses, metrics, normalisation and learner of an experiment."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import torch
 
@@ -10,7 +9,6 @@ from msdtool.data import Pairs
 from msdtool.data.build import build_batches
 from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import ConfigError, InputError
-from msdtool.nn.build import Architecture, check_sizes
 from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.runs.checkpoint import Normalisation
@@ -29,29 +27,6 @@ from msdtool.train.losses import (
 from msdtool.train.metrics import Metrics, RegressionMetrics, SegmentationMetrics
 from msdtool.train.optim import Schedule, build_optimizer
 from msdtool.train.processes import ALONE, Processes
-
-
-def sizes_of(pairs: Pairs) -> list[tuple[int, ...]]:
-    """The sizes that inputs have; slices that are held out make volumes smaller."""
-    sizes: dict[tuple[int, ...], None] = {}
-    for index in pairs.to_measure():
-        with suppress(InputError):  # reading the file will tell
-            sizes[pairs.space(index)] = None
-    return list(sizes)
-
-
-def check_images(
-    config: ExperimentConfig, architecture: Architecture, train: Pairs, validation: Pairs | None
-) -> None:
-    """Try the layers around the network on the sizes of the images, not of the first one alone.
-
-    Raises:
-        ConfigError: a layer cannot work on one of them.
-    """
-    if not (config.network.stem or config.network.head):
-        return
-    training = [config.crop_size] if config.crop_size else sizes_of(train)
-    check_sizes(config, architecture, training, sizes_of(validation) if validation else [])
 
 
 def measure_normalisation(

@@ -22,7 +22,6 @@ from msdtool.train.build import (
     build_loss,
     build_metrics,
     check_graphs,
-    check_images,
     measure_normalisation,
     set_normalisation,
     total_updates,
@@ -33,6 +32,7 @@ from msdtool.train.loop import Plan, train, validation
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.record import Record
 from msdtool.train.resume import earlier_checkpoint, reopen
+from msdtool.train.sizes import check_images
 from msdtool.train.tensorboard import TensorBoardLog
 
 

@@ -170,7 +170,10 @@ GOOD_OPERATION = OPERATION % ("", "SelectSemifield.tropical_max")
             "operation.GenericConv.kernel.LearnedKernel2D.out_channels: differs from hidden layer",
         ),
         (
-            {"operation": "{GenericConv: {kernel: LearnedKernel2D, conv: 3}}"},
+            {
+                "operation": "{GenericConv: {kernel: LearnedKernel2D, "
+                "conv: SelectSemifield.tropical_max}}"
+            },
             "operation.GenericConv.kernel.LearnedKernel2D: kernel_size is missing",
         ),
     ],
