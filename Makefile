@@ -1,30 +1,48 @@
-# Everything runs in .venv, made on first use. PYTHON chooses the interpreter: make test PYTHON=python3.12
+# Everything runs in .venv, which is created on first use. PYTHON chooses the interpreter: make test PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: help setup demo test lint types contracts docs bench gpu clean
+# What test-lowest runs on. Two things are not lowered: torch, whose older releases are gigabytes of
+# CUDA libraries, and dependencies of dependencies, which may deprecate what an old release calls.
+LOWEST := .venv-lowest/bin
+TORCH ?= torch==2.13.0
+# One process per processor, each file in one of them; four processes take about 5 GB.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+
+.PHONY: help setup demo test test-lowest lint types contracts docs site bench gpu clean
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 .venv/installed: pyproject.toml .ci/constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "msdtool needs Python 3.10 or newer; try: make PYTHON=python3.12 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msdtool needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[demo,dev]'
 	touch $@
 
 setup: .venv/installed ## Make .venv with msdtool, the demo's and the development tools
 
-demo: setup ## Make low-dose tomograms of real images, train on them, show input | output | target
+demo: setup ## Make few-view tomograms of real images, train on them, compare with other methods
 	$(BIN)/msdtool demo tomograms --output $(DEMO)
 	$(BIN)/msdtool check $(DEMO)/denoise.yaml
 	$(BIN)/msdtool train $(DEMO)/denoise.yaml --overwrite
 	$(BIN)/msdtool predict $(DEMO)/run '$(DEMO)/test/noisy' --output $(DEMO)/predictions --overwrite
-	$(BIN)/msdtool evaluate $(DEMO)/run --input '$(DEMO)/test/noisy' --target '$(DEMO)/test/clean' --figure $(DEMO)/result.png
+	$(BIN)/msdtool evaluate $(DEMO)/run --input '$(DEMO)/test/noisy' --target '$(DEMO)/test/clean' --figure $(DEMO)/images.png
+	$(BIN)/python -m msdtool.demo.rivals $(DEMO)
 
 test: lint types contracts ## Check everything: lint, types, import contracts, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
+
+.venv-lowest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet uv '$(TORCH)'
+	$(LOWEST)/python -m pip uninstall --quiet --yes filelock
+	$(LOWEST)/uv pip install --python $(LOWEST)/python --resolution lowest-direct --editable '.[demo,dev]'
+	touch $@
+
+test-lowest: .venv-lowest/installed ## Run the fast tests on the lowest versions that pyproject allows
+	$(LOWEST)/python -m pytest -m 'not slow' -W ignore::DeprecationWarning $(PARALLEL)
 
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .
@@ -36,14 +54,24 @@ types: setup ## Check types
 contracts: setup ## Check that modules import only from below
 	$(BIN)/lint-imports
 
-docs: setup ## Write the README's table of config keys anew from the schema
-	$(BIN)/python -m msdtool.config.reference README.md
+docs: setup ## Regenerate the table of config keys and the figure of the rooms in docs/
+	$(BIN)/python -m msdtool.config.reference docs/configuration.md
+	$(BIN)/python docs/images/architecture.py
 
-bench: setup ## Measure the MSD block against plain torch and the machine's limit
+.venv/site/installed: .ci/site.txt # a virtual environment of its own
+	$(PYTHON) -m venv .venv/site
+	.venv/site/bin/python -m pip install --quiet --requirement .ci/site.txt
+	touch $@
+
+site: .venv/site/installed ## Build the documentation as a web site in build/site
+	.venv/site/bin/mkdocs build --quiet --config-file .ci/mkdocs.yml
+	@echo build/site/index.html
+
+bench: setup ## Compare the MSD block with plain torch and the machine's limit
 	$(BIN)/msdtool bench
 
-gpu: setup ## On a machine with a GPU: doctor, its tests, bench and a profile, kept in gpu/
+gpu: setup ## On a machine with a GPU: doctor, GPU tests, bench and a profile, saved in gpu/
 	.ci/gpu $(BIN)/python
 
-clean: ## Remove .venv, caches and the demo's files
-	rm -rf .venv build dist gpu $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove environments, caches and the demo's files
+	rm -rf .venv .venv-lowest build dist gpu $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

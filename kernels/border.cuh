@@ -1,9 +1,10 @@
-// The border rule rho, forwards and backwards, along one axis of `size` pixels.
+// The border rule rho and its adjoint, along one axis of `size` pixels.
 //
-// A rule is 0 for "symmetric" (-1 -> 0, size -> size - 1), 1 for "reflect" (-1 -> 1,
-// size -> size - 2), 2 for "zeros". No position lies further out than one mirror image.
+// SYMMETRIC maps -1 -> 0 and size -> size - 1, REFLECT -1 -> 1 and size -> size - 2; beyond the
+// border of ZEROS lie zeros. No position lies further out than one mirror image. The numbers are
+// those of msdtool/border.py.
 
-const int ZEROS = 2;
+enum Rule { SYMMETRIC = 0, REFLECT = 1, ZEROS = 2 };
 const int NOWHERE = -(1 << 30);
 
 // The pixel that a position stands for; NOWHERE if it is a zero.

@@ -1,8 +1,8 @@
-// What the kernels share: storage types, shared memory, warp sums.
+// Shared by the kernels: storage types, shared memory, warp sums.
 //
 // Tensors are stored as STORAGE, one of float32, float64, float16, bfloat16 (torch's names), and
 // computed as `real`: double for float64, float for the others. Integer parameters of a kernel are
-// `long long`, floating-point ones `double`: that is what msdtool/ops/kernels.py passes.
+// `long long`, floating-point ones `double`: that is what msdtool/ops/cuda/launcher.py passes.
 //
 // No header of the toolkit is needed: the 16-bit types are converted here.
 
@@ -12,7 +12,7 @@
 
 typedef long long int64;
 
-// Where these kernels run on a CPU for testing, the shim defines it and what stands in its place.
+// Where the kernels run on a CPU for testing, the shim defines CPU_SHIM and replaces what follows.
 #ifndef CPU_SHIM
 
 // Dynamic shared memory of a block, as an array of `type`.
@@ -52,7 +52,7 @@ __device__ __forceinline__ float to_real(bfloat16 value) {
     return __uint_as_float(static_cast<unsigned>(value.bits) << 16);
 }
 
-// Rounded to the nearest, ties to even; what is not a number stays so.
+// Rounded to the nearest, ties to even; NaN stays NaN.
 __device__ __forceinline__ bfloat16 to_bfloat16(float value) {
     const unsigned bits = __float_as_uint(value);
     const unsigned rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
@@ -78,7 +78,7 @@ __device__ __forceinline__ void store(storage* address, real value) {
 
 const unsigned ALL_LANES = 0xffffffffu;
 
-// Sum over the lanes of a warp, in a fixed order; every lane gets it.
+// Sum over the lanes of a warp, in a fixed order; every lane receives it.
 template <class T> __device__ __forceinline__ T warp_sum(T value) {
     for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(ALL_LANES, value, step);
     return value;

@@ -1,6 +1,6 @@
 // Convolutions with dilation under a border rule: forward, backward to the input, backward to
-// weight and bias. Plain: one thread per pixel, one load per multiplication; what the faster ways
-// are checked against, and what computes the few channels inside a block of layers.
+// weight and bias. Plain: one thread per pixel, one load per multiplication. The faster kernels are
+// checked against it, and it computes the few channels inside a block of layers.
 //
 //     output_o(x) = bias_o + sum_{c, t} weight_{o,c,t} input_c(rho(stride * x + dilation * t))
 //
@@ -90,14 +90,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolution_forward(
 }
 
 // Gradient before the ReLU at one pixel; `output` is null if there was no ReLU. Where the output is
-// no number the gradient passes, as in torch.
+// NaN the gradient passes, as in torch.
 __device__ __forceinline__ real masked(
     const real* grad_output, int64 offset, const storage* output, int64 output_offset) {
     const real grad = grad_output[offset];
     return output && load(output + output_offset) <= 0 ? real(0) : grad;
 }
 
-// The output pixel that reads an axis's `position` through a tap, or -1.
+// The output pixel that reads `position` on an axis through a tap, or -1.
 __device__ __forceinline__ int reader(
     int position, int tap, int dilation, unsigned stride, int64 out_size) {
     const int scaled = position - dilation * tap;
@@ -165,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) convolution_backward_input
     }
 }
 
-// Sums over chunks of pixels, [chunks, C_out, C_in, TAPS + 1]; the last of each row is the bias's.
+// Sums over chunks of pixels, [chunks, C_out, C_in, TAPS + 1]; the last of each row is for the bias.
 // Added up in order afterwards, so that two runs agree. grid: chunks, C_out * C_in.
 extern "C" __global__ void __launch_bounds__(THREADS) convolution_backward_weight(
     // forward input and output

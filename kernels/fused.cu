@@ -1,15 +1,15 @@
-// The channels in front of a block of layers, convolved for all layers of the block at once on the
-// tensor cores, without the stack of taps ever leaving the multiprocessor (msdtool/ops/fused.py).
+// The channels before a block of layers, convolved for all layers of the block at once on the tensor
+// cores, without the stack of taps ever leaving the multiprocessor (msdtool/ops/cuda/fused.py).
 //
-// A thread block makes a band of rows in a strip of COLUMNS columns. It marches down the rows that
+// A thread block computes a band of rows in a strip of COLUMNS columns. It marches down the rows that
 // its targets read, each with a border of `reach` columns on both sides. For ROWS rows at a time the
 // warps multiply weights [9 * OUTPUTS, m] with channels [m, columns] into shared memory; then every
 // thread adds the taps to the columns it owns of a rolling window of 2 * reach + 1 target rows.
 // A target row that no later row reaches leaves the window with its bias; the channels inside the
 // block and the ReLU follow (convolution.cu).
 //
-// Rows and columns beyond the image are positions whose pixel the border rule tells, so there is no
-// halo in memory. float32 is multiplied as TF32.
+// The border rule maps rows and columns beyond the image to pixels, so there is no halo in memory.
+// float32 is multiplied as TF32.
 //
 // LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0.
 
@@ -48,8 +48,8 @@ __device__ __forceinline__ unsigned bits_of(float32 value) { return tf32_bits(va
 __device__ __forceinline__ unsigned bits_of(float16 value) { return value.bits; }
 __device__ __forceinline__ unsigned bits_of(bfloat16 value) { return value.bits; }
 
-// One register of B at a pixel: a channel, or a pair of 16-bit channels. What lies beyond the
-// channels or the image is zero.
+// One register of B at a pixel: a channel, or a pair of 16-bit channels. Beyond the channels
+// and the image lie zeros.
 __device__ __forceinline__ unsigned load_b(
     const storage* planes, int64 plane, int64 pixel, int64 channel, int64 num_sources) {
     if (pixel < 0 || channel >= num_sources) return 0;
@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fused_forward(
     int64 num_sources, int64 num_outputs, int64 layer_width, int64 max_dilation, int64 band,
     int64 num_rows, int64 width, int64 rule) {
     const int reach = max_dilation, window_rows = 2 * reach + 1, num_columns = width;
-    // Whole pairs of tiles; the window lies behind the taps of ROWS rows.
+    // Whole pairs of tiles; the window follows the taps of ROWS rows.
     const int z_width = (COLUMNS + 2 * reach + 8 * N_TILES - 1) / (8 * N_TILES) * (8 * N_TILES);
     DYNAMIC_SHARED(float, z);
     float* const window = z + ROWS * M_TILES * 16 * z_width;
@@ -85,7 +85,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fused_forward(
             window[(slot * OUTPUTS + q) * COLUMNS + own_column] = 0;
 
     for (int start = first_row - reach; start < stop_row + reach; start += ROWS) {
-        // Multiply: the taps of ROWS rows.
+        // Multiply: compute the taps of ROWS rows.
         const int tiles_per_row = z_width / 8;
         for (int tile = warp * N_TILES; tile < ROWS * tiles_per_row; tile += WARPS * N_TILES) {
             int64 pixels[N_TILES];
@@ -132,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fused_forward(
         }
         __syncthreads();
 
-        // Add the taps to the target rows, and let go of those that are complete.
+        // Add the taps to the target rows, and write those that are complete.
         for (int q = threadIdx.x / COLUMNS; q < num_outputs; q += THREADS / COLUMNS) {
             const int dilation = static_cast<int>(dilations[q / static_cast<int>(layer_width)]);
             for (int index = 0; index < ROWS && start + index < stop_row + reach; ++index) {

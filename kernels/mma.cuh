@@ -4,7 +4,7 @@
 //   C: c0, c1 row lane / 4, columns lane % 4 * 2 and + 1; c2, c3 the same in row + 8;
 //   A: a0, a2 row lane / 4, a1, a3 row + 8; a0, a1 in the first half of the columns, at lane % 4
 //      (16 bits: the pair at lane % 4 * 2), a2, a3 in the second half;
-//   B: b0 in the first half of the rows, b1 in the second, at lane % 4 likewise; column lane / 4.
+//   B: b0 in the first half of the rows, b1 in the second, at lane % 4 as in A; column lane / 4.
 // They need compute capability 8.0.
 
 #if !defined(CPU_SHIM)

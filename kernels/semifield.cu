@@ -1,4 +1,4 @@
-// Convolutions over semifields whose sum selects one of its terms, or can be undone.
+// Convolutions over semifields whose sum selects one of its terms, or can be inverted.
 //
 //   output[b,o,p] = (+)_{c,f} img[b, g*num_in + c, p*STRIDE + f*DILATION - pad] (x) kernel[o,c,f]
 //
@@ -8,9 +8,9 @@
 // Shapes: img [B, groups*num_in, *image], kernel [groups*num_out, num_in, *TAPS], output and winners
 // [B, groups*num_out, *output], all contiguous; grad_X like X.
 // Threads: one per output value, in backward_img one per image value, a block inside one plane; in
-// backward_kernel a block per kernel value and chunk of the planes. None adds to what another writes.
+// backward_kernel a block per kernel value and chunk of the planes. No two threads write to the same place.
 // The functions of the semifield are C expressions. With ADD_SELECT the sum selects, and the number
-// of the winning term, from 1, is kept; else ADD and its kin are used.
+// of the winning term, counted from 1, is kept; otherwise ADD and the macros after it are used.
 // LIMITS: blocks of THREADS threads; planes of fewer than 2^31 pixels, fewer than 2^31 blocks.
 
 #include "common.cuh"
@@ -72,7 +72,7 @@ struct Sizes {
     Volume image, output, pad;
 };
 
-// A thread's plane, and its pixel there.
+// The plane and the pixel of a thread.
 struct Place {
     int plane, pixel;
     __device__ explicit Place(const int size) {
@@ -99,13 +99,13 @@ __device__ __forceinline__ Volume shift_of(const Sizes& sizes, const int tap) {
     };
 }
 
-// Where in the image a tap of an output pixel reads.
+// The image pixel that a tap of an output pixel reads.
 __device__ __forceinline__ Volume read_by(const Sizes& sizes, const Volume& p, const int tap) {
     const Volume shift = shift_of(sizes, tap);
     return {p.d * STRIDE_D + shift.d, p.h * STRIDE_H + shift.h, p.w * STRIDE_W + shift.w};
 }
 
-// The output pixel whose tap reads an image pixel; outside of the output if there is none.
+// The output pixel whose tap reads an image pixel; outside the output if there is none.
 __device__ __forceinline__ Volume reader_of(const Sizes& sizes, const Volume& q, const int tap) {
     const Volume shift = shift_of(sizes, tap);
     const int d = q.d - shift.d, h = q.h - shift.h, w = q.w - shift.w;
@@ -113,8 +113,8 @@ __device__ __forceinline__ Volume reader_of(const Sizes& sizes, const Volume& q,
     return {d / STRIDE_D, h / STRIDE_H, w / STRIDE_W};
 }
 
-// Sum: adds up the terms of an output value. Share: the derivative of an output value by one of its
-// terms.
+// Sum: sums the terms of an output value. Share: the derivative of an output value with respect to
+// one of its terms.
 #ifdef ADD_SELECT
 
 FUNCTION(bool, add_select, left, right, ADD_SELECT)
@@ -154,7 +154,7 @@ struct Sum {
     __device__ real result() const { return post_sum(total, 0); }
 };
 
-// Each term is taken out of the sum again.
+// Each term is removed from the sum again.
 struct Share {
     const INDEX* winners;
     const storage* output;

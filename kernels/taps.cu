@@ -1,10 +1,10 @@
-// The stack of taps between a matrix product and k convolutions at once (msdtool/ops/cuda_engine.py):
-// gather adds it up to the layers' sums, spread is the adjoint and makes it from their gradients.
+// The stack of taps between a matrix product and k convolutions at once (msdtool/ops/cuda/product.py):
+// gather sums it into the layers' outputs, spread, its adjoint, computes it from their gradients.
 //
 // Buffers are planes [C, plane] of B images one after another, `num_slices` slices each; a slice is
 // one index of the outermost axis (a row in 2D, H rows in 3D). A stack [channels * 3^n, tap_plane]
 // covers the strip of slices first..stop-1, counted over all images. Channel q belongs to the layer
-// q / width of the block; every layer has its dilation.
+// q / layer_width of the block; every layer has its own dilation.
 //
 // LIMITS: fewer than 2^31 pixels per strip and its surroundings.
 

@@ -1,4 +1,7 @@
-"""Mixed-Scale Dense networks for image-to-image work: train, apply and measure them."""
+"""Mixed-Scale Dense networks for image-to-image tasks: train, apply and measure them.
+
+Importing this package is cheap: torch is imported with the first name that needs it.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -8,6 +11,8 @@ from msdtool.errors import InputError
 if TYPE_CHECKING:
     from msdtool.data import ImageDataset, ImageStack
     from msdtool.models import MSDModel, MSDRegressionModel, MSDSegmentationModel
+
+    __version__: str
 
 __all__ = [
     "ImageDataset",
@@ -28,7 +33,25 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded when asked for: `msdtool --help` imports this package and must not import torch.
-    if name not in _HOMES:
+    # Resolved on first use: `msdtool --help` imports this package and must not import torch.
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'msdtool' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - takes 20 ms
+
+    try:
+        return version("msdtool")
+    except PackageNotFoundError:  # a checkout on the path, not installed
+        return "0+unknown"

@@ -1,50 +1,215 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either complete or absent, and what they may replace.
+
+A result replaces a regular file, or the one that a link leads to; a folder only if all it holds was
+written by us. Folders, devices, pipes and sockets of others stay as they are.
+"""
 
 import errno
+import json
 import os
 import secrets
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 PARTIAL = ".*.part"
-"""Pattern of the temporary names; a process that was killed leaves such files behind."""
+"""Pattern of the temporary names; a killed process leaves such files behind."""
+
+MARKER = ".msdtool.json"
+"""The file in a folder of ours that lists what we wrote into it."""
+
+LEFT_BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that looking at a folder creates; they are nobody's work."""
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on leaving, sync it and rename it to ``path``.
+    """Yield a temporary path beside ``path``; on exit, sync it and rename it to ``path``.
 
-    If the block raises, the temporary file is removed and ``path`` stays as it was. The folder is
-    made when missing.
+    If the block raises, the temporary file is removed and ``path`` stays as it was. Missing folders
+    are created. A link is written through to the file that it leads to.
+
+    Raises:
+        OSError: the file cannot be written, or what is there must not be replaced.
     """
-    make_folder(path.parent)
-    # Not the process's number: machines and containers that share a folder share those, too.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    target = destination(path)
+    make_folder(target.parent)
+    temporary = temporary_name(target)
     try:
         yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        sync(temporary)
+        put(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a hidden name beside ``path`` that nobody else uses or can foresee."""
+    # Not the process ID: machines and containers that share a folder may use the same ones.
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def leftovers(path: Path) -> Iterator[Path]:
+    """Yield what processes that were killed left under names that `temporary_name` gave them.
+
+    Only who keeps others from writing ``path`` can tell these from files that are being written.
+    """
+    return path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.part")
+
+
+def destination(path: Path, *, is_folder: bool = False) -> Path:
+    """Return where a result is written: ``path``, or what it links to.
+
+    Args:
+        path: the result.
+        is_folder: the result is a folder, not a file.
+
+    Raises:
+        FileExistsError: what is there must not be replaced; it says why and what to do.
+        OSError: nobody can tell what is there.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):  # nothing, or a link to nothing
+        kind = 0
+    if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
+        wanted = "a folder of results" if is_folder else "a regular file"
+        _refuse(path, f"it is {_KINDS[kind]}, and only {wanted} is replaced; choose another name")
+    if kind == stat.S_IFDIR:
+        _check_folder(path)
+    _check_links(path)
+    return Path(os.path.realpath(path))
+
+
+def _refuse(path: Path, reason: str) -> None:
+    raise FileExistsError(errno.EEXIST, reason, str(path))
+
+
+def _check_links(path: Path) -> None:
+    """Refuse a link that a stranger may have laid in a folder shared by all, such as /tmp.
+
+    The rule is Linux's own (protected_symlinks), which is not in force everywhere.
+    """
+    while path.is_symlink():
+        folder, owner = path.parent.stat(), path.lstat().st_uid
+        is_shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+        if is_shared and owner not in (os.geteuid(), folder.st_uid):
+            _refuse(path, "it is a link of another user; choose another name")
+        path = path.parent / path.readlink()
+
+
+def put(temporary: Path, target: Path) -> None:
+    """Give a complete file or folder its name, and sync the name to disk.
+
+    Args:
+        temporary: the complete file, or the folder that `mark` was called for; beside the target.
+        target: from `destination`.
+
+    Raises:
+        OSError: what came to be there meanwhile must not be replaced, or the like.
+    """
+    destination(target, is_folder=temporary.is_dir())
+    if temporary.is_dir() and target.exists():
+        # No system call that Python knows replaces a folder that is not empty.
+        old = temporary_name(target)
+        target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        temporary.replace(target)
+    sync(target.parent)
+
+
+def mark(folder: Path, place: Path) -> None:
+    """Note in a folder what we wrote into it, and sync that to disk, before it gets its name.
+
+    Args:
+        folder: the complete result.
+        place: where the note lies, in the folder or the only one inside it.
+
+    Raises:
+        OSError: something cannot be written.
+    """
+    files = sorted(_held(folder))
+    for file in files:
+        sync(folder / file)
+    note = place / MARKER
+    files.append(note.relative_to(folder).as_posix())
+    note.write_text(json.dumps({"files": files}), encoding="utf-8")
+    sync(note)
+    sync(folder)
+
+
+def is_marked(folder: Path) -> bool:
+    """Whether a folder is a result: `mark` was called for it."""
+    return _listed(folder) is not None
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a folder that holds anything but what we wrote."""
+    listed = _listed(path)
+    foreign = next((file for file in _held(path) if file not in (listed or ())), None)
+    if foreign is None:
+        return
+    if listed is None:
+        _refuse(
+            path,
+            f"it is a folder that no {MARKER} shows to be a result; remove it yourself if it may "
+            "go, or choose another name",
+        )
+    _refuse(
+        path,
+        f"the folder holds {foreign}, which is not part of the result; move it elsewhere, or "
+        "choose another name",
+    )
+
+
+def _listed(folder: Path) -> frozenset[str] | None:
+    """What the marker of a folder lists; None if there is none, or a damaged one."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        place = folder
+        while not (place / MARKER).is_file():
+            # Zarr warns of strange files in a group, so there the marker lies in the array.
+            (place,) = (entry for entry in place.iterdir() if entry.is_dir())
+        return frozenset(json.loads((place / MARKER).read_text(encoding="utf-8"))["files"])
+    return None
+
+
+def _held(folder: Path) -> Iterator[str]:
+    """The files, and links to folders, at any depth below a folder, relative to it."""
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in (*files, *links):
+            if name not in LEFT_BY_SYSTEMS:
+                yield (Path(place) / name).relative_to(folder).as_posix()
+
+
 def check_place(path: Path) -> None:
-    """Raise OSError if no file can be written to ``path``; its folder is made when missing."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    make_folder(path.parent)
-    with tempfile.TemporaryFile(dir=path.parent):
+    """Raise OSError if no file can be written to ``path``; missing folders are created."""
+    target = destination(path)
+    make_folder(target.parent)
+    with tempfile.TemporaryFile(dir=target.parent):
         pass
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless they are there.
+    """Create a folder and its parents where they are missing.
 
     Raises:
-        OSError: one of them is a file, or cannot be made.
+        OSError: one of them is a file, or cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -52,8 +217,8 @@ def make_folder(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
 
 
-def _sync(path: Path) -> None:
-    """Have the system put a file, or a folder's entries, on disk."""
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's entries, to disk."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,7 +1,6 @@
-"""Looking at an experiment's data before training on it."""
+"""Examine an experiment's data before training on it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,37 +9,41 @@ import numpy as np
 from msdtool.config import SSIM_WINDOW, ExperimentConfig
 from msdtool.data import ImageStack, Pairs
 from msdtool.data.build import build_datasets
-from msdtool.data.datasets import size_text
-from msdtool.data.pairing import disagreeing_pairs
-from msdtool.data.patches import blocks
-from msdtool.data.statistics import BLOCK_PIXELS, count_labels
+from msdtool.data.pair_names import disagreeing_pairs
+from msdtool.data.pairing import not_finite_text, num_not_finite
+from msdtool.data.patches import BLOCK_PIXELS, blocks
+from msdtool.data.statistics import count_labels
 from msdtool.errors import ConfigError, InputError
-from msdtool.nn.build import architecture, check_scale
+from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.memory import training_bytes
 from msdtool.ops.checks import check_dilations
-from msdtool.train.sizes import check_images, sizes_of
+from msdtool.progress import Progress, no_progress
+from msdtool.train.build import check_images, nothing_counts, sizes_of
+from msdtool.wording import size_text
 
 MAX_LISTED = 10
 
 
 @dataclass
 class StackFacts:
-    """What the images of a stack are like.
+    """Properties of the images of a stack.
 
     Attributes:
-        count: number of files.
-        shapes: each shape [C, *space] and how many images have it.
-        dtypes: likewise.
-        minimum, maximum: over all finite values.
-        mean: over all finite values.
+        count: number of images.
+        shapes: number of images by shape [C, *space].
+        dtypes: number of images by dtype.
+        minimum, maximum: of all finite values.
+        mean: of all finite values.
+        notes: what files say about their pixels that is not applied, each once.
     """
 
     count: int
-    shapes: dict[str, int] = field(default_factory=dict)
+    shapes: dict[tuple[int, ...], int] = field(default_factory=dict)
     dtypes: dict[str, int] = field(default_factory=dict)
     minimum: float = float("inf")
     maximum: float = float("-inf")
     mean: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -48,46 +51,52 @@ class Report:
     """The result of a check.
 
     Attributes:
-        pairs: the first pairs of each data set, by name.
-        stacks: facts per stack, such as "train input".
-        label_counts: pixels per label value in the training targets.
+        pairs: the first pairs of each data set, by the data set's name.
+        stacks: facts by data set and kind of stack, such as ("train", "input").
+        label_counts: pixels by label value in the training targets.
         memory_bytes: estimate for a training step on the largest image or the crop.
-        problems: what makes training impossible.
-        warnings: what looks wrong.
+        problems: reasons why training would fail.
+        warnings: what looks wrong but does not stop training.
     """
 
     pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    stacks: dict[str, StackFacts] = field(default_factory=dict)
+    stacks: dict[tuple[str, str], StackFacts] = field(default_factory=dict)
     label_counts: dict[int, int] = field(default_factory=dict)
     memory_bytes: int = 0
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        return asdict(self)
+        """Return the report as plain data; names are "train input", shapes "1 x 512 x 512"."""
+        stacks = {}
+        for name, facts in self.stacks.items():
+            shapes = {size_text(shape): count for shape, count in facts.shapes.items()}
+            stacks[" ".join(name)] = {**asdict(facts), "shapes": shapes}
+        return {**asdict(self), "stacks": stacks}
+
+    def shapes(self, *roles: str) -> list[tuple[int, ...]]:
+        """The distinct shapes of the images of all stacks in these roles, such as "input"."""
+        found = [facts.shapes for (_, kind), facts in self.stacks.items() if _role(kind) in roles]
+        return list(dict.fromkeys(shape for shapes in found for shape in shapes))
 
 
-Tick = Callable[[str, int, int], None]
-"""Told the name of a pair before it is read, how many were read before, and of how many."""
-
-
-def check(config: ExperimentConfig, tick: Tick = lambda name, done, total: None) -> Report:
-    """Read every image of an experiment and say what training would meet.
+def check(config: ExperimentConfig, progress: Progress = no_progress) -> Report:
+    """Read every image of an experiment and report the problems that training would hit.
 
     Args:
         config: the experiment.
-        tick: called before each pair, the count starting anew with the validation pairs.
+        progress: called before each pair with its name; counts training pairs, then validation
+            pairs from 0.
 
     Raises:
-        InputError: files are missing or their numbers differ, so that nothing can be read.
+        InputError: files are missing, or inputs and targets differ in number.
         ConfigError: the layers around or inside the network do not fit.
     """
     report = Report()
     train, validation = build_datasets(config)
     for name, pairs in (("train", train), ("validation", validation)):
         if pairs is not None:
-            _check_pairs(config, name, pairs, report, tick)
+            _check_pairs(config, name, pairs, report, progress)
     _check_sizes(config, train, validation, report)
     if config.num_labels:
         _check_labels(report)
@@ -95,7 +104,7 @@ def check(config: ExperimentConfig, tick: Tick = lambda name, done, total: None)
 
 
 def _check_pairs(
-    config: ExperimentConfig, name: str, pairs: Pairs, report: Report, tick: Tick
+    config: ExperimentConfig, name: str, pairs: Pairs, report: Report, progress: Progress
 ) -> None:
     stacks = pairs.stacks()
     images = sorted({pairs.image(index) for index in range(len(pairs))})
@@ -103,43 +112,41 @@ def _check_pairs(
     report.pairs[name] = [
         (pairs.name(shown[image]), pairs.target_name(shown[image])) for image in images[:3]
     ]
-    differing = disagreeing_pairs(pairs)
+    differing = disagreeing_pairs(stack.paths for stack in stacks.values())
     if differing:
         input, other = differing[0]
         report.warnings.append(
-            f"{name}: {len(differing)} pairs have names that disagree, such as {input.name} and "
-            f"{other.name}; pairs are made in natural order, is a file missing?"
+            f"{name}: in {len(differing)} pairs the names disagree, such as {input.name} and "
+            f"{other.name}; files are paired in natural order, is one missing?"
         )
     for kind in stacks:
-        report.stacks[f"{name} {kind}"] = StackFacts(len(images))
+        report.stacks[name, kind] = StackFacts(len(images))
     seen: set[int] = set()
     counted = _Counted(np.zeros(config.num_labels, dtype=np.int64))
     problems: list[str] = []
     to_measure = pairs.to_measure()
     for done, index in enumerate(to_measure):
-        tick(pairs.name(index), done, len(to_measure))
+        progress(done, len(to_measure), pairs.name(index))
         image = pairs.image(index)
         try:
             for kind, stack in stacks.items():
                 if image not in seen:
-                    _add_facts(report, f"{name} {kind}", stack, image)
+                    _add_facts(report, report.stacks[name, kind], stack, image)
             seen.add(image)
             problems += _check_pair(pairs, index, counted)
         except InputError as error:
             problems.append(error.message)
     if name == "train" and config.num_labels:
         report.label_counts = dict(zip(config.label_values, counted.labels.tolist(), strict=True))
-    if name == "train" and not problems and not counted.values and not counted.labels.any():
-        keys = "data.ignore and data.train.mask" if config.num_labels else "data.train.mask"
-        problems.append(f"no pixel of the training targets counts; look at {keys}")
+    if not problems and not counted.values and not counted.labels.any():
+        problems.append(nothing_counts(config, name))
     report.problems += problems[:MAX_LISTED]
     if len(problems) > MAX_LISTED:
         report.problems.append(f"... and {len(problems) - MAX_LISTED} more of {name}")
 
 
-def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None:
-    """Take in an image, block by block: a volume need not fit in memory."""
-    facts = report.stacks[name]
+def _add_facts(report: Report, facts: StackFacts, stack: ImageStack, index: int) -> None:
+    """Add an image, block by block, since a volume need not fit in memory."""
     low, high, total, count = np.inf, -np.inf, 0.0, 0
     for window in blocks(stack.space(index), BLOCK_PIXELS):
         image = stack.read_array(index, window)
@@ -147,23 +154,27 @@ def _add_facts(report: Report, name: str, stack: ImageStack, index: int) -> None
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
             total, count = total + float(finite.sum(dtype=np.float64)), count + finite.size
-    shape, dtype = size_text((image.shape[0], *stack.space(index))), str(image.dtype)
+    shape, dtype = (image.shape[0], *stack.space(index)), str(image.dtype)
     facts.shapes[shape] = facts.shapes.get(shape, 0) + 1
     facts.dtypes[dtype] = facts.dtypes.get(dtype, 0) + 1
     if count:
         facts.minimum, facts.maximum = min(facts.minimum, low), max(facts.maximum, high)
         facts.mean += total / count / facts.count
+    for note in stack.notes(index):
+        if note not in facts.notes:
+            facts.notes.append(note)
+            report.warnings.append(f"{stack.name(index)}: {note}")
     if stack.label_map is None and low == high:
         report.warnings.append(f"{stack.name(index)}: every pixel has the value {low:g}")
 
 
 @dataclass
 class _Counted:
-    """Target pixels that count.
+    """Numbers of target pixels that count.
 
     Attributes:
-        labels: of a segmentation, per label.
-        values: of a regression.
+        labels: pixels per label of a segmentation; empty for a regression.
+        values: pixels of a regression.
     """
 
     labels: np.ndarray[Any, np.dtype[np.int64]]
@@ -171,13 +182,13 @@ class _Counted:
 
 
 def _check_pair(pairs: Pairs, index: int, counted: _Counted) -> list[str]:
-    """Count a pair's pixels; say what is not finite, in the input or where the target counts."""
+    """Count a pair's pixels; report values of the input or the target that are not finite."""
     names = pairs.name(index), pairs.target_name(index)
     bad, total = [0, 0], [0, 0]
     for window in blocks(pairs.space(index), BLOCK_PIXELS):
         sample = pairs.sample(index, window)
         for kind, image in enumerate((sample.input, sample.target)):
-            bad[kind] += int(image.numel() - image.isfinite().sum())
+            bad[kind] += num_not_finite(image)
             total[kind] += image.numel()
         if len(counted.labels):
             counted.labels += count_labels(sample.target, len(counted.labels))
@@ -185,33 +196,56 @@ def _check_pair(pairs: Pairs, index: int, counted: _Counted) -> list[str]:
             mask = sample.mask
             counted.values += int(sample.target.numel() if mask is None else mask.sum())
     return [
-        f"{name}: {bad[kind]} of {total[kind]} values are NaN or infinite"
+        not_finite_text(name, bad[kind], total[kind])
         for kind, name in enumerate(names)
         if bad[kind]
     ]
 
 
+def _role(kind: str) -> str:
+    """What a stack of this kind holds; "split 2" is one of several splits."""
+    return kind.split(maxsplit=1)[0]
+
+
 def _check_sizes(
     config: ExperimentConfig, train: Pairs, validation: Pairs | None, report: Report
 ) -> None:
-    """Channels and sizes that differ, or do not fit crop, batch or dilations."""
-    shapes = {
-        name: [tuple(map(int, shape.split(" x "))) for shape in facts.shapes]
-        for name, facts in report.stacks.items()
-    }
-    for kind in ("input", "target", "split"):
-        found = sorted({s[0] for name in shapes if kind in name for s in shapes[name]})
-        if len(found) > 1 and not config.data.collapse_channels:
-            report.problems.append(
-                f"{kind} images have {' and '.join(map(str, found))} channels; all need the same "
-                "number, or set data.collapse_channels: true"
-            )
-    # The splits of an image have one size.
-    by_name = {name: found for name, found in shapes.items() if "input" in name or "split" in name}
-    inputs = list(dict.fromkeys(shape for found in by_name.values() for shape in found))
+    """Report channels and sizes that differ, or that do not fit crop, batch or dilations."""
+    _check_channels(config, report)
+    inputs = report.shapes("input", "split")  # all splits of an image have the same size
     if not inputs:
         return
     training = sizes_of(train)
+    _check_batches(config, training, report)
+    _check_smallest(config, inputs, report)
+    channels = 1 if config.data.collapse_channels else inputs[0][0]
+    channels *= 2 * config.data.slab + 1
+    largest = config.crop_size or max(training or [inputs[0][1:]], key=math.prod)
+    c_out = 1 if config.data.collapse_channels else (report.shapes("target") or inputs)[0][0]
+    planned = plan_architecture(config, channels, config.num_labels or c_out, largest)
+    try:
+        if not report.problems:
+            check_scale(config, planned, train.scale)
+            check_images(config, planned, train, validation)
+    except ConfigError as error:
+        report.problems.append(error.message)
+    report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
+
+
+def _check_channels(config: ExperimentConfig, report: Report) -> None:
+    for role in ("input", "target", "split"):
+        found = sorted({shape[0] for shape in report.shapes(role)})
+        if len(found) > 1 and not config.data.collapse_channels:
+            report.problems.append(
+                f"{role} images have {' and '.join(map(str, found))} channels; all need the same "
+                "number, or set data.collapse_channels: true"
+            )
+
+
+def _check_batches(
+    config: ExperimentConfig, training: list[tuple[int, ...]], report: Report
+) -> None:
+    """Report training images that are smaller than a crop or, without one, differ in a batch."""
     crop = config.crop_size
     if crop is not None:
         for size in training:
@@ -225,8 +259,15 @@ def _check_sizes(
             f"training images have {len(set(training))} sizes, which need "
             "training.batch_size: 1, or data.crop"
         )
+
+
+def _check_smallest(
+    config: ExperimentConfig, inputs: list[tuple[int, ...]], report: Report
+) -> None:
+    """Report images that are too small for the loss or a dilation."""
     smallest = min(min(shape[1:]) for shape in inputs)
-    if "SSIM" in config.training.loss_terms and crop is None and smallest < SSIM_WINDOW:
+    ssim = "SSIM" in config.training.loss_terms
+    if ssim and config.crop_size is None and smallest < SSIM_WINDOW:
         report.problems.append(
             f"an image is {smallest} pixels wide or high; SSIM, in training.loss, needs at least "
             f"{SSIM_WINDOW}"
@@ -238,19 +279,6 @@ def _check_sizes(
         except ValueError as error:
             report.problems.append(f"{error}; choose smaller network.dilations")
             break
-    channels = 1 if config.data.collapse_channels else inputs[0][0]
-    channels *= 2 * config.data.slab + 1
-    largest = crop or max(training or [inputs[0][1:]], key=math.prod)
-    targets = [shape for name in shapes if name.endswith("target") for shape in shapes[name]]
-    c_out = 1 if config.data.collapse_channels else (targets or inputs)[0][0]
-    planned = architecture(config, channels, config.num_labels or c_out, largest)
-    try:
-        if not report.problems:
-            check_scale(config, planned, train.scale)
-            check_images(config, planned, train, validation)
-    except ConfigError as error:
-        report.problems.append(error.message)
-    report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
 
 
 def _check_labels(report: Report) -> None:

@@ -1,21 +1,29 @@
-"""The errors a user can meet, each with the exit code the command line gives it.
+"""The errors a user can meet, each with the exit code that the command line maps it to.
 
-A message says what is wrong, where, what was found, what is allowed and what to do next.
+A message says what is wrong, where, what was found, what is allowed and what to do next. It names
+arguments and config keys, never command-line options: these are added by the command line.
 """
 
 
 class Error(Exception):
-    """Base class: the work failed."""
+    """Base class: the work failed.
+
+    Attributes:
+        message: what is shown to the user.
+        hint_key: arguments or config keys that the message advises to use, separated by spaces;
+            ``msdtool.cli.hints`` names the option that sets each of them.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, hint_key: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.hint_key = hint_key
 
 
-class InputError(Error):
-    """Images, labels or their pairing cannot be used as they are."""
+class InputError(Error, ValueError):
+    """Images, labels, their pairing or an argument of a model cannot be used as they are."""
 
     exit_code = 3
 
@@ -25,7 +33,7 @@ class ModelFileError(InputError):
 
 
 class ConfigError(Error):
-    """The experiment's YAML or a command-line option is wrong."""
+    """The experiment's YAML, an argument or a command-line option is wrong."""
 
     exit_code = 2
 
@@ -35,11 +43,18 @@ class RunDirectoryError(ConfigError):
 
 
 class TrainingError(Error):
-    """Training cannot go on, for example because the loss is not finite."""
+    """Training cannot continue, for example because the loss is not finite."""
 
 
 class KernelError(Error):
     """A kernel cannot be compiled or launched here."""
+
+
+class DoesNotFit(Error, MemoryError, RuntimeError):  # noqa: N818 - reads as a sentence
+    """Memory does not suffice for a piece of work.
+
+    It is a RuntimeError because that is what torch raises where a tensor does not fit.
+    """
 
 
 class Stopped(Error):  # noqa: N818 - nothing went wrong
@@ -47,14 +62,14 @@ class Stopped(Error):  # noqa: N818 - nothing went wrong
 
     exit_code = 75
 
-    def __init__(self, message: str, exit_code: int = 75) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, exit_code: int = 75, *, hint_key: str = "") -> None:
+        super().__init__(message, hint_key=hint_key)
         self.exit_code = exit_code
 
 
 class FailedElsewhere(Error):  # noqa: N818 - the error is another process's
-    """Another process of the same work failed, and says why; this one ends without a word."""
+    """Another process of the same work failed and reports why; this one exits silently."""
 
     def __init__(self, exit_code: int) -> None:
-        super().__init__("another process of the same work failed, and says why")
+        super().__init__("another process of the same work failed and reports why")
         self.exit_code = exit_code

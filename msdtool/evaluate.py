@@ -1,8 +1,8 @@
-"""How well a trained network does on pairs of images."""
+"""Measure a trained network on pairs of images."""
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -13,16 +13,20 @@ from torch import Tensor
 
 from msdtool.atomic import atomic_path
 from msdtool.data import ImageStack
-from msdtool.data.datasets import finite_sample
 from msdtool.data.inputs import MeasuredPairs
+from msdtool.data.pair_names import disagreeing_pairs
+from msdtool.data.pairing import finite_sample
 from msdtool.data.specifiers import Specifier
+from msdtool.data.statistics import Moments
 from msdtool.errors import InputError
+from msdtool.file_errors import cannot_write
+from msdtool.measure.comparisons import compare
+from msdtool.measure.metrics import Metrics, build_metrics
 from msdtool.predict import Predictor
+from msdtool.progress import Progress, no_progress
 from msdtool.report.pictures import save_comparisons
-from msdtool.runs.rundir import writing
-from msdtool.train.build import build_metrics
-from msdtool.train.metrics import Metrics
-from msdtool.train.pictures import compare
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Evaluation:
     Attributes:
         images: per image, its input file and metrics.
         outputs: metrics of the network's outputs over all images.
-        inputs: metrics of the inputs as they are, where they can be compared with the targets.
+        inputs: metrics of the unprocessed inputs, if they can be compared with the targets.
     """
 
     images: list[dict[str, Any]]
@@ -41,12 +45,12 @@ class Evaluation:
 
     @property
     def output(self) -> dict[str, Any]:
-        """The outputs' metrics by name."""
+        """Metrics of the outputs, by name."""
         return self.outputs.compute()
 
     @property
     def input(self) -> dict[str, Any] | None:
-        """The inputs' metrics by name."""
+        """Metrics of the unprocessed inputs, by name."""
         return None if self.inputs is None else self.inputs.compute()
 
 
@@ -56,13 +60,13 @@ def open_pairs(
     target: Specifier,
     mask: Specifier | None,
 ) -> MeasuredPairs:
-    """Open pairs of images the way the network's training pairs were read.
+    """Open pairs of images in the way the network's training pairs were read.
 
     Args:
         predictor: the network.
-        input: a specifier of images, or one for each split.
-        target: a specifier.
-        mask: likewise.
+        input: specifier of the images, or one for each split.
+        target: specifier of the targets.
+        mask: specifier of the masks; None: all pixels count.
 
     Raises:
         InputError: files are missing or cannot be paired.
@@ -71,39 +75,51 @@ def open_pairs(
     inputs, files = predictor.open_inputs(input)
     targets = ImageStack(
         target,
-        collapse_channels=model["collapse_channels"],
-        labels=model["labels"] or None,
-        ignore=model["ignore"],
+        collapse_channels=model.collapse_channels,
+        labels=model.labels or None,
+        ignore=model.ignore,
         ndim=predictor.ndim,
     )
     masks = None
     if mask is not None:
         masks = ImageStack(mask, collapse_channels=True, ndim=predictor.ndim)
-    return MeasuredPairs(inputs, files, targets, masks, model["slab"])
+    pairs = MeasuredPairs(inputs, files, targets, masks, model.slab)
+    stacks = [*files, targets] if masks is None else [*files, targets, masks]
+    for one, other in disagreeing_pairs(stack.paths for stack in stacks)[:1]:
+        log.warning(
+            f"{one.name} is paired with {other.name}: the names disagree; files are paired in "
+            "natural order, is one missing?"
+        )
+    return pairs
 
 
 def evaluate(
     predictor: Predictor,
     pairs: MeasuredPairs,
-    tick: Callable[[int], None] = lambda index: None,
+    progress: Progress = no_progress,
     share: Sequence[int] | None = None,
+    data_range: float | None = None,
 ) -> Evaluation:
-    """Apply the network to pairs and measure.
+    """Apply the network to pairs of images and measure its outputs.
 
     Args:
         predictor: the network.
         pairs: inputs and targets.
-        tick: called after each pair with its number, from 0.
-        share: indices of the pairs to take; None: all.
+        progress: called after each pair.
+        share: indices of the pairs to measure; None: all.
+        data_range: value range that PSNR and SSIM refer to; None: `target_range`.
 
     Raises:
         InputError: a file cannot be used.
     """
-    labels, data_range = predictor.model["labels"], _data_range(predictor)
+    _check_scale(predictor, pairs)
+    labels = predictor.model.labels
+    if data_range is None:
+        data_range = target_range(predictor, pairs)
     outputs, inputs = build_metrics(labels, data_range), build_metrics(labels, data_range)
     images, comparable = [], not labels
-    _check_scale(predictor, pairs)
-    for number, index in enumerate(range(len(pairs)) if share is None else share):
+    indices = range(len(pairs)) if share is None else share
+    for done, index in enumerate(indices, start=1):
         sample = finite_sample(pairs, index)
         predictor.check(sample.input, pairs.name(index))
         _check_target(predictor, sample.target, pairs.target_name(index))
@@ -115,30 +131,49 @@ def evaluate(
         comparable = comparable and shown.shape == sample.target.shape
         if comparable:
             inputs.update(shown.unsqueeze(0), target, mask)
-        tick(number)
+        progress(done, len(indices))
     return Evaluation(images, outputs, inputs if comparable else None)
+
+
+def target_range(predictor: Predictor, pairs: MeasuredPairs) -> float:
+    """Return the maximum minus the minimum of all target pixels that count; 0 for labels.
+
+    If they are all equal, it is the range that the network was trained with.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    known = predictor.model.normalisation.data_range
+    if predictor.model.labels:
+        return known
+    moments = Moments()
+    for index in range(len(pairs)):
+        values, mask = pairs.target(index)
+        counted = values.flatten(1) if mask is None else values[:, mask[0]]
+        moments.add(counted.double().numpy())
+    return moments.maximum - moments.minimum if moments.maximum > moments.minimum else known
 
 
 def _check_scale(predictor: Predictor, pairs: MeasuredPairs) -> None:
     found, given = pairs.scale, predictor.network.scale
     if found != given:
         raise InputError(
-            f"{pairs.target_name(0)}: the target is {found} times as large as its input, the model "
-            f"gives images {given} times as large"
+            f"{pairs.target_name(0)}: the target is {found} times as large as its input, the "
+            f"outputs of the model are {given} times as large"
         )
 
 
 def _check_target(predictor: Predictor, target: Tensor, name: str) -> None:
-    expected = 1 if predictor.label_map else predictor.model["architecture"]["c_out"]
+    expected = 1 if predictor.label_map else predictor.model.architecture.c_out
     if target.shape[0] != expected:
         raise InputError(
-            f"{name}: the target has {target.shape[0]} channels, the model gives {expected}"
+            f"{name}: the target has {target.shape[0]} channels, the model outputs {expected}"
         )
 
 
 def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, path: Path) -> None:
-    """Draw input | output | target of the best, a typical and the worst image as a PNG."""
-    labels = predictor.model["labels"]
+    """Draw input, output and target of the best, a typical and the worst image as a PNG."""
+    labels = predictor.model.labels
     key = "accuracy" if labels else "psnr"
     order = np.argsort([-image[key] for image in evaluation.images])
     ranks = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
@@ -147,7 +182,7 @@ def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, pat
             pairs.sample(int(index), central_only=True),
             predictor(pairs.sample(int(index)).input),
             len(labels),
-            _data_range(predictor),
+            evaluation.output.get("data_range", 0.0),
             f"{rank}, {Path(pairs.name(int(index))).name}",
         )
         for rank, index in ranks.items()
@@ -155,46 +190,45 @@ def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, pat
     save_comparisons(path, rows[: len(pairs)], len(labels))
 
 
-def _data_range(predictor: Predictor) -> float:
-    return predictor.model["normalisation"]["data_range"]
-
-
 # In parts ------------------------------------------------------------------------------------
 
 
 class PartFiles:
-    """A folder where the parts of an evaluation meet, each in a file of its own.
+    """A shared folder for partial results of an evaluation, one file for each part.
 
     Args:
         folder: it need not exist.
         predictor: the network.
-        specifiers: what was evaluated, by the names of the options.
+        specifiers: what is evaluated, by the names of the options.
         count: the number of parts.
+        data_range: value range that PSNR and SSIM refer to.
     """
 
     def __init__(
-        self, folder: Path, predictor: Predictor, specifiers: Mapping[str, Any], count: int
+        self,
+        folder: Path,
+        predictor: Predictor,
+        specifiers: Mapping[str, Any],
+        count: int,
+        data_range: float,
     ) -> None:
         self.folder = folder
         self.predictor = predictor
         self.count = count
-        weights = (tensor.numpy().tobytes() for tensor in predictor.model["state"].values())
-        self.identity = {
-            "network": hashlib.sha256(b"".join(weights)).hexdigest(),
-            **specifiers,
-        }
+        self.data_range = data_range
+        self.identity = {"network": predictor.digest, "data_range": data_range, **specifiers}
 
     def path(self, part: int) -> Path:
-        """The file of a part."""
+        """Return the file of a part."""
         return self.folder / f"part-{part:04}-of-{self.count:04}.json"
 
     @property
     def missing(self) -> list[int]:
-        """The parts that are not there yet."""
+        """The parts that have no file yet."""
         return [part for part in range(self.count) if not self.path(part).exists()]
 
     def save(self, part: int, evaluation: Evaluation) -> None:
-        """Write a part; one that is there is replaced.
+        """Write the file of a part, or replace it.
 
         Raises:
             Error: it cannot be written.
@@ -207,14 +241,14 @@ class PartFiles:
             "inputs": None if inputs is None else inputs.state(),
         }
         path = self.path(part)
-        with writing(path), atomic_path(path) as temporary:
+        with cannot_write(path), atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
     def load(self) -> Evaluation:
-        """Put all parts together, the images in the order of the whole.
+        """Return the evaluation of all parts, its images in their original order.
 
         Raises:
-            InputError: a part belongs to another evaluation.
+            InputError: a part is of another evaluation.
         """
         parts = [self._load(part) for part in range(self.count)]
         total, *others = parts
@@ -234,13 +268,10 @@ class PartFiles:
         differing = [key for key, value in self.identity.items() if content.get(key) != value]
         if differing:
             raise InputError(
-                f"{path}: is of another evaluation, its {', '.join(differing)} differs; choose "
+                f"{path}: belongs to another evaluation (different {', '.join(differing)}); choose "
                 "another folder, or remove the files"
             )
-        metrics = [
-            build_metrics(self.predictor.model["labels"], _data_range(self.predictor))
-            for _ in range(2)
-        ]
+        metrics = [build_metrics(self.predictor.model.labels, self.data_range) for _ in range(2)]
         outputs, inputs = metrics
         outputs.load_state(content["outputs"])
         if content["inputs"] is None:

@@ -1,51 +1,51 @@
-"""Networks that other packages trained, made into checkpoints.
+"""Networks that other packages trained, converted to checkpoints.
 
 msd_pytorch (``MSDModel.save``, a .torch file): a dict with epoch, state_dict and optimizer. The
 network is the sequence of a 1x1 layer that scales the input, the MSD module and, for a regression,
 a 1x1 layer that scales the output; for a segmentation, module and log-softmax are a sequence of
-their own. Borders are symmetric. Dilations are not saved.
+their own. The padding is symmetric. Dilations are not saved.
 
 msdnet (``Network.to_file``, HDF5): a group with the attributes d (depth), nin and nout and the
 arrays dl (dilations), f/00000 ... [nin + i, 3, 3], o [d] (biases), w [nout, nin + d], oo [nout]
-(biases), gam_in and off_in [nin], gam_out and off_out [nout] (gamma * value + offset, where the
-network was normalised). The width is 1, borders are reflected without the edge. The task is not
-saved, but only a regression scales its output.
+(biases), gam_in and off_in [nin], gam_out and off_out [nout] (gamma * value + offset, if the
+network was normalised). The width is 1, the padding reflects without repeating the edge. The task
+is not saved, but only a regression scales its output.
 """
 
-import pickle
 import re
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from msdtool.architecture import Architecture
 from msdtool.data.containers.extras import load_extra
 from msdtool.errors import ConfigError, ModelFileError
-from msdtool.nn.build import Architecture, build_network
+from msdtool.file_errors import cannot_read
+from msdtool.nn.build import build_network
 from msdtool.nn.msd import DILATIONS
-from msdtool.runs.checkpoint import FORMAT, Checkpoint, Model, Normalisation
-from msdtool.train.environment import versions
-from msdtool.train.events import Progress
+from msdtool.runs.checkpoint import FORMAT, Checkpoint, Model, Normalisation, load_plain
+from msdtool.runs.training_progress import TrainingProgress
+from msdtool.runs.versions import versions
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 MSDNET_GROUPS = ("network", "checkpoint")
 MSDNET_ARRAYS = ("dl", "f", "o", "w", "oo")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Foreign:
     """A network as a file describes it.
 
     Attributes:
-        origin: the package it is of.
+        origin: the package that trained it.
         task: regression or segmentation; None: the file does not say.
         architecture: of the network.
         state: its tensors, by the names of a `ScaledNetwork`.
-        epoch: how long it was trained, 0 if that is not known.
+        epoch: number of epochs it was trained for; 0 if unknown.
     """
 
     origin: str
@@ -66,35 +66,37 @@ def import_model(
 
     Args:
         path: the file.
-        task: regression or segmentation, where the file does not say.
-        dilations: of a network of msd_pytorch; None: 1 to 10, the default there, too.
-        data_range: value range that PSNR and SSIM of a regression shall refer to.
+        task: regression or segmentation; required if the file does not record the task.
+        dilations: of a network of msd_pytorch; None: 1 to 10, which is also its default.
+        data_range: value range that PSNR and SSIM of a regression should refer to.
 
     Returns:
         A checkpoint for prediction, and the name of the package.
 
     Raises:
         ModelFileError: the file is of neither package, or of a version whose networks differ.
-        ConfigError: the file says something else than the arguments, or needs one.
+        ConfigError: the file contradicts an argument, or one is missing.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(HDF5_START))
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from None
+    with cannot_read(path, ModelFileError), path.open("rb") as file:
+        start = file.read(len(HDF5_START))
     if start == HDF5_START:
         if dilations is not None:
-            raise ConfigError("--dilations: a file of msdnet holds them; remove the option")
+            raise ConfigError(
+                "dilations: a file of msdnet records them; leave them out", hint_key="dilations"
+            )
         foreign = _read_msdnet(path)
     else:
         foreign = _read_msd_pytorch(path, list(dilations or DILATIONS))
     if foreign.task and task and foreign.task != task:
-        raise ConfigError(f"--task {task}: the network in {path} is a {foreign.task}")
+        raise ConfigError(
+            f"task is {task}: the network in {path} is a {foreign.task}", hint_key="task"
+        )
     chosen = foreign.task or task
     if chosen is None:
         raise ConfigError(
-            f"{path}: does not say whether the network is a regression or a segmentation; "
-            "give --task"
+            f"{path}: does not say whether the network is a regression or a segmentation; set "
+            "the task",
+            hint_key="task",
         )
     return _checkpoint(foreign, chosen, data_range, path), foreign.origin
 
@@ -103,17 +105,17 @@ def import_model(
 
 
 def _read_msd_pytorch(path: Path, dilations: list[int]) -> Foreign:
-    content = _load_plain(path)
+    content = load_plain(path, "is a file of neither msd_pytorch nor msdnet")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         if isinstance(content, dict) and content.get("format") == FORMAT:
-            raise ModelFileError(f"{path}: is a checkpoint of msdtool already; use it as it is")
+            raise ModelFileError(f"{path}: is already a checkpoint of msdtool; use it directly")
         raise ModelFileError(
             f"{path}: is not what msd_pytorch's MSDModel.save writes, it has no state_dict"
         )
     state, unknown = {}, []
     is_segmentation = False
     for name, tensor in content["state_dict"].items():
-        # DataParallel puts "module." in front.
+        # DataParallel adds "module.".
         place, _, rest = name.removeprefix("module.").partition(".")
         if place == "1" and rest.startswith("0."):
             is_segmentation, rest = True, rest[2:]
@@ -128,15 +130,15 @@ def _read_msd_pytorch(path: Path, dilations: list[int]) -> Foreign:
             "those of its older versions cannot be imported"
         )
     width, c_in, *taps = state["msd.msd_block.weight0"].shape or (0, 0)
-    architecture = {
-        "c_in": c_in,
-        "c_out": state.get("msd.final_layer.linear.bias", torch.empty(0)).numel(),
-        "depth": sum(name.startswith("msd.msd_block.weight") for name in state),
-        "width": width,
-        "dilations": dilations,
-        "ndim": 3 if len(taps) == 3 else 2,
-        "padding": "symmetric",
-    }
+    architecture = Architecture(
+        c_in=c_in,
+        c_out=state.get("msd.final_layer.linear.bias", torch.empty(0)).numel(),
+        depth=sum(name.startswith("msd.msd_block.weight") for name in state),
+        width=width,
+        dilations=tuple(dilations),
+        ndim=3 if len(taps) == 3 else 2,
+        padding="symmetric",
+    )
     epoch = content.get("epoch")
     return Foreign(
         "msd_pytorch",
@@ -154,22 +156,6 @@ def _is_known(part: str, name: str) -> bool:
     return name in ("weight", "bias")
 
 
-def _load_plain(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that are no files of torch
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "unsupported" in str(error).lower():
-            raise ModelFileError(
-                f"{path}: holds something else than tensors and plain data, which may be code; "
-                "it is not loaded"
-            ) from None
-        raise ModelFileError(f"{path}: is a file of neither msd_pytorch nor msdnet") from None
-    except Exception:  # whatever torch and pickle stumble over in a file of any content
-        raise ModelFileError(f"{path}: is a file of neither msd_pytorch nor msdnet") from None
-
-
 # msdnet --------------------------------------------------------------------------------------
 
 
@@ -184,6 +170,8 @@ def _read_msdnet(path: Path) -> Foreign:
                     f"{' or '.join(MSDNET_GROUPS)}"
                 )
             return _read_group(file[name], path)
+    except ModelFileError:
+        raise
     except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelFileError(f"{path}: is damaged, or not of msdnet: {error}") from None
 
@@ -210,15 +198,15 @@ def _read_group(group: Any, path: Path) -> Foreign:
             gamma = tensor(f"gam_{suffix}")
             state[f"{part}.weight"] = torch.diag(gamma)[..., None, None]
             state[f"{part}.bias"] = tensor(f"off_{suffix}")
-    architecture = {
-        "c_in": c_in,
-        "c_out": c_out,
-        "depth": depth,
-        "width": 1,
-        "dilations": [int(dilation) for dilation in group["dl"][...]],
-        "ndim": 2,
-        "padding": "reflect",
-    }
+    architecture = Architecture(
+        c_in=c_in,
+        c_out=c_out,
+        depth=depth,
+        width=1,
+        dilations=tuple(int(dilation) for dilation in group["dl"][...]),
+        ndim=2,
+        padding="reflect",
+    )
     task = "regression" if "scale_out.weight" in state else None
     return Foreign("msdnet", task, architecture, state)
 
@@ -227,10 +215,10 @@ def _read_group(group: Any, path: Path) -> Foreign:
 
 
 def _checkpoint(foreign: Foreign, task: str, data_range: float, path: Path) -> Checkpoint:
-    """Check that the tensors fit together, and describe them."""
+    """Check that the tensors fit each other, and describe them."""
     try:
         network = build_network(foreign.architecture)
-        # What the file does not scale, the network passes on.
+        # A scaling layer that the file does not have stays the identity.
         missing = network.load_state_dict(foreign.state, strict=False)
         absent = [name for name in missing.missing_keys if not name.startswith("scale_")]
         if absent or missing.unexpected_keys:
@@ -242,24 +230,18 @@ def _checkpoint(foreign: Foreign, task: str, data_range: float, path: Path) -> C
         raise ModelFileError(
             f"{path}: is damaged, its weights do not fit each other: {reason}"
         ) from None
-    state = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    num_labels = foreign.architecture["c_out"] if task == "segmentation" else 0
-    model = Model(
-        task=task,
-        architecture=foreign.architecture,
-        state=state,
-        normalisation=_normalisation(state, num_labels, data_range),
-        labels=list(range(num_labels)),
-        ignore=None,
-        collapse_channels=False,
-        slab=0,
-        splits=0,
-        strategy="X:1",
+    num_labels = foreign.architecture.c_out if task == "segmentation" else 0
+    model = Model.of(
+        network,
+        task,
+        foreign.architecture,
+        _normalisation(network.state_dict(), num_labels, data_range),
+        labels=range(num_labels),
     )
     return Checkpoint(
         model=model,
         config={},
-        progress=asdict(Progress(epoch=foreign.epoch)),
+        progress=TrainingProgress(epoch=foreign.epoch),
         metrics={},
         versions=versions(),
         training={},
@@ -267,15 +249,17 @@ def _checkpoint(foreign: Foreign, task: str, data_range: float, path: Path) -> C
 
 
 def _normalisation(state: dict[str, Tensor], num_labels: int, data_range: float) -> Normalisation:
-    """What the scaling layers say of the data; the layers themselves are what is applied."""
+    """Describe the data by the scaling layers; the layers themselves are what is applied."""
     scale = state["scale_in.weight"].flatten(1).diagonal().double()
     scale = torch.where(scale == 0, 1.0, scale)
     shift = state["scale_in.bias"].double()
+    target_mean = state["scale_out.bias"].tolist()
+    target_std = state["scale_out.weight"].flatten(1).diagonal().tolist()
     return Normalisation(
-        input_mean=(-shift / scale).tolist(),
-        input_std=(1 / scale).tolist(),
-        target_mean=[] if num_labels else state["scale_out.bias"].tolist(),
-        target_std=[] if num_labels else state["scale_out.weight"].flatten(1).diagonal().tolist(),
+        input_mean=tuple((-shift / scale).tolist()),
+        input_std=tuple((1 / scale).tolist()),
+        target_mean=() if num_labels else tuple(target_mean),
+        target_std=() if num_labels else tuple(target_std),
         data_range=0.0 if num_labels else data_range,
-        label_counts=[0] * num_labels,
+        label_counts=(0,) * num_labels,
     )

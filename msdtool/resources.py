@@ -1,4 +1,4 @@
-"""Where the files beside the package lie: kernels/ and configs/, in a checkout and in a wheel."""
+"""Where kernels/ and configs/ are found: in a checkout beside the package, in a wheel inside it."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent
 def resource_folder(name: str) -> Path:
     """Return the folder ``name`` ("kernels" or "configs").
 
-    A wheel carries them inside the package; an editable install reads the checkout.
+    A wheel carries both inside the package; an editable install reads the checkout.
     """
     installed = PACKAGE / "share" / name
     return installed if installed.is_dir() else PACKAGE.parent / name

@@ -1,13 +1,25 @@
-"""JSON that every program reads: it has no NaN and no infinity, so null stands for them."""
+"""JSON that every parser accepts: null stands for NaN and infinity, which it cannot express."""
 
 import json
 import math
 from typing import Any
 
 
-def dumps(value: Any) -> str:
-    """Return plain data as one line of JSON; keys become text."""
-    return json.dumps(_finite(value), ensure_ascii=False)
+def dumps(value: Any, encoding: str = "utf-8") -> str:
+    """Return plain data as one line of JSON; keys become strings.
+
+    Args:
+        value: the data.
+        encoding: of the file that the line is for. Text that cannot be encoded, such as the name of
+            a file whose bytes are not UTF-8, is escaped, so that parsers restore it.
+    """
+    value = _finite(value)
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return text
 
 
 def _finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What tests of several folders share: the command line in this process, and trained networks."""
 
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +13,31 @@ import torch
 
 from msdtool.cli import main
 from msdtool.config import load_config
-from msdtool.ops import kernels
-from msdtool.train.run import TrainingRun
+from msdtool.ops.cuda import launcher
+from msdtool.train.prepare import prepare_run
 
 from . import shim as kernel_shim
 from .helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs
+
+# Programs that tests start would compile the whole package, for 0.3 s, each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+TESTS = Path(__file__).parent
+# They compile CUDA and C++, start many processes, or train to the end; versions matter little.
+SLOW = (
+    "config/test_slurm.py",
+    "docs/",
+    "kernels/",
+    "ops/cuda/",
+    "ops/semifield/test_gpu.py",
+    "shim/",
+    "test_house.py",
+    "train/test_distributed.py",
+    "train/test_overfit.py",
+    "train/test_processes.py",
+    "train/test_resume.py",
+)
+assert all((TESTS / name).exists() for name in SLOW)
 
 
 class Result(NamedTuple):
@@ -29,7 +50,7 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def keep_signal_handlers() -> Iterator[None]:
-    """Commands take over SIGINT and its kin; the tests want them back."""
+    """Commands replace the handlers of SIGINT and others; put them back."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     handlers = [signal.getsignal(number) for number in numbers]
     yield
@@ -51,28 +72,37 @@ def cli(monkeypatch, capsys, keep_signal_handlers) -> Callable[..., Result]:
     return run
 
 
+def pytest_configure() -> None:
+    """Share the processors among pytest-xdist's workers and the programs that their tests start."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        threads = max(torch.get_num_threads() // workers, 1)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+        torch.set_num_threads(threads)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a GPU say so where there is none."""
-    if torch.cuda.is_available():
-        return
+    """Mark the slow tests; skip the tests that need a GPU where there is none."""
     for item in items:
-        if item.get_closest_marker("gpu"):
+        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture
 def shim(monkeypatch, request) -> kernel_shim.ShimLauncher:
-    """CUDA kernels run on the CPU, for tensors there; on a GPU, nobody needs the compiler."""
+    """CUDA kernels run on the CPU, for tensors there; tests on a GPU need no C++ compiler."""
     if kernel_shim.MISSING and not request.node.get_closest_marker("gpu"):
         pytest.skip(kernel_shim.MISSING)
-    launcher = kernel_shim.ShimLauncher()
-    monkeypatch.setitem(kernels.LAUNCHERS, "cpu", launcher)
-    return launcher
+    shim_launcher = kernel_shim.ShimLauncher()
+    monkeypatch.setitem(launcher.LAUNCHERS, "cpu", shim_launcher)
+    return shim_launcher
 
 
 def train(config: Path) -> Path:
     """Train without a terminal; return the run directory."""
-    run = TrainingRun(load_config(config))
+    run = prepare_run(load_config(config))
     for _ in run.events():
         pass
     return run.directory.path
@@ -80,7 +110,7 @@ def train(config: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def regression_run(tmp_path_factory) -> Path:
-    """A run directory of a network that denoises a little; its data lies beside it."""
+    """A run directory of a network that denoises a little, beside its data."""
     folder = tmp_path_factory.mktemp("regression")
     sections = {
         "data": {
@@ -95,7 +125,7 @@ def regression_run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def segmentation_run(tmp_path_factory) -> Path:
-    """A run directory of a network that tells three labels apart; its data lies beside it."""
+    """A run directory of a network that segments three labels, beside its data."""
     folder = tmp_path_factory.mktemp("segmentation")
     sections = {
         "task": "segmentation",

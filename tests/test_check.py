@@ -44,11 +44,11 @@ def replace(folder, number, image):
 def test_good_data_has_facts_and_no_problems(tmp_path, noisy):
     found = report(tmp_path, noisy)
     assert (found.problems, found.warnings, found.label_counts) == ([], [], {})
-    names = ["train input", "train target", "validation input", "validation target"]
+    names = [(name, kind) for name in ("train", "validation") for kind in ("input", "target")]
     assert list(found.stacks) == names
     images = [tifffile.imread(f"{noisy['train']['input']}/image_00{k}.tif") for k in range(4)]
-    facts = found.stacks["train input"]
-    assert (facts.count, facts.shapes, facts.dtypes) == (4, {"1 x 20 x 24": 4}, {"float32": 4})
+    facts = found.stacks["train", "input"]
+    assert (facts.count, facts.shapes, facts.dtypes) == (4, {(1, 20, 24): 4}, {"float32": 4})
     assert (facts.minimum, facts.maximum) == (np.min(images), np.max(images))
     assert facts.mean == pytest.approx(np.mean(images, dtype=np.float64))
 
@@ -59,19 +59,19 @@ def test_the_first_pairs_are_shown(tmp_path, noisy):
     assert len(others) == 2
 
 
-def test_every_pair_is_told_before_it_is_read(tmp_path, noisy):
-    told = []
+def test_every_pair_is_reported_before_it_is_read(tmp_path, noisy):
+    reported = []
     config = load_config(write_experiment(tmp_path / "a.yaml", {"data": noisy}))
-    check(config, lambda *place: told.append(place))
-    assert told == [(f"{noisy['train']['input']}/image_00{k}.tif", k, 4) for k in range(4)] + [
-        (f"{noisy['validation']['input']}/image_00{k}.tif", k, 2) for k in range(2)
+    check(config, lambda *place: reported.append(place))
+    assert reported == [(k, 4, f"{noisy['train']['input']}/image_00{k}.tif") for k in range(4)] + [
+        (k, 2, f"{noisy['validation']['input']}/image_00{k}.tif") for k in range(2)
     ]
 
 
 def test_a_held_out_fraction_is_checked_apart(tmp_path, noisy):
     found = report(tmp_path, {"train": noisy["train"], "validation": {"fraction": 0.25}})
-    assert found.stacks["train input"].count == 3
-    assert found.stacks["validation input"].count == 1
+    assert found.stacks["train", "input"].count == 3
+    assert found.stacks["validation", "input"].count == 1
 
 
 def test_labels_are_counted_by_value(tmp_path, labelled):
@@ -105,7 +105,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_what_training_would_stumble_over_is_a_problem(tmp_path, noisy, name):
+def test_what_training_would_fail_on_is_a_problem(tmp_path, noisy, name):
     change, kind, message = PROBLEMS[name]
     folder = noisy["train"][kind]
     replace(folder, 1, change(tifffile.imread(f"{folder}/image_001.tif")))
@@ -123,7 +123,7 @@ def test_unreadable_files_are_all_listed_up_to_ten(tmp_path):
     assert problems[10] == "... and 2 more of train"
 
 
-def test_values_outside_a_mask_are_no_problem(tmp_path, noisy):
+def test_values_outside_a_mask_are_not_a_problem(tmp_path, noisy):
     target = tifffile.imread(f"{noisy['train']['target']}/image_001.tif")
     target[0] = np.nan
     replace(noisy["train"]["target"], 1, target)
@@ -132,11 +132,19 @@ def test_values_outside_a_mask_are_no_problem(tmp_path, noisy):
     assert report(tmp_path, noisy).problems == []
 
 
-def test_pixels_that_never_count_are_a_problem(tmp_path, noisy, labelled):
+def test_pixels_that_never_count_are_a_problem(tmp_path, noisy):
     none = [np.zeros((20, 24), np.uint8)] * 4
     noisy["train"]["mask"] = str(write_stack(tmp_path / "mask", none))
     expected = "no pixel of the training targets counts; look at data.train.mask"
     assert report(tmp_path, noisy).problems == [expected]
+
+
+def test_validation_pixels_that_never_count_are_a_problem(tmp_path, noisy):
+    none = [np.zeros((20, 24), np.uint8)] * 4
+    mask = str(write_stack(tmp_path / "mask", none))
+    data = {**noisy, "validation": {**noisy["train"], "mask": mask}}
+    expected = "no pixel of the validation targets counts; look at data.validation.mask"
+    assert report(tmp_path, data).problems == [expected]
 
 
 def test_labels_that_are_all_ignored_are_a_problem(tmp_path, labelled):
@@ -162,13 +170,13 @@ def test_a_constant_image_is_a_warning(tmp_path, noisy, dtype):
     assert (found.warnings, found.problems) == ([expected], [])
 
 
-def test_names_that_disagree_are_a_warning(tmp_path, noisy):
+def test_names_that_differ_are_a_warning(tmp_path, noisy):
     folder = tmp_path / "t" / "clean"
     (folder / "image_003.tif").rename(folder / "image_004.tif")
     (warning,) = report(tmp_path, noisy).warnings
     assert warning == (
-        "train: 1 pairs have names that disagree, such as image_003.tif and image_004.tif; pairs "
-        "are made in natural order, is a file missing?"
+        "train: in 1 pairs the names disagree, such as image_003.tif and image_004.tif; files are "
+        "paired in natural order, is one missing?"
     )
 
 
@@ -201,12 +209,13 @@ def test_volumes_are_checked(tmp_path):
     data = {"train": write_noisy_pairs(tmp_path / "t", 2, shape=(4, 8, 6))}
     found = report(tmp_path, data, network={"ndim": 3, "depth": 2, "dilations": [1, 2]})
     assert found.problems == []
-    assert found.stacks["train input"].shapes == {"1 x 4 x 8 x 6": 2}
+    assert found.stacks["train", "input"].shapes == {(1, 4, 8, 6): 2}
 
 
 def test_a_report_is_plain_data(tmp_path, noisy):
     found = report(tmp_path, noisy).to_dict()
-    assert found["stacks"]["train input"]["count"] == 4
+    facts = found["stacks"]["train input"]
+    assert (facts["count"], facts["shapes"]) == (4, {"1 x 20 x 24": 4})
 
 
 def test_volumes_are_looked_at_block_by_block(tmp_path, monkeypatch):
@@ -220,13 +229,24 @@ def test_volumes_are_looked_at_block_by_block(tmp_path, monkeypatch):
     monkeypatch.setattr("msdtool.check.BLOCK_PIXELS", 100)
     found = report(tmp_path, data, network=network)
     volume = tifffile.imread(f"{data['train']['input']}/image_000.tif")
-    facts = found.stacks["train input"]
+    facts = found.stacks["train", "input"]
     assert (facts.minimum, facts.maximum) == (volume.min(), volume.max())
     assert facts.mean == pytest.approx(volume.mean(dtype=np.float64))
-    assert facts.shapes == whole.stacks["train input"].shapes == {"1 x 9 x 8 x 6": 1}
+    assert facts.shapes == whole.stacks["train", "input"].shapes == {(1, 9, 8, 6): 1}
     # What slices leave of a volume is smaller than the volume.
     assert (
         found.problems
         == whole.problems
         == ["a training image of 6 x 8 x 6 pixels is smaller than data.crop 7 x 8 x 6"]
     )
+
+
+def test_what_files_say_about_their_values_is_told_once(tmp_path, noisy):
+    for number in (1, 3):
+        path = Path(noisy["train"]["input"], f"image_{number:03}.tif")
+        tags = [(42113, 2, 6, "-9999", True)]
+        tifffile.imwrite(path, tifffile.imread(path), metadata=None, extratags=tags)
+    found = report(tmp_path, noisy)
+    note = "the value -9999 stands for missing pixels (the tag GDAL_NODATA)"
+    assert found.warnings == [f"{noisy['train']['input']}/image_001.tif: {note}"]
+    assert found.stacks["train", "input"].notes == [note]

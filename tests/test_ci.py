@@ -1,4 +1,4 @@
-"""The script that says all about a machine with a GPU in one go."""
+"""The script that examines a machine with a GPU in one go."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ case "$*" in *FAILING*) exit 3;; esac
 
 
 def run(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
-    """Run a copy of the script in an empty checkout, with a stand-in for Python."""
+    """Run a copy of the script in an empty checkout, with a stub instead of Python."""
     (folder / ".ci").mkdir()
     shutil.copy(SCRIPT, folder / ".ci" / "gpu")
     python = folder / "python"
@@ -32,10 +32,10 @@ def run(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
     [("nothing", 0, []), ("pytest", 1, ["gpu/tests.txt"]),
      ("bench", 1, ["gpu/bench.json", "gpu/volumes.json"])],
 )  # fmt: skip
-def test_all_of_it_runs_and_is_kept_whatever_fails(tmp_path, failing, code, names):
+def test_everything_runs_and_is_saved_whatever_fails(tmp_path, failing, code, names):
     done = run(tmp_path, failing)
     assert done.returncode == code
-    kept = {
+    saved = {
         "doctor.txt": "-m msdtool doctor",
         "tests.txt": "-m pytest -m gpu",
         "bench.json": (
@@ -46,7 +46,7 @@ def test_all_of_it_runs_and_is_kept_whatever_fails(tmp_path, failing, code, name
             "-m msdtool bench --device cuda --json --alone --ndim 3 --size 128 --depth 50"
         ),
     }
-    for name, command in kept.items():
+    for name, command in saved.items():
         result, log = f"result of {command}\n", f"log of {command}\n"
         file = tmp_path / "gpu" / name
         if file.suffix == ".txt":

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -24,11 +26,12 @@ def test_regression_is_measured_beside_the_inputs_as_they_are(regression_run, tm
     specs = write_noisy_pairs(tmp_path, 3, seed=5)
     predictor = load(regression_run)
     pairs = open_pairs(predictor, [specs["input"]], specs["target"], None)
-    ticks = []
-    evaluation = evaluate(predictor, pairs, ticks.append)
+    reported = []
+    evaluation = evaluate(predictor, pairs, lambda *place: reported.append(place))
     noisy, clean = images(tmp_path / "noisy"), images(tmp_path / "clean")
     outputs = [predictor(pairs.sample(i).input)[0].numpy().astype(np.float64) for i in range(3)]
-    data_range = predictor.model["normalisation"]["data_range"]
+    data_range = float(np.max(clean) - np.min(clean))
+    assert evaluation.output["data_range"] == pytest.approx(data_range, rel=1e-6)
     for found, candidates in ((evaluation.output, outputs), (evaluation.input, noisy)):
         expected = [psnr(a, b, data_range) for a, b in zip(candidates, clean, strict=True)]
         assert found["psnr"] == pytest.approx(np.mean(expected), rel=1e-4)
@@ -36,7 +39,7 @@ def test_regression_is_measured_beside_the_inputs_as_they_are(regression_run, tm
     assert [row["image"] for row in evaluation.images] == [pairs.name(i) for i in range(3)]
     mae = [np.abs(a - b).mean() for a, b in zip(outputs, clean, strict=True)]
     assert [row["mae"] for row in evaluation.images] == pytest.approx(mae, rel=1e-4)
-    assert ticks == [0, 1, 2]
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_segmentation_is_measured_by_the_pixels_of_all_images(segmentation_run, tmp_path):
@@ -78,7 +81,7 @@ def test_an_image_that_the_network_cannot_take_is_named(regression_run, tmp_path
 def test_a_figure_shows_up_to_three_pairs(kind, count, request, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        "msdtool.evaluate.save_comparisons", lambda path, rows, labels: shown.append((rows, labels))
+        "msdtool.evaluate.save_comparisons", lambda _, rows, labels: shown.append((rows, labels))
     )
     write = write_noisy_pairs if kind == "regression_run" else write_labelled_pairs
     predictor, specs = load(request.getfixturevalue(kind)), write(tmp_path, count)
@@ -102,3 +105,17 @@ def test_a_figure_is_a_png(regression_run, tmp_path):
     pairs = open_pairs(predictor, [specs["input"]], specs["target"], None)
     draw(predictor, pairs, evaluate(predictor, pairs), tmp_path / "new" / "figure.png")
     assert (tmp_path / "new" / "figure.png").read_bytes().startswith(PNG_START)
+
+
+def test_the_range_of_the_targets_counts_and_not_that_of_other_training_data(
+    cli, regression_run, tmp_path
+):
+    specs = write_noisy_pairs(tmp_path, 2, seed=5)
+    arguments = ("evaluate", regression_run, "--input", specs["input"], "--target", specs["target"])
+    clean = np.stack(images(tmp_path / "clean"))
+    found = json.loads(cli(*arguments, "--json").out)["output"]
+    assert found["data_range"] == pytest.approx(float(clean.max() - clean.min()), rel=1e-6)
+    wider = json.loads(cli(*arguments, "--json", "--data-range", 10 * found["data_range"]).out)
+    assert wider["output"]["psnr"] == pytest.approx(found["psnr"] + 20, rel=1e-9)
+    assert "data_range" in cli(*arguments).out
+    assert cli(*arguments, "--data-range", 0).code == 2

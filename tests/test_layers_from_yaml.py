@@ -15,7 +15,7 @@ from msdtool.data import ImageDataset
 from msdtool.errors import ConfigError, InputError
 from msdtool.evaluate import evaluate, open_pairs
 from msdtool.predict import Predictor
-from msdtool.train.run import TrainingRun
+from msdtool.train.prepare import prepare_run
 
 from .helpers import write_experiment, write_labelled_pairs, write_noisy_pairs
 
@@ -38,7 +38,7 @@ NETWORKS = {
 
 
 def train(config):
-    run = TrainingRun(load_config(config))
+    run = prepare_run(load_config(config))
     for _ in run.events():
         pass
     return run
@@ -89,7 +89,7 @@ def enlarging(tmp_path):
             "features": 4,
             "head": [{"PixelShuffle_ICNR": {"scale": 2, "act_cls": None}}],
         },
-        "training": {"batch_size": 2, "epochs": 30, "learning_rate": 0.03},
+        "training": {"batch_size": 2, "epochs": 30, "learning_rate": 0.1},
         "run": {"directory": "run", "previews": True},
     }
     return write_experiment(tmp_path / "config.yaml", sections)
@@ -115,7 +115,7 @@ def test_targets_of_a_size_that_the_network_does_not_give_are_refused(enlarging)
     plain.write_text(text.replace("scale: 2", "scale: 3"))
     message = r"plain.yaml:\d+: network.head: .* 3 times as large as.* the targets are 2 times"
     with pytest.raises(ConfigError, match=message):
-        TrainingRun(load_config(plain))
+        prepare_run(load_config(plain))
     (problem,) = check(load_config(plain)).problems
     assert "the targets are 2 times as large" in problem
 
@@ -132,7 +132,9 @@ def test_pairs_of_another_scale_cannot_be_evaluated(enlarging):
     folder = enlarging.parent
     predictor = Predictor.load(train(enlarging).directory.path)
     pairs = ImageDataset(str(folder / "in"), str(folder / "in"))
-    with pytest.raises(InputError, match=r"target is 1 times as large.*gives images 2 times"):
+    with pytest.raises(
+        InputError, match=r"target is 1 times as large.*outputs of the model are 2 times"
+    ):
         evaluate(predictor, pairs)
 
 
@@ -141,7 +143,7 @@ def test_layers_that_do_not_fit_are_told_before_anything_is_written(enlarging):
     with pytest.raises(
         ConfigError, match=r"config.yaml:\d+: network.head\[0\]: PixelShuffel is no"
     ):
-        TrainingRun(load_config(enlarging))
+        prepare_run(load_config(enlarging))
     assert not (enlarging.parent / "run").exists()
 
 
@@ -158,22 +160,22 @@ SIZES = {
             "features": 4,
             "head": [{"PixelShuffle_ICNR": {"scale": 2}}],
         },
-        r"network.head\[0\]: makes images of 23 x 31 pixels 24 x 32",
+        r"network.head\[0\]: turns images of 23 x 31 pixels into 24 x 32",
     ),
     "fixed": (
         (24, 32),
         {"head": [{"AdaptiveAvgPool": {"sz": [16, 16]}}]},
-        r"network.head\[0\]: makes images of 24 x 32 pixels 16 x 16",
+        r"network.head\[0\]: turns images of 24 x 32 pixels into 16 x 16",
     ),
     "scale": (
         (8, 8),
         {"head": [{"AdaptiveAvgPool": {"sz": [16, 16]}}]},
-        r"network.head: makes images of 8 x 8 pixels 2 times as large, and others 1 times",
+        r"network.head: outputs images 2 times as large as inputs of 8 x 8",
     ),
     "dilations": (
         (4, 8),
         {"stem": [{"ConvLayer": {"nf": 2, "stride": 2}}], "head": ["PixelShuffle_ICNR"]},
-        r"network.dilations: dilation 3 .* size 2: .*the stem makes of 4 x 8 pixels",
+        r"network.dilations: dilation 3 .* size 2: .*after the stem reduces 4 x 8",
     ),
 }
 
@@ -193,7 +195,7 @@ def test_layers_are_tried_on_whole_validation_images(name, tmp_path):
     (problem,) = check(config).problems
     assert re.search(message, problem)
     with pytest.raises(ConfigError, match=r"config.yaml:\d+: " + message):
-        TrainingRun(config)
+        prepare_run(config)
     assert not (tmp_path / "run").exists()
     patched = load_config(tmp_path / "config.yaml", ["data.validation.patch=16"])
     if min(size) >= 16:
@@ -209,5 +211,5 @@ def test_layers_are_tried_on_all_training_images(tmp_path):
     network = {**SIZES["odd"][1], "padding": "zeros"}
     sections = {"data": {"train": train}, "network": network, "training": {"batch_size": 1}}
     config = load_config(write_experiment(tmp_path / "config.yaml", sections))
-    with pytest.raises(ConfigError, match="makes images of 23 x 16 pixels 24 x 16"):
-        TrainingRun(config)
+    with pytest.raises(ConfigError, match="turns images of 23 x 16 pixels into 24 x 16"):
+        prepare_run(config)

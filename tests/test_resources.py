@@ -1,4 +1,4 @@
-"""Where kernels/ and configs/ lie."""
+"""Where kernels/ and configs/ are."""
 
 import pytest
 

@@ -14,3 +14,10 @@ def test_what_is_not_finite_becomes_null_at_any_depth():
 
 def test_it_is_one_line_of_readable_text():
     assert strict_json.dumps({"path": "Zürich\n2"}) == '{"path": "Zürich\\n2"}'
+
+
+def test_what_the_file_cannot_hold_is_escaped_so_that_parsers_restore_it():
+    for name, encoding in (("scan\udce4", "utf-8"), ("\U0001f600é", "ascii")):
+        text = strict_json.dumps({"path": name}, encoding)
+        text.encode(encoding)
+        assert json.loads(text) == {"path": name}

@@ -1,8 +1,9 @@
 // Backward pass of a block, in place.
 //
-// delta is the gradient before the ReLU, in the place of the gradient by its channel. With
+// delta is the gradient before the ReLU, stored in place of the gradient of its channel. With
 // S[group, tap, y] = sum of delta(x) over the x whose tap reads y, the gradients are two matrix
-// products: G += W^T S and dW = S Y^T. S is made for a few rows at a time, which stay in the cache.
+// products: G += W^T S and dW = S Y^T. S is computed for a few rows at a time, which stay in the
+// cache.
 #pragma once
 
 #include "stage.h"
@@ -11,8 +12,8 @@
 
 template <class T>
 struct Gradients {
-    T* const* weights;  // per layer, null where not asked for
-    T* bias;            // null if not asked for
+    T* const* weights;  // per layer, null where not needed
+    T* bias;            // null if not needed
     bool input;
 };
 
@@ -41,7 +42,7 @@ public:
     }
 
     void run(Team& team) {
-        // Made here: where memory is short, no thread may wait for another.
+        // Allocated here: if memory runs out, no thread may be waiting for another.
         std::vector<Work> works;
         for (Index member = 0; member < std::min(net.threads, num_bands); ++member)
             works.push_back({{}, Stage<T>(net, max_groups, max_vectors)});
@@ -90,11 +91,11 @@ private:
     }
 
     void through_block(Team& team, int member, Range block, Work& work) {
-        const Index in_front = net.channels_before(block.begin);
+        const Index num_sources = net.channels_before(block.begin);
         for (Index layer = block.end - 1; layer >= block.begin; --layer) {
             for (Index band = work.bands.begin; band < work.bands.end; ++band)
                 make_delta(layer, band);
-            const Range inside{in_front, net.channels_before(layer)};
+            const Range inside{num_sources, net.channels_before(layer)};
             if (member == 0) pack({layer, layer + 1}, inside);
             team.barrier();
             if (inside.size() > 0) {
@@ -106,8 +107,8 @@ private:
             }
             team.barrier();
         }
-        const Range front{wanted.input ? 0 : net.c_in, in_front};
-        if (member == 0) pack(block, front);
+        const Range preceding{wanted.input ? 0 : net.c_in, num_sources};
+        if (member == 0) pack(block, preceding);
         const bool any_weights =
             std::any_of(wanted.weights + block.begin, wanted.weights + block.end,
                         [](const T* target) { return target != nullptr; });
@@ -117,7 +118,7 @@ private:
             if (any_weights) std::fill_n(band_sums, sums_size(), T(0));
             for_chunks(band, [&](const Chunk<T>& chunk) {
                 work.stage.make(grads, block, chunk);
-                add_to_channels(front, chunk, work.stage, block.size());
+                add_to_channels(preceding, chunk, work.stage, block.size());
                 if (any_weights) add_to_weights(block, chunk, work.stage, band_sums);
             });
         }
@@ -127,7 +128,7 @@ private:
                 if (wanted.weights[layer]) collect_weights(block, layer);
     }
 
-    // Weights [tile of channels, group, tap, channel in the tile], the last tile narrower.
+    // Weights [tile of channels, group, tap, channel in the tile]; the last tile is narrower.
     void pack(Range block, Range channels) {
         const Index taps = net.outer_taps(), groups = block.size() * net.layer_width * taps;
         for (Index layer = block.begin; layer < block.end; ++layer) {
@@ -151,7 +152,7 @@ private:
         const Range rows = band_rows(band);
         for (Index unit = 0; unit < net.layer_width; ++unit) {
             const Index channel = net.channels_before(layer) + unit;
-            double sum = 0;  // of so many that float would lose digits
+            double sum = 0;  // over so many pixels that a float would lose digits
             for (Index row = rows.begin; row < rows.end; ++row) {
                 const Index offset = row * net.row_stride() + channel * net.pitch;
                 Vector<T> total[1] = {};

@@ -1,4 +1,5 @@
-// The border rule rho of one axis, for taps that read position x + shift.
+// The border rule rho of one axis, for taps that read position x + shift. The numbers of the rules
+// are those of msdtool/border.py.
 #pragma once
 
 #include "simd.h"

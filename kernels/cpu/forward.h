@@ -1,10 +1,10 @@
 // Forward pass of a block, in place.
 //
 // The taps commute with the sum over channels. So for the layers of a block together, and a row of
-// all channels in front of it, Z[group, tap, x] = sum_j W[group, j, tap] Y[j, x] is one matrix
+// all channels before it, Z[group, tap, x] = sum_j W[group, j, tap] Y[j, x] is one matrix
 // product, with the row in the first-level cache; each Z then goes to the rows and, along x, to
-// the pixels that read it. Inside a block a layer gathers the few channels in front of it itself:
-// 3 or 9 rows of them times three taps along x, which is again shifted only at the end.
+// the pixels that read it. Inside a block, each layer gathers the few preceding channels itself: 3
+// or 9 rows of them times three taps along x, again shifted only at the end.
 #pragma once
 
 #include "network.h"
@@ -31,7 +31,7 @@ public:
             size += net.layer_width * net.outer_taps() * group_size(layer);
         }
         packed.resize(size);
-        // A strip and, on both sides, what the taps of a neighbour's pixels reach.
+        // A strip and, on both sides, the reach of the taps of pixels in neighbouring strips.
         z_stride = odd_stride<T>((vectors / parts + 1) * LANES + 4 * margin);
     }
 
@@ -39,7 +39,7 @@ public:
         const Index useful = std::max<Index>(1, net.rows() * net.pitch / MIN_PIXELS);
         const Index step = layers_per_block(net);
         const Index groups = step * net.layer_width * net.outer_taps();
-        // Made here: where memory is short, no thread may wait for another.
+        // Allocated here: if memory runs out, no thread may be waiting for another.
         std::vector<Work> works;
         for (Index member = 0; member < std::min({net.threads, net.rows(), useful}); ++member)
             works.push_back({Scratch<T>(3 * groups * z_stride), Scratch<T>(3 * line_stride()),
@@ -51,7 +51,7 @@ public:
             team.barrier();
             for (Index first = 0; first < net.layers; first += step) {
                 const Range block{first, std::min(first + step, net.layers)};
-                add_channels_in_front(block, own, works[member]);
+                add_preceding_channels(block, own, works[member]);
                 for (Index layer = block.begin; layer < block.end; ++layer) {
                     finish(block.begin, layer, own, works[member].line.data());
                     team.barrier();
@@ -64,7 +64,7 @@ private:
     static constexpr int LANES = Simd<T>::LANES;
     static constexpr Index STRIP_BYTES = 2048;
 
-    // A group, and the rows that read the present row through it.
+    // A group, and the rows that read the current row through it.
     struct Reading {
         const T* weights;
         Index channel, dilation;
@@ -86,7 +86,7 @@ private:
     std::vector<T> packed;
     std::vector<Index> packed_offset;
 
-    // Nothing of the input may lie beyond the image.
+    // Beyond the image the input must be zero.
     void clear_tails(Range own) const {
         for (Index row = own.begin; row < own.end; ++row)
             for (Index channel = 0; channel < net.c_in; ++channel)
@@ -115,9 +115,10 @@ private:
         return planes + row * net.row_stride() + channel * net.pitch;
     }
 
-    // Set the own rows of a block's channels to the bias and what the channels in front give. Strip
-    // after strip, so that the rows that a row is added to stay in the second-level cache.
-    void add_channels_in_front(Range block, Range own, Work& work) {
+    // Set this thread's rows of a block's channels to the bias plus the convolution of the
+    // preceding channels. Strip after strip, so that the rows that a row is added to stay in the
+    // second-level cache.
+    void add_preceding_channels(Range block, Range own, Work& work) {
         const Index lines =
             net.axes == 3 ? net.height : 1;  // rows in a slice of the outermost axis
         const Index reach = net.margin() * lines;
@@ -161,7 +162,7 @@ private:
         return count;
     }
 
-    // Up to where the strip's taps reach; the strip before has done the same.
+    // As far as the strip's taps reach; the previous strip has done the same.
     void start_row(Range block, Index row, Range strip) const {
         const Index begin = strip.begin > 0 ? strip.begin * LANES + margin : 0;
         const Index end = strip.end < vectors ? strip.end * LANES + margin : net.pitch;
@@ -174,16 +175,16 @@ private:
     // Multiply a row, and add the products to the rows that read it.
     void add_row(Range block, Index row, Range strip, const Reading* readings, Index count, T* z) {
         constexpr Index GROUPS = TILE_ROWS / 3;
-        const Index in_front = net.channels_before(block.begin);
+        const Index num_sources = net.channels_before(block.begin);
         const Index tiles = (count + GROUPS - 1) / GROUPS;
         T* taps = z + 2 * margin;
         for (Index v = strip.begin; v < strip.end; v += TILE_VECTORS)
             for (Index tile = 0; tile < tiles; ++tile) {
                 const T* source = row_of(row, 0) + v * LANES;
                 if (row + 1 < net.rows())
-                    fetch(source + net.row_stride(), split({0, in_front}, tile, tiles));
+                    fetch(source + net.row_stride(), split({0, num_sources}, tile, tiles));
                 const Index g = tile * GROUPS;
-                multiply(source, in_front, readings + g, std::min(GROUPS, count - g),
+                multiply(source, num_sources, readings + g, std::min(GROUPS, count - g),
                          taps + 3 * g * z_stride + (v - strip.begin) * LANES,
                          std::min<Index>(TILE_VECTORS, strip.end - v));
             }
@@ -197,14 +198,14 @@ private:
                 __builtin_prefetch(first + j * net.pitch + v * LANES, 0, 2);
     }
 
-    void multiply(const T* source, Index in_front, const Reading* readings, Index groups, T* sums,
-                  Index tile_vectors) const {
+    void multiply(const T* source, Index num_sources, const Reading* readings, Index groups,
+                  T* sums, Index tile_vectors) const {
         const T* tile_weights[TILE_ROWS / 3];
         for (Index g = 0; g < groups; ++g) tile_weights[g] = readings[g].weights;
         with_constant<TILE_ROWS / 3>(groups, [&](auto num_groups) {
             with_constant<TILE_VECTORS>(tile_vectors, [&](auto num_vectors) {
-                multiply_taps<T, num_groups.value, num_vectors.value>(source, net.pitch, in_front,
-                                                                      tile_weights, sums, z_stride);
+                multiply_taps<T, num_groups.value, num_vectors.value>(
+                    source, net.pitch, num_sources, tile_weights, sums, z_stride);
             });
         });
     }
@@ -227,8 +228,8 @@ private:
         return load(taps - dilation) + load(taps + stride) + load(taps + 2 * stride + dilation);
     }
 
-    // Write what the taps read beyond a strip: the border rule beyond the image, elsewhere zeros,
-    // because the strip beside it sends its own.
+    // Write what the taps read beyond a strip: beyond the image by the border rule, elsewhere
+    // zeros, because the neighbouring strip adds its own taps.
     void extend(T* taps, Index stride, Range strip, Index dilation) const {
         const Index size = std::min(strip.end * LANES, net.width) - strip.begin * LANES;
         const Index edge = net.padding == REFLECT;
@@ -247,7 +248,7 @@ private:
                 high[size + c] = mirrored ? high[size - 1 - c - edge] : T(0);
     }
 
-    // Add the channels of the block in front of a layer to its own rows, and apply the ReLU.
+    // Add the channels of the block before a layer to this thread's rows, and apply the ReLU.
     void finish(Index first_layer, Index layer, Range own, T* line) {
         const Index first = net.channels_before(first_layer), stop = net.channels_before(layer);
         const Index stride = line_stride(), dilation = net.dilations[layer];
@@ -286,30 +287,8 @@ private:
         }
         for (Index v = 0; v < vectors; v += VECTORS)
             with_constant<VECTORS>(std::min<Index>(VECTORS, vectors - v), [&](auto num_vectors) {
-                gather_tile<num_vectors.value>(sources, tap_weights, count, channels.size(),
-                                               v * LANES, taps + v * LANES, stride);
+                gather_taps<T, num_vectors.value>(sources, tap_weights, count, channels.size(),
+                                                  net.pitch, v * LANES, taps + v * LANES, stride);
             });
-    }
-
-    template <int VECTORS>
-    TILE gather_tile(const T* const* sources, const T* const* tap_weights, int count,
-                     Index channels, Index x, T* taps, Index stride) const {
-        Vector<T> total[3][VECTORS] = {};
-        for (int k = 0; k < count; ++k)
-            for (Index j = 0; j < channels; ++j) {
-                const T* source = sources[k] + j * net.pitch + x;
-                const T* weight = tap_weights[k] + 3 * j;
-                UNROLL
-                for (int v = 0; v < VECTORS; ++v) {
-                    const Vector<T> value = load(source + v * LANES);
-                    UNROLL
-                    for (int t = 0; t < 3; ++t) total[t][v] += weight[t] * value;
-                }
-            }
-        UNROLL
-        for (int t = 0; t < 3; ++t) {
-            UNROLL
-            for (int v = 0; v < VECTORS; ++v) store<T>(taps + t * stride + v * LANES, total[t][v]);
-        }
     }
 };

@@ -1,5 +1,5 @@
 // An MSD block and its final layer on the CPU: plain C functions over the buffers of one image
-// (network.h) of type REAL, float or double. Each returns 0, or 1 where memory is short.
+// (network.h) of type REAL, float or double. Each returns 0, or 1 if memory runs out.
 
 #include <new>
 
@@ -28,8 +28,8 @@ int run(const Work& work) {
 
 extern "C" {
 
-// Ask the system for large pages, before a buffer's memory is touched: a row of all channels would
-// else lie on dozens of small ones. Only a wish.
+// Ask the system for large pages before a buffer's memory is touched: otherwise a row of all
+// channels would span dozens of small ones. The system may ignore it.
 void msd_use_large_pages(void* start, Index bytes) {
 #ifdef __linux__
     constexpr Index PAGE = 4096;
@@ -40,13 +40,13 @@ void msd_use_large_pages(void* start, Index bytes) {
 #endif
 }
 
-// Compute the channels after the first c_in, whose pixels are given.
+// Compute the channels after the first c_in, which hold the input.
 int msd_forward(const Network* net, REAL* planes, const REAL* const* weights, const REAL* bias) {
     return run([&](Team& team) { Forward<REAL>(*net, planes, weights, bias).run(team); });
 }
 
-// Add to the gradients by weights and bias, those not asked for null. `grads`, given by all
-// channels, ends as the gradient by the first c_in if `input` is not 0.
+// Add to the gradients of weights and bias, which are null where not needed. `grads` starts as the
+// gradient with respect to all channels, and ends as that of the first c_in if `input` is not 0.
 int msd_backward(const Network* net, const REAL* planes, REAL* grads, const REAL* const* weights,
                  REAL* const* weight_grads, REAL* bias_grad, int input) {
     return run([&](Team& team) {
@@ -63,7 +63,7 @@ int msd_final_forward(const Network* net, const REAL* planes, const REAL* weight
     });
 }
 
-// Write grads from the gradient by the output, and add to that by the weight unless it is null.
+// Write grads from the gradient of the output, and add to that of the weight unless it is null.
 int msd_final_backward(const Network* net, const REAL* planes, const REAL* weight,
                        const REAL* upstream, Index outputs, REAL* grads, REAL* grad_weight) {
     return run([&](Team& team) {

@@ -4,7 +4,7 @@
 // channels of a row lie together, so a row is a matrix [channel, x] for the products. Elements of
 // a row beyond the width are zero.
 //
-// A unit is one output channel of a layer; a group is one unit and the taps of the outer axes; its
+// A unit is one output channel of a layer; a group is one unit and one tap of the outer axes, whose
 // three taps along x follow each other.
 #pragma once
 
@@ -63,13 +63,13 @@ struct Network {
     }
 };
 
-// Part `index` of `parts` about equal ones.
+// Part `index` of `parts` parts of nearly equal size.
 inline Range split(Range whole, Index index, Index parts) {
     return {whole.begin + whole.size() * index / parts,
             whole.begin + whole.size() * (index + 1) / parts};
 }
 
-// Rows are shared out in bands that depend on sizes alone, and sums over pixels are kept per band:
+// Rows are divided into bands that depend on sizes alone, and sums over pixels are kept per band:
 // so the results do not depend on the number of threads.
 constexpr Index MIN_PIXELS = 2048;
 
@@ -80,9 +80,10 @@ inline Index count_bands(const Network& net, Index sum_bytes) {
     return std::max<Index>(bands, 1);
 }
 
-// Layers of a block. More of them read the channels in front less often; but a layer takes those of
-// its own block at a lower rate, and 3D has more of that work. Measured on one AVX-512 core, a step
-// is flat from 6 to 12 layers of width 1 in 2D (depth 100), and best at 1 or 2 in 3D (depth 30).
+// Layers of a block. More of them read the preceding channels less often; but a layer processes
+// those of its own block at a lower rate, and 3D has more of that work. Measured on one AVX-512
+// core, a step is flat from 6 to 12 layers of width 1 in 2D (depth 100), and best at 1 or 2 in 3D
+// (depth 30).
 inline Index layers_per_block(const Network& net) {
     const Index units = net.axes == 2 ? 8 : 2;
     return std::max<Index>(1, units / net.layer_width);

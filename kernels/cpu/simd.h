@@ -51,8 +51,7 @@ inline void store(T* to, Vector<T> value) {
     *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
 }
 
-// The value, or zero where the condition is not positive; a condition that is not a number keeps
-// it.
+// The value, or zero where the condition is not positive; where the condition is NaN, the value.
 template <class T>
 inline Vector<T> keep_positive(Vector<T> condition, Vector<T> value) {
     const auto drop = condition <= Vector<T>{};
@@ -73,7 +72,8 @@ inline Vector<T> add_neighbours(Vector<T> a, Vector<T> b, std::index_sequence<I.
 }
 
 // sums[i] += sum of the lanes of values[i], for i < wanted; COUNT is a power of two. Pairs of
-// vectors are folded into one until a lane holds a whole sum, now spread over WIDTH lanes.
+// vectors are folded into one until each lane holds a whole sum; here a sum is spread over WIDTH
+// lanes.
 template <class T, int COUNT, int WIDTH = Simd<T>::LANES>
 inline void add_lane_sums(const Vector<T> (&values)[COUNT], T* sums, int wanted) {
     constexpr int LANES = Simd<T>::LANES;

@@ -1,4 +1,6 @@
-// S of some groups on some pixels, see backward.h: the border rule's adjoint.
+// The operand S of the backward products (backward.h), for some groups on a chunk of pixels: the
+// gradient of each group's channel, moved to the pixels that its taps read. Where a tap read beyond
+// the image, the gradient goes to the pixel that the border rule put there.
 #pragma once
 
 #include "network.h"
@@ -13,7 +15,7 @@ struct Chunk {
 template <class T>
 class Stage {
 public:
-    // Groups on the stage that follow each other in packed weights, too.
+    // Groups on the stage that also follow each other in the packed weights.
     struct Run {
         Index staged, packed, count;
     };
@@ -28,7 +30,7 @@ public:
         runs.reserve(max_groups);
     }
 
-    // Fill the stage [group, tap, chunk] with S of those groups that any row of the chunk needs.
+    // Fill the stage [group, tap, chunk] with S of those groups that read any row of the chunk.
     void make(const T* grads, Range layers, const Chunk<T>& chunk) {
         stride = chunk.stride();
         groups.clear();
@@ -95,7 +97,7 @@ private:
                 store<T>(to + 2 * stride + x, load(from + x - dilation));
             }
         };
-        // Where one row is read, and nothing beyond its ends, no line is needed.
+        // Where a single row is read, and nothing beyond its ends, no line is needed.
         Range direct{std::max<Index>(0, margin - first),
                      std::min(size, vectors * LANES - first - margin)};
         if (count != 1 || direct.size() <= 0) direct = {size, size};
@@ -105,7 +107,7 @@ private:
         if (direct.size() > 0) shift(delta(0), direct.begin, direct.end);
         shift(line, direct.end, size);
         if (net.padding != ZEROS) mirror(strip, dilation, line, to, to + 2 * stride);
-        // Nothing of it may lie beyond the image.
+        // Beyond the image it must be zero.
         const Index valid = std::min(size, net.width - first);
         for (int t = 0; t < 3; ++t)
             std::fill(to + t * stride + valid, to + t * stride + size, T(0));

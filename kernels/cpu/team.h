@@ -1,5 +1,5 @@
-// A few threads that live for one call: nothing is left behind that a fork could break, and no
-// second OpenMP runtime spins against the one of torch.
+// A few threads that live for one call: nothing remains that a fork could break, and no second
+// OpenMP runtime competes with that of torch.
 #pragma once
 
 #include <atomic>
@@ -38,7 +38,7 @@ public:
                     work(member);
                 });
         } catch (const std::exception&) {
-            // No more threads, or no memory for one: those that started do all the work.
+            // No more threads, or no memory for one: those that have started do all the work.
         }
         size = static_cast<int>(others.size()) + 1;
         ready.store(true, std::memory_order_release);

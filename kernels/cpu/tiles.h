@@ -1,11 +1,11 @@
-// Register tiles of the three matrix products; everything else only prepares their operands.
+// Register tiles of the matrix products; all other code only prepares their operands.
 #pragma once
 
 #include <type_traits>
 
 #include "simd.h"
 
-// One copy of each tile, whoever calls it: they are long, and compiled on first use.
+// One copy of each tile for all callers: tiles are long, and compiled on first use.
 #define TILE __attribute__((noinline)) void
 
 // Call body(std::integral_constant<int, n>) for n in 1..MAX.
@@ -44,6 +44,30 @@ TILE multiply_taps(const T* sources, Index stride, Index count, const T* const* 
         UNROLL
         for (int v = 0; v < VECTORS; ++v)
             store<T>(sums + row * sums_stride + v * LANES, total[row][v]);
+    }
+}
+
+// taps[t][x] = sum over rows k and channels j of weights[k][3 j + t] * rows[k][j][x].
+template <class T, int VECTORS>
+TILE gather_taps(const T* const* rows, const T* const* weights, int num_rows, Index channels,
+                 Index pitch, Index x, T* taps, Index stride) {
+    constexpr int LANES = Simd<T>::LANES;
+    Vector<T> total[3][VECTORS] = {};
+    for (int k = 0; k < num_rows; ++k)
+        for (Index j = 0; j < channels; ++j) {
+            const T* source = rows[k] + j * pitch + x;
+            const T* weight = weights[k] + 3 * j;
+            UNROLL
+            for (int v = 0; v < VECTORS; ++v) {
+                const Vector<T> value = load(source + v * LANES);
+                UNROLL
+                for (int t = 0; t < 3; ++t) total[t][v] += weight[t] * value;
+            }
+        }
+    UNROLL
+    for (int t = 0; t < 3; ++t) {
+        UNROLL
+        for (int v = 0; v < VECTORS; ++v) store<T>(taps + t * stride + v * LANES, total[t][v]);
     }
 }
 

@@ -1,4 +1,4 @@
-"""Measures the networks: first whether they are right, then time, memory and share of the limit."""
+"""Benchmarks of the networks: correctness first, then time, memory and fraction of the limit."""
 
 from msdtool.bench.timing import TimeitResult, bench
 

@@ -1,4 +1,10 @@
-"""What is measured: sizes of networks and images, what they cost by count, and their tensors."""
+"""What is measured: networks and images, their tensors, their counted cost and least time.
+
+The least time that a GPU can take is that of its arithmetic or of its memory. It is counted for the
+engine's method: k layers at a time read the channels preceding all of them once. Only what has to
+pass through memory counts, all channels and their gradients; the stacks of taps can stay in the
+cache.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,12 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from msdtool.nn import MSDModule
-from msdtool.nn.msd import DILATIONS, units_in_front
+from msdtool.nn.msd import DILATIONS
+from msdtool.ops.cuda.product import BLOCK_CHANNELS
+from msdtool.ops.engine import channels_before
+from msdtool.wording import size_text
 
 # The arguments of ops.msd_module up to `padding`.
 Module = Callable[..., Tensor]
 
 BYTES_PER_VALUE = 4  # times and memory are those of float32
+STEP_PER_FORWARD = 3  # backward adds two products: by the channels and by the weights
 SIZES = {2: (256, 512, 1024, 2048), 3: (64, 128)}
 DEPTHS = (30, 100)
 WIDTHS = (1, 4)
@@ -44,12 +54,12 @@ class Case:
 
     @property
     def channels(self) -> int:
-        """Channels that the block leaves: the input's and those of all layers."""
+        """Channels of the block's output: the input's and those of all layers."""
         return self.channels_before(self.depth)
 
     def channels_before(self, layer: int) -> int:
         """Channels that a layer reads."""
-        return units_in_front(self.c_in, self.width, layer)
+        return channels_before(self.c_in, self.width, layer)
 
     @property
     def block_flops_per_pixel(self) -> int:
@@ -64,13 +74,13 @@ class Case:
 
     @property
     def buffer_bytes(self) -> int:
-        """Size of Y, all channels of the block; their gradients G take as much again."""
+        """Size of Y, all channels of the block; their gradients G take the same amount again."""
         return BYTES_PER_VALUE * self.pixels * self.channels
 
     def __str__(self) -> str:
-        space = " x ".join(map(str, self.space))
         batch = f"{self.batch} images of " if self.batch > 1 else ""
-        return f"{batch}{space}, depth {self.depth}, width {self.width}, {self.padding} padding"
+        network = f"depth {self.depth}, width {self.width}, {self.padding} padding"
+        return f"{batch}{size_text(self.space)}, {network}"
 
 
 class Problem:
@@ -82,7 +92,7 @@ class Problem:
     def __init__(
         self, case: Case, device: torch.device, dtype: torch.dtype = torch.float32, seed: int = 0
     ) -> None:
-        # A generator of its own: the caller's random numbers stay as they are.
+        # A separate generator leaves the caller's random state untouched.
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*shape: int) -> Tensor:
@@ -101,14 +111,14 @@ class Problem:
         self.upstream = place(normal(case.batch, case.c_out, *case.space))
         self.weights = [nn.Parameter(place(weight)) for weight in network.msd_block.weights]
         self.bias = nn.Parameter(place(0.1 * normal(case.width * case.depth)))
-        # The final layer starts as zeros, and zeros would pass no gradient on.
+        # The final layer starts at zero, and would pass no gradient to the layers before it.
         final_weight = normal(case.c_out, case.channels, 1) / case.channels**0.5
         self.final_weight = nn.Parameter(place(final_weight))
         self.final_bias = nn.Parameter(place(normal(case.c_out)))
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All that is trained."""
+        """All trained parameters."""
         return [*self.weights, self.bias, self.final_weight, self.final_bias]
 
     def forward(self, module: Module) -> Tensor:
@@ -124,7 +134,7 @@ class Problem:
         )
 
     def backward(self, output: Tensor) -> tuple[Tensor, ...]:
-        """Return the gradient by each parameter, and by the input if it asks for one."""
+        """Return the gradient of each parameter, and of the input if it requires one."""
         wanted = [tensor for tensor in (*self.parameters, self.input) if tensor.requires_grad]
         return torch.autograd.grad(output, wanted, self.upstream)
 
@@ -137,10 +147,10 @@ def select_cases(
     padding: str = "symmetric",
     full: bool = False,
 ) -> list[Case]:
-    """Every combination of what is given, the cheapest first.
+    """Return every combination of the given values, the cheapest first.
 
-    What is not given is filled in: with all that ``full`` stands for, else with few sizes and
-    depths and width 1. With nothing given, one wider network joins these.
+    Omitted values default to the complete lists with ``full``, and otherwise to a few sizes and
+    depths and width 1. If all are omitted, one wider network is added.
     """
     chosen = list(_combine(sizes, depths, widths, ndims, full))
     if not (full or sizes or depths or widths or ndims):
@@ -157,10 +167,37 @@ def _combine(
     ndims: Sequence[int],
     full: bool,
 ) -> Iterator[Case]:
-    # A size alone is that of an image: a volume of the same size is another matter.
+    # A size alone means an image: a volume of that size would be far more expensive.
     for ndim in ndims or ((2,) if sizes and not full else (2, 3)):
         few_depths = DEPTHS if ndim == 2 else DEPTHS[:1]
         for size in sizes or (SIZES if full else DEFAULT_SIZES)[ndim]:
             for depth in depths or (DEPTHS if full else few_depths):
                 for width in widths or (WIDTHS if full else WIDTHS[:1]):
                     yield Case((size,) * ndim, depth, width)
+
+
+def forward_bytes(case: Case) -> int:
+    """Every block reads its preceding channels; all channels are written once."""
+    return BYTES_PER_VALUE * case.pixels * (_channels_read(case) + case.channels)
+
+
+def step_bytes(case: Case) -> int:
+    """Backward reads channels, and reads and writes gradients, as often as forward reads."""
+    backward = 3 * _channels_read(case) + 2 * case.channels
+    return forward_bytes(case) + BYTES_PER_VALUE * case.pixels * backward
+
+
+def forward_limit(case: Case, flops_per_second: float, bytes_per_second: float) -> float:
+    """Return the least seconds that a forward pass can take."""
+    return max(case.forward_flops / flops_per_second, forward_bytes(case) / bytes_per_second)
+
+
+def step_limit(case: Case, flops_per_second: float, bytes_per_second: float) -> float:
+    """Return the least seconds that a training step can take."""
+    flops = STEP_PER_FORWARD * case.forward_flops
+    return max(flops / flops_per_second, step_bytes(case) / bytes_per_second)
+
+
+def _channels_read(case: Case) -> int:
+    layers = max(1, BLOCK_CHANNELS[case.ndim] // case.width)
+    return sum(case.channels_before(layer) for layer in range(0, case.depth, layers))

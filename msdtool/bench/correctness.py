@@ -1,4 +1,4 @@
-"""Whether the engine is right, before anybody asks how fast it is."""
+"""Correctness of the engine, checked before any timing."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,21 +8,21 @@ import torch
 
 from msdtool import ops
 from msdtool.bench.cases import Case, Problem
+from msdtool.border import PADDINGS
 from msdtool.errors import Error
 
-PADDINGS = ("symmetric", "reflect", "zeros")
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-5}
 
-# Odd sizes, the smallest ones hardly larger than the dilations.
+# Odd sizes, the smallest barely larger than the dilations.
 SMALL = (
     Case((11, 23), depth=23),
     Case((25, 17), depth=7, width=4, batch=2, c_in=3, c_out=2),
     Case((11, 13, 15), depth=12),
     Case((5, 9, 7), depth=4, width=3, batch=2, c_in=2, c_out=2),
 )
-# More than the engine takes at once. Not in float32: there, a value within rounding of zero can
-# fall on either side of the ReLU, which changes gradients visibly. Among the few values of the
-# small cases there is none so close.
+# Larger than what the engine processes at once. Not in float32, where a value within rounding error
+# of zero can fall on either side of the ReLU, which changes gradients visibly. The small cases have
+# no value that close to zero.
 LARGE = (
     Case((257, 131), depth=21),
     Case((37, 29, 31), depth=7, width=2),
@@ -36,16 +36,16 @@ def check_engine(device: torch.device) -> dict[str, float]:
         The largest relative error for each dtype, by its name.
 
     Raises:
-        Error: an error is larger than allowed; says where.
+        Error: an error exceeds the allowed one; names the case.
     """
     largest: dict[str, float] = {}
     for case, dtype in _cases():
         name = str(dtype).removeprefix("torch.")
         for what, error in relative_errors(case, dtype, device).items():
-            # Not a number is larger than allowed, too.
+            # Written so that NaN is refused as well.
             if not error <= TOLERANCES[dtype]:
                 raise Error(
-                    f"the engine is wrong, so there is nothing to time: {what} differs from the "
+                    f"the engine is wrong, so nothing is timed: {what} differs from the "
                     f"reference by {error:.2g} relative in {name} on {device} ({case}); at most "
                     f"{TOLERANCES[dtype]:.2g} is allowed. Please report this with your versions "
                     "of torch and Python"

@@ -1,4 +1,4 @@
-"""What the measurements are made on: facts, and the fastest it can multiply matrices."""
+"""The machine that is measured: facts, and its fastest matrix product and copy."""
 
 import os
 import platform
@@ -10,10 +10,11 @@ import torch
 
 from msdtool.bench.timing import bench
 from msdtool.nn.device import device_name
-from msdtool.ops import kernels
-from msdtool.ops.block import implementation_for
-from msdtool.ops.memory import release_spare
-from msdtool.train.environment import versions
+from msdtool.ops.cpu.buffers import release_spare
+from msdtool.ops.cuda import installation, launcher
+from msdtool.ops.engines import implementation_for
+from msdtool.runs.versions import versions
+from msdtool.system_memory import system_memory
 
 GEMM_SIZES = {"cpu": 2048, "cuda": 8192}
 GEMM_SECONDS = 0.4
@@ -21,7 +22,7 @@ COPY_BYTES = 2**30
 
 
 def machine_facts(device: torch.device) -> dict[str, object]:
-    """The machine, its software and what else keeps it busy, as plain data."""
+    """Return the machine, its software and its load as plain data."""
     found = versions()
     shown = {name: found[name] for name in ("python", "msdtool", "torch")}
     return {
@@ -31,8 +32,8 @@ def machine_facts(device: torch.device) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "device": device_name(device),
         "engine": implementation_for(device, torch.float32),
-        "memory_bytes": _memory("MemTotal"),
-        # Above the number of CPUs, somebody else is measured, too.
+        "memory_bytes": system_memory().total,
+        # Above the number of CPUs, other processes distort the measurement.
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "platform": platform.platform(),
         "versions": {**shown, **_cuda_versions(device)},
@@ -40,17 +41,17 @@ def machine_facts(device: torch.device) -> dict[str, object]:
 
 
 def _cuda_versions(device: torch.device) -> dict[str, str]:
-    """What else the figures of a GPU depend on."""
+    """Return the additional versions that a GPU's figures depend on."""
     if device.type != "cuda":
         return {}
     found = {"CUDA": str(torch.version.cuda)}
-    if kernels.obstacle(device) is None:
-        found |= {name: kernels.versions()[name] for name in ("CuPy", "NVRTC")}
+    if launcher.obstacle(device) is None:
+        found |= {name: installation.versions()[name] for name in ("CuPy", "NVRTC")}
     return found
 
 
 def cpu_model() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -60,30 +61,20 @@ def cpu_model() -> str:
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that the device has left, or None where that is not known."""
+    """Return the free memory of the device, or None if it is unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     release_spare()
-    return _memory("MemAvailable")
-
-
-def _memory(name: str) -> int | None:
-    """A line of Linux's /proc/meminfo, in bytes."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    values = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
-    return next((1024 * int(value) for value in values), None)
+    return system_memory().available
 
 
 def synchronizer(device: torch.device) -> Callable[[], object] | None:
-    """What waits for the device to finish; nothing for CPUs, which do not work ahead."""
+    """Return what waits for the device to finish; None for CPUs, which are synchronous."""
     return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
 
 
 def sgemm_peak(device: torch.device) -> float:
-    """FLOP per second of the best of several products of square float32 matrices."""
+    """Return the FLOP per second of the best of several products of square float32 matrices."""
     size = GEMM_SIZES[device.type]
     left, right = torch.rand(2, size, size, device=device)
     product = torch.empty_like(left)
@@ -97,7 +88,7 @@ def sgemm_peak(device: torch.device) -> float:
 
 
 def copy_bandwidth(device: torch.device) -> float | None:
-    """Bytes per second read and written by a copy in a GPU's memory; None for CPUs."""
+    """Return the bytes per second read and written by a copy on a GPU; None for CPUs."""
     if device.type != "cuda":
         return None
     source = torch.zeros(COPY_BYTES // 4, device=device)

@@ -1,9 +1,8 @@
-"""Peak memory of a forward pass and of a training step, measured in a process of its own.
+"""Peak memory of a forward pass and of a training step, measured in a separate process.
 
 The process imports all it needs, makes the tensors of the case and takes one step with a tiny
-network, so that libraries and their threads are in place. What its memory then grows by at most
-while it works on the case is the result. On Linux that is VmHWM minus VmRSS of /proc/self/status:
-ru_maxrss, used elsewhere, is inherited from the process that started this one.
+network, so that libraries and their threads are loaded. The result is the peak growth of its memory
+while it works on the case. On Linux that is VmHWM minus VmRSS of /proc/self/status.
 """
 
 import os
@@ -19,10 +18,8 @@ from typing import TypeVar
 import torch
 
 from msdtool.bench.cases import Case, Module, Problem
-from msdtool.ops.memory import release_spare
-
-if sys.platform != "win32":
-    import resource
+from msdtool.ops.cpu.buffers import release_spare
+from msdtool.system_memory import peak_memory
 
 STATUS = Path("/proc/self/status")
 CPU = torch.device("cpu")
@@ -30,18 +27,18 @@ T = TypeVar("T")
 
 
 def peak_growth(case: Case, module: Module, device: torch.device) -> tuple[int, int] | None:
-    """Bytes that memory grows by in a forward pass without gradients, and in a training step.
+    """Return the peak memory growth of a forward pass without gradients and of a training step.
 
     Args:
         case: what to compute.
         module: computes it; the new process imports it by its name.
-        device: on a GPU, torch's own count of allocated memory is taken, in this process.
+        device: on a GPU, torch's own count of allocated memory is used, in this process.
 
     Returns:
-        Both, or None where this cannot be measured.
+        Both in bytes, or None if they cannot be measured.
 
     Raises:
-        BrokenProcessPool: the process was ended, for example because memory ran out.
+        BrokenProcessPool: the process was killed, for example because memory ran out.
     """
     if device.type == "cuda":
         return _growth_on_gpu(case, module, device)
@@ -51,17 +48,17 @@ def peak_growth(case: Case, module: Module, device: torch.device) -> tuple[int, 
 
 
 def step_growth(prepare: Callable[[bool], Callable[[], object]]) -> int | None:
-    """Bytes that memory grows by in a step of something else than a network, on the CPU.
+    """Return the peak memory growth in bytes of a step other than a network's, on the CPU.
 
     Args:
-        prepare: makes the tensors of a step and returns what takes it; called with True first, for
-            a tiny one. The new process imports it by its name.
+        prepare: makes the tensors of a step and returns a function that takes it; first called with
+            True, for a tiny step. The new process imports it by name.
 
     Returns:
-        None where this cannot be measured.
+        Bytes, or None if they cannot be measured.
 
     Raises:
-        BrokenProcessPool: the process was ended, for example because memory ran out.
+        BrokenProcessPool: the process was killed, for example because memory ran out.
     """
     if sys.platform == "win32":
         return None
@@ -69,19 +66,19 @@ def step_growth(prepare: Callable[[bool], Callable[[], object]]) -> int | None:
 
 
 def _in_own_process(function: Callable[..., T], *arguments: object) -> T:
-    release_spare()  # the other process may need all there is
+    release_spare()  # the other process may need all free memory
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin) as executor:
         return executor.submit(function, *arguments).result()
 
 
 def _begin() -> None:
-    # An interrupt ends the process without a word: the one that waits for it has its own.
+    # An interrupt ends this process silently: the parent reports its own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Give the memory back when the process that waits for the result was killed."""
+    """Exit, and so free the memory, if the parent process is killed."""
     parent = parent_process()
     assert parent is not None
     parent.join()
@@ -120,7 +117,7 @@ def _tiny(case: Case, device: torch.device) -> Problem:
 
 
 def _work(problem: Problem, module: Module, peak: Callable[[], int]) -> tuple[int, int]:
-    """The peak after a forward pass, and after a step: the step's is the higher one anyway."""
+    """Return the peaks after a forward pass and after a step, which is always the higher one."""
     with torch.no_grad():
         problem.forward(module)
     forward = peak()
@@ -129,14 +126,12 @@ def _work(problem: Problem, module: Module, peak: Callable[[], int]) -> tuple[in
 
 
 def _peak() -> int:
-    """The most memory this process has had, in bytes."""
-    if STATUS.exists():
-        return _status("VmHWM")
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    peak = peak_memory()
+    assert peak is not None, "this system does not tell the peak memory of a process"
+    return peak
 
 
 def _status(name: str) -> int:
-    """A line of /proc/self/status, in bytes."""
+    """Return the value of a line of /proc/self/status in bytes."""
     lines = STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

@@ -1,4 +1,4 @@
-"""The ways to compute a network that are measured side by side, on CPUs and on GPUs."""
+"""The methods of computing a network that are compared, on CPUs and on GPUs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,27 +11,28 @@ from msdtool import ops
 from msdtool.bench import naive, rivals
 from msdtool.bench.cases import Case, Module
 from msdtool.nn.graphs import GraphedNetwork
-from msdtool.nn.memory import WORKSPACE_BYTES
+from msdtool.ops.engine import WORKSPACE_BYTES
 
 ENGINE = "msdtool"
 MAX_COMPILATIONS = 64
 
 
-def _any_case(case: Case) -> str:
+def _any_case(_case: Case) -> str:
     return ""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to compute the network.
+    """A method of computing the network.
 
     Attributes:
+        name: shown in the results.
         module: has the arguments of `ops.msd_module`.
-        step_bytes: estimate of what a step of it takes.
-        obstacle: why it cannot compute a case, or "".
-        symmetric: whether it knows symmetric padding; if not, it is given reflection.
+        step_bytes: estimates the memory of a step.
+        obstacle: returns why it cannot compute a case, or "".
+        symmetric: whether it supports symmetric padding; if not, it is measured with "reflect".
         dtype: of the tensors.
-        tf32: whether products of matrices may round their factors to TF32.
+        tf32: whether matrix products may round their factors to TF32.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Method:
 
 
 def methods_for(device: torch.device) -> tuple[Method, ...]:
-    """What is measured on a device, the engine first."""
+    """Return the methods that are measured on a device, the engine first."""
     return METHODS + (GPU_METHODS if device.type == "cuda" else ())
 
 
@@ -84,7 +85,7 @@ _graphs: dict[tuple[int, ...], GraphedNetwork] = {}
 
 
 class _Network(nn.Module):
-    """Parameters of a problem as a module."""
+    """The parameters of a problem as a module."""
 
     def __init__(
         self, parameters: Sequence[nn.Parameter], dilations: Sequence[int], padding: str, impl: str
@@ -101,15 +102,15 @@ class _Network(nn.Module):
 
 
 def compiled(*arguments: object) -> Tensor:
-    """`rivals.concatenate` by torch.compile."""
+    """Compute `rivals.concatenate` compiled by torch.compile."""
     output: Tensor = _compiled()(*arguments)
     return output
 
 
 @cache
 def _compiled() -> Callable[..., Tensor]:
-    # Compiled anew for every size, with and without gradients. Beyond the limit, 8 by default,
-    # torch would go on without compiling and say nothing of it in the figures.
+    # Recompiled for every size, with and without gradients. Beyond the limit, 8 by default, torch
+    # would continue uncompiled, which the figures would not show.
     torch._dynamo.config.cache_size_limit = MAX_COMPILATIONS
     return torch.compile(rivals.concatenate, dynamic=False)
 

@@ -1,7 +1,7 @@
-"""The same networks as people write them in plain torch, one convolution per layer.
+"""The same networks as commonly written in plain torch, one convolution per layer.
 
-Both take the arguments of `ops.msd_module`. Torch has no symmetric padding, so they pad by
-reflection instead, which costs the same and differs in the border's values only.
+Both take the arguments of `ops.msd_module`. torch has no symmetric padding, so they pad by
+reflection, which costs the same and differs only in the values at the border.
 """
 
 import math
@@ -33,7 +33,7 @@ def concatenate(
     dilations: Sequence[int],
     padding: str,
 ) -> Tensor:
-    """torch.cat of all that is in front of each layer, and autograd."""
+    """Concatenate all preceding channels with torch.cat before each layer; use autograd."""
     ndim = input.dim() - 2
     width = len(weights[0])
     features = input
@@ -54,7 +54,7 @@ def in_place(
     dilations: Sequence[int],
     padding: str,
 ) -> Tensor:
-    """One buffer for all channels, read and written layer by layer; likewise for gradients."""
+    """Use one buffer for all channels, read and written layer by layer, and one for gradients."""
     output: Tensor = _InPlace.apply(
         input, bias, final_weight, final_bias, dilations, padding, *weights
     )
@@ -62,8 +62,8 @@ def in_place(
 
 
 def concatenate_bytes(case: Case) -> int:
-    """Estimate of what a step of `concatenate` takes."""
-    # Autograd keeps what every layer reads and, unless the convolution pads, what it pads.
+    """Estimate the memory of a step of `concatenate` in bytes."""
+    # Autograd keeps the input of every layer and, unless the convolution pads, the padded input.
     kept = sum(
         case.channels_before(layer) * (case.pixels + _padded_pixels(case, layer))
         for layer in range(case.depth)
@@ -72,7 +72,7 @@ def concatenate_bytes(case: Case) -> int:
 
 
 def in_place_bytes(case: Case) -> int:
-    """Estimate of what a step of `in_place` takes."""
+    """Estimate the memory of a step of `in_place` in bytes."""
     padded = max(_padded_pixels(case, layer) for layer in range(case.depth))
     return BYTES_PER_VALUE * case.channels * (4 * case.pixels + 2 * padded)
 
@@ -139,7 +139,7 @@ class _InPlace(torch.autograd.Function):
 def _backward_layer(
     buffer: Tensor, grads: Tensor, weight: Tensor, dilation: int, padding: str
 ) -> tuple[Tensor, Tensor]:
-    """Add a layer's gradient to that of the channels in front; return those of its parameters."""
+    """Add a layer's gradient to its preceding channels'; return that of weight and bias."""
     ndim = buffer.dim() - 2
     width, first = weight.shape[:2]
     layer = slice(first, first + width)
@@ -161,7 +161,7 @@ def _convolve(input: Tensor, weight: Tensor, bias: Tensor, dilation: int, paddin
 
 
 def _pad(input: Tensor, dilation: int, padding: str) -> tuple[Tensor, int]:
-    """The input with its border, and the margin of zeros that the convolution shall add itself."""
+    """Return the padded input, and the margin of zeros that the convolution should add."""
     if padding == "zeros":
         return input, dilation
     return F.pad(input, (dilation, dilation) * (input.dim() - 2), mode="reflect"), 0

@@ -1,4 +1,4 @@
-"""Semifield convolutions beside the broadcast formulation, in time and memory of a step."""
+"""Semifield convolutions against the broadcast formulation: time and memory of a step."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ class SemifieldCase:
     out_channels: int = 8
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Image and kernel, positive for the root's sake, and the output's gradient."""
+        """Return image and kernel, positive as the root requires, and the output's gradient."""
         generator = torch.Generator().manual_seed(0)
         img = torch.rand(1, self.in_channels, self.size, self.size, generator=generator)
         kernel = torch.rand(self.out_channels, self.in_channels, 3, 3, generator=generator)
@@ -38,7 +38,7 @@ class SemifieldCase:
 
 @dataclass(frozen=True)
 class SemifieldRow:
-    """Medians in seconds; ratios are over the broadcast formulation of the same semifield."""
+    """Medians in seconds; ratios are relative to the broadcast formulation of the semifield."""
 
     semifield: str
     method: str
@@ -53,12 +53,12 @@ class SemifieldRow:
         return asdict(self)
 
 
-def by_taps(semifield: SubtractSemifield) -> nn.Module:
-    """What `SubtractSemifield.dynamic` makes, without the way through a linear convolution."""
-    return SemifieldConv(partial(subtract_conv, semifield=semifield, impl="taps"), "by taps")
+def term_by_term(semifield: SubtractSemifield) -> nn.Module:
+    """Make what `SubtractSemifield.dynamic` does, without using a linear convolution."""
+    return SemifieldConv(partial(subtract_conv, semifield=semifield, impl="torch"), "term by term")
 
 
-# By semifield: the methods, the broadcast formulation first.
+# The methods of each semifield, the broadcast formulation first.
 METHODS: dict[str, dict[str, Callable[[], nn.Module]]] = {
     "max": {
         "broadcast": lambda: BroadcastSemifield.tropical_max().dynamic(),
@@ -67,12 +67,12 @@ METHODS: dict[str, dict[str, Callable[[], nn.Module]]] = {
     "log(2)": {
         "broadcast": lambda: BroadcastSemifield.log(2.0).dynamic(),
         "subtract": lambda: SubtractSemifield.log(2.0).dynamic(),
-        "subtract, term by term": lambda: by_taps(SubtractSemifield.log(2.0)),
+        "subtract, term by term": lambda: term_by_term(SubtractSemifield.log(2.0)),
     },
     "root(3)": {
         "broadcast": lambda: BroadcastSemifield.root(3.0).dynamic(),
         "subtract": lambda: SubtractSemifield.root(3.0).dynamic(),
-        "subtract, term by term": lambda: by_taps(SubtractSemifield.root(3.0)),
+        "subtract, term by term": lambda: term_by_term(SubtractSemifield.root(3.0)),
     },
 }
 
@@ -90,24 +90,24 @@ class Step:
         self.output = self.conv(self.img, self.kernel, padding="same")
 
     def backward(self) -> tuple[Tensor, ...]:
-        """Return the gradients of image and kernel, and let go of the graph."""
+        """Return the gradients of image and kernel, and release the graph."""
         output, self.output = self.output, self.grad
         return torch.autograd.grad(output, (self.img, self.kernel), self.grad)
 
     def __call__(self) -> tuple[Tensor, ...]:
-        """Both; return the output, too."""
+        """Take both; return the output as well."""
         self.forward()
         output = self.output.detach()
         return output, *self.backward()
 
 
 def prepare_step(semifield: str, method: str, case: SemifieldCase, tiny: bool) -> Step:
-    """What `step_growth` takes a step of."""
+    """Make the step that `step_growth` measures."""
     return Step(semifield, method, SemifieldCase(16, 2, 2) if tiny else case)
 
 
 def run_semifields(case: SemifieldCase, seconds: float) -> Iterator[list[SemifieldRow]]:
-    """Measure on the CPU, one semifield after another; yields the rows of each.
+    """Measure one semifield after another on the CPU; yield the rows of each.
 
     Raises:
         Error: a method's output or gradients differ from the broadcast formulation's.

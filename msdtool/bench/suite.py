@@ -1,4 +1,4 @@
-"""Measures cases one after another: the engine, and beside it what people write in plain torch."""
+"""Measures cases one after another: the engine, compared with networks in plain torch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdtool.bench.cases import Case, Problem
-from msdtool.bench.limits import STEP_PER_FORWARD, forward_limit, step_limit
+from msdtool.bench.cases import STEP_PER_FORWARD, Case, Problem, forward_limit, step_limit
 from msdtool.bench.machine import available_bytes, copy_bandwidth, sgemm_peak, synchronizer
 from msdtool.bench.memory import peak_growth
 from msdtool.bench.methods import ENGINE, Method, methods_for
@@ -24,17 +23,20 @@ FAILURES = (RuntimeError, KernelError)  # torch's own, and that of a kernel
 
 @dataclass(frozen=True)
 class Row:
-    """What one method did on one case; None is what was not measured, and `note` says why.
+    """The results of one method on one case; None means not measured, and `note` says why.
 
     Attributes:
+        case: as the method computed it.
+        method: its name.
         forward: a forward pass without gradients.
         backward: from the output's gradient to those of all parameters.
         step: a forward pass that backward can follow, and backward.
-        sgemm: FLOP per second of the machine's best product of matrices around that time.
+        sgemm: FLOP per second of the machine's best matrix product around that time.
         copy: bytes per second of a copy in a GPU's memory; None on CPUs.
-        forward_bytes: memory that the forward pass adds to the tensors of the case at its peak.
-        step_bytes: likewise for a step.
+        forward_bytes: peak memory of the forward pass in addition to the tensors of the case.
+        step_bytes: the same for a step.
         ratio: the step's time over that of the engine.
+        note: why something was not measured.
     """
 
     case: Case
@@ -93,15 +95,15 @@ def run_suite(
     limit: float,
     alone: bool = False,
 ) -> Iterator[list[Row]]:
-    """Measure cases in order; yields the rows of each, the engine's first.
+    """Measure cases in order; yield the rows of each, the engine's first.
 
     Args:
         cases: what to measure.
         device: where.
-        seconds: time to spend on each method and case; there are at least three runs of the
-            engine, and of the others unless one alone takes longer.
-        limit: leave out other methods where a step would take more seconds than this.
-        alone: leave out other methods altogether.
+        seconds: time to spend on each method and case; the engine has at least three runs, and so
+            do the others unless a single run takes longer.
+        limit: skip other methods if a step would take more seconds than this.
+        alone: skip all other methods.
     """
     methods = methods_for(device)[: 1 if alone else None]
     pace: dict[tuple[str, int], float] = {}
@@ -110,7 +112,7 @@ def run_suite(
         chosen, rows = _choose(case, methods, device, limit, pace)
         before = sgemm_peak(device)
         times = _time_side_by_side(chosen, device, seconds)
-        # Other processes come and go; the higher of both flatters no method.
+        # The load varies; the higher of the two flatters no method.
         peak = max(before, sgemm_peak(device))
         for method, used in chosen:
             found = times[method.name]
@@ -131,7 +133,7 @@ def _choose(
     limit: float,
     pace: dict[tuple[str, int], float],
 ) -> tuple[list[tuple[Method, Case]], dict[str, Row]]:
-    """The methods that can be measured, with the case each computes, and rows of the others."""
+    """Return the methods that can be measured, each with its case, and rows of the others."""
     chosen, rows = [], {}
     for method in methods:
         used = case
@@ -164,7 +166,7 @@ def _too_slow(
     limit: float,
     pace: dict[tuple[str, int], float],
 ) -> str:
-    """Estimate a step from the last one of that kind, or from one of a small network."""
+    """Estimate a step from the method's last one, or from one of a small network."""
     key = method.name, case.ndim
     if key not in pace:
         small = replace(case, space=PROBES[case.ndim], depth=10)
@@ -179,17 +181,17 @@ def _too_slow(
         return ""
     return (
         f"not run: a step would take about {readable_time(estimate, 2)}, "
-        f"the limit is {readable_time(limit)} (--limit)"
+        f"more than the limit of {readable_time(limit)}"
     )
 
 
 def _reason(error: Exception) -> str:
-    """Why a method is left out: torch.compile needs a compiler, memory may be short."""
+    """Return why a method is skipped: torch.compile may lack a compiler, memory may run out."""
     return f"not run: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
 
 
 class _Steps:
-    """The parts of a step, to be called in turn."""
+    """The parts of a step, called in turn."""
 
     def __init__(self, method: Method, problem: Problem) -> None:
         self.method, self.problem = method, problem
@@ -212,7 +214,7 @@ class _Steps:
 
 @contextmanager
 def _precision(method: Method) -> Iterator[None]:
-    """While it lasts, products of matrices are as precise as the method says."""
+    """Within the context, matrix products have the method's precision."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if method.tf32 else "highest")
     try:
@@ -224,7 +226,7 @@ def _precision(method: Method) -> Iterator[None]:
 def _time_side_by_side(
     chosen: Sequence[tuple[Method, Case]], device: torch.device, seconds: float
 ) -> dict[str, list[list[float]] | str]:
-    """The times of each method's parts, or why it failed."""
+    """Return the times of each method's parts, or why it failed."""
     found: dict[str, list[list[float]] | str] = {}
     subjects = {}
     for method, case in chosen:
@@ -242,7 +244,7 @@ def _time_side_by_side(
 
 
 def _first_round(parts: Sequence[Callable[[], None]]) -> None:
-    """Take a round that is not timed: on a GPU it compiles kernels and captures graphs."""
+    """Run an untimed round, which on a GPU compiles kernels and captures graphs."""
     for part in parts:
         part()
 
@@ -261,7 +263,7 @@ def _measured_row(
         if method.dtype == torch.float32:
             growth = peak_growth(case, method.module, device)
     except BrokenProcessPool:
-        note = "memory: the process that measured it was ended by the system"
+        note = "memory: the process that measured it was killed by the system"
     except FAILURES as error:
         note = f"memory: {_reason(error)}"
     forward_bytes, step_bytes = growth or (None, None)

@@ -1,4 +1,4 @@
-"""Times of calls, taken side by side so that the noise of a busy machine hits all of them."""
+"""Times of calls, interleaved so that the noise of a busy machine affects all alike."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ MAX_RUNS = 25
 
 
 class TimeitResult:
-    """Times of one callable, to be read like those of IPython's timeit.
+    """Times of one callable, with the attributes of IPython's `TimeitResult`.
 
     Args:
         name: what was timed.
@@ -81,7 +81,7 @@ class TimeitResult:
 
 
 def readable_time(seconds: float, precision: int = 3) -> str:
-    """A time in the unit that suits it: 1.5 ms, 320 ns, 2 min 5 s."""
+    """Format a time in a suitable unit: 1.5 ms, 320 ns, 2 min 5 s."""
     rounded = float(f"{seconds:.{precision}g}")
     if rounded >= 60:
         minutes, rest = divmod(round(seconds), 60)
@@ -94,13 +94,13 @@ def readable_time(seconds: float, precision: int = 3) -> str:
 def bench(
     name: str, function: Call, *, seconds: float = 1.0, synchronize: Call | None = None
 ) -> TimeitResult:
-    """Time a callable for about ``seconds``, after two calls that warm it up.
+    """Time a callable for about ``seconds``, after two warm-up calls.
 
     Args:
         name: what is timed.
         function: called without arguments.
         seconds: time to spend; there are at least three runs.
-        synchronize: waits until the device has done what was asked of it, for GPUs.
+        synchronize: waits for a GPU to finish; None for CPUs.
     """
     _time(function, 1, synchronize)
     once = _time(function, 1, synchronize)
@@ -116,12 +116,12 @@ def interleave(
     """Time several subjects in turn, round after round.
 
     A subject is a sequence of parts, such as forward and backward, that are called in order and
-    timed one by one. Its first round warms it up and says how many rounds fit ``seconds``; there
-    are at least three. Only subjects after the first may be too slow for that: where one round
-    takes longer than ``seconds``, it is all there is.
+    timed one by one. Its first round is a warm-up and determines how many rounds fit ``seconds``,
+    at least three. A subject after the first whose round takes longer than ``seconds`` gets no
+    further round, and the time of the warm-up counts.
 
     Returns:
-        For each subject and part the time of each run, in seconds.
+        The time of each run in seconds, for each subject and part.
     """
 
     def run(parts: Sequence[Call]) -> list[float]:
@@ -136,7 +136,7 @@ def interleave(
     taken: dict[str, list[list[float]]] = {name: [] for name in subjects}
     for turn in range(last):
         for name, parts in subjects.items():
-            # Subjects with fewer rounds are spread over all of them.
+            # The rounds of subjects with fewer rounds are spread evenly.
             if (turn + 1) * rounds[name] // last > turn * rounds[name] // last:
                 taken[name].append(run(parts))
     return {
@@ -150,7 +150,7 @@ def _num_rounds(once: float, seconds: float) -> int:
 
 
 def _time(function: Call, loops: int, synchronize: Call | None) -> float:
-    """Seconds that ``loops`` calls take."""
+    """Return the seconds that ``loops`` calls take."""
     if synchronize is not None:
         synchronize()
     start = time.perf_counter()

@@ -1,18 +1,21 @@
 """The program: its commands, and how errors become messages and exit codes."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
-from importlib.metadata import version
 from traceback import print_exc
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+import msdtool
 from msdtool.cli import (
     bench,
     check,
+    console,
     demo,
     doctor,
     evaluate,
@@ -23,10 +26,11 @@ from msdtool.cli import (
     report,
     train,
 )
-from msdtool.cli.console import error
-from msdtool.errors import Error, FailedElsewhere, Stopped
+from msdtool.cli.hints import hint
+from msdtool.errors import ConfigError, Error, FailedElsewhere, Stopped
 
 EXIT_INTERRUPTED = 130
+RENAMED = {"bench": {"--plot": "--figure"}}  # options of a command, each with its present name
 
 app = typer.Typer(
     name="msdtool",
@@ -38,8 +42,25 @@ app = typer.Typer(
 )
 
 
+class _Command(TyperCommand):
+    """A command whose help shows arguments as shells do: `INPUT...`, not `{INPUT}...`."""
+
+    def get_usage(self, ctx: Any) -> str:
+        """Return the line that errors begin with."""
+        return _without_braces(super().get_usage(ctx))
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the whole help; a list is shown by its name alone, not by its type in Python."""
+        text = _without_braces(super().get_help(ctx))
+        return re.sub(r"<list\[\w+\]>", lambda found: " " * len(found[0]), text)
+
+
+def _without_braces(text: str) -> str:
+    return re.sub(r"\{(\w+)\}", r"\1", text)
+
+
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Deal with Ctrl-C and a closed pipe, which Typer would make wordless exits."""
+    """Handle Ctrl-C and a closed pipe, which Typer would turn into silent exits."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -48,7 +69,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             raise Stopped("interrupted", EXIT_INTERRUPTED) from None
         except BrokenPipeError:
-            # Whoever read our output, `head` for example, has enough; that is no failure.
+            # The reader of our output, such as `head`, has enough; that is not a failure.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return run
@@ -68,24 +89,24 @@ COMMANDS = (
     doctor,
 )
 for module in COMMANDS:
-    name = module.__name__.rsplit(".", 1)[-1].rstrip("_")  # import is a word of Python
-    app.command(name=name)(_guarded(module.command))
+    name = module.__name__.rsplit(".", 1)[-1].rstrip("_")  # import is a keyword of Python
+    app.command(name=name, cls=_Command)(_guarded(module.command))
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"msdtool {version('msdtool')}")
+        typer.echo(f"msdtool {msdtool.__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    show_version: Annotated[
+    _version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere on the line.")
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks; may be given anywhere on the line.")
     ] = False,
 ) -> None:
     """Train and apply Mixed-Scale Dense networks: denoise, clean and segment images.
@@ -97,31 +118,45 @@ def _options(
     """
 
 
+def _refuse_renamed(arguments: list[str]) -> None:
+    """Raise ConfigError for an option that has a new name."""
+    command, *options = arguments or [""]
+    for old, new in RENAMED.get(command, {}).items():
+        if any(option.partition("=")[0] == old for option in options):
+            raise ConfigError(f"{old}: this option is now called {new}")
+
+
 def main() -> None:
     """Run the program and exit with its code; errors are one message, not a traceback."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    console.accept_all_names()
+    console.listen()
     if "OMP_WAIT_POLICY" not in os.environ:
-        # GNU OpenMP's threads spin for milliseconds before they sleep, and so take the cores from
-        # other processes that want them; without spinning, each small operation waits for them to
-        # wake. A tenth of a millisecond costs little either way. Torch reads it when imported.
+        # Threads of GNU OpenMP spin for milliseconds before they sleep and so take the cores from
+        # other processes; without spinning, each small operation waits for them to wake up. A tenth
+        # of a millisecond costs little either way. Torch reads it when imported.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
+        _refuse_renamed(arguments)
         app(arguments, prog_name="msdtool", standalone_mode=True)
-    except Error as problem:
-        if debug:
-            print_exc()
-        if not isinstance(problem, FailedElsewhere):
-            error(problem.message)
-        sys.exit(problem.exit_code)
-    except OSError as problem:
-        if debug:
-            print_exc()
-        place = f"{problem.filename}: " if problem.filename else ""
-        error(f"{place}{problem.strerror or problem}")
-        sys.exit(1)
     except Exception as problem:
         if debug:
             print_exc()
-        error(f"unexpected {type(problem).__name__}: {problem}; run again with --debug for details")
-        sys.exit(1)
+        message, exit_code = _explain(problem)
+        if message:
+            console.error(message)
+        sys.exit(exit_code)
+
+
+def _explain(problem: Exception) -> tuple[str, int]:
+    """Return the message about an error, empty if another process prints it, and the exit code."""
+    if isinstance(problem, FailedElsewhere):
+        return "", problem.exit_code
+    if isinstance(problem, Error):
+        return problem.message + hint(problem.hint_key), problem.exit_code
+    if isinstance(problem, OSError):
+        place = f"{problem.filename}: " if problem.filename else ""
+        return f"{place}{problem.strerror or problem}", 1
+    name = type(problem).__name__
+    return f"unexpected {name}: {problem}; run again with --debug for details", 1

@@ -1,22 +1,18 @@
 """msdtool check"""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet
+from msdtool.cli.imports import no_collection
+from msdtool.cli.options import ConfigFile, Json, Overrides, Quiet
+from msdtool.wording import size_text
 
 if TYPE_CHECKING:
     from msdtool.check import Report
 
 EXIT_PROBLEMS = 3
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=20."),
-]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment, a YAML file.")]
 
 
 def command(
@@ -25,19 +21,21 @@ def command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Look at an experiment's data without training.
+    """Examine an experiment's data without training.
 
     Shows how files are paired, their sizes, types and values, the label histogram and the memory
-    a training step takes. Exits with 3 if training would fail.
+    that a training step takes. Exits with 3 if training would fail.
 
     Example: msdtool check denoise.yaml
     """
-    from msdtool.check import check
-    from msdtool.config import load_config
+    with no_collection():
+        from msdtool.check import check
+        from msdtool.config import load_config
 
-    experiment = load_config(config, set_ or [])
-    with console.progress("check", 0, quiet=quiet) as bar:
-        report = check(experiment, lambda name, done, total: bar.update(done, name, total))
+    console.listen(quiet=quiet)
+    experiment = load_config(config, set_ or [], label="--set")
+    with console.progress("check") as bar:
+        report = check(experiment, bar)
     if json:
         console.result_json(report.to_dict())
     else:
@@ -51,9 +49,10 @@ def _text(report: "Report") -> str:
     for name, pairs in report.pairs.items():
         lines.append(f"{name} pairs, the first {len(pairs)}:")
         lines += [f"  {input}  ->  {target}" for input, target in pairs]
-    for name, facts in report.stacks.items():
+    for stack, facts in report.stacks.items():
+        sizes = {size_text(shape): count for shape, count in facts.shapes.items()}
         lines.append(
-            f"{name}: {facts.count} images, sizes {_counts(facts.shapes)}, "
+            f"{' '.join(stack)}: {facts.count} images, sizes {_counts(sizes)}, "
             f"types {_counts(facts.dtypes)}, values {facts.minimum:.6g} to "
             f"{facts.maximum:.6g}, mean {facts.mean:.6g}"
         )

@@ -1,170 +1,163 @@
-"""What people see while a command works: logs on stderr, bars on a terminal, plain lines elsewhere.
+"""What the user sees: results on stdout; on stderr a bar, or lines of progress, and the log.
 
-Results go to stdout through `result`.
+What the library and the commands report is logged to "msdtool" and printed here, see `listen`.
 """
 
+import codecs
+import io
+import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Protocol
-
-import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from msdtool import strict_json
+from msdtool.progress import Progress, no_progress
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and results.")]
-LogEvery = Annotated[
-    float | None,
-    typer.Option(
-        "--log-every",
-        metavar="SECONDS",
-        min=0,
-        help="Plain lines this often instead of a bar. Default off a terminal: 10.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+if TYPE_CHECKING:
+    from msdtool.cli.terminal import Terminal
 
 SECONDS_BETWEEN_LINES = 10.0
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that move a terminal's cursor, colour it or worse; line ends and tabs are harmless."""
 
-_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _Log(logging.Handler):
+    """Prints records as lines, above the bar if there is one.
+
+    Attributes:
+        quiet: print nothing; bars do not appear either.
+    """
+
+    quiet = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.quiet:
+            is_warning = record.levelno >= logging.WARNING
+            _print(record.getMessage(), "warning: " if is_warning else "", "yellow")
+
+
+_log = _Log()
+
+
+def accept_all_names() -> None:
+    """Let stdin and stdout pass names of files that their encoding does not have.
+
+    Bytes that are no characters pass as they are, as with other programs in a pipe; characters that
+    a terminal does not have are shown as Python writes them, "\\xe9" for é.
+    """
+    codecs.register_error("names", _encode_name)
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "names")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
+
+
+def _encode_name(error: UnicodeError) -> tuple[bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    character = error.object[error.start]
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "backslashreplace"
+    return character.encode("ascii", errors), error.start + 1
+
+
+def listen(*, quiet: bool = False) -> None:
+    """Print what is logged to "msdtool" from level INFO on; with ``quiet``, neither that nor bars.
+
+    A later call replaces the choice of an earlier one.
+    """
+    _log.quiet = quiet
+    logger = logging.getLogger("msdtool")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_log)
 
 
 def error(message: str) -> None:
-    """Print an error; one of several lines is indented below the first."""
-    text = message.replace("\n", "\n       ")
-    _stderr.print(Text.assemble(("error: ", "bold red"), text))
+    """Print an error; the lines after the first are indented."""
+    _print(message.replace("\n", "\n       "), "error: ", "bold red")
 
 
-def warn(message: str) -> None:
-    """Print a warning."""
-    _stderr.print(Text.assemble(("warning: ", "yellow"), message))
+def _print(message: str, label: str, style: str) -> None:
+    terminal, message = _terminal(), _harmless(message)
+    if terminal is None:
+        print(f"{label}{message}", file=sys.stderr, flush=True)
+    else:
+        terminal.print(message, label, style)
+
+
+def _harmless(text: str) -> str:
+    """Show control characters, which the names of files may contain, instead of obeying them."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _terminal() -> "Terminal | None":
+    """Return stderr as a terminal; None if it is not one."""
+    return _open_terminal() if sys.stderr.isatty() else None
+
+
+@cache
+def _open_terminal() -> "Terminal":
+    # Takes 0.1 s to import, which batch jobs and pipes need not wait for.
+    from msdtool.cli.terminal import Terminal
+
+    return Terminal()
 
 
 def result(text: str) -> None:
     """Print a result."""
-    print(text, flush=True)
+    print(_harmless(text) if sys.stdout.isatty() else text, flush=True)
 
 
 def result_json(value: Any) -> None:
-    """Print a result as one line of JSON; what is not a number there becomes null."""
-    print(strict_json.dumps(value), flush=True)
-
-
-class Bar(Protocol):
-    """Shows how far work has come."""
-
-    def say(self, message: str) -> None:
-        """Print a line of log."""
-
-    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
-        """Show that ``completed`` units are done; of ``total``, where that was not known before."""
+    """Print a result as one line of JSON; NaN and infinite numbers become null."""
+    print(strict_json.dumps(value, sys.stdout.encoding or "utf-8"), flush=True)
 
 
 @contextmanager
-def progress(
-    title: str,
-    total: int,
-    *,
-    completed: int = 0,
-    quiet: bool = False,
-    log_every: float | None = None,
-) -> Iterator[Bar]:
-    """Show progress: a bar on a terminal, else, or if ``log_every`` is given, plain lines.
+def progress(title: str, *, done: float = 0, log_every: float | None = None) -> Iterator[Progress]:
+    """Show progress: a bar on a terminal; off a terminal, or with ``log_every``, plain lines.
 
     Args:
-        title: of the work.
-        total: units of work.
-        completed: how many of them were done before.
-        quiet: show nothing.
+        title: what the work is called.
+        done: units that were complete before; they do not count towards the speed.
         log_every: seconds between two lines.
+
+    Yields:
+        What the work reports its progress to.
     """
-    if quiet:
-        yield _Silence()
-    elif _stderr.is_terminal and log_every is None:
-        with _TerminalBar(title, total, completed) as bar:
+    terminal = _terminal()
+    if _log.quiet:
+        yield no_progress
+    elif terminal is not None and log_every is None:
+        with terminal.bar(title, done) as bar:
             yield bar
     else:
-        yield _Lines(
-            title, total, completed, SECONDS_BETWEEN_LINES if log_every is None else log_every
-        )
-
-
-class _Silence:
-    def say(self, message: str) -> None:
-        pass
-
-    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
-        pass
+        yield _Lines(title, done, SECONDS_BETWEEN_LINES if log_every is None else log_every)
 
 
 class _Lines:
-    def __init__(self, title: str, total: int, completed: int, seconds: float) -> None:
-        self.title, self.total, self.first = title, total, completed
+    """Prints a line from time to time."""
+
+    def __init__(self, title: str, done: float, seconds: float) -> None:
+        self.title, self.first = title, done
         self.seconds_between = seconds
         self.started = self.last = time.monotonic()
 
-    def say(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
+    def __call__(self, done: float, total: float, note: str = "", /) -> None:
         now = time.monotonic()
-        self.total = self.total if total is None else total
         if now - self.last < self.seconds_between:
             return
         self.last = now
-        spent = now - self.started
-        rate = (completed - self.first) / spent if spent else 0.0
-        left = clock((self.total - completed) / rate) if rate else "?"
-        line = f"{self.title} {int(completed)}/{self.total}, {rate:.3g}/s, {left} left"
-        self.say(f"{line}, {note}" if note else line)
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.3g}/s" if task.speed else "", style="dim")
-
-
-class _TerminalBar:
-    def __init__(self, title: str, total: int, completed: int) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=_stderr,
-        )
-        self.task = self.progress.add_task(title, total=total, completed=completed, note="")
-
-    def __enter__(self) -> "_TerminalBar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def say(self, message: str) -> None:
-        self.progress.console.print(message, markup=False)
-
-    def update(self, completed: float, note: str = "", total: int | None = None) -> None:
-        self.progress.update(self.task, completed=completed, note=note, total=total)
+        elapsed = now - self.started
+        rate = (done - self.first) / elapsed if elapsed else 0.0
+        left = clock((total - done) / rate) if rate else "?"
+        line = f"{self.title} {int(done)}/{int(total)}, {rate:.3g}/s, {left} left"
+        print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:
-    """A time span as hours:minutes:seconds."""
+    """A duration as hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
@@ -176,5 +169,5 @@ def table(rows: dict[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """A number as people read it."""
+    """A number rounded for people; anything else as it is."""
     return f"{value:.5g}" if isinstance(value, float) else str(value)

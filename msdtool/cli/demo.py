@@ -1,17 +1,17 @@
 """msdtool demo"""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Quiet
+from msdtool.cli.options import Quiet
 
 
-class DataSet(str, Enum):
-    """The data sets there are."""
+class Dataset(StrEnum):
+    """What can be made."""
 
     TOMOGRAMS = "tomograms"
     SHAPES = "shapes"
@@ -19,33 +19,37 @@ class DataSet(str, Enum):
 
 
 def command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
-    data_set: Annotated[DataSet, typer.Argument(help="Which data set.")] = DataSet.TOMOGRAMS,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")
+    ],
+    dataset: Annotated[
+        Dataset, typer.Argument(metavar="DATASET", help="Which dataset to make.")
+    ] = Dataset.TOMOGRAMS,
     quiet: Quiet = False,
 ) -> None:
-    """Write a small data set and a config to train on it; prints the config's path.
+    """Make a small dataset and a config to train on it; prints the config's path.
 
-    tomograms: photographs and micrographs, measured by a simulated low-dose, few-view tomograph,
-    to be cleaned. shapes: squares, frames, discs and rings in strong noise, to be labelled.
+    tomograms: photographs and micrographs, scanned by a simulated low-dose, few-view tomograph, to
+    be cleaned. shapes: squares, frames, discs and rings in strong noise, to be segmented.
     noise2inverse: a simulated scan of foam in four noisy sub-reconstructions, to be denoised
     without clean images.
 
     Example: msdtool demo shapes -o shapes
     """
-    if data_set is DataSet.TOMOGRAMS:
-        from msdtool.demo.tomograms import NUM_IMAGES, write_tomograms
+    console.listen(quiet=quiet)
+    if dataset is Dataset.TOMOGRAMS:
+        from msdtool.demo.tomograms import write_tomograms
 
-        with console.progress("scan", NUM_IMAGES, quiet=quiet) as bar:
-            config = write_tomograms(output, bar.update)
-    elif data_set is DataSet.NOISE2INVERSE:
-        from msdtool.demo.foam import NUM_SLICES, write_foam
+        with console.progress("scan") as bar:
+            config = write_tomograms(output, bar)
+    elif dataset is Dataset.NOISE2INVERSE:
+        from msdtool.demo.foam import write_foam
 
-        with console.progress("scan", NUM_SLICES, quiet=quiet) as bar:
-            config = write_foam(output, bar.update)
+        with console.progress("scan") as bar:
+            config = write_foam(output, bar)
     else:
-        from msdtool.demo.shapes import NUM_IMAGES as NUM_DRAWINGS
         from msdtool.demo.shapes import write_shapes
 
-        with console.progress("draw", NUM_DRAWINGS, quiet=quiet) as bar:
-            config = write_shapes(output, bar.update)
+        with console.progress("draw") as bar:
+            config = write_shapes(output, bar)
     console.result(str(config))

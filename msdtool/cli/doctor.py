@@ -1,7 +1,7 @@
 """msdtool doctor"""
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet
+from msdtool.cli.options import Json, Quiet
 
 NAME_WIDTH = 20
 
@@ -9,8 +9,8 @@ NAME_WIDTH = 20
 def command(json: Json = False, quiet: Quiet = False) -> None:
     """Examine this machine: driver, CUDA, CuPy, compilers, caches, and a self-test of every kernel.
 
-    Exit code 0 if all that this machine has works: having no GPU is no failure. Exit code 1 if
-    something is broken; each failure says what to do.
+    Exit code 0 if everything that this machine has works: having no GPU is not a failure. Exit
+    code 1 if something is broken; each failure explains how to fix it.
 
     Example: msdtool doctor
     """

@@ -1,60 +1,94 @@
 """msdtool evaluate"""
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from msdtool.atomic import check_place
 from msdtool.cli import console
-from msdtool.cli.console import Json, LogEvery, Quiet, number
-from msdtool.cli.parts import NumParts, PartIndex, choose_part
-from msdtool.cli.predict import Device, ModelPath
+from msdtool.cli.console import number
+from msdtool.cli.imports import no_collection
+from msdtool.cli.options import (
+    Device,
+    Json,
+    LogEvery,
+    ModelPath,
+    NumParts,
+    PartIndex,
+    Quiet,
+)
+from msdtool.cli.parts import choose_part
 from msdtool.errors import ConfigError
+from msdtool.file_errors import cannot_write
 
 if TYPE_CHECKING:
     from msdtool.evaluate import Evaluation
+
+log = logging.getLogger(__name__)
 
 
 def command(
     model: ModelPath,
     input: Annotated[
         list[str],
-        typer.Option(metavar="SPEC", help="Input images; of Noise2Inverse, once for each split."),
+        typer.Option(metavar="SPEC", help="Input images; for Noise2Inverse, once per split."),
     ],
     target: Annotated[str, typer.Option(metavar="SPEC", help="Target images.")],
     mask: Annotated[str | None, typer.Option(metavar="SPEC", help="Masks.")] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw input | output | target as this PNG.")
+        Path | None, typer.Option(metavar="PNG", help="Draw input | output | target.")
     ] = None,
     part: PartIndex = None,
     num_parts: NumParts = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="With --num-parts: the folder where parts meet."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="With --num-parts: shared folder for partial results.",
+        ),
+    ] = None,
+    data_range: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RANGE",
+            help="Value range that PSNR and SSIM refer to. Default: data.data_range of the "
+            "training, if it was given, or that of the targets.",
+        ),
     ] = None,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
     log_every: LogEvery = None,
 ) -> None:
-    """Measure a network on pairs of images, beside the inputs as they are.
+    """Measure a network on pairs of images, and the unprocessed inputs for comparison.
 
-    In a SLURM job array each task measures its part of the images and writes it to a folder; the
-    task that finds all parts there prints the result of all.
+    In a SLURM job array each task measures its part of the images and writes the partial result
+    to a shared folder; the task that finds all parts there prints the overall result.
 
     Example: msdtool evaluate runs/denoise --input 'test/noisy' --target 'test/clean'
     """
-    from msdtool.data.build import locate
-    from msdtool.evaluate import PartFiles, draw, evaluate, open_pairs
-    from msdtool.predict import Predictor
+    with no_collection():
+        from msdtool.data.build import locate
+        from msdtool.evaluate import PartFiles, draw, evaluate, open_pairs, target_range
+        from msdtool.predict import Predictor
 
-    share = choose_part(part, num_parts, os.environ)
-    if share.count > 1 and output is None:
+    console.listen(quiet=quiet)
+    mine = choose_part(part, num_parts, os.environ)
+    if mine.count > 1 and output is None:
         raise ConfigError(
-            f"{share}: give --output, the folder where the parts meet; or --num-parts 1, to "
+            f"{mine}: pass --output, the shared folder for partial results; or --num-parts 1, to "
             "measure all images here"
         )
+    if data_range is not None and not data_range > 0:
+        raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
+    if figure is not None:
+        with cannot_write(figure):  # now, not after hours of work
+            check_place(figure)
     predictor = Predictor.load(model, device)
     pairs = open_pairs(
         predictor,
@@ -62,20 +96,21 @@ def command(
         locate([target]),
         None if mask is None else locate([mask]),
     )
-    indices = range(share.index, len(pairs), share.count)
-    with console.progress("evaluate", len(indices), quiet=quiet, log_every=log_every) as bar:
-        if share.count > 1:
-            bar.say(f"{share}: {len(indices)} of {len(pairs)} images")
-        evaluation = evaluate(predictor, pairs, lambda number: bar.update(number + 1), indices)
-        if output is not None:
-            specifiers = {"input": input, "target": target, "mask": mask}
-            files = PartFiles(output, predictor, specifiers, share.count)
-            files.save(share.index, evaluation)
-            if files.missing:
-                bar.say(f"{len(files.missing)} of {share.count} parts are still missing")
-                console.result(str(files.path(share.index)))
-                return
-            evaluation = files.load()
+    indices = range(mine.index, len(pairs), mine.count)
+    if mine.count > 1:
+        log.info(f"{mine}: {len(indices)} of {len(pairs)} images")
+    data_range = data_range or _configured_range(model) or target_range(predictor, pairs)
+    with console.progress("evaluate", log_every=log_every) as bar:
+        evaluation = evaluate(predictor, pairs, bar, indices, data_range)
+    if output is not None:
+        specifiers = {"input": input, "target": target, "mask": mask}
+        files = PartFiles(output, predictor, specifiers, mine.count, data_range)
+        files.save(mine.index, evaluation)
+        if files.missing:
+            log.info(f"{len(files.missing)} of {mine.count} parts are still missing")
+            console.result(str(files.path(mine.index)))
+            return
+        evaluation = files.load()
     if json:
         console.result_json(
             {
@@ -88,6 +123,14 @@ def command(
         console.result(_text(evaluation))
     if figure is not None:
         draw(predictor, pairs, evaluation, figure)
+
+
+def _configured_range(model: Path) -> float | None:
+    """The value range that the experiment's config names, if it does."""
+    from msdtool.runs.checkpoint import find_model, load_checkpoint
+
+    data = load_checkpoint(find_model(model)).config.get("data", {})
+    return data.get("data_range")
 
 
 def _text(evaluation: "Evaluation") -> str:

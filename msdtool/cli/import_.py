@@ -1,17 +1,21 @@
 """msdtool import"""
 
-from enum import Enum
+import logging
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet
+from msdtool.cli.imports import no_collection
+from msdtool.cli.options import Json, Quiet
 from msdtool.errors import ConfigError
 
+log = logging.getLogger(__name__)
 
-class Task(str, Enum):
+
+class Task(StrEnum):
     """What a network is for."""
 
     REGRESSION = "regression"
@@ -20,32 +24,41 @@ class Task(str, Enum):
 
 def command(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .torch file of msd_pytorch, .h5 of msdnet.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .torch file of msd_pytorch or an .h5 file of msdnet."
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The checkpoint to write.")],
-    task: Annotated[Task | None, typer.Option(help="Where the file does not say.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The checkpoint to write.")
+    ],
+    task: Annotated[
+        Task | None, typer.Option(help="Required if the file does not record the task.")
+    ] = None,
     dilations: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Of msd_pytorch, such as 1,2,4,8. Default: 1 to 10."),
+        typer.Option(metavar="LIST", help="For msd_pytorch, such as 1,2,4,8. Default: 1 to 10."),
     ] = None,
     data_range: Annotated[
-        float, typer.Option(help="Value range that PSNR and SSIM shall refer to.")
+        float, typer.Option(metavar="RANGE", help="The value range that PSNR and SSIM refer to.")
     ] = 1.0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a checkpoint of a network that msd_pytorch or msdnet has trained.
+    """Import a network trained with msd_pytorch or msdnet as a checkpoint.
 
-    Weights, normalisation and border rule are taken over, so that outputs are the same. A file of
-    msd_pytorch does not name its dilations: give those that the network was made with.
+    Weights, normalisation and padding are imported, so that outputs are the same. A file of
+    msd_pytorch does not record its dilations: pass those that the network was made with.
 
     Example: msdtool import weights.torch -o denoise.pt && msdtool predict denoise.pt scan -o out
     """
-    from msdtool.foreign import import_model
-    from msdtool.runs.checkpoint import save_checkpoint
+    with no_collection():
+        from msdtool.foreign import import_model
+        from msdtool.runs.checkpoint import save_checkpoint
 
+    console.listen(quiet=quiet)
     if output.exists():
-        raise ConfigError(f"{output}: exists already; choose another name or remove it")
+        raise ConfigError(f"{output}: already exists; choose another name or remove it")
     if not data_range > 0:
         raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
     checkpoint, origin = import_model(
@@ -55,19 +68,17 @@ def command(
         data_range=data_range,
     )
     save_checkpoint(output, checkpoint)
-    model = checkpoint["model"]
-    architecture = model["architecture"]
-    if not quiet:
-        facts = {"from": origin, "task": model["task"], **architecture}
-        typer.echo(console.table(facts), err=True)
+    model = checkpoint.model
+    architecture = model.architecture.to_dict()
+    log.info(console.table({"from": origin, "task": model.task, **architecture}))
     if origin == "msd_pytorch" and dilations is None:
-        console.warn(
-            "msd_pytorch does not save dilations; 1 to 10 are taken, its default; give --dilations "
-            "if the network was made with others"
+        log.warning(
+            "msd_pytorch does not save dilations; its default, 1 to 10, is assumed; pass "
+            "--dilations if the network was made with others"
         )
     if json:
         console.result_json(
-            {"checkpoint": str(output), "from": origin, "task": model["task"], **architecture}
+            {"checkpoint": str(output), "from": origin, "task": model.task, **architecture}
         )
     else:
         console.result(str(output))

@@ -1,37 +1,38 @@
 """msdtool info"""
 
+from dataclasses import asdict
 from typing import Any
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet, number
-from msdtool.cli.predict import ModelPath
+from msdtool.cli.console import number
+from msdtool.cli.imports import no_collection
+from msdtool.cli.options import Json, ModelPath
 
 
-def command(model: ModelPath, json: Json = False, quiet: Quiet = False) -> None:
-    """Show what is in a run directory or checkpoint.
+def command(model: ModelPath, json: Json = False) -> None:
+    """Show the contents of a run directory or checkpoint.
 
     Example: msdtool info runs/denoise
     """
-    from msdtool.runs.checkpoint import find_model, load_checkpoint
+    with no_collection():
+        from msdtool.runs.checkpoint import find_model, load_checkpoint
 
     file = find_model(model)
     checkpoint = load_checkpoint(file)
-    content = checkpoint["model"]
+    content = checkpoint.model
     facts: dict[str, Any] = {
         "checkpoint": str(file),
-        "task": content["task"],
-        "architecture": content["architecture"],
-        "parameters": sum(
-            tensor.numel() for name, tensor in content["state"].items() if "scale_" not in name
-        ),
-        "labels": content["labels"] or None,
-        "ignore": content["ignore"],
-        "collapse_channels": content["collapse_channels"],
-        "normalisation": content["normalisation"],
-        "progress": checkpoint["progress"],
-        "metrics": checkpoint["metrics"],
-        "config": checkpoint["config"],
-        "versions": checkpoint["versions"],
+        "task": content.task,
+        "architecture": content.architecture.to_dict(),
+        "parameters": content.num_parameters,
+        "labels": list(content.labels) or None,
+        "ignore": content.ignore,
+        "collapse_channels": content.collapse_channels,
+        "normalisation": content.normalisation.to_dict(),
+        "progress": asdict(checkpoint.progress),
+        "metrics": checkpoint.metrics,
+        "config": checkpoint.config,
+        "versions": checkpoint.versions,
     }
     if json:
         console.result_json(facts)

@@ -1,6 +1,6 @@
 """msdtool init"""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,13 +8,13 @@ import typer
 
 from msdtool.atomic import atomic_path
 from msdtool.cli import console
-from msdtool.cli.console import Quiet
 from msdtool.errors import ConfigError
+from msdtool.file_errors import cannot_write
 from msdtool.resources import resource_folder
 
 
-class Template(str, Enum):
-    """The kinds of experiment, and of SLURM jobs, that there is a template for."""
+class Template(StrEnum):
+    """The experiments and SLURM jobs that there is a template for."""
 
     DENOISE = "denoise"
     SEGMENT = "segment"
@@ -30,24 +30,24 @@ class Template(str, Enum):
 
     @property
     def file(self) -> str:
-        """Its name below configs/."""
+        """The template's path below configs/."""
         folder, dash, name = self.value.partition("-")
         return f"{folder}/{name}.sbatch" if dash else f"{self.value}.yaml"
 
 
 def command(
     template: Annotated[
-        Template, typer.Argument(help="The kind of experiment or job.")
+        Template, typer.Argument(metavar="TEMPLATE", help="The kind of experiment or job.")
     ] = Template.DENOISE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write this file instead of to stdout.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
     ] = None,
-    quiet: Quiet = False,
 ) -> None:
     """Write a commented config to start from, or a batch script for SLURM.
 
-    slurm-node and slurm-nodes train on the GPUs of one or several machines, slurm-predict applies
-    a network by a job array.
+    slurm-node and slurm-nodes train on the GPUs of one or several machines; slurm-predict applies
+    a network in a job array.
 
     Example: msdtool init segment -o cells.yaml
     """
@@ -56,10 +56,7 @@ def command(
         console.result(text.rstrip())
         return
     if output.exists():
-        raise ConfigError(f"{output}: exists already; choose another name or remove it")
-    try:
-        with atomic_path(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise ConfigError(f"{output}: cannot be written: {problem.strerror}") from None
+        raise ConfigError(f"{output}: already exists; choose another name or remove it")
+    with cannot_write(output), atomic_path(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     console.result(str(output))

@@ -1,31 +1,19 @@
-"""--part and --num-parts: the share of the work that one of many processes does."""
+"""--part and --num-parts: the part of the work that one of many processes does."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
-
-import typer
 
 from msdtool.errors import ConfigError
-
-PartIndex = Annotated[
-    int | None,
-    typer.Option("--part", min=0, help="Which part to do, from 0. Default: SLURM's array task."),
-]
-NumParts = Annotated[
-    int | None,
-    typer.Option("--num-parts", min=1, help="Divide the files. Default: SLURM's array tasks."),
-]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A share of the work.
+    """A part of the work.
 
     Attributes:
         index: from 0.
-        count: how many shares there are.
-        origin: what says so, for people; empty if nobody did and this is all of the work.
+        count: number of parts.
+        origin: what decided so, for people; empty if nothing did and this is all of the work.
     """
 
     index: int
@@ -37,10 +25,10 @@ class Part:
 
 
 def choose_part(part: int | None, num_parts: int | None, environment: Mapping[str, str]) -> Part:
-    """Take what the options say, else the place in SLURM's job array, else all of the work.
+    """Follow the options, else the task's place in SLURM's job array, else do all of the work.
 
     Raises:
-        ConfigError: there is no such part, or the array's numbers have gaps.
+        ConfigError: no such part exists, or the array's numbers have gaps.
     """
     if part is None and num_parts is None:
         return _from_slurm(environment)
@@ -54,17 +42,29 @@ def choose_part(part: int | None, num_parts: int | None, environment: Mapping[st
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Part:
-    count = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
+    count = _number(environment, "COUNT", 1, least=1)
     if count == 1:
         return Part(0, 1, "")
-    task, first, last, step = (
-        int(environment.get(f"SLURM_ARRAY_TASK_{name}", default))
-        for name, default in (("ID", "0"), ("MIN", "0"), ("MAX", str(count - 1)), ("STEP", "1"))
-    )
-    if (last - first) // step + 1 != count:
+    first = _number(environment, "MIN", 0)
+    last = _number(environment, "MAX", count - 1)
+    step = _number(environment, "STEP", 1, least=1)
+    task = _number(environment, "ID", 0)
+    if (last - first) // step + 1 != count or task not in range(first, last + 1, step):
         raise ConfigError(
-            f"the job array has {count} tasks with numbers from {first} to {last}, some of which "
-            "are left out, so that it is not clear which part this is; give --part and --num-parts "
-            "(--part 0 --num-parts 1 for all)"
+            f"the job array has {count} tasks numbered from {first} to {last}, with gaps, so that "
+            f"it is not clear which part task {task} is; pass --part and --num-parts (--part 0 "
+            "--num-parts 1 for all)"
         )
     return Part((task - first) // step, count, "by SLURM_ARRAY_TASK_ID and _COUNT")
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
+    """A variable of SLURM's job arrays."""
+    variable = f"SLURM_ARRAY_TASK_{name}"
+    text = environment.get(variable, str(default)).strip()
+    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+        raise ConfigError(
+            f"{variable}: got {text!r}, expected a number not less than {least}; pass --part and "
+            "--num-parts (--part 0 --num-parts 1 for all)"
+        )
+    return int(text)

@@ -6,16 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import Json, Quiet, number
+from msdtool.cli.console import number
+from msdtool.cli.options import Json
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.")],
-    figure: Annotated[Path | None, typer.Option(help="Draw the runs' curves as this PNG.")] = None,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run directories.")],
+    figure: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw the runs' learning curves.")
+    ] = None,
     json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
-    """Show what one or several runs reached, side by side.
+    """Show the results of one or several runs side by side.
 
     Example: msdtool report runs/* --figure curves.png
     """

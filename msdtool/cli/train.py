@@ -1,9 +1,7 @@
 """msdtool train"""
 
+import logging
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.check import ConfigFile, Overrides
-from msdtool.cli.console import Json, LogEvery, Quiet, number
+from msdtool.cli.console import number
+from msdtool.cli.imports import no_collection
+from msdtool.cli.options import ConfigFile, Json, LogEvery, Overrides, Quiet
 from msdtool.cli.signals import StopRequest
 from msdtool.errors import ConfigError, Stopped
 
@@ -22,18 +21,21 @@ if TYPE_CHECKING:
     from msdtool.train.processes import Processes
     from msdtool.train.run import TrainingRun
 
+log = logging.getLogger(__name__)
+
 
 def command(
     config: ConfigFile,
     set_: Overrides = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="The run directory, instead of the config's.")
+        Path | None,
+        typer.Option(
+            "--run-dir", metavar="DIR", help="The run directory, instead of the config's."
+        ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run there; start it if there is none.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run, or start it.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing run.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved config and stop.")
@@ -44,8 +46,8 @@ def command(
 ) -> None:
     """Train a network; prints the best checkpoint's path.
 
-    SIGTERM and SIGUSR1 save a checkpoint and exit with 75, Ctrl-C with 130: the same command with
-    --resume goes on, bit for bit.
+    SIGTERM and SIGUSR1 save a checkpoint and exit with 75, Ctrl-C with 130; the same command with
+    --resume then resumes the run, bit for bit.
 
     On several GPUs: torchrun --nproc-per-node=4 -m msdtool train denoise.yaml --resume
 
@@ -57,29 +59,32 @@ def command(
         raise ConfigError("--resume and --overwrite: choose one")
     overrides = list(set_ or [])
     if run_dir is not None:
-        # Quoted, as the text it is: a directory may be called 2024 or a#b.
-        overrides.append(f"run.directory={dumps(str(run_dir), ensure_ascii=False)}")
+        # Quoted, since it is a string: a directory may be called 2024 or a#b.
+        # Bytes of its name that are not UTF-8 become escapes, which YAML reads as JSON does.
+        quoted = dumps(str(run_dir), ensure_ascii=False).encode("utf-8", "backslashreplace")
+        overrides.append(f"run.directory={quoted.decode()}")
     processes = _join()
-    bars = partial(console.progress, quiet=quiet or not processes.is_main, log_every=log_every)
-    experiment = processes.together(lambda: load_config(config, overrides))
+    console.listen(quiet=quiet or not processes.is_main)
+    experiment = processes.together(lambda: load_config(config, overrides, label="--set"))
     if dry_run:
         if processes.is_main:
             console.result(dump_config(experiment).rstrip())
         return
     stop = StopRequest()
     try:
-        run = _train(experiment, resume, overwrite, stop, processes, bars)
+        run = _train(experiment, resume, overwrite, stop, processes, log_every)
         processes.close()
     except Stopped as stopped:
         processes.close()
-        raise Stopped(stopped.message, stop.exit_code) from None
+        raise Stopped(stopped.message, stop.exit_code, hint_key=stopped.hint_key) from None
     if processes.is_main:
         _print_result(run, json)
 
 
 def _join() -> "Processes":
-    """Meet the other processes, if a launcher started several."""
-    from msdtool.train.processes import ALONE, find_launch
+    """Connect to the other processes, if a launcher started several."""
+    with no_collection():
+        from msdtool.train.processes import ALONE, find_launch
 
     launch = find_launch(os.environ)
     if launch is None:
@@ -115,39 +120,40 @@ def _train(
     overwrite: bool,
     stop: StopRequest,
     processes: "Processes",
-    bars: Callable[..., AbstractContextManager[console.Bar]],
+    log_every: float | None,
 ) -> "TrainingRun":
-    from msdtool.train.events import EpochDone, ImageValidated, StepDone
-    from msdtool.train.run import TrainingRun
-    from msdtool.train.summary import pairing_warnings, summarise
+    with no_collection():
+        from msdtool.train.events import EpochDone, ImageValidated, StepDone
+        from msdtool.train.prepare import prepare_run
+        from msdtool.train.summary import pairing_warnings, summarise
 
-    with bars("reading", 0) as bar:
-        run = TrainingRun(
+    with console.progress("reading", log_every=log_every) as bar:
+        run = prepare_run(
             experiment,
             resume=resume,
             overwrite=overwrite,
             should_stop=stop,
-            log=bar.say,
-            tick=lambda done, total: bar.update(done, total=total),
+            progress=bar,
             processes=processes,
         )
     progress = run.learner.progress
-    with bars("train", run.total_steps, completed=progress.step) as bar:
-        bar.say(console.table(summarise(run)))
-        for warning in pairing_warnings(run):
-            bar.say(f"warning: {warning}")
-        if progress.finished:
-            bar.say(f"nothing to do, the run is finished: {progress.finished}")
-            return run
+    log.info(console.table(summarise(run)))
+    for warning in pairing_warnings(run):
+        log.warning(warning)
+    if progress.finished:
+        log.info(f"nothing to do, the run is finished: {progress.finished}")
+        return run
+    with console.progress("train", done=progress.step, log_every=log_every) as bar:
         for event in run.events():
             epoch = f"epoch {progress.epoch + 1}/{experiment.training.epochs}"
             if isinstance(event, StepDone):
-                bar.update(progress.step, f"{epoch}, loss {event.loss:.4g}")
+                bar(progress.step, run.total_steps, f"{epoch}, loss {event.loss:.4g}")
             elif isinstance(event, ImageValidated):
-                bar.update(progress.step, f"{epoch}, validating image {event.index + 1}")
+                note = f"{epoch}, validating image {event.index + 1}"
+                bar(progress.step, run.total_steps, note)
             elif isinstance(event, EpochDone):
-                bar.say(_epoch_line(experiment, event))
-        bar.say(f"finished: {progress.finished}; best epoch {progress.best_epoch}")
+                log.info(_epoch_line(experiment, event))
+    log.info(f"finished: {progress.finished}; best epoch {progress.best_epoch}")
     return run
 
 
@@ -158,8 +164,10 @@ def _epoch_line(experiment: "ExperimentConfig", event: "EpochDone") -> str:
     ]
     if event.validation is not None:
         parts.append(f"validation {number(event.validation.loss)}")
+        baseline = event.validation.baseline
         parts += [
             f"{name} {number(value)}"
+            + (f" (doing nothing {number(baseline[name])})" if name in baseline else "")
             for name, value in event.validation.metrics.items()
             if isinstance(value, float) and name != "data_range"
         ]

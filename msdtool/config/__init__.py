@@ -1,15 +1,18 @@
-"""The experiment's YAML: its schema, and how a file and overrides become a checked config."""
+"""The experiment's YAML: its schema, and how a file and overrides become a validated config."""
 
 from msdtool.config.agreement import SSIM_WINDOW
-from msdtool.config.data_schema import DataConfig, ImagePairs, ImageSource, ValidationData
-from msdtool.config.load import changed_keys, dump_config, load_config, parse_config, parse_source
-from msdtool.config.schema import (
-    ExperimentConfig,
-    NetworkConfig,
-    RunConfig,
-    StreamConfig,
-    TrainingConfig,
+from msdtool.config.data_schema import DataConfig
+from msdtool.config.experiment import ExperimentConfig
+from msdtool.config.image_schema import ImagePairs, ImageSource, ValidationData
+from msdtool.config.load import (
+    changed_keys,
+    dump_config,
+    load_config,
+    load_saved_config,
+    parse_config,
+    parse_source,
 )
+from msdtool.config.schema import NetworkConfig, RunConfig, StreamConfig, TrainingConfig
 
 __all__ = [
     "SSIM_WINDOW",
@@ -25,6 +28,7 @@ __all__ = [
     "changed_keys",
     "dump_config",
     "load_config",
+    "load_saved_config",
     "parse_config",
     "parse_source",
 ]

@@ -1,4 +1,4 @@
-"""The README's table of config keys, made from the schema."""
+"""The table of config keys in the documentation, generated from the schema."""
 
 import sys
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from msdtool.config.load import allowed_values
-from msdtool.config.schema import ExperimentConfig
+from msdtool.config.experiment import ExperimentConfig
+from msdtool.config.messages import allowed_values
 
 START, END = "<!-- keys: start -->", "<!-- keys: end -->"
 
@@ -23,7 +23,7 @@ def markdown_table() -> str:
 
 
 def update(text: str) -> str:
-    """Return ``text`` with the table between its two markers made anew."""
+    """Return ``text`` with the table between its two markers replaced."""
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n{markdown_table()}\n{END}{after}"

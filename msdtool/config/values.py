@@ -23,6 +23,13 @@ def parse_specifier(value: Any) -> Any:
     return value
 
 
+def parse_path(value: Any) -> Any:
+    """A path, which may contain bytes that are not UTF-8."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected a non-empty string")
+    return value
+
+
 def parse_splits(value: Any) -> Any:
     """Specifiers of several stacks of images."""
     if not isinstance(value, list) or len(value) < 2:
@@ -43,10 +50,10 @@ def parse_axes(value: Any) -> Any:
 
 
 def parse_dtype(value: Any) -> Any:
-    """The name of a type of numbers."""
+    """The name of a numeric dtype."""
     if isinstance(value, str) and re.fullmatch(DTYPE, value):
         return value
-    raise ValueError("expected a type of numbers such as uint16, float32, or >u2 (big-endian)")
+    raise ValueError("expected a dtype such as uint16, float32, or >u2 (big-endian)")
 
 
 def parse_labels(value: Any) -> Any:
@@ -56,9 +63,9 @@ def parse_labels(value: Any) -> Any:
             raise ValueError(f"expected 2 to {MAX_LABELS} labels")
         return value
     if not isinstance(value, list) or not all(map(_is_int, value)):
-        raise ValueError("expected the number of labels, or a list of whole numbers")
+        raise ValueError("expected the number of labels, or a list of integers")
     if len(set(value)) != len(value):
-        raise ValueError("expected label values that differ from each other")
+        raise ValueError("expected distinct label values")
     if not 2 <= len(value) <= MAX_LABELS:
         raise ValueError(f"expected 2 to {MAX_LABELS} labels")
     return [parse_label(item) for item in value]
@@ -67,7 +74,7 @@ def parse_labels(value: Any) -> Any:
 def parse_label(value: Any) -> Any:
     """A label value."""
     if not _is_int(value) or abs(value) > MAX_LABEL_VALUE:
-        raise ValueError(f"expected whole numbers of at most {MAX_LABEL_VALUE}")
+        raise ValueError(f"expected integers of magnitude at most {MAX_LABEL_VALUE}")
     return value
 
 
@@ -75,12 +82,12 @@ def parse_crop(value: Any) -> Any:
     """A size in pixels for all spatial axes, or one per axis."""
     sizes = value if isinstance(value, list) else [value]
     if not all(_is_int(size) and size > 0 for size in sizes) or len(sizes) not in (1, 2, 3):
-        raise ValueError("expected a positive whole number, or a list with one per spatial axis")
+        raise ValueError("expected a positive integer, or a list with one per spatial axis")
     return value
 
 
 def parse_augment(value: Any) -> Any:
-    """Whether, or how far, samples are turned and flipped."""
+    """Whether, and in which planes, samples are rotated and flipped."""
     if not isinstance(value, bool) and value != "in_plane":
         raise ValueError("expected true, false or in_plane")
     return value
@@ -92,10 +99,10 @@ def _is_number(value: Any) -> bool:
 
 
 def parse_range(value: Any) -> Any:
-    """The smallest and the largest of some values."""
+    """A minimum and a maximum."""
     is_pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
     if not is_pair or value[0] > value[1]:
-        raise ValueError("expected the smallest and the largest value, such as [-0.1, 0.1]")
+        raise ValueError("expected the minimum and the maximum, such as [-0.1, 0.1]")
     return [float(item) for item in value]
 
 
@@ -108,7 +115,7 @@ def parse_factors(value: Any) -> Any:
 
 
 def parse_strengths(value: Any) -> Any:
-    """A range that may start at nothing."""
+    """A range of strengths, which may start at 0."""
     bounds = parse_range(value)
     if bounds[0] < 0:
         raise ValueError("expected a range not below 0, such as [0, 0.2]")
@@ -148,7 +155,7 @@ def parse_class_weights(value: Any) -> Any:
 
 
 def parse_duration(value: Any) -> Any:
-    """Seconds, from a number of seconds or a text such as "90m", "11.5h", "11:30:00"."""
+    """Seconds, from a number of seconds or a string such as "90m", "11.5h", "11:30:00"."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
         return float(value)
     if isinstance(value, str):
@@ -165,7 +172,7 @@ def parse_duration(value: Any) -> Any:
 
 
 def parse_loss_terms(value: Any) -> Any:
-    """A list of losses with their weights; a name alone has the weight 1."""
+    """A list of losses with their weights; a name alone has weight 1."""
     terms: dict[str, float] = {}
     for item in value:
         entry = {item: 1.0} if isinstance(item, str) else item
@@ -173,10 +180,10 @@ def parse_loss_terms(value: Any) -> Any:
             raise ValueError(f"expected losses such as [L2, {{Gram: 0.1}}]; found {item!r}")
         name, weight = next(iter(entry.items()))
         if name in terms:
-            raise ValueError(f"expected each loss once; {name} is there twice")
+            raise ValueError(f"expected each loss once; {name} appears twice")
         is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
         if not is_number or not 0 < weight < math.inf:
-            raise ValueError(f"expected positive weights; that of {name} is {weight!r}")
+            raise ValueError(f"expected positive weights; the weight of {name} is {weight!r}")
         terms[name] = float(weight)
     if not terms:
         raise ValueError("expected at least one loss")

@@ -1,7 +1,7 @@
-"""Random changes of an input's values: what another scan of the same object might have shown.
+"""Random changes of an input's values, as they might occur in another scan of the same object.
 
-They are applied in the order in which a measurement meets them: blur, gamma, gain, offset, then
-Poisson and Gaussian noise. Each strength is drawn anew for each sample, evenly from its range.
+They are applied in the order in which they occur in a measurement: blur, gamma, gain, offset, then
+Poisson and Gaussian noise. Each strength is drawn for each sample, uniformly from its range.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from torch import Tensor
 Range = tuple[float, float]
 
 TRUNCATE = 4.0
-"""Standard deviations after which the Gaussian of a blur is cut off."""
+"""Standard deviations at which the Gaussian of a blur is truncated."""
 EXACT = 1e15
-"""Expected counts above which float32 does not show their noise."""
+"""Expected counts above which their noise is below the precision of float32."""
 
 
 @dataclass(frozen=True)
 class Intensity:
-    """Ranges of strengths; None leaves a change out.
+    """Ranges of strengths; None: the change is not applied.
 
     Attributes:
         blur: standard deviation of a Gaussian, in pixels, along all spatial axes.
         gamma: exponent on values scaled to 0 to 1 between the sample's minimum and maximum.
         gain: factor on the values.
         offset: added to the values, in ``unit``.
-        poisson_noise: what one counted event adds to a value, in the data's own unit: a value v
-            becomes q * Poisson(v / q), its noise has the variance q * v. Values below 0 stay.
+        poisson_noise: the value q of one counted event, in the data's own unit: a value v becomes
+            q * Poisson(v / q), with variance q * v. Values below 0 are left unchanged.
         gaussian_noise: standard deviation, in ``unit``.
         unit: per channel, [C]: the standard deviation of the training inputs.
     """
@@ -43,7 +43,7 @@ class Intensity:
     gaussian_noise: Range | None = None
 
     def __call__(self, input: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return a changed copy of ``input`` [C, *space]; the channels of a slab change alike."""
+        """Return a changed copy of ``input`` [C, *space]; all slices of a slab change alike."""
         unit = torch.tensor(self.unit, dtype=input.dtype).reshape(-1, *(1,) * (input.dim() - 1))
         if self.blur is not None:
             input = gaussian_blur(input, rng.uniform(*self.blur))
@@ -63,7 +63,7 @@ class Intensity:
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """Convolve [C, *space] with a Gaussian, axis by axis; the edge pixels are repeated beyond."""
+    """Convolve [C, *space] with a Gaussian, axis by axis; beyond the border, edge pixels repeat."""
     radius = round(TRUNCATE * sigma)
     if radius == 0:
         return image

@@ -1,12 +1,13 @@
-"""Which axis of an array is which: one rule for every container.
+"""Which axis of an array is which: one rule for all containers.
 
-Letters: X, Y, Z space, C channels, S colour samples (channels, too), T time or any other axis that
-counts images. The names that the user gives decide; else those that the file gives (OME, ImageJ
-and TIFF tags, zarr's and HDF5's dimension names). An axis without a name takes, from the last axis
-on, the first of X, Y, Z and C that is still free: three axes are ZYX, four are CZYX.
+Letters: X, Y, Z space, C channels, S colour samples (also channels), T time or any other axis that
+counts images. Names given by the user take precedence over those in the file (OME, ImageJ and TIFF
+tags, dimension names of zarr and HDF5). Unnamed axes are filled from the last backwards in the
+order X, Y, Z, C: three axes are ZYX, four are CZYX. If the last of them looks like the channels of
+images, they must be named.
 
 For a network of images, Z and T count images; for a network of volumes, T counts volumes, unless
-there is no Z: then a time series is the volume, and T its first axis.
+there is no Z: then the time series is the volume, and T its first axis.
 """
 
 import math
@@ -14,19 +15,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from msdtool.data.containers.base import UNNAMED, Array, Key
+from msdtool.data.patches import Window
 from msdtool.errors import InputError
-
-Region = tuple[slice, ...]
-"""A range per spatial axis."""
 
 FREE_LETTERS = "XYZC"
 KNOWN_LETTERS = "XYZCST"
 EXAMPLE = "{path: ..., axes: ZCYX}"
+# An unnamed last axis of up to 4 is that of colours rather than of x, where images are no strips.
+MAX_COLOURS, STRIP = 4, 8
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How images lie in an array.
+    """How images are arranged in an array.
 
     Attributes:
         axes: one letter per axis.
@@ -63,18 +64,18 @@ class Arrangement:
     def _channels(self) -> str:
         return next((letter for letter in self.axes if letter in "CS"), "")
 
-    def key(self, index: int, region: Region | None = None) -> Key:
-        """What to take of the array for image ``index``, or a region of it."""
+    def key(self, index: int, window: Window | None = None) -> Key:
+        """The part of the array that is image ``index``, or a window of it."""
         key: list[int | slice] = [slice(None)] * len(self.axes)
         for axis in reversed(self.counting):
             index, key[axis] = divmod(index, self.shape[axis])
-        for letter, part in zip(self.space, region or (), strict=region is not None):
+        for letter, part in zip(self.space, window or (), strict=window is not None):
             if letter in self.axes:
                 key[self.axes.index(letter)] = part
         return tuple(key)
 
     def to_image(self, array: Array) -> Array:
-        """Bring what was taken to [C, *space]."""
+        """Bring the part that a `key` selects to [C, *space]."""
         letters = [self.axes[i] for i in range(len(self.axes)) if i not in self.counting]
         order = [letters.index(x) for x in self._channels + self.space if x in letters]
         array = array.transpose(order)
@@ -86,14 +87,14 @@ class Arrangement:
 def arrange(
     names: str, shape: tuple[int, ...], ndim: int, given: str | None, where: str
 ) -> Arrangement:
-    """Find out how images lie in an array.
+    """Find out how images are arranged in an array.
 
     Args:
-        names: the letters that the file gives, `UNNAMED` where it gives none.
+        names: the letters in the file, `UNNAMED` where it has none.
         shape: of the array.
         ndim: number of spatial axes of an image, 2 or 3.
-        given: the letters that the user gives, or None.
-        where: what error messages call the array.
+        given: the letters that the user gave, or None.
+        where: the name of the array in error messages.
 
     Raises:
         InputError: the letters do not fit the array or the network.
@@ -112,7 +113,7 @@ def arrange(
     if missing and not (ndim == 2 and axes == "X"):
         hint = "for images set network.ndim: 2"
         if ndim == 2 or len(shape) >= ndim:
-            hint = f"if the axes are others, name them: {EXAMPLE}"
+            hint = f"if these are not its axes, name them: {EXAMPLE}"
         raise InputError(
             f"{where}: the image has the axes {axes}, shape {shape}; "
             f"{'a volume needs Z, Y and X' if ndim == 3 else 'an image needs Y and X'}; {hint}"
@@ -125,7 +126,7 @@ def arrange(
 
 
 def _fill_in(names: str, shape: tuple[int, ...], where: str) -> str:
-    """Give a letter to each axis that has none that we know."""
+    """Assign a letter to each axis that has no known letter."""
     axes = [letter if letter in KNOWN_LETTERS else UNNAMED for letter in names.upper()]
     free = [letter for letter in FREE_LETTERS if letter not in axes]
     if "S" in axes and "C" in free:
@@ -138,4 +139,19 @@ def _fill_in(names: str, shape: tuple[int, ...], where: str) -> str:
                     f"can be told apart; name them: {EXAMPLE}"
                 )
             axes[axis] = free.pop(0)
-    return "".join(axes)
+    found = "".join(axes)
+    _check_channels(found, names.upper(), shape, where)
+    return found
+
+
+def _check_channels(found: str, names: str, shape: tuple[int, ...], where: str) -> None:
+    """Raise InputError if the last axis may be channels, though by the rule it is X."""
+    for letters in ("CZYX", "ZYX"):
+        if found.endswith(letters) and letters[0] not in names:
+            if shape[-1] <= MAX_COLOURS and min(shape[-3:-1]) >= STRIP:
+                raise InputError(
+                    f"{where}: the last axis of the shape {shape} may be channels, and the file "
+                    f"does not name it; say which: {{path: ..., axes: {found[: -len(letters)]}"
+                    f"{letters[1:]}C}}, or axes: {found} if images are {shape[-1]} pixels wide"
+                )
+            return

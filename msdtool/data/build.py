@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
-from msdtool.config import ExperimentConfig, ImagePairs, ImageSource, ValidationData, parse_source
+from msdtool.config import (
+    DataConfig,
+    ExperimentConfig,
+    ImagePairs,
+    ImageSource,
+    ValidationData,
+    parse_source,
+)
 from msdtool.data.augment import Intensity
 from msdtool.data.datasets import ImageDataset
 from msdtool.data.foreground import Foreground
@@ -20,32 +27,23 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
     Raises:
         InputError: files are missing or cannot be paired.
     """
-    data = config.data
-    train = _dataset(config, data.train)
+    data, ndim, seed = config.data, config.network.ndim, config.training.seed
+    train = _dataset(data, data.train, ndim)
     validation: Pairs | None = None
     if data.validation is not None:
         if data.validation.fraction is not None:
-            train, validation = hold_out_fraction(
-                train, data.validation.fraction, config.training.seed
-            )
+            train, validation = hold_out_fraction(train, data.validation.fraction, seed)
         elif data.validation.slices is not None:
             ranges = [(start, stop) for start, stop in data.validation.slices]
-            train, validation = hold_out_slices(train, ranges, config.network.ndim)
+            train, validation = hold_out_slices(train, ranges, ndim)
         else:
-            validation = _dataset(config, data.validation)
-        if config.patch_size is not None:
-            validation = patchwise(validation, config.patch_size, config.patch_overlap)
+            validation = _dataset(data, data.validation, ndim)
+        patch = data.validation.patch_size(ndim)
+        if patch is not None:
+            validation = patchwise(validation, patch, data.validation.patch_overlap(ndim))
     if data.fraction is not None:
-        train = use_fraction(train, data.fraction, config.training.seed)
+        train = use_fraction(train, data.fraction, seed)
     return train, validation
-
-
-def to_source(configured: str | list[str] | ImageSource) -> Source:
-    """Return the images that a config names as the data package reads them."""
-    if not isinstance(configured, ImageSource):
-        return Source(configured)
-    shape = None if configured.shape is None else tuple(configured.shape)
-    return Source(configured.path, configured.axes, shape, configured.dtype)
 
 
 def locate(texts: Sequence[str]) -> list[Location]:
@@ -57,33 +55,39 @@ def locate(texts: Sequence[str]) -> list[Location]:
     """
     if not texts:
         return expand([])
-    return [file for text in texts for file in expand(to_source(parse_source(text)))]
+    return [file for text in texts for file in expand(parse_source(text))]
 
 
-def _dataset(config: ExperimentConfig, source: ImagePairs | ValidationData) -> Pairs:
+def _source(configured: str | list[str] | ImageSource) -> Source:
+    """The source that a key of the config names."""
+    return configured.to_source() if isinstance(configured, ImageSource) else Source(configured)
+
+
+def _dataset(data: DataConfig, images: ImagePairs | ValidationData, ndim: int) -> Pairs:
     pairs: Pairs
-    if source.splits is not None:
+    mask = None if images.mask is None else _source(images.mask)
+    if images.splits is not None:
         pairs = SplitPairs(
-            [to_source(split) for split in source.splits],
-            strategy=config.data.train.strategy,
-            collapse_channels=config.data.collapse_channels,
-            mask_path_specifier=None if source.mask is None else to_source(source.mask),
-            ndim=config.network.ndim,
-            slab=config.data.slab,
+            [_source(split) for split in images.splits],
+            strategy=data.train.strategy,
+            collapse_channels=data.collapse_channels,
+            mask_path_specifier=mask,
+            ndim=ndim,
+            slab=data.slab,
         )
     else:
-        assert source.input is not None and source.target is not None
+        assert images.input is not None and images.target is not None
         pairs = ImageDataset(
-            to_source(source.input),
-            to_source(source.target),
-            collapse_channels=config.data.collapse_channels,
-            labels=config.data.labels,
-            ignore=config.data.ignore,
-            mask_path_specifier=None if source.mask is None else to_source(source.mask),
-            ndim=config.network.ndim,
-            slab=config.data.slab,
+            _source(images.input),
+            _source(images.target),
+            collapse_channels=data.collapse_channels,
+            labels=data.labels,
+            ignore=data.ignore,
+            mask_path_specifier=mask,
+            ndim=ndim,
+            slab=data.slab,
         )
-    if config.data.cache:
+    if data.cache:
         for stack in pairs.stacks().values():
             stack.keep_in_memory()
     return pairs
@@ -103,7 +107,7 @@ def build_samples(
     foreground = None
     if data.foreground is not None:
         foreground = Foreground(
-            pairs, seed=seed, labels=_foreground_indices(config), above=data.foreground.above
+            pairs, seed=seed, labels=_foreground_indices(data), above=data.foreground.above
         )
     intensity = None
     if data.intensity is not None:
@@ -115,7 +119,7 @@ def build_samples(
         crop=config.crop_size,
         crops_per_image=data.crops_per_image,
         foreground=foreground,
-        foreground_share=0.0 if data.foreground is None else data.foreground.share,
+        foreground_fraction=0.0 if data.foreground is None else data.foreground.fraction,
         augment=bool(data.augment),
         in_plane=data.augment == "in_plane",
         keep_shape=config.training.batch_size > 1,
@@ -123,19 +127,20 @@ def build_samples(
     )
 
 
-def _foreground_indices(config: ExperimentConfig) -> list[int]:
+def _foreground_indices(data: DataConfig) -> list[int]:
     """Class indices of the labels that are foreground; none for a regression."""
-    assert config.data.foreground is not None
-    labels = config.data.foreground.labels or config.label_values[1:]
-    return [config.label_values.index(label) for label in labels]
+    assert data.foreground is not None
+    labels = data.foreground.labels or data.label_values[1:]
+    return [data.label_values.index(label) for label in labels]
 
 
 def build_batches(config: ExperimentConfig, num_pairs: int, first_batch: int) -> ShuffledBatches:
-    """Return the order of the training batches, from ``first_batch`` on."""
+    """Return the order of the training batches, starting from batch ``first_batch``."""
+    training = config.training
     return ShuffledBatches(
         num_pairs * config.data.crops_per_image,
-        config.training.batch_size,
-        config.training.epochs,
-        config.training.seed,
+        training.batch_size,
+        training.epochs,
+        training.seed,
         first_batch,
     )

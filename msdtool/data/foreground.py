@@ -1,4 +1,4 @@
-"""Where the foreground of targets lies, so that crops can be drawn around it."""
+"""Finding the foreground of targets, so that crops can be drawn around it."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,26 +7,25 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.interfaces import Pairs, Sample
-from msdtool.data.patches import blocks
+from msdtool.data.patches import BLOCK_PIXELS, blocks
 
 Points = np.ndarray[Any, np.dtype[np.int32]]
 
 MAX_POINTS = 500
 """Pixels remembered per pair and label."""
 MAX_PAIRS = 10_000
-"""Pairs remembered; of more, the ones not used for longest are looked at again."""
-BLOCK_PIXELS = 2**24
+"""Pairs remembered; beyond this number, the least recently used ones are searched again."""
 
 
 class Foreground:
-    """Finds pixels of the foreground, the same ones whatever was asked before.
+    """Finds foreground pixels, independently of earlier requests.
 
     Args:
-        pairs: where to look.
-        seed: with the index of a pair, it decides which pixels are remembered.
-        labels: of a segmentation, the class indices that are foreground; each is drawn as often.
-        above: of a regression, target values above this one are foreground; None: where the mask
-            holds.
+        pairs: the pairs to search.
+        seed: with the index of a pair, it determines which pixels are remembered.
+        labels: segmentation: the class indices that are foreground, each drawn equally often.
+        above: regression: target values above this one are foreground; None: all pixels inside the
+            mask.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Foreground:
                 self._points.popitem(last=False)
         self._points.move_to_end(index)
         kinds = [points for points in self._points[index] if len(points)]
-        # As many numbers are drawn whether there is foreground or not.
+        # The same number of random numbers is drawn whether there is foreground or not.
         kind, point = rng.random(2)
         if not kinds:
             return None
@@ -63,7 +62,7 @@ class Foreground:
         return [int(position) for position in points[int(point * len(points))]]
 
     def _find(self, index: int) -> list[Points]:
-        """Go through a pair once; of each kind of foreground keep some pixels, all alike."""
+        """Read a pair once; keep a uniform sample of the pixels of each kind of foreground."""
         rng = np.random.default_rng([self.seed, index])
         kept: list[tuple[Points, np.ndarray[Any, np.dtype[np.float64]]]] = []
         for window in blocks(self.pairs.space(index), BLOCK_PIXELS):
@@ -71,7 +70,7 @@ class Foreground:
             corner = np.array([part.start for part in window])
             for kind, holds in enumerate(self._kinds(sample)):
                 points = (np.argwhere(holds) // self.pairs.scale + corner).astype(np.int32)
-                # Those with the smallest random keys are an even choice from all blocks.
+                # Those with the smallest random keys are a uniform sample over all blocks.
                 keys = rng.random(len(points))
                 if kind < len(kept):
                     points = np.concatenate([kept[kind][0], points])

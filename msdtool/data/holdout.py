@@ -1,4 +1,4 @@
-"""Dividing pairs into those to train on and those to validate on."""
+"""Splitting pairs into those to train on and those to validate on."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ SliceRange = tuple[int, int]
 
 
 def hold_out_fraction(pairs: Pairs, fraction: float, seed: int) -> tuple[SubsetOf, SubsetOf]:
-    """Divide at random; at least one image is held out, and one is not.
+    """Split at random; at least one image is held out, and at least one is not.
 
     Returns:
         What remains, and what is held out.
@@ -27,7 +27,7 @@ def hold_out_fraction(pairs: Pairs, fraction: float, seed: int) -> tuple[SubsetO
     if len(images) < 2:
         raise InputError(
             f"data.validation.fraction needs at least 2 training images, found {len(images)}; "
-            "of a single volume, hold out data.validation.slices"
+            "for a single volume, hold out data.validation.slices"
         )
     count = min(max(round(fraction * len(images)), 1), len(images) - 1)
     order = np.random.default_rng([seed, len(images)]).permutation(len(images))
@@ -35,7 +35,7 @@ def hold_out_fraction(pairs: Pairs, fraction: float, seed: int) -> tuple[SubsetO
 
 
 def use_fraction(pairs: Pairs, fraction: float, seed: int) -> SubsetOf:
-    """Choose images at random, at least one; what a smaller fraction has, a larger one has too."""
+    """Choose images at random, at least one; smaller fractions are subsets of larger ones."""
     images = _images(pairs)
     count = max(round(fraction * len(images)), 1)
     order = np.random.default_rng([seed, len(images)]).permutation(len(images))
@@ -48,15 +48,15 @@ def hold_out_slices(
     """Hold out ranges of slices of each volume.
 
     Args:
-        pairs: their images are slices, or with ``ndim`` 3 whole volumes.
-        ranges: of slices.
+        pairs: of slices, or with ``ndim`` 3 of whole volumes.
+        ranges: of the slices to hold out.
         ndim: number of spatial axes.
 
     Returns:
         What remains, and what is held out.
 
     Raises:
-        InputError: a volume is shorter, or nothing of it is left to train on.
+        InputError: a volume has fewer slices, or none is left to train on.
     """
     return _cut_volumes(pairs, ranges) if ndim == 3 else _choose_slices(pairs, ranges)
 
@@ -66,7 +66,7 @@ def _images(pairs: Pairs) -> list[int]:
 
 
 def _divide(pairs: Pairs, held_out: set[int]) -> tuple[SubsetOf, SubsetOf]:
-    """The pairs that show other images than ``held_out``, and those that show these."""
+    """The pairs that do not show an image of ``held_out``, and those that do."""
     indices = range(len(pairs))
     return (
         SubsetOf(pairs, [index for index in indices if pairs.image(index) not in held_out]),
@@ -100,17 +100,17 @@ def _check_ranges(ranges: Sequence[SliceRange], num_slices: int, name: str) -> N
     last = max(stop for _, stop in ranges)
     if last > num_slices:
         raise InputError(
-            f"{name} has {num_slices} slices; data.validation.slices asks for those up to {last}"
+            f"{name} has {num_slices} slices; data.validation.slices includes slices up to {last}"
         )
     if sum(stop - start for start, stop in ranges) == num_slices:
         raise InputError(
-            f"{name}: data.validation.slices holds out all {num_slices} slices, nothing is left "
+            f"{name}: data.validation.slices holds out all {num_slices} slices; none is left "
             "to train on"
         )
 
 
 def patchwise(pairs: Pairs, size: Sequence[int], overlap: int) -> SubsetOf:
-    """Cover each pair by a grid of patches; each pixel counts in one of them. See `grid`."""
+    """Cover each pair with a grid of patches; each pixel counts in one of them. See `grid`."""
     return SubsetOf(
         pairs,
         [

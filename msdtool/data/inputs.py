@@ -1,52 +1,18 @@
-"""What a trained network gets to work on, made the way its training inputs were."""
+"""The inputs of a trained network, made the same way as its training inputs."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from msdtool.data.datasets import check_counts, first_scale, read_pair
 from msdtool.data.interfaces import Sample, Stack
+from msdtool.data.pairing import check_counts, check_finite, first_scale, read_pair
 from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
 from msdtool.data.specifiers import Specifier
-from msdtool.data.splits import MeanStack, split_inputs
+from msdtool.data.splits import split_inputs
 from msdtool.data.stacks import ImageStack
+from msdtool.data.views import ChannelConcatenation, MeanStack
 from msdtool.errors import InputError
-
-
-class Together:
-    """The images of several stacks as channels, one after the other.
-
-    Args:
-        stacks: equally many images each, of one size.
-    """
-
-    def __init__(self, stacks: Sequence[Stack]) -> None:
-        self.stacks = list(stacks)
-
-    def __len__(self) -> int:
-        return len(self.stacks[0])
-
-    def space(self, index: int) -> tuple[int, ...]:
-        """The size of image ``index``."""
-        return self.stacks[0].space(index)
-
-    def name(self, index: int) -> str:
-        """The image of the first stack."""
-        return self.stacks[0].name(index)
-
-    def volume(self, index: int) -> range:
-        """The images of the volume that image ``index`` belongs to."""
-        return self.stacks[0].volume(index)
-
-    def read(self, index: int, window: Window | None = None) -> Tensor:
-        """Read the images ``index`` of all stacks, or a window of them.
-
-        Raises:
-            InputError: one cannot be read.
-        """
-        return torch.cat([stack.read(index, window) for stack in self.stacks])
 
 
 def open_inputs(
@@ -60,19 +26,19 @@ def open_inputs(
 ) -> tuple[Stack, list[ImageStack]]:
     """Open the inputs of a network.
 
-    A network that was trained on K splits takes the K splits of other scans, for each of which it
-    gets an input, K of them one after the other in the channels; the mean of its K outputs is the
-    result (Noise2Inverse). It also takes a single reconstruction as it is.
+    A network that was trained on K splits is applied to the K splits of other scans: it gets one
+    input per split, and the mean of its K outputs is the result (Noise2Inverse). The K inputs are
+    concatenated along the channels. It can also be applied to a single, unsplit reconstruction.
 
     Args:
-        specifiers: of the images; of each split, if there are K of them.
+        specifiers: of the images; one per split, if there are K splits.
         splits, strategy, slab, collapse_channels, ndim: see `msdtool.runs.checkpoint.Model`.
 
     Returns:
-        The inputs, and the stacks of files that they are read from.
+        The inputs, and the stacks that they are read from.
 
     Raises:
-        InputError: there are no files, or another number of splits.
+        InputError: there are no files, or the number of splits is wrong.
     """
     stacks = [
         ImageStack(specifier, collapse_channels=collapse_channels, ndim=ndim)
@@ -83,21 +49,21 @@ def open_inputs(
     if len(stacks) != splits:
         raise InputError(
             f"the network was trained on {splits} splits: give one specifier for each, or a single "
-            f"one for reconstructions as they are; got {len(stacks)}. Put quotes around patterns"
+            f"one for unsplit reconstructions; got {len(stacks)}. Put quotes around patterns"
         )
     for number, stack in enumerate(stacks[1:], 2):
         check_counts(stacks[0], "split 1", stack, f"split {number}")
-    return Together(split_inputs(stacks, strategy, slab)), stacks
+    return ChannelConcatenation(split_inputs(stacks, strategy, slab)), stacks
 
 
 class MeasuredPairs:
-    """The inputs of a trained network with the targets that its outputs are measured by.
+    """The inputs of a trained network with the targets that its outputs are compared with.
 
     Args:
         inputs, files: see `open_inputs`.
-        targets: an image for each input.
-        masks: not 0 where the target counts.
-        slab: slices above, and below, the central one of each input.
+        targets: one image per input.
+        masks: nonzero where the target counts.
+        slab: number of slices above, and below, the central one of each input.
 
     Raises:
         InputError: the numbers of images differ.
@@ -130,9 +96,9 @@ class MeasuredPairs:
         """Read pair ``index``, or a window of it.
 
         Args:
-            index: which pair.
-            window: in the pair's coordinates.
-            central_only: as the input, give the image that the target is to be compared with: the
+            index: of the pair.
+            window: in the input's coordinates.
+            central_only: as the input, return the image that the target is compared with: the
                 central slice of a slab, the mean of splits.
 
         Raises:
@@ -140,6 +106,16 @@ class MeasuredPairs:
         """
         inputs: Stack = self._central_inputs if central_only else self.inputs
         return read_pair(inputs, self.targets, self.masks, index, window, self.scale)
+
+    def target(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """Read the target of pair ``index``, and its mask [1, *space] or None.
+
+        Raises:
+            InputError: a file cannot be read, or the target is not finite.
+        """
+        values = self.targets.read(index)
+        check_finite(values, self.target_name(index), "replace them, or exclude them with a mask")
+        return values, None if self.masks is None else self.masks.read(index) != 0
 
     def name(self, index: int) -> str:
         """Where the input of pair ``index`` is."""

@@ -1,7 +1,7 @@
-"""What samples are, and what the parts of the way to them ask of each other.
+"""What samples are, and what the classes on the way to them require of each other.
 
 A `Stack` holds images, `Pairs` hold inputs with their targets. Both read a window of an image
-without the rest where the file allows it.
+without the rest of it where the file format allows this.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from msdtool.data.stacks import ImageStack
 
 
 class Sample(NamedTuple):
-    """One image, or a batch of them with a leading axis B.
+    """One image, or a batch of images with a leading axis B.
 
     Attributes:
         input: [C, *space] float32.
@@ -33,16 +33,22 @@ class Stack(Protocol):
     """Images, read one at a time."""
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Number of images."""
 
     def space(self, index: int) -> tuple[int, ...]:
         """The size of image ``index`` in pixels, per spatial axis."""
 
     def name(self, index: int) -> str:
-        """Where image ``index`` is, for people."""
+        """Where image ``index`` is, for messages."""
 
     def volume(self, index: int) -> range:
-        """The images that are the slices of one volume with image ``index``, itself included."""
+        """The images that are slices of the same volume as image ``index``, itself included."""
+
+    def surroundings(self, index: int) -> Sequence[int]:
+        """All slices of the volume of image ``index`` in order, listed in the stack or not.
+
+        `read` and `name` take the numbers of all of them.
+        """
 
     def read(self, index: int, window: Window | None = None) -> Tensor:
         """Return image ``index`` or a window of it, [C, *space], float32 or class indices."""
@@ -53,10 +59,10 @@ class PairReader(Protocol):
 
     @property
     def scale(self) -> int:
-        """How many times as large the targets are as the inputs, along each spatial axis."""
+        """Size of the targets relative to the inputs, along each spatial axis."""
 
     def __len__(self) -> int:
-        """How many pairs there are."""
+        """Number of pairs."""
 
     def sample(
         self, index: int, window: Window | None = None, *, central_only: bool = False
@@ -64,9 +70,9 @@ class PairReader(Protocol):
         """Read pair ``index``, or a window of it.
 
         Args:
-            index: which pair; the sample's `indices` say the same.
+            index: of the pair; `Sample.indices` repeats it.
             window: in the input's coordinates.
-            central_only: of a slab, read the central slice alone.
+            central_only: of a slab, read only the central slice.
 
         Raises:
             InputError: a file cannot be read, or the images of the pair differ in size.
@@ -83,13 +89,13 @@ class Pairs(PairReader, Protocol):
     """Pairs that can be divided, measured and trained on.
 
     Attributes:
-        slab: slices that each input has above, and below, its central one.
+        slab: number of slices that each input has above, and below, its central one.
     """
 
     slab: int
 
     def space(self, index: int) -> tuple[int, ...]:
-        """The size of pair ``index`` in pixels, per spatial axis."""
+        """The size of the input of pair ``index`` in pixels, per spatial axis."""
 
     def image(self, index: int) -> int:
         """The image of the `stacks` that pair ``index`` shows."""
@@ -98,4 +104,4 @@ class Pairs(PairReader, Protocol):
         """The stacks that the pairs are made of, by kind, such as "input"."""
 
     def to_measure(self) -> Sequence[int]:
-        """Pairs that together hold every image; others would only repeat them."""
+        """Pairs that together contain every image; the others would only repeat them."""

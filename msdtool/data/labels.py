@@ -1,4 +1,4 @@
-"""Label values in a file to class indices and back."""
+"""Conversion of label values in a file to class indices and back."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from msdtool.errors import InputError
 
 IGNORED = -100
-"""Class index of pixels that do not count; torch's losses skip it by default."""
+"""Class index of pixels that do not count; PyTorch's losses ignore it by default."""
 
 
 class LabelMap:
@@ -45,7 +45,7 @@ class LabelMap:
             )
         image = image[:1]
         with np.errstate(invalid="ignore"):
-            values = image.astype(np.int64)  # whatever NaN becomes, it differs from NaN
+            values = image.astype(np.int64)  # whatever integer NaN becomes, it differs from NaN
         slot = np.clip(np.searchsorted(self._known, values), 0, len(self._known) - 1)
         unknown = (self._known[slot] != values) | (values != image)
         if unknown.any():

@@ -1,4 +1,4 @@
-"""Batches of samples, the same whatever the number of workers and wherever a run was stopped."""
+"""Batches of samples: the same for any number of workers, and after a run is resumed."""
 
 import multiprocessing
 import os
@@ -20,27 +20,27 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
-from msdtool.data.datasets import finite_sample
 from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
+from msdtool.data.pairing import finite_sample
 from msdtool.data.samples import Draw, TrainingSamples
 from msdtool.errors import InputError
 
 BATCHES_AHEAD = 2
-"""Batches that are read while one is used, besides those that worker processes hold."""
+"""Batches that are read while one is in use, in addition to those in worker processes."""
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 T = TypeVar("T")
 
 
 class ShuffledBatches:
-    """The batches of all epochs, each epoch's order following from (seed, epoch).
+    """The batches of all epochs; the order of an epoch is a function of (seed, epoch).
 
     Args:
-        num_samples: samples in an epoch.
-        batch_size: samples in a batch; the last one of an epoch may be smaller.
-        epochs: how many epochs there are.
-        seed: of the order.
-        first_batch: the batch to start from, counted over all epochs.
+        num_samples: number of samples in an epoch.
+        batch_size: number of samples in a batch; the last one of an epoch may be smaller.
+        epochs: number of epochs.
+        seed: for the order.
+        first_batch: the batch to start with, counted from 0 over all epochs.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ShuffledBatches:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches in one epoch."""
+        """Number of batches in one epoch."""
         return -(-self.num_samples // self.batch_size)
 
     def __len__(self) -> int:
@@ -69,19 +69,19 @@ class ShuffledBatches:
                 yield [(epoch, int(i)) for i in order[position : position + self.batch_size]]
 
 
-class Spare(list[Any]):
-    """The share of a process for which a batch holds nothing: an image that does not count.
+class DummyBatch(list[Any]):
+    """The shard of a process for which a batch has no image left: an image that does not count.
 
     It keeps the process in step with the others, which wait for its gradients.
     """
 
 
-class Shares:
-    """What one of several processes reads of each batch.
+class Shard:
+    """The part of each batch that one of several processes reads.
 
     Args:
         batches: batches of draws, the same on every process.
-        rank: the number of this process, from 0.
+        rank: the number of this process, counted from 0.
         size: the number of processes.
     """
 
@@ -92,14 +92,14 @@ class Shares:
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         for batch in self.batches:
-            yield batch[self.rank :: self.size] or Spare(batch[:1])
+            yield batch[self.rank :: self.size] or DummyBatch(batch[:1])
 
 
 class BatchReader(Dataset[Sample | InputError]):
     """Reads a whole batch at a time.
 
-    An InputError is returned, not raised: from a worker process it would arrive with the worker's
-    traceback as its message.
+    An InputError is returned, not raised: raised in a worker process, its message would contain the
+    worker's traceback.
     """
 
     def __init__(self, pairs: Pairs, read: Callable[[Any], Sample]) -> None:
@@ -109,7 +109,7 @@ class BatchReader(Dataset[Sample | InputError]):
     def __getitem__(self, draws: Sequence[Any]) -> Sample | InputError:
         try:
             batch = self._stack([self.read(draw) for draw in draws])
-            return _without_effect(batch) if isinstance(draws, Spare) else batch
+            return _without_effect(batch) if isinstance(draws, DummyBatch) else batch
         except InputError as error:
             return error
 
@@ -134,7 +134,7 @@ class BatchReader(Dataset[Sample | InputError]):
 
 
 def _without_effect(batch: Sample) -> Sample:
-    """A batch of which no pixel counts, and which belongs to no image."""
+    """A batch without images, in which no pixel counts."""
     nowhere = torch.zeros_like(batch.target[:, :1], dtype=torch.bool)
     no_indices = batch.indices[:0]
     if batch.target.dtype == torch.int64:
@@ -145,7 +145,7 @@ def _without_effect(batch: Sample) -> Sample:
 def training_batches(
     samples: TrainingSamples, batches: Iterable[Sequence[Draw]], workers: int
 ) -> Iterator[Sample]:
-    """Load the batches of a whole training; workers go on through all epochs.
+    """Load the batches of a whole training; workers keep running through all epochs.
 
     Raises:
         InputError: a file cannot be used, or the images of a batch differ in shape.
@@ -158,15 +158,15 @@ def validation_batches(
 ) -> Iterator[Sample]:
     """Load whole pairs one at a time, so that their sizes may differ.
 
-    Each of ``size`` processes gets its share. All get equally many batches; one that belongs to no
-    image fills the gap at the end.
+    Each of ``size`` processes gets its shard, all of them the same number of batches; dummy batches
+    fill the gaps at the end.
 
     Raises:
-        InputError: a file cannot be used, or holds values that are not finite.
+        InputError: a file cannot be used, or contains non-finite values.
     """
     rounds = [range(len(pairs))[start : start + size] for start in range(0, len(pairs), size)]
     reader = BatchReader(pairs, partial(finite_sample, pairs))
-    return _load(reader, Shares(rounds, rank, size), workers)
+    return _load(reader, Shard(rounds, rank, size), workers)
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:
@@ -174,7 +174,7 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
     if workers:
         loader: DataLoader[Any] = DataLoader(
             reader,
-            batch_size=None,  # the reader makes the batches
+            batch_size=None,  # the reader collates the batches
             sampler=batches,
             num_workers=workers,
             worker_init_fn=_prepare_worker,
@@ -188,9 +188,9 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
 
 
 def _ahead(results: Iterator[T]) -> Iterator[T]:
-    """Take the next results in a thread while one is used.
+    """Fetch the next results in a thread while one is in use.
 
-    Even where worker processes read, taking a batch over from them takes milliseconds.
+    Even if worker processes read, receiving a batch from them takes milliseconds.
     """
     with ThreadPoolExecutor(1, "read-ahead") as thread:
         taking = deque(thread.submit(next, results, None) for _ in range(BATCHES_AHEAD))
@@ -204,11 +204,11 @@ def _ahead(results: Iterator[T]) -> Iterator[T]:
 
 
 def _start_method() -> BaseContext | None:
-    """How worker processes are started; None: the way that is usual on this system.
+    """How worker processes are started; None: the default of this system.
 
     A fork copies the locks that other threads of this process hold at that moment, and the child
-    waits for them for ever. Threads of torch.distributed take the interpreter's at any time, so
-    that a process without threads has to do the forking.
+    waits for them forever. Threads of torch.distributed may hold the interpreter's locks at any
+    time, so a process without threads must do the forking.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return None
@@ -223,7 +223,7 @@ def _start_method() -> BaseContext | None:
 
 @contextmanager
 def _ignoring_signals() -> Iterator[None]:
-    """Have a program that is started meanwhile ignore the signals that ask this one to stop."""
+    """Programs started in this context ignore the signals that ask this one to stop."""
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in _stop_signals()}
     try:
         yield
@@ -233,23 +233,23 @@ def _ignoring_signals() -> Iterator[None]:
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """Those that the system has of SIGINT, SIGTERM and SIGUSR1."""
+    """Those of SIGINT, SIGTERM and SIGUSR1 that the system has."""
     return [number for number in signal.Signals if number.name in STOP_SIGNALS]
 
 
 def _prepare_worker(_worker: int) -> None:
-    """Leave it to the main process to stop: it saves a checkpoint, then ends the workers."""
+    """Leave stopping to the main process: it saves a checkpoint, then ends the workers."""
     for number in _stop_signals():
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid != os.getppid():
-        # A server's child: torch looks whether the server lives, and that lives while we do.
+        # A child of the fork server: torch checks that the server lives, which it does while we do.
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     sys.excepthook = _print_unless_disconnected
 
 
 def _end_with(parent: Any) -> None:
-    """End this process when its parent has ended, however that happened."""
+    """End this process when its parent has ended, for whatever reason."""
     parent.join()
     os._exit(1)
 
@@ -257,6 +257,6 @@ def _end_with(parent: Any) -> None:
 def _print_unless_disconnected(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Say nothing when the main process was killed while it took over a batch."""
+    """Print nothing if the main process was killed while it received a batch."""
     if not issubclass(kind, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)

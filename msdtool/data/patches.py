@@ -1,7 +1,4 @@
-"""Windows of an image or volume: at random, around a pixel, on a grid.
-
-A window has one slice per spatial axis, with start and stop inside the image.
-"""
+"""Windows of an image or volume: random, around a pixel, on a grid."""
 
 import itertools
 import math
@@ -11,6 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 Window = tuple[slice, ...]
+"""One slice per spatial axis, with start and stop inside the image."""
+
+BLOCK_PIXELS = 2**24
+"""Pixels of the blocks in which whole images are read, so that a volume need not fit in memory."""
 
 
 class Patch(NamedTuple):
@@ -18,7 +19,7 @@ class Patch(NamedTuple):
 
     Attributes:
         window: what the network sees, in the image's coordinates.
-        core: what counts of it, in the window's coordinates.
+        core: the pixels of it that count, in the window's coordinates.
     """
 
     window: Window
@@ -26,7 +27,7 @@ class Patch(NamedTuple):
 
 
 def random_window(space: Sequence[int], size: Sequence[int], rng: np.random.Generator) -> Window:
-    """Draw one of the windows of ``size`` in an image of ``space``, all alike.
+    """Draw a window of ``size`` in an image of size ``space``, uniformly.
 
     Raises:
         ValueError: the image is smaller than the window.
@@ -39,7 +40,7 @@ def random_window(space: Sequence[int], size: Sequence[int], rng: np.random.Gene
 def window_around(
     point: Sequence[int], space: Sequence[int], size: Sequence[int], rng: np.random.Generator
 ) -> Window:
-    """Draw one of the windows of ``size`` that lie inside the image and hold ``point``.
+    """Draw a window of ``size`` that lies inside the image and contains ``point``, uniformly.
 
     Raises:
         ValueError: the image is smaller than the window.
@@ -62,12 +63,12 @@ def _window(corner: Sequence[int], size: Sequence[int]) -> Window:
 
 
 def whole(space: Sequence[int]) -> Window:
-    """The window that is the whole image."""
+    """The window that covers the whole image."""
     return tuple(slice(0, length) for length in space)
 
 
 def inside(outer: Window, inner: Window) -> Window:
-    """A window ``inner`` that counts from the corner of ``outer``, counted from the image's."""
+    """The window ``inner`` in coordinates of ``outer``, in coordinates of the image."""
     return tuple(
         slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, inner, strict=True)
     )
@@ -84,11 +85,11 @@ def extent(window: Window) -> tuple[int, ...]:
 
 
 def grid(space: Sequence[int], size: Sequence[int], overlap: int) -> list[Patch]:
-    """Cover an image by windows of ``size``, neighbours sharing at least ``overlap`` pixels.
+    """Cover an image with windows of ``size``; neighbours share at least ``overlap`` pixels.
 
-    The cores meet in the middle of what two neighbours share, so that each pixel counts in
+    The cores meet in the middle of the overlap of two neighbours, so that each pixel counts in
     exactly one patch and has at least ``overlap // 2`` pixels of context, except at the image's
-    border. An axis that is shorter than the window is taken whole.
+    border. Along an axis that is shorter than the window, the window covers all of it.
     """
     axes = [_grid_axis(have, want, overlap) for have, want in zip(space, size, strict=True)]
     return [

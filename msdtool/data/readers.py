@@ -1,4 +1,7 @@
-"""Files to images: channels first, the file's own dtype, only the part that is asked for."""
+"""Files to images: channels first, the file's dtype, only the part that is requested.
+
+`msdtool.data.containers.registry` says what opens which file.
+"""
 
 import os
 import threading
@@ -7,31 +10,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from msdtool.data.axes import Arrangement, Region, arrange
-from msdtool.data.containers import Array, Container, hdf5, tiff, zarr
-from msdtool.data.containers.flat import open_npy, open_raw
-from msdtool.data.containers.hdf5 import Hdf5Array
-from msdtool.data.containers.pictures import Picture
-from msdtool.data.containers.tiff import open_tiff
-from msdtool.data.containers.zarr import ZarrArray
-from msdtool.data.specifiers import INNER, Location
+from msdtool.data.axes import Arrangement, arrange
+from msdtool.data.containers import Array, Container
+from msdtool.data.containers.raster import RasterImage
+from msdtool.data.containers.registry import format_at
+from msdtool.data.patches import Window
 from msdtool.errors import InputError
+from msdtool.file_errors import cannot_read
+from msdtool.specifier_grammar import Location
 
 __all__ = [
     "Array",
-    "Region",
     "arrangement",
     "count_images",
     "image_name",
-    "is_picture",
+    "is_raster_image",
+    "notes",
     "read_image",
 ]
 
-RAW_SUFFIXES = {".raw", ".bin"}
-NPY_SUFFIX, NPZ_SUFFIX = ".npy", ".npz"
 MAX_OPEN = 8
 MAX_DECODED = 3
-"""An input, its target and mask: their sizes are asked for before their pixels."""
+"""An input, its target and mask: their sizes are requested before their pixels."""
 T = TypeVar("T")
 
 
@@ -40,21 +40,21 @@ def read_image(
     ndim: int = 2,
     *,
     index: int | None = None,
-    region: Region | None = None,
+    window: Window | None = None,
     indexed: bool = False,
     drop_alpha: bool = False,
 ) -> Array:
-    """Read an image or volume, or a part of it; see `msdtool.data.axes` for which axis is which.
+    """Read an image or volume, or a window of it; `msdtool.data.axes` says which axis is which.
 
     Args:
         location: the file.
         ndim: number of spatial axes, 2 or 3.
-        index: which of the file's images; None if it must be the only one.
-        region: a range per spatial axis; None takes all. Only the pages or chunks it touches are
-            read, of a PNG and its kin the whole image.
-        indexed: of a picture with a palette, take the indices, which are label values, instead of
-            the colours.
-        drop_alpha: leave out how opaque the pixels are, where a picture has that.
+        index: of the image in the file; None if it must be the only one.
+        window: a range per spatial axis; None: the whole image. Only the pages or chunks that
+            intersect it are read, except from raster images such as PNG, which are decoded whole.
+        indexed: for a raster image with a palette, return the indices, which are label values,
+            instead of the colours.
+        drop_alpha: leave out the alpha channel, where the file says that it has one.
 
     Returns:
         [C, H, W] or [C, D, H, W], boolean, integer or floating point.
@@ -71,15 +71,14 @@ def read_image(
                 f"{found.shape}), where one is expected; if they are its channels or a volume, "
                 "set axes or network.ndim"
             )
-        image = found.to_image(container.read(found.key(index or 0, region)))
-        has_alpha = is_picture(location) and image.shape[0] in (2, 4)
-        return image[:-1] if drop_alpha and has_alpha else image
+        image = found.to_image(container.read(found.key(index or 0, window)))
+        return image[:-1] if drop_alpha and container.has_alpha else image
 
     return _use(location, ndim, read, indexed=indexed)
 
 
 def count_images(location: Location | Path, ndim: int = 2) -> int:
-    """How many images a file holds, from its header.
+    """Number of images in a file, from its header.
 
     Raises:
         InputError: the file cannot be read as images.
@@ -88,22 +87,31 @@ def count_images(location: Location | Path, ndim: int = 2) -> int:
 
 
 def arrangement(location: Location | Path, ndim: int = 2) -> Arrangement:
-    """How images lie in a file: their number, shape and axes, from its header.
+    """The arrangement of images in a file: number, shape and axes, from its header.
 
     Raises:
         InputError: the file cannot be read as images.
     """
-    return _use(_as_location(location), ndim, lambda container, found: found)
+    return _use(_as_location(location), ndim, lambda _container, found: found)
+
+
+def notes(location: Location | Path, ndim: int = 2) -> tuple[str, ...]:
+    """What a file says about its pixels that reading them does not take into account.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    return _use(_as_location(location), ndim, lambda container, _: container.notes)
 
 
 def image_name(location: Location | Path, index: int | None) -> str:
-    """What people call an image: its file, and which one of several in it."""
+    """The name of an image in messages: its file, and which of several images in it."""
     return str(location) if index is None else f"{location}[{index}]"
 
 
-def is_picture(location: Location) -> bool:
-    """Whether a file is a PNG or its kin, which hold one image."""
-    return _opener(location) is None
+def is_raster_image(location: Location) -> bool:
+    """Whether a file is a PNG, JPEG or the like, which contains one image."""
+    return format_at(location).open is None
 
 
 def _as_location(location: Location | Path) -> Location:
@@ -117,7 +125,7 @@ def _use(
     *,
     indexed: bool = False,
 ) -> T:
-    """Open a file, or take it from those that are, and find out what is in it."""
+    """Open a file, unless it is open, and find out what is in it."""
 
     def run() -> T:
         container = _opened(location, indexed)
@@ -131,15 +139,12 @@ def _use(
 
 
 def _guarded(location: Location, read: Callable[[], T]) -> T:
-    """Run a decoder; whatever it raises means that the file is not a good image."""
+    """Run a decoder; whatever it raises means that the file is not a valid image."""
     try:
-        return read()
+        with cannot_read(location, InputError):
+            return read()
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError(f"{location}: no such file") from None
-    except PermissionError:
-        raise InputError(f"{location}: no permission to read the file") from None
     except MemoryError:
         raise InputError(f"{location}: the image does not fit in memory") from None
     except Exception as error:
@@ -147,7 +152,7 @@ def _guarded(location: Location, read: Callable[[], T]) -> T:
         if "imagecodecs" in reason:
             reason = "its compression needs: pip install 'msdtool[codecs]'"
         if reason.startswith("Could not find a backend"):
-            reason = "its content is of no known image format"
+            reason = "its content is not in a known image format"
         if "required filter" in reason or "filter plugin" in reason:
             reason = "its compression needs: pip install hdf5plugin"
         if location.path.is_file() and location.path.stat().st_size == 0:
@@ -155,60 +160,15 @@ def _guarded(location: Location, read: Callable[[], T]) -> T:
         raise InputError(f"{location}: cannot be read as an image: {reason}") from None
 
 
-Opener = Callable[[Location], Container]
-
-
-def _opener(location: Location) -> Opener | None:
-    """What opens a file, by its suffix, None for a picture: no file is read to find that out."""
-    suffix = location.path.suffix.lower()
-    if location.shape is not None:
-        return _open_raw
-    if suffix in hdf5.SUFFIXES:
-        return lambda place: Hdf5Array(place.path, place.inner)
-    if suffix == zarr.SUFFIX or location.inner or location.path.is_dir():
-        return _open_zarr
-    if suffix in tiff.SUFFIXES:
-        return lambda place: open_tiff(place.path)
-    if suffix == NPY_SUFFIX:
-        return lambda place: open_npy(place.path)
-    if suffix == NPZ_SUFFIX:
-        return _refuse_npz
-    return _open_raw if suffix in RAW_SUFFIXES else None
-
-
-def _open_raw(location: Location) -> Container:
-    if location.shape is None or location.dtype is None:
-        raise InputError(
-            f"{location}: a raw file does not say what it holds; give its shape and dtype: "
-            f"{{path: {location.path.name}, shape: [100, 512, 512], dtype: uint16}}"
-        )
-    return open_raw(location.path, location.shape, location.dtype)
-
-
-def _refuse_npz(location: Location) -> Container:
-    raise InputError(
-        f"{location}: an .npz file can only be read as a whole; save its array as {NPY_SUFFIX}"
-    )
-
-
-def _open_zarr(location: Location) -> Container:
-    if location.path.is_file():
-        raise InputError(
-            f"{location}: {INNER} names an array in an HDF5 file ({', '.join(hdf5.SUFFIXES)}) or "
-            "a zarr folder; this file is neither"
-        )
-    return ZarrArray(location.path, location.inner)
-
-
 _open: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
-"""Files that this process has open, the last used last."""
+"""Files that this process has open, the most recently used last."""
 _decoded: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
-"""Pictures, which are decoded as a whole, likewise."""
+"""Raster images, which are decoded as a whole, the most recently used last."""
 
 
 def _opened(location: Location, indexed: bool) -> Container:
-    """Open a file, or take it from those that are open and have not changed since."""
-    opener = _opener(location)
+    """Open a file, unless it is open and has not changed since."""
+    opener = format_at(location).open
     state = location.path.stat()
     key = (location.path, location.inner, location.shape, location.dtype, indexed)
     version = (*key, state.st_mtime_ns, state.st_size, state.st_ino)
@@ -218,18 +178,18 @@ def _opened(location: Location, indexed: bool) -> Container:
             files.pop(other).close()
         while len(files) >= limit:
             files.popitem(last=False)[1].close()
-        files[version] = opener(location) if opener else Picture(location.path, indexed)
+        files[version] = opener(location) if opener else RasterImage(location.path, indexed)
     files.move_to_end(version)
     return files[version]
 
 
 _lock = threading.RLock()
-"""Held while a file is used: it can be at one place only, and may be closed for another."""
+"""Held while a file is used: it has one position, and may be closed to open another."""
 
 
 def _forget_open_files() -> None:
-    """A worker opens its own: processes that share an open file share their place in it."""
-    global _lock  # noqa: PLW0603 - a thread of the parent may hold the old one for ever
+    """A worker opens its own files: processes that share an open file share its position."""
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold the old one forever
     _lock = threading.RLock()
     _open.clear()
 

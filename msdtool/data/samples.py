@@ -1,33 +1,33 @@
-"""From pairs to training samples: a window, its symmetry, its intensity."""
+"""From pairs to training samples: a window, a symmetry, a change of intensity."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from msdtool.data.augment import Intensity
-from msdtool.data.datasets import size_text
 from msdtool.data.foreground import Foreground
 from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.patches import Window, random_window, window_around
 from msdtool.data.transforms import random_symmetry
 from msdtool.errors import InputError
+from msdtool.wording import size_text
 
 Draw = tuple[int, int]
 """An epoch and the number of a sample in it."""
 
 
 class TrainingSamples:
-    """What an epoch shows of each pair; all that is drawn follows from (seed, epoch, number).
+    """The samples of an epoch; everything random is a function of (seed, epoch, number).
 
     Args:
         pairs: what to train on.
-        seed: of everything random.
+        seed: for everything random.
         crop: size of random windows; None: whole images.
-        crops_per_image: windows of each pair in an epoch.
-        foreground: where to find pixels that windows shall hold.
-        foreground_share: how many of the windows, from 0 to 1.
-        augment: turn and flip at random.
-        in_plane: keep the first axis of volumes the first; see `random_symmetry`.
+        crops_per_image: number of windows of each pair in an epoch.
+        foreground: where to find pixels for windows to contain.
+        foreground_fraction: fraction of the windows that contain such a pixel.
+        augment: rotate and flip at random.
+        in_plane: keep the first axis of volumes in place; see `random_symmetry`.
         keep_shape: leave out symmetries that change a sample's shape.
         intensity: changes of the inputs' values.
     """
@@ -40,7 +40,7 @@ class TrainingSamples:
         crop: Sequence[int] | None = None,
         crops_per_image: int = 1,
         foreground: Foreground | None = None,
-        foreground_share: float = 0.0,
+        foreground_fraction: float = 0.0,
         augment: bool = False,
         in_plane: bool = False,
         keep_shape: bool = False,
@@ -51,7 +51,7 @@ class TrainingSamples:
         self.crop = crop
         self.crops_per_image = crops_per_image
         self.foreground = foreground
-        self.foreground_share = foreground_share
+        self.foreground_fraction = foreground_fraction
         self.augment = augment
         self.in_plane = in_plane
         self.keep_shape = keep_shape
@@ -62,7 +62,7 @@ class TrainingSamples:
         return len(self.pairs) * self.crops_per_image
 
     def sample(self, draw: Draw) -> Sample:
-        """Read the window of a draw, turn it and change its values.
+        """Read the window of a draw, rotate or flip it and change its values.
 
         Raises:
             InputError: a file cannot be used, or is smaller than the crop.
@@ -83,11 +83,13 @@ class TrainingSamples:
     def _window(self, index: int, crop: Sequence[int], rng: np.random.Generator) -> Window:
         space = self.pairs.space(index)
         try:
-            if self.foreground is not None and rng.random() < self.foreground_share:
+            if self.foreground is not None and rng.random() < self.foreground_fraction:
                 point = self.foreground.draw(index, rng)
                 if point is not None:
                     return window_around(point, space, crop, rng)
             return random_window(space, crop, rng)
+        except InputError:
+            raise
         except ValueError:
             raise InputError(
                 f"{self.pairs.name(index)} is {size_text(space)} pixels, "

@@ -1,6 +1,6 @@
-"""2.5D: the neighbours of a slice as further input channels.
+"""2.5D: the neighbours of a slice as additional input channels.
 
-A slab of reach k is a slice with the k slices above and the k below it, as in the reference
+A slab of reach k is a slice with the k slices above and the k slices below it, as in the reference
 implementation of the method (Pelt, Batenburg & Sethian, J. Imaging 4(11):128, 2018).
 """
 
@@ -9,43 +9,34 @@ from torch import Tensor
 
 from msdtool.data.interfaces import Stack
 from msdtool.data.patches import Window
+from msdtool.data.views import StackView
 from msdtool.errors import InputError
 
 
-class SlabStack:
+class SlabStack(StackView):
     """Each image of a stack with its neighbours in the same volume, as channels.
 
-    Channels go slice by slice, the topmost slice first: [(2 * reach + 1) * C, *space]. Beyond the
-    first and the last slice the volume is reflected: slice -1 is slice 1.
+    The channels of the topmost slice come first: [(2 * reach + 1) * C, *space]. The volume is
+    reflected at its first and last slice: slice -1 is slice 1. Neighbours need not be in the stack.
 
     Args:
-        stack: the slices; its `Stack.volume` tells which of them are one volume.
-        reach: how many slices to take above, and how many below.
+        stack: the slices; its `Stack.surroundings` say which slices form a volume.
+        reach: number of slices above, and below, the central one.
+
+    Raises:
+        InputError: a folder of slices cannot be read.
     """
 
     def __init__(self, stack: Stack, reach: int) -> None:
-        self.stack = stack
+        super().__init__(stack)
         self.reach = reach
-
-    def __len__(self) -> int:
-        return len(self.stack)
+        if len(stack):
+            stack.surroundings(0)  # looks at all, and warns of gaps once
 
     @property
     def thickness(self) -> int:
-        """Slices in a slab."""
+        """Number of slices in a slab."""
         return 2 * self.reach + 1
-
-    def space(self, index: int) -> tuple[int, ...]:
-        """The size of image ``index``."""
-        return self.stack.space(index)
-
-    def name(self, index: int) -> str:
-        """The central slice."""
-        return self.stack.name(index)
-
-    def volume(self, index: int) -> range:
-        """The images of the volume that image ``index`` belongs to."""
-        return self.stack.volume(index)
 
     def read(self, index: int, window: Window | None = None) -> Tensor:
         """Read a slab, or a window of all its slices.
@@ -53,17 +44,18 @@ class SlabStack:
         Raises:
             InputError: an image cannot be read, or the slices differ in size or channels.
         """
-        volume = self.stack.volume(index)
+        volume = self.stack.surroundings(index)
+        place = volume.index(index)
         centre = self.stack.read(index, window)
         slices = []
         for step in range(-self.reach, self.reach + 1):
-            neighbour = volume[reflected(index - volume.start + step, len(volume))]
+            neighbour = volume[reflected(place + step, len(volume))]
             image = centre if neighbour == index else self.stack.read(neighbour, window)
             if image.shape != centre.shape:
                 raise InputError(
                     f"{self.stack.name(index)} and {self.stack.name(neighbour)} cannot be in one "
                     f"slab: their shapes are {tuple(centre.shape)} and {tuple(image.shape)}; "
-                    "set data.slab: 0, or keep each volume in a folder or file of its own"
+                    "set data.slab: 0, or keep each volume in its own folder or file"
                 )
             slices.append(image)
         return torch.cat(slices)
@@ -75,7 +67,7 @@ def slices_of(input: Tensor, reach: int) -> Tensor:
 
 
 def central_slice(input: Tensor, reach: int) -> Tensor:
-    """The slice [C, *space] that a slab is about."""
+    """The central slice [C, *space] of a slab."""
     return slices_of(input, reach)[reach]
 
 

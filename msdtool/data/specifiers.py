@@ -1,135 +1,107 @@
-"""Specifiers to files: what people write to name their images.
+"""Specifiers to files; `msdtool.specifier_grammar` describes what people write."""
 
-A specifier is a path, a glob pattern (``**`` matches any number of folders), a folder, or a list
-of these. ``@list.txt`` stands for the lines of a text file; ``scan.h5::/entry/data`` is a dataset
-in a file. A `Source` adds what a file does not say itself: its axes, and a raw file's shape.
-"""
-
+import codecs
 import fnmatch
 import glob
+import logging
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from natsort import natsort_keygen, natsorted, ns
 
+from msdtool.data.bystanders import is_bystander
 from msdtool.data.containers.zarr import is_zarr
 from msdtool.errors import InputError
+from msdtool.file_errors import cannot_read
+from msdtool.specifier_grammar import (
+    LIST,
+    Location,
+    Source,
+    Specifier,
+    anchor,
+    is_pattern,
+    parse_item,
+)
 
-INNER = "::"
+__all__ = ["Location", "Source", "Specifier", "expand"]
 
-
-@dataclass(frozen=True)
-class Source:
-    """Images, and what their files do not say.
-
-    Attributes:
-        path: a path, glob, folder or list of these; locations that were found before stay.
-        axes: a letter per axis of each array, such as "ZCYX"; see `msdtool.data.axes`.
-        shape: of raw files, which hold nothing but pixels.
-        dtype: of raw files, such as "uint16", or ">u2" if the bytes are in the other order.
-    """
-
-    path: "str | Path | Sequence[str | Path | Location]"
-    axes: str | None = None
-    shape: tuple[int, ...] | None = None
-    dtype: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """One file, or one array in a file, and how to read it.
-
-    Attributes:
-        path: the file, or a zarr store's folder.
-        inner: the array's path in it.
-        axes, shape, dtype: see `Source`.
-    """
-
-    path: Path
-    inner: str = ""
-    axes: str | None = None
-    shape: tuple[int, ...] | None = None
-    dtype: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.path}{INNER}{self.inner}" if self.inner else str(self.path)
-
-
-Specifier = str | Path | Sequence[str | Path | Location] | Source
+MAX_NAMED = 3
+Entry = Path | os.DirEntry[str]
+log = logging.getLogger(__name__)
 
 
 def expand(specifier: Specifier) -> list[Location]:
-    """Return the files that a specifier names, each item's in natural order.
+    """Return the files that a specifier names, those of each item in natural order.
 
-    ``~`` is expanded and links are followed. A path that exists is taken as it is, even if it holds
-    characters that have a meaning here. A folder stands for the files in it that are not hidden.
-    The files are listed, not opened.
+    ``~`` is expanded and links are followed. A path that exists is used as it is, even if it
+    contains characters that have a meaning in a specifier. A folder stands for the files in it,
+    and a pattern for those that it matches, that are neither hidden nor known to be no images, see
+    `msdtool.data.bystanders`, unless the pattern itself says so. The files are listed, not opened.
 
     Raises:
-        InputError: an item names no file.
+        InputError: an item names no file, or among the files is a link to one that is not there.
     """
     source = specifier if isinstance(specifier, Source) else Source(specifier)
+    if isinstance(source, Location):
+        return [source]
     items = [source.path] if isinstance(source.path, (str, Path)) else list(source.path)
     if not items:
         raise InputError("the list of input paths is empty; name at least one file")
-    try:
+    with cannot_read(None, InputError):
         return [location for item in items for location in _locate(item, source)]
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _locate(item: str | Path | Location, source: Source) -> Iterable[Location]:
     if isinstance(item, Location):
         return [item]
     return (
-        Location(path, inner, source.axes, source.shape, source.dtype)
+        Location(path, inner, axes=source.axes, shape=source.shape, dtype=source.dtype)
         for path, inner in _expand_item(item)
     )
 
 
 def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
+    """The files that an item names, and the path of the array in each, empty if not given."""
     path = Path(item).expanduser()
     if path.is_dir() and not is_zarr(path):
-        files = [Path(entry.path) for entry in os.scandir(path) if _is_image_file(entry)]
+        with os.scandir(path) as entries:
+            files = _image_files(path / "*", entries)
         if not files:
-            raise InputError(f"{path}: the folder holds no files")
+            raise InputError(f"{path}: the folder holds no images")
         return ((file, "") for file in _in_natural_order(files))
     if path.exists():
         return [(path, "")]
-    if isinstance(item, str) and item.startswith("@"):
-        return _listed(Path(item[1:]).expanduser())
-    if isinstance(item, str) and INNER in item:
-        outer, _, inner = item.partition(INNER)
-        if not inner.strip("/"):
-            raise InputError(f"{item}: expected a dataset's path after ::, as in scan.h5::/data")
-        return [(file, inner) for file, _ in _expand_item(outer)]
-    if glob.has_magic(str(path)):
-        files = _matches(str(path))
+    if isinstance(item, str):
+        outer, inner, is_list = parse_item(item)
+        if is_list:
+            return _listed(Path(outer).expanduser())
+        if inner is not None:
+            if not inner.strip("/"):
+                raise InputError(
+                    f"{item}: expected a dataset's path after ::, as in scan.h5::/data"
+                )
+            return [(file, inner) for file, _ in _expand_item(outer)]
+    if is_pattern(path):
+        files = _image_files(path, _matches(str(path)))
         if not files:
-            raise InputError(f"{item}: no file matches{_nearest_folder(path)}")
+            raise InputError(f"{item}: no image matches{_nearest_folder(path)}")
         return ((file, "") for file in _in_natural_order(files))
+    _check_link(path)
     raise InputError(f"{path}: no such file or folder{_nearest_folder(path)}")
 
 
 def _listed(path: Path) -> list[tuple[Path, str]]:
-    """The files that the lines of a text file name; relative ones count from its folder."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not a text file with a path per line") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file{_nearest_folder(path)}") from None
+    """The files that the lines of a text file name; relative paths are relative to its folder."""
     found: list[tuple[Path, str]] = []
-    for number, line in enumerate(map(str.strip, lines), 1):
+    for number, line in enumerate(map(str.strip, _lines(path)), 1):
         if not line or line.startswith("#"):
             continue
-        if line.startswith("@"):
+        if line.startswith(LIST):
             raise InputError(f"{path}:{number}: {line}: a list cannot name another list")
         try:
-            found += _expand_item(line if line.startswith("~") else str(path.parent / line))
+            found += _expand_item(anchor(line, path.parent))
         except InputError as error:
             raise InputError(f"{path}:{number}: {error.message}") from None
     if not found:
@@ -137,34 +109,67 @@ def _listed(path: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def _matches(pattern: str) -> list[Path]:
-    """The files that a glob pattern matches.
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8 or, as PowerShell writes it, UTF-16."""
+    try:
+        with path.open("rb") as file:
+            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return path.read_text(encoding="utf-16" if is_utf16 else "utf-8-sig").splitlines()
+    except UnicodeError:
+        raise InputError(f"{path}: is not a text file with one path per line") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file{_nearest_folder(path)}") from None
 
-    Listing a folder tells which entries are files; asking for each would take a round trip per
-    file on a network disk.
+
+def _matches(pattern: str) -> Iterator[Entry]:
+    """What a glob pattern matches.
+
+    Listing a folder also tells which entries are files; asking for each of them would take a round
+    trip per file on a network disk.
     """
     folder, name = os.path.split(pattern)
-    if not glob.has_magic(name) or name == "**":
-        matches = map(Path, glob.iglob(pattern, recursive=True))
-        return [path for path in matches if path.is_file() or is_zarr(path)]
-    folders = glob.iglob(folder, recursive=True) if glob.has_magic(folder) else [folder]
-    files = []
-    for found in folders:
-        if not Path(found or ".").is_dir():
+    if name == "**":
+        yield from map(Path, glob.iglob(pattern, recursive=True))
+        return
+    for found in glob.iglob(folder, recursive=True) if is_pattern(folder) else [folder]:
+        place = Path(found or ".")
+        if not place.is_dir():
+            if not place.suffix:
+                _check_link(place)  # to a folder
+        elif not is_pattern(name):
+            yield from [place / name] if os.path.lexists(place / name) else []
+        else:
+            with os.scandir(found or ".") as entries:
+                yield from (entry for entry in entries if fnmatch.fnmatch(entry.name, name))
+
+
+def _image_files(pattern: Path, entries: Iterable[Entry]) -> list[Path]:
+    """Those of the entries that match a pattern that are images; the log names the others."""
+    files, others = [], []
+    are_asked_for = is_bystander(pattern.name) or not is_pattern(pattern.name)
+    for entry in entries:
+        if is_pattern(pattern.name) and entry.name.startswith("."):
             continue
-        with os.scandir(found or ".") as entries:
-            files += [
-                Path(found, entry.name)
-                for entry in entries
-                if fnmatch.fnmatch(entry.name, name) and _is_image_file(entry)
-            ]
+        if is_bystander(entry.name) and not are_asked_for:
+            others.append(entry.name)
+        elif entry.is_file() or (entry.is_dir() and is_zarr(Path(entry))):
+            files.append(Path(entry))
+        elif entry.is_symlink():
+            _check_link(Path(entry))
+    if others:
+        more = f" ... ({len(others)} files)" if len(others) > MAX_NAMED else ""
+        names = ", ".join(natsorted(others)[:MAX_NAMED])
+        log.info(f"{pattern.parent}: left out what is not an image: {names}{more}")
     return files
 
 
-def _is_image_file(entry: "os.DirEntry[str]") -> bool:
-    if entry.name.startswith("."):
-        return False
-    return entry.is_file() or (entry.is_dir() and is_zarr(Path(entry.path)))
+def _check_link(path: Path) -> None:
+    """Raise InputError if a path is a link to what is not there."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(
+            f"{path}: is a link to {path.readlink()}, which is not there; fetch that file or "
+            "connect its disk, or remove the link"
+        )
 
 
 def _in_natural_order(files: list[Path]) -> list[Path]:
@@ -178,10 +183,10 @@ def _in_natural_order(files: list[Path]) -> list[Path]:
 
 
 def _nearest_folder(path: Path) -> str:
-    """Say where a path stops being right, so that the mistake can be seen."""
+    """Say where a path goes wrong, so that the mistake is easy to see."""
     folder = path.parent
     while not folder.is_dir():
-        if folder == folder.parent or glob.has_magic(folder.name):
+        if folder == folder.parent or is_pattern(folder.name):
             return ""
         missing, folder = folder, folder.parent
         if folder.is_dir():

@@ -1,8 +1,8 @@
-"""Noise2Inverse: several noisy reconstructions of one object teach to denoise it.
+"""Noise2Inverse: learning to denoise an object from several noisy reconstructions of it.
 
 The measurement is divided into K parts, such as every K-th projection angle, and each part is
-reconstructed by itself. The K sub-reconstructions show the same object and their noise is
-independent, so a network that shall predict one from others can only learn the object
+reconstructed separately. The K sub-reconstructions show the same object and their noise is
+independent, so a network that is trained to predict one from others can only learn the object
 (Hendriksen, Pelt & Batenburg, Noise2Inverse, IEEE Trans. Comput. Imaging 6:1320-1335, 2020).
 """
 
@@ -12,62 +12,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from msdtool.data.datasets import as_tuple, check_counts, check_sizes, read_pair
 from msdtool.data.interfaces import Sample, Stack
+from msdtool.data.pairing import as_tuple, check_counts, read_pair
 from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
 from msdtool.data.specifiers import Specifier
 from msdtool.data.stacks import ImageStack
-
-
-class MeanStack:
-    """The mean of several stacks, image by image.
-
-    Args:
-        stacks: equally many images each.
-    """
-
-    def __init__(self, stacks: Sequence[Stack]) -> None:
-        self.stacks = list(stacks)
-
-    def __len__(self) -> int:
-        return len(self.stacks[0])
-
-    def space(self, index: int) -> tuple[int, ...]:
-        """The size of image ``index``."""
-        return self.stacks[0].space(index)
-
-    def name(self, index: int) -> str:
-        """The image of the first stack."""
-        others = len(self.stacks) - 1
-        return self.stacks[0].name(index) + (f" (mean with {others} more)" if others else "")
-
-    def volume(self, index: int) -> range:
-        """The images of the volume that image ``index`` belongs to."""
-        return self.stacks[0].volume(index)
-
-    def read(self, index: int, window: Window | None = None) -> Tensor:
-        """Read the images ``index`` of all stacks, or a window of them, and average.
-
-        Raises:
-            InputError: one cannot be read, or they differ in size.
-        """
-        first, *others = self.stacks
-        total = first.read(index, window).double()
-        for other in others:
-            image = other.read(index, window)
-            check_sizes(first, total.shape[1:], other, image.shape[1:], "other split", index)
-            total += image
-        return (total / len(self.stacks)).float()
+from msdtool.data.views import MeanStack
 
 
 def split_inputs(splits: Sequence[Stack], strategy: str, slab: int) -> list[Stack]:
-    """The inputs that a network gets, one stack for each split.
+    """The inputs of a network, one stack for each split.
 
     Args:
         splits: K sub-reconstructions.
         strategy: "X:1", the mean of all splits but one; or "1:X", one split.
-        slab: slices above, and below, the central one.
+        slab: number of slices above, and below, the central one.
     """
     inputs: list[Stack] = list(splits)
     if strategy == "X:1":
@@ -78,15 +38,15 @@ def split_inputs(splits: Sequence[Stack], strategy: str, slab: int) -> list[Stac
 class SplitPairs(Dataset[tuple[Tensor, ...]]):
     """Inputs and targets made of K sub-reconstructions.
 
-    Each image gives K pairs, pair K * i + k being about split k of image i: with the strategy "X:1"
-    it is the target and the mean of the others the input, with "1:X" it is the input and the mean
-    of the others the target.
+    Each image yields K pairs. In pair K * i + k, split k of image i is the target and the mean of
+    the other splits the input (strategy "X:1"), or split k is the input and the mean of the others
+    the target ("1:X").
 
     Args:
         path_specifiers: of each split; see `ImageStack`.
         strategy: "X:1" or "1:X".
         collapse_channels: average the channels of the images.
-        mask_path_specifier: images whose pixels are not 0 where the target counts.
+        mask_path_specifier: images that are nonzero where the target counts.
         ndim: number of spatial axes, 2 or 3.
         slab: this many slices above and below each input become channels of it.
 
@@ -126,11 +86,11 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         return as_tuple(self.sample(range(len(self))[index]))
 
     def _place(self, index: int) -> tuple[int, int]:
-        """The image and the split that a pair is about."""
+        """The image and the split of a pair."""
         return divmod(index, len(self.splits))
 
     def space(self, index: int) -> tuple[int, ...]:
-        """The size of pair ``index`` in pixels, per spatial axis."""
+        """The size of the input of pair ``index`` in pixels, per spatial axis."""
         return self.splits[0].space(self.image(index))
 
     def sample(
@@ -157,15 +117,15 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         return self._targets[split].name(image)
 
     def image(self, index: int) -> int:
-        """The image that pair ``index`` is about."""
+        """The image of pair ``index``."""
         return self._place(index)[0]
 
     def stacks(self) -> Mapping[str, ImageStack]:
-        """The stacks of the splits and of masks."""
+        """The stacks of the splits and of the masks."""
         stacks = {f"split {k + 1}": stack for k, stack in enumerate(self.splits)}
         return stacks if self.masks is None else {**stacks, "mask": self.masks}
 
     def to_measure(self) -> Sequence[int]:
-        """One pair of each image: it is made of all its splits."""
+        """One pair of each image: it is made of all splits of the image."""
         count = len(self.splits)
         return [image * count + image % count for image in range(len(self.splits[0]))]

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from msdtool.data.labels import LabelMap
+from msdtool.data.neighbours import find_series
+from msdtool.data.patches import Window
 from msdtool.data.readers import (
     Array,
-    Region,
     arrangement,
     count_images,
     image_name,
-    is_picture,
+    is_raster_image,
+    notes,
     read_image,
 )
 from msdtool.data.specifiers import Location, Specifier, expand
@@ -27,9 +29,9 @@ from msdtool.errors import InputError
 class ImageStack:
     """The images that a path specifier names, in natural order: scan1.tif before scan10.tif.
 
-    Images are read when they are asked for, as torch tensors: ``ImageStack("*.tif")[0]``. A file
-    that holds several, such as the slices of a volume, gives each of them. Only the first file of
-    each kind is opened at first: if it holds one image, so must the others.
+    Images are read on access, as torch tensors: ``ImageStack("*.tif")[0]``. If a file contains
+    several images, such as the slices of a volume, each of them is an image of the stack. Initially
+    only the first file of each kind is opened: if it contains one image, so must the others.
 
     Args:
         path_specifier: a path with optional glob pattern, a folder, a file, a list of these, or a
@@ -37,7 +39,7 @@ class ImageStack:
         collapse_channels: average the channels of each image.
         labels: k if the pixels are labels in {0, ..., k-1}, or the list of label values. Images
             are then int64 class indices instead of float32 values.
-        ignore: label value of pixels that do not count; they get the index -100.
+        ignore: label value of pixels that do not count; their index is -100.
         ndim: number of spatial axes of an image, 2 or 3.
 
     Attributes:
@@ -61,6 +63,7 @@ class ImageStack:
         self.collapse_channels = collapse_channels
         self.label_map = None if labels is None else LabelMap(labels, ignore)
         self.ndim = ndim
+        self._unlisted: list[Location] = []
         self._cache: dict[int, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -70,44 +73,78 @@ class ImageStack:
         """Return image ``index``, [C, H, W] or [C, D, H, W], float32 or int64 for labels.
 
         Raises:
-            InputError: the file cannot be read, or holds a value that is not a label.
+            InputError: the file cannot be read, or contains a value that is not a label.
         """
         return self.read(range(len(self))[index])
 
     def files(self) -> dict[Location, range]:
-        """Each file, and which of the images are in it."""
+        """Each file, and the images in it; of a file that is named twice, the first ones."""
         found: dict[Location, range] = {}
-        for index, (location, _) in enumerate(self._images):
-            first = found.get(location, range(index, index)).start
-            found[location] = range(first, index + 1)
+        for index, (location, number) in enumerate(self._images):
+            first = index - (number or 0)
+            if found.setdefault(location, range(first, index)).start == first:
+                found[location] = range(first, index + 1)
         return found
 
     @property
     def has_volumes(self) -> bool:
-        """Whether a file holds several images, such as the slices of a volume."""
+        """Whether a file contains several images, such as the slices of a volume."""
         return any(number is not None for _, number in self._images)
 
     def name(self, index: int) -> str:
-        """What people call image ``index``: its file, and which of the file's images it is."""
-        return image_name(*self._images[index])
+        """The name of image ``index`` in messages: its file, and which of its images it is."""
+        return image_name(*self._image(index))
+
+    def _image(self, index: int) -> tuple[Location, int | None]:
+        """Image ``index``, or one of `surroundings`."""
+        listed = len(self._images)
+        return self._images[index] if index < listed else (self._unlisted[index - listed], None)
 
     def volume(self, index: int) -> range:
         """The images that are slices of the same volume as image ``index``.
 
-        Those of the same file; of files with one image each, those next to it in the same folder.
+        These are the images of the same file; if files contain one image each, the adjacent ones in
+        the same folder.
         """
         return self._volumes[index]
 
+    def surroundings(self, index: int) -> Sequence[int]:
+        """All slices of the volume of image ``index`` in order, listed in this stack or not.
+
+        These are the images of the same file; if files contain one image each, those of the series
+        in its folder, see `find_series`. `read` and `name` take the numbers of all of them.
+
+        Raises:
+            InputError: a folder cannot be read.
+        """
+        return self._surroundings[index]
+
+    @cached_property
+    def _surroundings(self) -> list[Sequence[int]]:
+        slices = {image: i for i, (image, number) in enumerate(self._images) if number is None}
+        series = find_series(slices)
+        unlisted = dict.fromkeys(
+            location for found in series.values() for location in found if location not in slices
+        )
+        self._unlisted = list(unlisted)
+        numbers = slices | {one: len(self) + i for i, one in enumerate(unlisted)}
+        # Slices of one series share one list.
+        ordered = {id(found): [numbers[one] for one in found] for found in series.values()}
+        return [
+            self._volumes[index] if number is not None else ordered[id(series[image])]
+            for index, (image, number) in enumerate(self._images)
+        ]
+
     @cached_property
     def _volumes(self) -> list[range]:
-        """Of each image, its volume."""
+        """The volume of each image."""
 
-        def volume_of(image: tuple[Location, int | None]) -> Location | Path:
-            location, number = image
-            return location.path.parent if number is None else location
+        def volume_of(image: tuple[int, tuple[Location, int | None]]) -> int | Path:
+            index, (location, number) = image
+            return location.path.parent if number is None else index - number
 
         volumes: list[range] = []
-        for _, group in groupby(self._images, key=volume_of):
+        for _, group in groupby(enumerate(self._images), key=volume_of):
             count = len(list(group))
             volumes += [range(len(volumes), len(volumes) + count)] * count
         return volumes
@@ -123,63 +160,71 @@ class ImageStack:
         return self.shape(index)[1:]
 
     def shape(self, index: int) -> tuple[int, ...]:
-        """Shape [C, *space] of image ``index`` in its file, from the file's header if it has one.
+        """Shape [C, *space] of image ``index`` in its file, from the file's header if possible.
 
         Raises:
             InputError: the file cannot be read.
         """
         return arrangement(self._images[index][0], self.ndim).image_shape
 
-    def read_array(self, index: int, region: Region | None = None) -> Array:
-        """Return image ``index``, or a range per spatial axis of it, as it is in its file.
+    def notes(self, index: int) -> tuple[str, ...]:
+        """What the file of image ``index`` says about its pixels; see `readers.notes`.
 
-        What is averaged or taken for labels comes without its alpha channel.
+        Raises:
+            InputError: the file cannot be read.
+        """
+        return notes(self._images[index][0], self.ndim)
+
+    def read_array(self, index: int, window: Window | None = None) -> Array:
+        """Return image ``index``, or a window of it, unchanged from its file.
+
+        An alpha channel is left out of images that are labels or whose channels are averaged.
 
         Returns:
             [C, *space] of the file's dtype.
         """
-        location, number = self._images[index]
+        location, number = self._image(index)
         is_label = self.label_map is not None
         return read_image(
             location,
             self.ndim,
             index=number,
-            region=region,
+            window=window,
             indexed=is_label,
             drop_alpha=is_label or self.collapse_channels,
         )
 
-    def read(self, index: int, region: Region | None = None) -> Tensor:
-        """Return image ``index``, or a range per spatial axis of it, as ``stack[index]`` does.
+    def read(self, index: int, window: Window | None = None) -> Tensor:
+        """Return image ``index``, or a window of it, as ``stack[index]`` does.
 
         Raises:
-            InputError: the file cannot be read, or holds a value that is not a label.
+            InputError: the file cannot be read, or contains a value that is not a label.
         """
         if self._cache is None:
-            return self._read(index, region)
+            return self._read(index, window)
         if index not in self._cache:
             self._cache[index] = self._read(index, None)
         image = self._cache[index]
-        return image if region is None else image[(slice(None), *region)]
+        return image if window is None else image[(slice(None), *window)]
 
-    def _read(self, index: int, region: Region | None) -> Tensor:
-        image = self.read_array(index, region)
+    def _read(self, index: int, window: Window | None) -> Tensor:
+        image = self.read_array(index, window)
         if self.label_map is not None:
             return torch.from_numpy(self.label_map.to_indices(image, self.name(index)))
         return to_float(image, self.collapse_channels)
 
     def keep_in_memory(self) -> None:
-        """Read all images now and keep them."""
+        """Read all images now and keep them in memory."""
         self._cache = {}
         for index in range(len(self)):
             self.read(index)
 
     @property
     def num_labels(self) -> int:
-        """The number of labels.
+        """Number of labels.
 
         Raises:
-            RuntimeError: the stack is not labelled.
+            RuntimeError: the stack has no labels.
         """
         if self.label_map is None:
             raise RuntimeError("this image stack has no labels; create it with labels=...")
@@ -187,7 +232,7 @@ class ImageStack:
 
 
 def _list_images(locations: Sequence[Location], ndim: int) -> list[tuple[Location, int | None]]:
-    """Each image's file and its number there, None for a file that holds one."""
+    """The file of each image and its number in it, None if the file contains one image."""
     images: list[tuple[Location, int | None]] = []
     for _, group in groupby(locations, key=lambda location: location.path.suffix.lower()):
         files = list(group)
@@ -199,18 +244,18 @@ def _list_images(locations: Sequence[Location], ndim: int) -> list[tuple[Locatio
 
 
 def _holds_one(files: Sequence[Location], ndim: int) -> bool:
-    """Whether the first of some files of one kind holds one image."""
+    """Whether the first of some files of one kind contains one image."""
     try:
-        return is_picture(files[0]) or count_images(files[0], ndim) == 1
+        return is_raster_image(files[0]) or count_images(files[0], ndim) == 1
     except InputError:
         if len(files) == 1:
             raise
-        return True  # a bad file among many is named when it is read
+        return True  # a bad file among many is reported when it is read
 
 
 def to_float(image: np.ndarray[Any, np.dtype[Any]], collapse_channels: bool = False) -> Tensor:
     """Return an image [C, *space] of any real type as a float32 tensor."""
     if collapse_channels and image.shape[0] > 1:
         image = image.mean(axis=0, keepdims=True, dtype=np.float64)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+    with np.errstate(over="ignore"):  # values outside the range of float32 become infinite
         return torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))

@@ -1,20 +1,18 @@
-"""What a data set's pixels are like: one pass over the files, in float64."""
+"""Statistics of the pixels of a data set: one pass over the files, in float64."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from msdtool.data.datasets import finite_sample
 from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
-from msdtool.data.patches import blocks
+from msdtool.data.pairing import finite_sample
+from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.errors import InputError
-
-BLOCK_PIXELS = 2**24
-"""Pixels that are looked at at once, so that a volume need not fit in memory."""
+from msdtool.progress import Progress, no_progress
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -31,7 +29,7 @@ class Moments:
     maximum: float = -np.inf
 
     def add(self, values: Vector) -> None:
-        """Take in values [C, N], without losing digits (Chan, Golub & LeVeque, 1979)."""
+        """Add values [C, N], without loss of precision (Chan, Golub & LeVeque, 1979)."""
         if values.shape[1] == 0:
             return
         mean = values.mean(axis=1)
@@ -41,7 +39,7 @@ class Moments:
         )
 
     def merge(self, other: "Moments") -> None:
-        """Take in all values that another has taken in."""
+        """Add all values that ``other`` has seen."""
         if other.count == 0:
             return
         if self.count == 0:
@@ -60,7 +58,7 @@ class Moments:
     def std(self) -> Vector:
         """Standard deviation per channel; 1 for a channel that is constant."""
         std = np.sqrt(self.squares / max(self.count, 1))
-        # Rounding leaves a constant channel with a spread far below its value.
+        # Rounding gives a constant channel a deviation far below its value.
         constant = std <= 1e-12 * np.maximum(np.abs(self.mean), 1e-300)
         return np.where(constant, 1.0, std)
 
@@ -70,9 +68,9 @@ class Statistics:
     """Statistics of a training set.
 
     Attributes:
-        input: moments of the input images; of slabs, of their central slices.
-        target: moments of the target images that count; unused when they are labels.
-        label_counts: pixels per class index, empty for a regression.
+        input: moments of the input images; for slabs, of their central slices.
+        target: moments of the target pixels that count; unused if they are labels.
+        label_counts: number of pixels per class index, empty for a regression.
     """
 
     input: Moments
@@ -80,7 +78,7 @@ class Statistics:
     label_counts: np.ndarray[Any, np.dtype[np.int64]]
 
     def add(self, other: "Statistics") -> None:
-        """Take in the pairs of another."""
+        """Add the pairs of another."""
         self.input.merge(other.input)
         self.target.merge(other.target)
         self.label_counts += other.label_counts
@@ -89,29 +87,30 @@ class Statistics:
 def measure(
     pairs: Pairs,
     num_labels: int = 0,
-    check: Callable[[float], None] = lambda done: None,
-    share: Sequence[int] | None = None,
+    progress: Progress = no_progress,
+    indices: Sequence[int] | None = None,
 ) -> Statistics:
-    """Go through all pairs once, or through a share of them.
+    """Read all pairs once, or the given ones, and return their statistics.
 
     Args:
         pairs: the data set.
-        num_labels: number of labels of the targets, 0 if they are values.
-        check: called before each pair, and each block of a large one, with the number of pairs that
-            are done; may raise to stop.
-        share: indices of the pairs to measure; None: those that `Pairs.to_measure` names.
+        num_labels: number of labels of the targets; 0 for a regression.
+        progress: called before each pair, and each block of a large one, with the number of pairs
+            done; may raise to stop.
+        indices: of the pairs to measure; None: `Pairs.to_measure`.
 
     Raises:
-        InputError: a file cannot be used, its number of channels differs from the first one's, or
-            it holds values that are not finite.
+        InputError: a file cannot be used, its number of channels differs from that of the first
+            one, or it contains non-finite values.
     """
     statistics = Statistics(Moments(), Moments(), np.zeros(num_labels, dtype=np.int64))
     first: Sample | None = None
     reference = pairs.to_measure()[0]
-    for number, index in enumerate(pairs.to_measure() if share is None else share):
+    measured = pairs.to_measure() if indices is None else indices
+    for number, index in enumerate(measured):
         space = pairs.space(index)
         for window in blocks(space, BLOCK_PIXELS):
-            check(number + window[0].start / space[0])
+            progress(number + window[0].start / space[0], len(measured))
             sample = finite_sample(pairs, index, window, central_only=True)
             if first is None:
                 first = sample if index == reference else _start_of(pairs, reference)
@@ -142,7 +141,7 @@ def _check_channels(image: Tensor, first: Tensor, name: str, first_name: str, ki
 
 
 def count_labels(target: Tensor, num_labels: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Pixels per class index; those that do not count are left out."""
+    """Number of pixels per class index, without those that do not count."""
     indices = target.numpy().ravel()
     return np.bincount(indices[indices != IGNORED], minlength=num_labels)
 

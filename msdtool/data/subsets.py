@@ -1,4 +1,4 @@
-"""Some of the pairs, or parts of them."""
+"""Subsets of pairs, and parts of pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from msdtool.data.datasets import as_tuple, masked
 from msdtool.data.interfaces import Pairs, Sample
+from msdtool.data.pairing import as_tuple, masked
 from msdtool.data.patches import Window, extent, inside, whole
 from msdtool.data.stacks import ImageStack
 
@@ -17,9 +17,9 @@ class Part(NamedTuple):
     """A pair, or a window of one.
 
     Attributes:
-        pair: its index.
+        pair: the index of the pair.
         window: in the pair's coordinates; None: all of it.
-        core: what counts, in the window's coordinates; None: all of it.
+        core: the pixels that count, in the window's coordinates; None: all of them.
     """
 
     pair: int
@@ -28,17 +28,17 @@ class Part(NamedTuple):
 
 
 class SubsetOf(Dataset[tuple[Tensor, ...]]):
-    """Some pairs of others, or windows of them, in a given order.
+    """Some of other pairs, or windows of them, in a given order.
 
     Args:
         pairs: what to choose from.
-        chosen: their indices, or parts.
+        chosen: indices of pairs, or parts.
     """
 
     def __init__(self, pairs: Pairs, chosen: Sequence[int | Part]) -> None:
         parts = [Part(item) if isinstance(item, int) else item for item in chosen]
         if isinstance(pairs, SubsetOf):
-            # Parts of parts are parts of the whole; a core, which patches have, is not divided.
+            # Parts of parts are parts of the whole; a patch, which has a core, is not divided.
             parts = [pairs.part_of(part) for part in parts]
             pairs = pairs.pairs
         self.pairs: Pairs = pairs
@@ -47,7 +47,7 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
 
     @property
     def scale(self) -> int:
-        """How many times as large the targets are as the inputs."""
+        """Size of the targets relative to the inputs, along each spatial axis."""
         return self.pairs.scale
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
         return as_tuple(self.sample(index))
 
     def part_of(self, part: Part) -> Part:
-        """A part of one of these parts, as one of the pairs."""
+        """A part of one of these parts, as a part of the underlying pair."""
         outer = self.parts[part.pair]
         if outer.window is None or part.window is None:
             return part._replace(pair=outer.pair, window=part.window or outer.window)
@@ -71,7 +71,7 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
     def sample(
         self, index: int, window: Window | None = None, *, central_only: bool = False
     ) -> Sample:
-        """Read part ``index``; its `indices` count within the subset. See `Pairs.sample`."""
+        """Read part ``index``, which is also its `Sample.indices`; see `Pairs.sample`."""
         part = self.parts[index]
         within = window
         if part.window is not None:
@@ -91,7 +91,7 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
         return self.pairs.name(self.parts[index].pair) + self._place(index)
 
     def target_name(self, index: int) -> str:
-        """The target file of part ``index``, likewise."""
+        """The target file of part ``index``, and which pixels of it, counted from 0."""
         return self.pairs.target_name(self.parts[index].pair) + self._place(index)
 
     def _place(self, index: int) -> str:
@@ -109,6 +109,6 @@ class SubsetOf(Dataset[tuple[Tensor, ...]]):
         return self.pairs.stacks()
 
     def to_measure(self) -> Sequence[int]:
-        """Parts of the pairs that are to be measured."""
+        """The parts of the pairs that are measured."""
         measured = set(self.pairs.to_measure())
         return [k for k, part in enumerate(self.parts) if part.pair in measured]

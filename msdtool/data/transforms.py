@@ -1,4 +1,4 @@
-"""Random symmetries of a sample, a function of a random generator."""
+"""Random symmetries of a sample."""
 
 from collections.abc import Callable
 
@@ -18,19 +18,19 @@ def random_symmetry(
     slab: int = 0,
     in_plane: bool = False,
 ) -> Sample:
-    """Turn and flip a sample by one of the symmetries of its grid, all alike.
+    """Apply a random symmetry of a sample's grid to all of its images.
 
-    Images have the 8 of the square. A slab has 16, as its order of slices may be reversed, too.
-    Volumes have the 48 of the cube: 16 that keep the slices together, as a slab's do, after one of
-    three ways to choose the axis along which they lie.
+    Images have the 8 symmetries of the square. A slab has 16, since its slices can also be
+    reversed. Volumes have the 48 of the cube: the 16 of a slab, combined with three choices of the
+    axis that counts the slices.
 
     Args:
-        sample: its images.
-        rng: how many numbers are drawn from it does not depend on the shape.
-        keep_shape: leave out the quarter turns of images that are not square, and the exchange of
-            axes of volumes that are not cubes.
-        slab: slices above the central one of the input.
-        in_plane: have a volume's slices stay slices, for data whose first axis is another kind.
+        sample: the images to transform.
+        rng: source of randomness; the number of draws does not depend on the shape.
+        keep_shape: leave out quarter turns of images that are not square, and permutations of
+            the axes of volumes that are not cubes.
+        slab: number of slices above the central one of the input.
+        in_plane: map the slices of a volume to slices, for data whose first axis is special.
     """
     quarter_turns = int(rng.integers(4))
     flip = bool(rng.integers(2))
@@ -67,7 +67,7 @@ def _volume_symmetry(
 
 
 def _upside_down(input: Tensor, slab: int) -> Tensor:
-    """Reverse the slices of a slab, not the channels of each."""
+    """Reverse the slices of a slab, but not the channels of each slice."""
     return slices_of(input, slab).flip(0).flatten(0, 1)
 
 

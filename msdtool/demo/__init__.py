@@ -1,1 +1,1 @@
-"""Small data sets to try the program on."""
+"""Small data sets to try the program out."""

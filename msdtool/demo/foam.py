@@ -1,35 +1,33 @@
-"""A noisy tomographic scan of foam, to be denoised with nothing but itself: Noise2Inverse.
+"""A noisy tomographic scan of foam, to be denoised without any other data: Noise2Inverse.
 
-The projection angles are dealt out to four sub-reconstructions, so that their noise is independent
-(Hendriksen, Pelt & Batenburg, Noise2Inverse, IEEE Trans. Comput. Imaging 6:1320-1335, 2020, which
-uses foam, too). The clean volume is there only to measure the result; training does not see it.
+The projection angles are split into four sub-reconstructions with independent noise (Hendriksen,
+Pelt & Batenburg, Noise2Inverse, IEEE Trans. Comput. Imaging 6:1320-1335, 2020, which also uses
+foam). The clean volume only serves to evaluate the result; training does not see it.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msdtool.atomic import atomic_path
 from msdtool.data.writers import write_tiff
-from msdtool.errors import ConfigError
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
+from msdtool.demo.files import write_config
+from msdtool.demo.tomography import Array, measure, reconstruct, require_scikit_image
+from msdtool.progress import Progress, no_progress
 
 SIZE = 192
-"""Pixels on a side of each slice."""
+"""Side of each slice, in pixels."""
 NUM_SLICES = 32
 NUM_BUBBLES = 400
 RADIUS = (3.0, 20.0)
-"""Smallest and largest bubble, in pixels."""
+"""Radius of the smallest and largest bubble, in pixels."""
 NUM_SPLITS = 4
 VIEWS = 256
 """Projections over half a turn."""
 PHOTONS = 500
-"""Photons per detector pixel of an open beam."""
+"""Photons per detector pixel of the open beam."""
 ABSORPTION = 2.0
-"""Largest line integral: exp(-2), 14 % of the photons, pass the densest path."""
+"""Largest line integral: exp(-2), 14 % of the photons, pass along the densest path."""
 
 CONFIG = f"""\
 # Denoise a scan with nothing but itself. Written by: msdtool demo noise2inverse
@@ -43,17 +41,17 @@ data:
   data_range: 1
   augment: true
 network: {{depth: 30}}
-training: {{epochs: 15, batch_size: 1, learning_rate: 3.0e-3, schedule: cosine, loss: L2, seed: 1}}
+training: {{epochs: 15, batch_size: 1, loss: L2, seed: 1}}
 run: {{directory: run}}
 """
 
 
-def write_foam(folder: Path, tick: Callable[[int], None] = lambda count: None) -> Path:
+def write_foam(folder: Path, progress: Progress = no_progress) -> Path:
     """Write split_1.tif ... split_4.tif, clean.tif and noise2inverse.yaml.
 
     Args:
         folder: where to write.
-        tick: called with the number of slices done.
+        progress: called with the number of slices done.
 
     Returns:
         The path of the config.
@@ -61,28 +59,22 @@ def write_foam(folder: Path, tick: Callable[[int], None] = lambda count: None) -
     Raises:
         ConfigError: scikit-image is not installed.
     """
-    try:
-        from skimage.transform import radon  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        raise ConfigError("the demo needs scikit-image: pip install 'msdtool[demo]'") from None
+    require_scikit_image()
     rng = np.random.default_rng(0)
     bubbles = _bubbles(rng)
     clean = np.stack([_slice(bubbles, z) for z in range(NUM_SLICES)])
     splits = np.empty((NUM_SPLITS, *clean.shape), np.float32)
     for z, image in enumerate(clean):
         splits[:, z] = _scan(image, rng)
-        tick(z + 1)
+        progress(z + 1, NUM_SLICES)
     write_tiff(folder / "clean.tif", clean[np.newaxis])
     for k, split in enumerate(splits):
         write_tiff(folder / f"split_{k + 1}.tif", split[np.newaxis])
-    config = folder / "noise2inverse.yaml"
-    with atomic_path(config) as temporary:
-        temporary.write_text(CONFIG, encoding="utf-8")
-    return config
+    return write_config(folder / "noise2inverse.yaml", CONFIG)
 
 
 def _bubbles(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Spheres that do not overlap, large ones first: rows of z, y, x, radius."""
+    """Disjoint spheres, large ones first: rows of z, y, x, radius."""
     placed = np.empty((0, 4))
     for radius in np.geomspace(RADIUS[1], RADIUS[0], NUM_BUBBLES):
         for _ in range(100):
@@ -109,15 +101,7 @@ def _slice(bubbles: np.ndarray[Any, np.dtype[np.float64]], z: float) -> Array:
 
 
 def _scan(image: Array, rng: np.random.Generator) -> Array:
-    """Measure a slice with few photons; reconstruct every K-th view by itself, [K, H, W]."""
-    from skimage.transform import iradon, radon  # noqa: PLC0415 - an extra
-
-    angles = np.linspace(0, 180, VIEWS, endpoint=False)
-    line_integrals = radon(image, angles)
-    scale = ABSORPTION / line_integrals.max()
-    photons = rng.poisson(PHOTONS * np.exp(-scale * line_integrals))
-    measured = -np.log(np.maximum(photons, 1) / PHOTONS) / scale
-    return np.stack([
-        iradon(measured[:, k::NUM_SPLITS], angles[k::NUM_SPLITS], filter_name="ramp")
-        for k in range(NUM_SPLITS)
-    ]).astype(np.float32)  # fmt: skip
+    """Measure a slice with few photons; reconstruct every K-th view separately, [K, H, W]."""
+    measured, angles = measure(image, VIEWS, PHOTONS, ABSORPTION, rng)
+    every_kth = [slice(k, None, NUM_SPLITS) for k in range(NUM_SPLITS)]
+    return np.stack([reconstruct(measured[:, part], angles[part]) for part in every_kth])

@@ -1,29 +1,28 @@
-"""Noisy pictures of four shapes that differ only in outline: a segmentation that needs context.
+"""Noisy images of four shapes that differ only in outline: a segmentation that needs context.
 
-Squares, frames, discs and rings have the same brightness, so that no pixel's value tells its label;
-the network has to look at the neighbourhood, through noise as strong as the signal.
+Squares, frames, discs and rings have the same brightness, so the value of a pixel does not reveal
+its label; the network must use the neighbourhood, through noise as strong as the signal.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from msdtool.atomic import atomic_path
 from msdtool.data.writers import write_tiff
+from msdtool.demo.files import write_config
+from msdtool.progress import Progress, no_progress
 
 SIZE = 256
 NUM_SHAPES = 24
-"""Shapes per image; later ones cover earlier ones."""
+"""Number of shapes per image; later ones cover earlier ones."""
 RADIUS = (8, 24)
 """Smallest and largest half width, in pixels."""
 WALL = 0.4
-"""Thickness of frames and rings, as a share of their radius."""
+"""Thickness of frames and rings, as a fraction of their radius."""
 NOISE = 1.0
-"""Standard deviation; background and shapes are 0 and 1."""
+"""Standard deviation of the noise; background and shapes are 0 and 1."""
 PARTS = {"train": 100, "validation": 10, "test": 10}
-NUM_IMAGES = sum(PARTS.values())
 
 CONFIG = """\
 # Label squares (1), frames (2), discs (3) and rings (4) in strong noise.
@@ -34,23 +33,23 @@ data:
   validation: {input: validation/noisy, target: validation/labels}
   labels: 5
 network: {depth: 30}
-training: {epochs: 10, batch_size: 1, learning_rate: 1.0e-3, loss: cross_entropy, seed: 1}
+training: {epochs: 10, batch_size: 1, loss: cross_entropy, seed: 1}
 run: {directory: run}
 """
 
 
-def write_shapes(folder: Path, tick: Callable[[int], None] = lambda count: None) -> Path:
+def write_shapes(folder: Path, progress: Progress = no_progress) -> Path:
     """Write train/, validation/ and test/ with noisy/ and labels/ images, and segment.yaml.
 
     Args:
         folder: where to write.
-        tick: called with the number of images done.
+        progress: called with the number of images done.
 
     Returns:
         The path of the config.
     """
     rng = np.random.default_rng(0)
-    count = 0
+    count, total = 0, sum(PARTS.values())
     for part, num_images in PARTS.items():
         for index in range(num_images):
             labels = draw_labels(rng)
@@ -59,11 +58,8 @@ def write_shapes(folder: Path, tick: Callable[[int], None] = lambda count: None)
             write_tiff(folder / part / "noisy" / file, noisy[np.newaxis].astype(np.float32))
             write_tiff(folder / part / "labels" / file, labels[np.newaxis])
             count += 1
-            tick(count)
-    config = folder / "segment.yaml"
-    with atomic_path(config) as temporary:
-        temporary.write_text(CONFIG, encoding="utf-8")
-    return config
+            progress(count, total)
+    return write_config(folder / "segment.yaml", CONFIG)
 
 
 def draw_labels(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -1,4 +1,4 @@
-"""Modules that networks are made of."""
+"""The modules that networks consist of."""
 
 from msdtool.nn.inplace import Conv2dInPlaceModule, ConvRelu2dInPlaceModule, ReLUInplaceModule
 from msdtool.nn.msd import (
@@ -13,14 +13,14 @@ from msdtool.nn.msd import (
 )
 from msdtool.nn.scaling import scaling_module
 from msdtool.nn.stitch import MSDLayerModule, StitchBuffer, StitchCopyModule, StitchLazyModule
-from msdtool.ops.inplace import (
+from msdtool.ops.layers.inplace import (
     Conv2dInPlaceFunction,
     ConvRelu2dInPlaceFunction,
     ReLUInplaceFunction,
     conv2dInPlace,
     conv_relu2dInPlace,
 )
-from msdtool.ops.stitch import (
+from msdtool.ops.layers.stitch import (
     StitchCopyFunction,
     StitchLazyFunction,
     StitchSlowFunction,

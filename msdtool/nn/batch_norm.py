@@ -1,4 +1,4 @@
-"""Batch normalisation over several processes; `msdtool.nn.encoding` gives these names to users."""
+"""Batch normalisation over several processes; `msdtool.nn.encoding` exports these names."""
 
 import warnings
 from typing import Any
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from msdtool.ops.batch_norm import batch_norm
+from msdtool.ops.layers.batch_norm import batch_norm
 
 
 def _momentum(layer: _BatchNorm) -> float:
-    """Weight of this batch in the running statistics; without momentum it is counted for that."""
+    """Return the batch's weight in the running statistics; without momentum, 1 / batches so far."""
     if layer.momentum is not None:
         return layer.momentum
     assert layer.num_batches_tracked is not None
@@ -23,19 +23,19 @@ def _momentum(layer: _BatchNorm) -> float:
 class DistSyncBatchNorm(_BatchNorm):
     """Batch normalisation over the batches of all processes of a group.
 
-    Works on the CPU (gloo) and on GPUs (nccl) under `torch.distributed`; where that is not set up,
-    over this process' batch. Every value counts once: uneven batches give what one process would
-    compute on all of them (the original averages the processes' means, so a process with fewer
-    images weighs too much). The running variance follows the biased variance, unlike that of
-    `torch.nn.BatchNorm2d`. Under DistributedDataParallel, which averages gradients, pass the
-    processes' losses as for any other layer. `torch.nn.DataParallel` is not supported.
+    Works on the CPU (gloo) and on GPUs (nccl) under `torch.distributed`; if that is not
+    initialised, over this process's batch alone. Every value counts once: the result for uneven
+    batches is what one process would compute on all of them (the original averages the means of the
+    processes, so a process with fewer images weighs too much). The running variance follows the
+    biased variance, unlike that of `torch.nn.BatchNorm2d`. Under DistributedDataParallel, which
+    averages gradients, losses are handled as with any other layer. `torch.nn.DataParallel` is not
+    supported.
 
     Args:
         num_features: channels.
         eps: added to the variance.
-        momentum: weight of the batch in the running statistics; None: they are the mean of all
-            batches.
-        process_group: whose batches are taken together; None: all processes.
+        momentum: weight of the batch in the running statistics; None averages all batches.
+        process_group: processes whose batches are pooled; None: all.
 
     State-dict names: ``weight``, ``bias``, ``running_mean``, ``running_var`` [num_features] and
     ``num_batches_tracked``, which stays 0 as in the original unless ``momentum`` is None.
@@ -58,7 +58,7 @@ class DistSyncBatchNorm(_BatchNorm):
         """Map [B, num_features, *space] to the same shape.
 
         Raises:
-            ValueError: the input has other channels, or in training one value per channel.
+            ValueError: the input has other channels, or in training only one value per channel.
         """
         if x.dim() < 2 or x.shape[1] != self.num_features:
             raise ValueError(
@@ -84,12 +84,12 @@ class SyncBatchNorm(DistSyncBatchNorm):
     """A `DistSyncBatchNorm` of all processes, optionally followed by a leaky ReLU.
 
     Args:
-        num_features, eps, momentum: as there.
-        sync: False normalises each process' batch by itself.
+        num_features, eps, momentum: as for `DistSyncBatchNorm`.
+        sync: False normalises the batch of each process on its own.
         activation: "none" or "leaky_relu", in training and evaluation alike.
         slope: of the leaky ReLU below zero.
-        inplace: write the activation over the normalised values, which saves a tensor of that
-            size.
+        inplace: overwrite the normalised values with the activation, which saves one tensor of
+            that size.
 
     Raises:
         ValueError: there is no such activation, or the slope is negative.
@@ -121,7 +121,7 @@ class SyncBatchNorm(DistSyncBatchNorm):
         return F.leaky_relu(output, self.slope, self.inplace)
 
     def extra_repr(self) -> str:
-        """What batch norms of torch say, and the arguments of this one."""
+        """Describe it as torch's batch norms do, with the additional arguments."""
         return (
             f"{super().extra_repr()}, sync={self.sync}, act={self.activation}, "
             f"slope={self.slope}, inplace={self.inplace}"
@@ -129,7 +129,7 @@ class SyncBatchNorm(DistSyncBatchNorm):
 
 
 class EncodingDeprecationWarning(DeprecationWarning):
-    """A name that is kept for old code."""
+    """A name kept for old code."""
 
 
 class _DeprecatedBatchNorm(SyncBatchNorm):
@@ -159,7 +159,7 @@ class _PooledBatchNorm(_BatchNorm):
     """A `torch.nn.BatchNorm1d`, 2d or 3d over the batches of all processes.
 
     Args:
-        of_one: the layer whose parameters, statistics and options it takes over.
+        of_one: the layer that provides the parameters, statistics and options.
     """
 
     def __init__(self, of_one: _BatchNorm) -> None:
@@ -191,13 +191,13 @@ class _PooledBatchNorm(_BatchNorm):
 
 
 def pool_batch_norms(network: nn.Module) -> None:
-    """Have torch's own batch norms in ``network`` take the batches of all processes together.
+    """Make torch's own batch norms in ``network`` pool the batches of all processes.
 
-    In place; parameters and state-dict names stay. Works on any device, unlike
+    In place; parameters and state-dict names are kept. Works on any device, unlike
     `torch.nn.SyncBatchNorm.convert_sync_batchnorm`, and with batches of different sizes.
     """
     for name, child in network.named_children():
-        # What is derived from them may prepare its input, and stays as it is.
+        # Subclasses may preprocess their input, and are left unchanged.
         plain = type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if isinstance(child, _BatchNorm) and plain:
             setattr(network, name, _PooledBatchNorm(child))

@@ -1,4 +1,4 @@
-"""Which device networks run on."""
+"""The device that networks run on."""
 
 import os
 
@@ -8,10 +8,10 @@ from msdtool.errors import ConfigError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device that "auto" (the GPU if there is one), "cpu" or "cuda" means here.
+    """Return the device for "auto" (the GPU if there is one), "cpu" or "cuda".
 
     Raises:
-        ConfigError: it is none of these, or a GPU is asked for and torch finds none.
+        ConfigError: another name, or "cuda" where torch finds no GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device: got {name!r}; allowed: auto, cpu, cuda")
@@ -25,16 +25,27 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def devices_for(device: torch.device) -> list[int]:
+    """Return the GPUs among which `torch.nn.DataParallel` can divide a batch, ``device`` first.
+
+    Empty on a CPU, or if there is one GPU.
+    """
+    if device.type != "cuda" or torch.cuda.device_count() < 2:
+        return []
+    first = torch.cuda.current_device() if device.index is None else device.index
+    return [first, *(index for index in range(torch.cuda.device_count()) if index != first)]
+
+
 def device_name(device: torch.device) -> str:
-    """The device as people know it."""
+    """Return a readable name of the device."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
 def use_deterministic(deterministic: bool) -> None:
-    """Have torch refuse, or not, operations that may give different bits on each run."""
+    """Switch torch's deterministic algorithms on or off; with them, equal runs give equal bits."""
     if deterministic:
-        # Without it torch refuses every product of matrices on a GPU. Read at the first of them.
+        # torch requires it for matrix products on a GPU; cuBLAS reads it at the first of them.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)

@@ -3,7 +3,7 @@
 Names and numbers are those of PyTorch-Encoding's ``encoding.nn`` (Hang Zhang), in plain torch. Its
 documentation and its code differ in places; trained weights follow the code, and so do these:
 `Encoding` multiplies distances by ``+scale``, which starts negative, and takes [B, D, N], not
-[B, N, D]; `GramMatrix` divides by the number of values; `UpsampleConv2d` knows no
+[B, N, D]; `GramMatrix` divides by the number of values; `UpsampleConv2d` has no
 ``output_padding``.
 
 Shapes: B batch, C and D channels, K codewords, N pixels, *space any number of spatial axes.
@@ -44,8 +44,8 @@ __all__ = [
 def scaled_l2(X: Tensor, C: Tensor, S: Tensor) -> Tensor:
     """Scaled squared distances ``S_k * |X_i - C_k|^2`` (Zhang et al., CVPR 2018).
 
-    The square is expanded, so that no [B, N, K, D] tensor is made; both sides are first moved to
-    the codewords' mean, so that a common offset costs no digits.
+    The square is expanded, so that no [B, N, K, D] tensor is needed; the codewords' mean is first
+    subtracted from both, so that a common offset costs no precision.
 
     Args:
         X: features [B, N, D].
@@ -73,7 +73,7 @@ def aggregate(A: Tensor, X: Tensor, C: Tensor) -> Tensor:
 
 
 def _moved(X: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    # Residuals do not depend on the offset, so it needs no gradient.
+    # Residuals do not depend on the offset, which therefore needs no gradient.
     offset = C.detach().mean(0)
     return X - offset, C - offset
 
@@ -125,11 +125,11 @@ class Encoding(nn.Module):
 
 
 class ContextEncoding(nn.Module):
-    """Gates that let the whole image's content weigh each channel (CVPR 2018, section 3.1).
+    """Gates that weight each channel by the content of the whole image (CVPR 2018, section 3.1).
 
     A 1x1 convolution, an `Encoding`, the mean of its normalised residuals over the codewords and a
-    linear layer give one factor between 0 and 1 per channel. The output is ``input * (1 + factor)``
-    where the paper has ``input * factor``, so that no channel can be lost.
+    linear layer yield a factor between 0 and 1 per channel. The output is ``input * (1 + factor)``
+    where the paper has ``input * factor``, so that no channel can vanish.
 
     Args:
         in_channels: channels of the input and the output.
@@ -162,7 +162,7 @@ class Inspiration(nn.Module):
 
     Args:
         C: channels.
-        B: number of targets: 1 for one that serves every image, else the batch size.
+        B: number of targets: 1 if all images share one, otherwise the batch size.
 
     State-dict names: ``weight`` [1, C, C]. The target is not part of it.
     """
@@ -175,7 +175,7 @@ class Inspiration(nn.Module):
         self.register_buffer("G", None, persistent=False)
 
     def setTarget(self, target: Tensor) -> None:  # noqa: N802 - the original's name
-        """Set the Gram matrix to match, [B, C, C], such as `GramMatrix` gives; it gets gradients.
+        """Set the Gram matrix to match, [B, C, C], as `GramMatrix` returns; it receives gradients.
 
         Raises:
             ValueError: the target has another shape.
@@ -191,14 +191,14 @@ class Inspiration(nn.Module):
 
         Raises:
             RuntimeError: no target is set.
-            ValueError: the input has other channels, or there is not one target per image.
+            ValueError: the input has other channels, or the number of targets does not match.
         """
         if self.G is None:
             raise RuntimeError("Inspiration has no target; call setTarget with a Gram matrix first")
         if X.dim() < 3 or X.shape[1] != self.C:
             raise ValueError(f"input has shape {tuple(X.shape)}; expected [B, {self.C}, *space]")
         if self.B not in (1, len(X)):
-            raise ValueError(f"got {len(X)} images for {self.B} targets; expected as many, or 1")
+            raise ValueError(f"got {len(X)} images for {self.B} targets; expected {self.B} images")
         product = (self.weight @ self.G).mT
         return (product @ X.flatten(2)).view_as(X)
 
@@ -218,13 +218,13 @@ class GramMatrix(nn.Module):
         if y.dim() not in (4, 5):
             raise ValueError(f"input has shape {tuple(y.shape)}; expected [B, C, (D,) H, W]")
         features = y.flatten(2)
-        # The division happens inside the product, whose float16 sums would overflow.
+        # Divided inside the product: in float16 its undivided sums would overflow.
         share = 1 / (features.shape[1] * features.shape[2])
         return torch.baddbmm(y.new_zeros(1), features, features.mT, beta=0, alpha=share)
 
 
 class UpsampleConv2d(nn.Conv2d):
-    """A convolution that gives a ``scale_factor`` x ``scale_factor`` patch per window.
+    """A convolution that outputs a ``scale_factor`` x ``scale_factor`` patch per window.
 
     A `torch.nn.Conv2d` with scale_factor^2 times the output channels, arranged by
     `torch.nn.functional.pixel_shuffle`: upsampling without the checkerboard of a transposed
@@ -264,7 +264,7 @@ class UpsampleConv2d(nn.Conv2d):
         self.scale_factor = scale_factor
 
     def reset_parameters(self) -> None:
-        """Draw weight and bias from +-1 / sqrt(in_channels * kernel pixels), whatever groups is."""
+        """Draw weight and bias from +-1 / sqrt(in_channels * kernel pixels), for any groups."""
         bound = 1 / math.sqrt(self.in_channels * math.prod(self.kernel_size))
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
@@ -275,5 +275,5 @@ class UpsampleConv2d(nn.Conv2d):
         return F.pixel_shuffle(super().forward(input), self.scale_factor)
 
     def extra_repr(self) -> str:
-        """What `torch.nn.Conv2d` says, and the scale factor."""
+        """Describe it as `torch.nn.Conv2d` does, with the scale factor."""
         return f"{super().extra_repr()}, scale_factor={self.scale_factor}"

@@ -1,7 +1,7 @@
-"""CUDA graphs: a network's forward and backward pass, each started at once.
+"""CUDA graphs: a network's forward and backward pass, each launched as a whole.
 
-A network of 100 layers launches some hundred kernels, each of which takes Python and the driver
-longer to start than a small image takes to compute. A graph starts all of them together.
+A network of 100 layers launches some hundred kernels; Python and the driver need longer to launch
+each than a small image takes to compute. A graph launches all of them together.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-MAX_GRAPHS = 4  # shapes of input that are kept; each keeps its memory
+MAX_GRAPHS = 4  # input shapes with a graph; each graph keeps its memory
 WARM_UP_CALLS = 3  # before a capture: kernels are compiled, libraries allocate
 
 Call = Callable[[Tensor], Tensor]
@@ -19,14 +19,14 @@ Call = Callable[[Tensor], Tensor]
 class GraphedNetwork(nn.Module):
     """Calls a network through CUDA graphs, one for each shape of its input.
 
-    What it gives is what the network gives, in memory that the next call overwrites. The network is
-    called as it is for a gradient by the input, and for shapes after the first few.
+    The output is the network's, in memory that the next call overwrites. The network is called
+    without a graph if the input requires a gradient, and for shapes after the first few.
 
-    The gradients that backward leaves in the parameters are overwritten by the next backward pass,
-    so they have to be used and set to None before: batches cannot be accumulated.
+    The next backward pass overwrites the gradients of the parameters, so they must be used and set
+    to None before it: gradients cannot be accumulated over batches.
 
     Args:
-        network: on a GPU; launches the same kernels for inputs of one shape, without waiting for
+        network: on a GPU; launches the same kernels for all inputs of a shape, without waiting for
             results, and has neither hooks nor trainable buffers.
     """
 
@@ -50,7 +50,7 @@ class GraphedNetwork(nn.Module):
 
 
 def _capture_training(network: nn.Module, sample: Tensor) -> Call:
-    """Graphs of forward and backward; inputs are copied to the sample's memory."""
+    """Capture forward and backward; inputs are copied to the sample's memory."""
     graphed = torch.cuda.make_graphed_callables(
         _Call(network), (sample,), num_warmup_iters=WARM_UP_CALLS
     )
@@ -58,7 +58,7 @@ def _capture_training(network: nn.Module, sample: Tensor) -> Call:
 
 
 def _capture_inference(network: nn.Module, sample: Tensor) -> Call:
-    """A graph of forward alone."""
+    """Capture forward alone."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -78,7 +78,7 @@ def _capture_inference(network: nn.Module, sample: Tensor) -> Call:
 
 
 class _Call(nn.Module):
-    """A module of its own for each graph, because torch replaces its forward."""
+    """A separate module for each graph, because torch replaces its forward."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -1,19 +1,19 @@
-"""Convolution and ReLU as modules that write into memory given by the caller.
+"""Convolution and ReLU as modules that write into memory provided by the caller.
 
-How ``output`` may be shared with other tensors is told in `msdtool.ops.inplace`.
+`msdtool.ops.layers.inplace` explains how ``output`` may share memory with other tensors.
 """
 
 from torch import Tensor, nn
 
-from msdtool.ops.inplace import ReLUInplaceFunction, conv2dInPlace, conv_relu2dInPlace
+from msdtool.ops.layers.inplace import ReLUInplaceFunction, conv2dInPlace, conv_relu2dInPlace
 
 
 class _InPlaceConvolution(nn.Module):
-    """The parameters of an in-place convolution, initialised as those of `torch.nn.Conv2d`."""
+    """The parameters of an in-place convolution, initialised like those of `torch.nn.Conv2d`."""
 
     def __init__(
         self,
-        output: Tensor,
+        output: Tensor | None,
         in_channels: int,
         out_channels: int,
         kernel_size: int = 3,
@@ -27,13 +27,19 @@ class _InPlaceConvolution(nn.Module):
         self.weight = convolution.weight
         self.bias = convolution.bias
 
+    def _memory(self) -> Tensor:
+        if self.output is None:
+            raise ValueError("output is None; assign the memory to write to")
+        return self.output
+
 
 class Conv2dInPlaceModule(_InPlaceConvolution):
-    """Convolve into ``output``, with symmetric borders; see `conv2dInPlace`.
+    """Convolve into ``output``, with symmetric padding; see `conv2dInPlace`.
 
     Args:
-        output: [B, out_channels, H, W]; neither a parameter nor part of the state dict. Assign to
-            the attribute for images of another size or device.
+        output: [B, out_channels, H, W]; neither a parameter nor part of the state dict. Assign a
+            new tensor to the attribute for images of another size or on another device; it may be
+            None until the first call.
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_size: odd.
@@ -45,7 +51,7 @@ class Conv2dInPlaceModule(_InPlaceConvolution):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] to [B, out_channels, H, W], which is ``output``'s memory."""
-        return conv2dInPlace(input, self.weight, self.bias, self.output, 1, self.dilation)
+        return conv2dInPlace(input, self.weight, self.bias, self._memory(), 1, self.dilation)
 
 
 class ConvRelu2dInPlaceModule(_InPlaceConvolution):
@@ -53,7 +59,7 @@ class ConvRelu2dInPlaceModule(_InPlaceConvolution):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, in_channels, H, W] to [B, out_channels, H, W], which is ``output``'s memory."""
-        return conv_relu2dInPlace(input, self.weight, self.bias, self.output, 1, self.dilation)
+        return conv_relu2dInPlace(input, self.weight, self.bias, self._memory(), 1, self.dilation)
 
 
 class ReLUInplaceModule(nn.Module):

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from msdtool import ops
-from msdtool.ops.streaming import SlicedArray
+from msdtool.ops.checks import check_network
+from msdtool.ops.engine import channels_before
+from msdtool.ops.out_of_core.module import SlicedArray
 
 DILATIONS = tuple(range(1, 11))
 
 
 def units_in_front(c_in: int, width: int, layer_depth: int) -> int:
-    """Number of channels that hidden layer ``layer_depth`` (from 0) reads, the input's included."""
-    return c_in + width * layer_depth
+    """The original's name for `msdtool.ops.engine.channels_before`."""
+    return channels_before(c_in, width, layer_depth)
 
 
 def init_convolution_weights(
@@ -29,7 +31,7 @@ def init_convolution_weights(
     n_c = 3^n * (c_in + width*(depth - 1)) + c_out is the number of connections of the last layer.
 
     Args:
-        conv_weight: [width, channels in front, 3, 3(, 3)].
+        conv_weight: [width, preceding channels, 3, 3(, 3)].
         c_in: input channels of the network.
         c_out: output channels of the network.
         width: channels per hidden layer.
@@ -42,11 +44,11 @@ def init_convolution_weights(
 
 
 def msdblock2d(input: Tensor, dilations: Sequence[int], bias: Tensor, *weights: Tensor) -> Tensor:
-    """Run the hidden layers of an MSD network on images, with symmetric borders.
+    """Run the hidden layers of an MSD network on images, with symmetric padding.
 
     Args:
         input: [B, c_in, H, W].
-        dilations: one per layer, repeated from the start when there are fewer.
+        dilations: one per layer; a shorter list is repeated cyclically.
         bias: [depth*width].
         weights: per layer [width, c_in + width*i, 3, 3].
 
@@ -69,14 +71,16 @@ class _MSDBlock(nn.Module):
         padding: str = "symmetric",
     ) -> None:
         super().__init__()
+        depth = len(dilations)
+        check_network(depth, width, dilations, self.ndim, padding, in_channels=in_channels)
         self.in_channels = in_channels
         self.dilations = list(dilations)
         self.width = width
         self.padding = padding
-        self.depth = len(self.dilations)
+        self.depth = depth
         self.bias = nn.Parameter(torch.zeros(self.depth * width))
         for layer in range(self.depth):
-            channels = units_in_front(in_channels, width, layer)
+            channels = channels_before(in_channels, width, layer)
             weight = torch.empty(width, channels, *(3,) * self.ndim)
             init_convolution_weights(weight, in_channels, 1, width, self.depth)
             self.register_parameter(f"weight{layer}", nn.Parameter(weight))
@@ -98,7 +102,10 @@ class MSDBlock2d(_MSDBlock):
         in_channels: input channels.
         dilations: one per layer.
         width: channels per layer.
-        padding: border rule, "symmetric", "reflect" or "zeros".
+        padding: "symmetric", "reflect" or "zeros".
+
+    Raises:
+        ValueError: a number is not positive, or the padding is another one.
     """
 
     ndim = 2
@@ -111,7 +118,7 @@ class MSDBlock3d(_MSDBlock):
 
 
 class MSDFinalLayer(nn.Module):
-    """The 1x1 layer over all channels, its weight and bias zero at the start.
+    """The 1x1 layer over all channels; its weight and bias are initially zero.
 
     Args:
         c_in: channels of the block's output.
@@ -139,15 +146,18 @@ class MSDModule(nn.Module):
         c_out: output channels.
         depth: hidden layers.
         width: channels per hidden layer.
-        dilations: dilation of each layer, repeated from the start when the list ends. A good
-            alternative to the default is [1, 2, 4, 8].
+        dilations: one per layer; a shorter list is repeated cyclically. A good alternative to the
+            default is [1, 2, 4, 8].
         ndim: number of spatial axes, 2 or 3.
-        padding: border rule, "symmetric", "reflect" or "zeros".
+        padding: "symmetric", "reflect" or "zeros".
 
     State-dict names: ``msd_block.bias`` [depth*width],
     ``msd_block.weight{i}`` [width, c_in + width*i, 3, 3(, 3)],
     ``final_layer.linear.weight`` [c_out, c_in + width*depth, 1],
     ``final_layer.linear.bias`` [c_out].
+
+    Raises:
+        ValueError: a number is not positive, or ndim or padding is another one.
     """
 
     def __init__(
@@ -161,6 +171,7 @@ class MSDModule(nn.Module):
         padding: str = "symmetric",
     ) -> None:
         super().__init__()
+        check_network(depth, width, dilations, ndim, padding, c_in=c_in, c_out=c_out)
         self.c_in, self.c_out = c_in, c_out
         self.depth, self.width = depth, width
         self.dilations = [dilations[layer % len(dilations)] for layer in range(depth)]
@@ -168,7 +179,7 @@ class MSDModule(nn.Module):
         self.msd_block = block(c_in, self.dilations, width, padding)
         for weight in self.msd_block.weights:
             init_convolution_weights(weight, c_in, c_out, width, depth)
-        self.final_layer = MSDFinalLayer(units_in_front(c_in, width, depth), c_out)
+        self.final_layer = MSDFinalLayer(channels_before(c_in, width, depth), c_out)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, c_in, *space] to [B, c_out, *space]."""

@@ -1,4 +1,4 @@
-"""Fixed 1x1 layers that bring data to mean 0 and spread 1, and back."""
+"""Fixed 1x1 layers that normalise data to mean 0 and standard deviation 1, and back."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 def _apply(layer: nn.Conv2d | nn.Conv3d, input: Tensor) -> Tensor:
-    """Compute a 1x1 convolution as a product of matrices.
+    """Compute a 1x1 convolution as a matrix product.
 
-    The CPU's convolutions work on 16 channels at once: of one channel they would take sixteen
-    times its memory, and forty times the time.
+    The CPU's convolutions process 16 channels at once: a single channel would need sixteen times
+    its memory, and forty times the time.
     """
     assert layer.bias is not None
     weight = layer.weight.flatten(1).expand(len(input), -1, -1)
@@ -29,9 +29,9 @@ class _Scaling3d(nn.Conv3d):
 
 
 def scaling_module(c_in: int, c_out: int, *, conv3d: bool = False) -> nn.Module:
-    """Return a 1x1 convolution [B, c_in, *space] to [B, c_out, *space], at first the identity.
+    """Return a 1x1 convolution [B, c_in, *space] to [B, c_out, *space], initially the identity.
 
-    Its parameters are saved with the network and not trained.
+    Its parameters are saved with the network but not trained.
 
     Args:
         c_in: input channels.
@@ -46,13 +46,13 @@ def scaling_module(c_in: int, c_out: int, *, conv3d: bool = False) -> nn.Module:
 
 
 def set_normalising(layer: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Have a scaling layer map values of the given mean and std per channel to 0 and 1."""
+    """Make a scaling layer map channels of the given mean and std to mean 0 and std 1."""
     scale = [1 / s for s in std]
     _set_affine(layer, scale, [-m * s for m, s in zip(mean, scale, strict=True)])
 
 
 def set_denormalising(layer: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Have a scaling layer map mean 0 and std 1 to the given ones per channel."""
+    """Make a scaling layer map channels of mean 0 and std 1 to the given mean and std."""
     _set_affine(layer, std, mean)
 
 
@@ -65,16 +65,16 @@ def _set_affine(layer: nn.Module, scale: Sequence[float], shift: Sequence[float]
 
 
 class ScaledNetwork(nn.Module):
-    """A network, with the layers around it, between its two scaling layers.
+    """A network, with the layers before and after it, between its two scaling layers.
 
     Args:
         msd: the network.
         c_in: channels of the images.
         c_out: channels of the output.
         ndim: number of spatial axes.
-        stem: layers in front of the network; None: none.
-        head: layers behind it; None: none.
-        scale: the output's sides are so many times as long as the input's.
+        stem: layers before the network, or None.
+        head: layers after the network, or None.
+        scale: ratio of the output's side lengths to the input's.
 
     State-dict names: ``scale_in.*``, ``stem.{i}.*``, ``msd.*``, ``head.{i}.*``, ``scale_out.*``.
     """
@@ -102,8 +102,8 @@ class ScaledNetwork(nn.Module):
         """Map [B, c_in, *space] to [B, c_out, *scale*space], both in the data's own units.
 
         Raises:
-            ValueError: the input has another number of channels, or a size that the layers around
-                the network do not give back.
+            ValueError: the input has another number of channels, or a size that stem and head do
+                not preserve.
         """
         if input.shape[1] != self.c_in:
             raise ValueError(
@@ -113,8 +113,8 @@ class ScaledNetwork(nn.Module):
         expected = [self.scale * size for size in input.shape[2:]]
         if list(output.shape[2:]) != expected:
             raise ValueError(
-                f"the network makes {list(output.shape[2:])} pixels of {list(input.shape[2:])}, "
-                f"expected {expected}: its stem or head does not work on images of this size"
+                f"the network maps {list(input.shape[2:])} pixels to {list(output.shape[2:])}, "
+                f"expected {expected}: its stem or head does not support images of this size"
             )
         output = self.scale_out(output)
         return output

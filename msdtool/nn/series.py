@@ -1,4 +1,4 @@
-"""Networks that work on a series frame by frame, with temporal layers as the only link."""
+"""Networks applied to a series frame by frame, linked only by temporal layers."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from msdtool.nn.streaming.series import pieces
 class SeriesNetwork(ScaledNetwork):
     """A network of images applied to series of frames: time series, or the slices of volumes.
 
-    Frames are linked by the temporal layers (`InFrames`) in the network alone; these look back
-    only, so a series can come in pieces of any length. Where no gradient is recorded, the network
-    takes ``dt`` frames at a time, and its memory depends on ``dt``, not on the series' length.
+    Only the network's temporal layers (`InFrames`) link the frames, each to earlier ones, so a
+    series can come in pieces of any length. Where no gradient is recorded, the network processes
+    ``dt`` frames at a time, and its memory use depends on ``dt``, not on the length of the series.
 
     Args:
         msd: the network of images.
@@ -23,8 +23,8 @@ class SeriesNetwork(ScaledNetwork):
         c_out: output channels.
         axis: which of the three axes of a series is time.
         dt: frames per piece.
-        stem: layers in front of the network; None: none.
-        head: layers behind it; None: none.
+        stem: layers before the network, or None.
+        head: layers after the network, or None.
 
     State-dict names: those of a `ScaledNetwork` of images.
     """
@@ -57,30 +57,29 @@ class SeriesNetwork(ScaledNetwork):
         return torch.cat(outputs, 2).movedim(2, 2 + self.axis)
 
     def advance(self, piece: Tensor) -> Tensor:
-        """Go on with a series: map its next frames [B, c_in, *axes] to [B, c_out, *axes].
+        """Continue a series: map its next frames [B, c_in, *axes] to [B, c_out, *axes].
 
         Raises:
-            ValueError: the piece has other channels, or frames of another size than those before.
+            ValueError: the piece has other channels, or frames of another size than earlier ones.
         """
         return self._advance(piece.movedim(2 + self.axis, 2)).movedim(2, 2 + self.axis)
 
     def clear_state(self) -> None:
-        """Forget the frames so far."""
+        """Forget the frames seen so far."""
         for link in self._links():
             link.layer.clear_state()
 
     def get_state(self) -> dict[str, Any]:
-        """Return a copy of what is remembered of the frames so far, as tensors and plain data."""
+        """Return a copy of what is remembered of earlier frames, as tensors and plain data."""
         return {
             str(number): dict(link.layer.get_state()) for number, link in enumerate(self._links())
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on where `get_state` was called.
+        """Resume where `get_state` was called.
 
         Raises:
-            KeyError: the state is not that of such a network.
-            ValueError: likewise.
+            KeyError, ValueError: the state was not returned by such a network.
         """
         for number, link in enumerate(self._links()):
             link.layer.set_state(state[str(number)])

@@ -1,4 +1,4 @@
-"""Modules that share one buffer of layers; what stitching is, `msdtool.ops.stitch` tells.
+"""Modules that share one buffer of layers; `msdtool.ops.layers.stitch` explains stitching.
 
 A network of `MSDLayerModule` computes the same as `MSDBlock2d`, layer by layer:
 
@@ -11,14 +11,15 @@ A network of `MSDLayerModule` computes the same as `MSDBlock2d`, layer by layer:
 torch.Size([1, 4, 8, 8])
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from msdtool.nn.msd import units_in_front
-from msdtool.ops.inplace import conv_relu2dInPlace
-from msdtool.ops.stitch import stitchCopy, stitchLazy
+from msdtool.ops.engine import channels_before
+from msdtool.ops.layers.inplace import conv_relu2dInPlace
+from msdtool.ops.layers.kept import in_use, writing
+from msdtool.ops.layers.stitch import stitchCopy, stitchLazy
 
 
 class StitchBuffer:
@@ -31,24 +32,31 @@ class StitchBuffer:
     def like_(self, tensor: Tensor, new_shape: Sequence[int]) -> None:
         """Give ``L`` and ``G`` the shape ``new_shape`` and the dtype and device of ``tensor``.
 
-        Buffers that match already stay as they are, contents included; others are replaced by
-        zeros. Graphs made with the replaced ones keep those.
+        Call it before each pass. Buffers that already match are kept, contents included; others
+        are replaced by zeros, and graphs recorded with the replaced ones keep them alive. ``L`` is
+        replaced as well while an earlier pass has not gone backward and still needs its contents:
+        take slices of ``L`` after this call.
         """
         expected = (torch.Size(new_shape), tensor.dtype, tensor.device)
-        if (self.L.shape, self.L.dtype, self.L.device) != expected:
-            # Buffers made in inference mode would be of no use for training later.
-            with torch.inference_mode(False):
-                self.L = torch.zeros(new_shape, dtype=tensor.dtype, device=tensor.device)
+        fits = (self.L.shape, self.L.dtype, self.L.device) == expected
+        if fits and not in_use(self.L):
+            return
+        # Buffers made in inference mode could not be used for training later.
+        with torch.inference_mode(False):
+            self.L = torch.zeros(new_shape, dtype=tensor.dtype, device=tensor.device)
+            if not fits:
                 self.G = torch.zeros_like(self.L)
 
+    def zero_(self) -> None:
+        """Set ``L`` and ``G`` to zero, in place."""
+        with torch.no_grad():
+            for buffer in (self.L, self.G):
+                with writing(buffer):
+                    buffer.zero_()
 
-class StitchCopyModule(nn.Module):
-    """Copy the input into the buffer, and return it with all channels in front of it.
 
-    Args:
-        buffer: of the network; shared by its modules.
-        i: channel at which the input goes.
-    """
+class _StitchModule(nn.Module):
+    stitch: Callable[..., Tensor]
 
     def __init__(self, buffer: StitchBuffer, i: int) -> None:
         super().__init__()
@@ -57,37 +65,41 @@ class StitchCopyModule(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [B, c, *space] to the buffer's first i + c channels."""
-        return stitchCopy(input, self.buffer.L, self.buffer.G, self.i)
+        return self.stitch(input, self.buffer.L, self.buffer.G, self.i)
 
 
-class StitchLazyModule(nn.Module):
-    """Return the input, which lies in the buffer already, with all channels in front of it.
+class StitchCopyModule(_StitchModule):
+    """Copy the input into the buffer, and return it with all preceding channels.
+
+    Args:
+        buffer: of the network; shared by its modules.
+        i: channel at which the input is stored.
+    """
+
+    stitch = staticmethod(stitchCopy)
+
+
+class StitchLazyModule(_StitchModule):
+    """Return the input, which lies in the buffer already, with all preceding channels.
 
     Args:
         buffer: of the network; shared by its modules.
         i: channel at which the input lies.
     """
 
-    def __init__(self, buffer: StitchBuffer, i: int) -> None:
-        super().__init__()
-        self.buffer = buffer
-        self.i = i
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map [B, c, *space] to the buffer's first i + c channels."""
-        return stitchLazy(input, self.buffer.L, self.buffer.G, self.i)
+    stitch = staticmethod(stitchLazy)
 
 
 class MSDLayerModule(nn.Module):
     """One hidden layer of an MSD network: in-place convolution, ReLU and lazy stitch.
 
-    The network that it is part of sizes the buffer, stitches its input to channel 0 and
-    initialises the parameters, which are zero at first.
+    The enclosing network sizes the buffer, stitches its input to channel 0 and initialises the
+    parameters, which are initially zero.
 
     Args:
         buffer: of the network; shared by its layers.
         c_in: input channels of the network.
-        layer_depth: this layer's number, from 0.
+        layer_depth: index of this layer, from 0.
         width: channels per layer.
         dilation: of this layer's convolution.
 
@@ -101,8 +113,8 @@ class MSDLayerModule(nn.Module):
         self.buffer = buffer
         self.width = width
         self.dilation = dilation
-        self.in_front = units_in_front(c_in, width, layer_depth)
-        self.weight = nn.Parameter(torch.zeros(width, self.in_front, 3, 3))
+        self.preceding = channels_before(c_in, width, layer_depth)
+        self.weight = nn.Parameter(torch.zeros(width, self.preceding, 3, 3))
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, input: Tensor) -> Tensor:
@@ -111,15 +123,16 @@ class MSDLayerModule(nn.Module):
         if input.data_ptr() != layers.data_ptr():
             raise ValueError(
                 "input does not lie in the layer's buffer; pass the network's input through "
-                "StitchCopyModule(buffer, 0), and its result from layer to layer"
+                "StitchCopyModule(buffer, 0), and its output from layer to layer"
             )
-        if layers.shape[1] < self.in_front + self.width:
+        if layers.shape[1] < self.preceding + self.width:
             raise ValueError(
                 f"the buffer has {layers.shape[1]} channels; this layer writes channels "
-                f"{self.in_front} to {self.in_front + self.width - 1}. Enlarge it with buffer.like_"
+                f"{self.preceding} to {self.preceding + self.width - 1}. Enlarge it with "
+                "buffer.like_"
             )
-        # .data has a version counter of its own: the channels in front, which backward needs, are
-        # not modified by writing this layer's.
-        output = layers.data.narrow(1, self.in_front, self.width)
+        # .data has its own version counter: writing this layer's channels does not mark the
+        # preceding ones, which backward needs, as modified.
+        output = layers.data.narrow(1, self.preceding, self.width)
         output = conv_relu2dInPlace(input, self.weight, self.bias, output, 1, self.dilation)
-        return stitchLazy(output, layers, grads, self.in_front)
+        return stitchLazy(output, layers, grads, self.preceding)

@@ -1,10 +1,23 @@
-"""Argument checks shared by the public operations; every message names what was found."""
+"""Argument checks shared by the public operations; every message names the value found."""
 
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-PADDINGS = ("symmetric", "reflect", "zeros")
+from msdtool.border import PADDINGS, largest_dilation
+from msdtool.ops.overlap import overlap
+
+RENAMED = {"blocked": "torch", "taps": "torch"}  # values of impl
+
+
+def check_impl(impl: str, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless ``impl`` is one of the allowed names."""
+    allowed = tuple(allowed)
+    if impl in allowed:
+        return
+    if RENAMED.get(impl) in allowed:
+        raise ValueError(f"impl is {impl!r}, which is now called {RENAMED[impl]!r}")
+    raise ValueError(f"impl is {impl!r}; allowed: {', '.join(allowed)}")
 
 
 def check_block(
@@ -14,7 +27,7 @@ def check_block(
     dilations: Sequence[int],
     padding: str,
 ) -> None:
-    """Raise ValueError for an input [B, c_in, *space] or layers that no block can compute."""
+    """Raise ValueError unless input [B, c_in, *space] and layers form a valid block."""
     if padding not in PADDINGS:
         raise ValueError(f"padding is {padding!r}; allowed: {', '.join(PADDINGS)}")
     ndim = len(input_shape) - 2
@@ -38,6 +51,29 @@ def check_block(
     check_dilations(dilations[: len(weights)], tuple(input_shape[2:]), padding)
 
 
+def check_network(
+    depth: int, width: int, dilations: Sequence[int], ndim: int, padding: str, **channels: int
+) -> None:
+    """Raise ValueError if no network can have these layers, whatever the images.
+
+    Args:
+        depth, width, dilations, ndim, padding: as for `msdtool.nn.MSDModule`.
+        channels: numbers of channels, by the names of the arguments.
+    """
+    for name, number in {"depth": depth, "width": width, **channels}.items():
+        if number < 1:
+            raise ValueError(f"{name} is {number}; allowed: 1 or more")
+    if ndim not in (2, 3):
+        raise ValueError(f"ndim is {ndim}; allowed: 2, 3")
+    if padding not in PADDINGS:
+        raise ValueError(f"padding is {padding!r}; allowed: {', '.join(PADDINGS)}")
+    if len(dilations) == 0:
+        raise ValueError("dilations is empty; expected at least one")
+    for dilation in dilations:
+        if int(dilation) != dilation or dilation < 1:
+            raise ValueError(f"dilation {dilation} is not a positive integer")
+
+
 def check_final(num_channels: int, weight: Tensor, bias: Tensor) -> None:
     """Raise ValueError for a final layer that does not fit ``num_channels``."""
     if tuple(weight.shape) != (len(bias), num_channels, 1):
@@ -47,16 +83,16 @@ def check_final(num_channels: int, weight: Tensor, bias: Tensor) -> None:
 
 
 def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str) -> None:
-    """Raise ValueError if a border of the widest dilation cannot be taken from the image."""
+    """Raise ValueError if the largest dilation reaches too far beyond the image."""
     for dilation in dilations:
         if int(dilation) != dilation:
-            raise ValueError(f"dilation {dilation} is not a whole number")
+            raise ValueError(f"dilation {dilation} is not an integer")
     dilation, size = max(dilations), min(space)
     if min(dilations) < 1:
         raise ValueError(f"dilation {min(dilations)} is not positive")
     if size < 1:
         raise ValueError(f"the image has shape {tuple(space)}; expected at least one pixel")
-    limit = {"symmetric": size, "reflect": size - 1, "zeros": None}[padding]
+    limit = largest_dilation(size, padding)
     if limit is not None and dilation > limit:
         raise ValueError(
             f"dilation {dilation} is too large for an image of size {size}: "
@@ -67,7 +103,7 @@ def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str
 def layer_dilations(dilations: Sequence[int], depth: int, space: Sequence[int]) -> tuple[int, ...]:
     """One dilation per layer, none larger than the image.
 
-    A larger one changes nothing: all taps but the middle one read a border of zeros anyway.
+    A larger one would change nothing: all taps but the middle one read a border of zeros anyway.
     """
     return tuple(min(int(dilations[layer % len(dilations)]), max(space)) for layer in range(depth))
 
@@ -91,10 +127,10 @@ def check_same_kind(first: Tensor, others: Iterable[Tensor], name: str = "input"
 def check_convolution(
     input: Tensor, weight: Tensor, bias: Tensor, output: Tensor, stride: int, dilation: int
 ) -> None:
-    """Raise ValueError for arguments of an in-place convolution that do not fit together."""
+    """Raise ValueError if the arguments of an in-place convolution do not fit together."""
     if input.dim() != 4 or 0 in input.shape[1:]:
         raise ValueError(
-            f"input has shape {tuple(input.shape)}; expected [B, C_in, H, W], no image empty"
+            f"input has shape {tuple(input.shape)}; expected [B, C_in, H, W] with non-empty images"
         )
     batch, c_in, height, width = input.shape
     c_out, kernel_size = weight.shape[0], weight.shape[-1]
@@ -109,36 +145,48 @@ def check_convolution(
     if dilation < 1:
         raise ValueError(f"dilation is {dilation}; allowed: 1 or more")
     size, reach = min(height, width), kernel_size // 2
-    if dilation * reach > size:
+    limit = largest_dilation(size, "symmetric")
+    if limit is not None and dilation * reach > limit:
         raise ValueError(
             f"dilation {dilation} is too large for an image of size {size}: symmetric padding "
-            f"for kernel size {kernel_size} allows at most {size // reach}"
+            f"for kernel size {kernel_size} allows at most {limit // reach}"
         )
     expected = (batch, c_out, -(-height // stride), -(-width // stride))
     if tuple(output.shape) != expected:
         raise ValueError(f"output has shape {tuple(output.shape)}; expected {expected}")
-    if output.requires_grad:
-        raise ValueError(
-            "output requires a gradient; it must be plain memory, such as output.detach()"
-        )
+    check_memory("output", output)
     for name, tensor in (("weight", weight), ("bias", bias), ("output", output)):
         if (tensor.dtype, tensor.device) != (input.dtype, input.device):
             raise ValueError(
                 f"{name} is {tensor.dtype} on {tensor.device}; "
-                f"expected {input.dtype} on {input.device}, as the input"
+                f"expected {input.dtype} on {input.device}, like the input"
             )
     _check_apart(input, output)
 
 
-def _check_apart(input: Tensor, output: Tensor) -> None:
-    """Raise ValueError if the two are slices of one buffer that have channels in common."""
-    same_buffer = input.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
-    if not same_buffer or input.stride() != output.stride() or output.numel() == 0:
-        return
-    offset = int(output.storage_offset()) - int(input.storage_offset())
-    first, rest = divmod(offset, output.stride(1))  # output's first channel, from input's first
-    if rest == 0 and -output.shape[1] < first < input.shape[1]:
+def check_memory(name: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that has a history, which overwriting it would falsify.
+
+    A leaf has none, even if it requires a gradient, and neither has a slice of one.
+    """
+    base = tensor if tensor._base is None else tensor._base
+    if tensor.requires_grad and not base.is_leaf:
         raise ValueError(
-            f"output overlaps input: it starts {first} channels after the input, which has "
-            f"{input.shape[1]}; give it channels of its own"
+            f"{name} is part of a graph, the result of {tensor.grad_fn}; it is overwritten, so it "
+            f"must be memory without a history, such as {name}.detach()"
         )
+
+
+def _check_apart(input: Tensor, output: Tensor) -> None:
+    """Raise ValueError if the two are slices of one buffer that share channels."""
+    if not overlap(input, output):
+        return
+    where = "its elements are among those of the input"
+    offset = int(output.storage_offset()) - int(input.storage_offset())
+    first, rest = divmod(offset, output.stride(1))
+    if input.stride() == output.stride() and rest == 0:
+        where = (
+            f"it starts {first} channels after the input, which has {input.shape[1]}; give it "
+            "channels of its own"
+        )
+    raise ValueError(f"output overlaps input: {where}")

@@ -1,249 +1,257 @@
-"""An MSD block as matrix products: forward and backward of one image, in place.
+"""What all engines of an MSD block share: its sizes, parameters and gradients, and their protocol.
 
-The taps of a convolution commute with the sum over channels. So for k layers together, over the
-m channels in front of all of them, Z = W Y is one matrix product [k * width * 3^n, m] x
-[m, pixels], and each layer is a shift-and-add of its 3^n planes of Z (`msdtool.ops.taps`); the few
-channels inside the block of layers follow layer by layer. Backward, with S the adjoint of the
-shift-and-add, G += W^T S and dW = S Y^T. Tiles of whole slices keep Z and S in the cache.
+An engine computes the hidden layers of an MSD network (Pelt & Sethian, PNAS 2018) and its final
+1x1 layer, forward and backward, for one batch of images. All channels of the batch lie in one
+buffer, the planes, which every engine arranges in its own way: `Engine.images` shows them as
+[B, C, *space]. Which engine serves a tensor is decided in `msdtool.ops.engines`.
 
-Terms: planes [C, size] are the channels of one image in a `Layout`, grads [C, size] the
-gradient by them; ``m`` counts the channels in front of a block of layers.
+Shapes: B batch, C channels, *space two or three spatial axes (H, W or D, H, W).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from msdtool.ops.final import backward_final, forward_final
-from msdtool.ops.halo import Layout
-from msdtool.ops.plan import make_plan
-from msdtool.ops.products import add_pixel_sums, matrix_product
-from msdtool.ops.taps import DeltaTile, TapStack
+from msdtool.ops.checks import layer_dilations
+
+WORKSPACE_BYTES = 64 * 2**20
+"""What an engine takes beside planes and gradients, except where a single slice needs more."""
+
+
+def channels_before(c_in: int, width: int, layer: int) -> int:
+    """Number of channels that a layer (from 0) reads: the input's and those of earlier layers."""
+    return c_in + width * layer
 
 
 @dataclass(frozen=True)
-class Network:
-    """Sizes of an MSD block; one dilation per layer."""
+class BlockShape:
+    """Sizes of an MSD block and of the batch it is applied to.
+
+    Attributes:
+        c_in: input channels.
+        width: channels per layer.
+        dilations: one per layer.
+        padding: border rule, one of `msdtool.border.PADDINGS`.
+        batch: number of images.
+        space: spatial shape of each image.
+    """
 
     c_in: int
     width: int
     dilations: tuple[int, ...]
+    padding: str
+    batch: int
+    space: tuple[int, ...]
 
     @property
     def depth(self) -> int:
+        """Number of layers."""
         return len(self.dilations)
 
+    @property
+    def num_channels(self) -> int:
+        """Channels of the input and of all layers."""
+        return self.channels_before(self.depth)
+
+    @property
+    def num_taps(self) -> int:
+        """Taps of a convolution, 3^n."""
+        return int(3 ** len(self.space))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images."""
+        return self.batch * math.prod(self.space)
+
+    @property
+    def slice_size(self) -> int:
+        """Pixels of one index of the outermost axis."""
+        return math.prod(self.space[1:])
+
     def channels_before(self, layer: int) -> int:
-        """Channels in front of a layer, the ones it reads."""
-        return self.c_in + self.width * layer
+        """Number of channels that a layer reads."""
+        return channels_before(self.c_in, self.width, layer)
+
+    def channels(self, layers: range) -> slice:
+        """Channels that some layers write."""
+        return slice(self.channels_before(layers.start), self.channels_before(layers.stop))
+
+    def outputs(self, layers: range) -> slice:
+        """The same channels, counted without those of the input: those of the biases."""
+        return slice(self.width * layers.start, self.width * layers.stop)
+
+    def part(self, layers: range) -> "BlockShape":
+        """Some layers as a block whose input is all channels before them."""
+        dilations = self.dilations[layers.start : layers.stop]
+        return replace(self, c_in=self.channels_before(layers.start), dilations=dilations)
 
 
-class BlockGradients:
-    """Gradients by the parameters, summed over images; None where not asked for."""
+class Parameters(NamedTuple):
+    """Parameters of a block and, unless they are None, of the final layer after it.
+
+    Attributes:
+        weights: per layer [width, c_in + width*i, 3, 3(, 3)].
+        bias: [depth*width].
+        final_weight: [c_out, c_in + width*depth, 1].
+        final_bias: [c_out].
+    """
+
+    weights: Sequence[Tensor]
+    bias: Tensor
+    final_weight: Tensor | None = None
+    final_bias: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """All that are there."""
+        some = (self.bias, self.final_weight, self.final_bias, *self.weights)
+        return [tensor for tensor in some if tensor is not None]
+
+    def to(self, dtype: torch.dtype) -> "Parameters":
+        """The parameters in a dtype, themselves if they have it."""
+        if self.bias.dtype == dtype:
+            return self
+        return Parameters(
+            [weight.to(dtype) for weight in self.weights],
+            self.bias.to(dtype),
+            None if self.final_weight is None else self.final_weight.to(dtype),
+            None if self.final_bias is None else self.final_bias.to(dtype),
+        )
+
+
+def shape_of(
+    size: Sequence[int], parameters: Parameters, dilations: Sequence[int], padding: str
+) -> BlockShape:
+    """Sizes of a block with these parameters on a batch.
+
+    Args:
+        size: of the batch, (B, c_in, *space).
+        parameters: of the block.
+        dilations: repeated from the start when there are fewer than layers.
+        padding: border rule.
+    """
+    batch, c_in, *space = size
+    weights = parameters.weights
+    per_layer = layer_dilations(dilations, len(weights), space)
+    return BlockShape(c_in, len(weights[0]), per_layer, padding, batch, tuple(space))
+
+
+class Gradients:
+    """Gradients with respect to the input and the parameters, None where not needed.
+
+    Those of the parameters start as zeros, to which each image is added.
+
+    Args:
+        shape: sizes of the block and the batch.
+        parameters: of the block and the final layer; the final bias is not used.
+        needed: whether a gradient is needed, for the input, the bias, the final layer's weight and
+            bias, and each weight.
+        dtype: of the gradients with respect to the parameters.
+    """
 
     def __init__(
         self,
-        weights: Sequence[Tensor],
-        bias: Tensor,
-        needs_input: bool,
-        needs_bias: bool,
-        needs_weights: Sequence[bool],
+        shape: BlockShape,
+        parameters: Parameters,
+        needed: Sequence[bool],
+        dtype: torch.dtype,
     ) -> None:
-        self.needs_input = needs_input
-        self.bias = bias.new_zeros(bias.shape) if needs_bias else None
+        def zeros(size: Sequence[int], needed: bool) -> Tensor | None:
+            return parameters.bias.new_zeros(size, dtype=dtype) if needed else None
+
+        weights, bias, final_weight, _ = parameters
+        needs_input, needs_bias, needs_final, needs_final_bias, *needs_weights = needed
+        size = (shape.batch, shape.c_in, *shape.space)
+        self.input = bias.new_empty(size) if needs_input else None
+        self.bias = zeros(bias.shape, needs_bias)
+        self.final_weight = self.final_bias = None
+        if final_weight is not None:
+            self.final_weight = zeros(final_weight.shape, needs_final)
+            self.final_bias = zeros(final_weight.shape[:1], needs_final_bias)
         self.weights = [
-            weight.new_zeros(weight.shape) if needed else None
+            zeros(weight.shape, needed)
             for weight, needed in zip(weights, needs_weights, strict=True)
         ]
 
+    def wants(self, layers: range) -> bool:
+        """Whether a gradient is needed with respect to any parameter of these layers."""
+        return self.bias is not None or any(self.weights[layer] is not None for layer in layers)
 
-class BlockEngine:
-    """Computes one MSD block on images of one size."""
+    def add(self, layer: int, outputs: slice, weight: Tensor, bias: Tensor) -> None:
+        """Add the gradients of one layer."""
+        target = self.weights[layer]
+        if target is not None:
+            target.add_(weight.view_as(target))
+        if self.bias is not None:
+            self.bias[outputs] += bias
 
-    def __init__(self, network: Network, layout: Layout, element_size: int) -> None:
-        self.network = network
-        self.layout = layout
-        self.element_size = element_size
-        self.plan = make_plan(layout, network.width, network.depth, element_size)
+    def to(self, dtype: torch.dtype) -> list[Tensor | None]:
+        """All of them, in the order of ``needed``."""
+        found = (self.input, self.bias, self.final_weight, self.final_bias, *self.weights)
+        return [None if grad is None else grad.to(dtype) for grad in found]
 
-    def new_planes(self, *leading: int, like: Tensor) -> Tensor:
-        """Uninitialised buffer of all channels, [*leading, C, size]."""
-        num_channels = self.network.channels_before(self.network.depth)
-        return self.layout.new_planes(*leading, num_channels, like=like)
+
+class Engine(ABC):
+    """Computes one MSD block and its final layer for a batch.
+
+    Args:
+        shape: sizes of the block and the batch.
+        like: has the dtype and the device of the tensors.
+
+    Raises:
+        ValueError: the engine does not serve this device.
+    """
+
+    pixels_at_once: ClassVar[int]
+    """Pixels of images that inference computes together, in one buffer; at least one image."""
+
+    max_slices: int = sys.maxsize
+    """Slices, indices of the outermost axis, that a buffer may have."""
+
+    def __init__(self, shape: BlockShape, like: Tensor) -> None:  # noqa: ARG002 - for most engines
+        self.shape = shape
 
     @property
+    @abstractmethod
     def slice_bytes(self) -> int:
-        """Bytes of all channels in one slice."""
-        num_channels = self.network.channels_before(self.network.depth)
-        return num_channels * self.layout.slice_size * self.element_size
+        """Bytes of all channels in one slice of an image."""
 
-    def pixels(self, planes: Tensor) -> Tensor:
-        """View planes [*leading, C, size] as images [*leading, C, *space]."""
-        return self.layout.interior(planes)
+    @property
+    @abstractmethod
+    def workspace_bytes(self) -> int:
+        """Bytes that the forward pass takes beside the planes, at most."""
 
-    def load(self, grads: Tensor, pixels: Tensor) -> None:
-        """Copy the gradients by all channels, [C, *space], to grads."""
-        self.layout.load(grads, pixels)
+    @abstractmethod
+    def new_planes(self, like: Tensor) -> Tensor:
+        """Uninitialised buffer of all channels, with the dtype and the device of ``like``."""
 
-    def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
-        """Compute all channels of planes after the first c_in, whose interior is given."""
-        block_stack, layer_stack = self._stacks(self.plan.forward_layers, planes)
-        self.layout.fill_halo(planes[: self.network.c_in])
-        for block in self._blocks(self.plan.forward_layers):
-            m = self.network.channels_before(block.start)
-            planes[self._channels(block)] = bias[self._outputs(block), None]
-            rows = torch.cat([tap_rows(weights[layer][:, :m]) for layer in block])
-            self._convolve(block_stack, rows, planes[:m], planes, block)
-            for layer in block:
-                alone = range(layer, layer + 1)
-                channels = self._channels(alone)
-                if layer > block.start:
-                    rows = tap_rows(weights[layer][:, m:])
-                    self._convolve(layer_stack, rows, planes[m : channels.start], planes, alone)
-                planes[channels].relu_()
-                self.layout.fill_halo(planes[channels])
+    @abstractmethod
+    def images(self, planes: Tensor) -> Tensor:
+        """View planes as [B, C, *space]."""
 
+    @abstractmethod
+    def forward(self, planes: Tensor, parameters: Parameters) -> None:
+        """Compute all channels of planes after the first c_in, which hold the input."""
+
+    @abstractmethod
+    def forward_final(self, planes: Tensor, parameters: Parameters, output: Tensor) -> None:
+        """Write the final layer's output to ``output`` [B, c_out, *space], contiguous."""
+
+    @abstractmethod
     def backward(
-        self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: BlockGradients
+        self, planes: Tensor, parameters: Parameters, grad_output: Tensor, gradients: Gradients
     ) -> None:
-        """Add the gradients of one image; grads ends as the gradient by the input channels."""
-        block_stack, layer_stack = self._stacks(self.plan.backward_layers, planes)
-        layer_delta = DeltaTile(layer_stack)
-        block_delta = layer_delta if block_stack is layer_stack else DeltaTile(block_stack)
-        for block in reversed(self._blocks(self.plan.backward_layers)):
-            m = self.network.channels_before(block.start)
-            for layer in reversed(block):
-                alone = range(layer, layer + 1)
-                channels = self._channels(alone)
-                self.layout.fold_halo(grads[channels])
-                if layer == block.start:
-                    continue
-                columns = reversed_tap_rows(weights[layer][:, m:]).t()
-                for start, stop, pixels in self._tiles(layer_stack):
-                    layer_delta.take(grads, planes, start, stop)
-                    taps = self._spread(layer_stack, layer_delta, alone)
-                    grads[m : channels.start, pixels].addmm_(columns, taps)
-            self._backward_block(block_stack, block_delta, planes, grads, block, weights, gradients)
-        if gradients.needs_input:
-            self.layout.fold_halo(grads[: self.network.c_in])
+        """Add to the gradients, and set that of the input.
 
-    def forward_final(self, planes: Tensor, weight: Tensor, bias: Tensor, output: Tensor) -> None:
-        """Write weight [c_out, C, 1] times planes plus bias [c_out] to output [c_out, *space]."""
-        forward_final(self.layout, planes, weight, bias, output)
-
-    def backward_final(
-        self,
-        planes: Tensor,
-        weight: Tensor,
-        grad_output: Tensor,
-        grads: Tensor,
-        grad_weight: Tensor | None,
-    ) -> None:
-        """Write the gradient by every channel to grads; add that by the weight to grad_weight."""
-        backward_final(self.layout, planes, weight, grad_output, grads, grad_weight)
-
-    def _backward_block(
-        self,
-        stack: TapStack,
-        delta: DeltaTile,
-        planes: Tensor,
-        grads: Tensor,
-        block: range,
-        weights: Sequence[Tensor],
-        gradients: BlockGradients,
-    ) -> None:
-        """Gradients by a block's parameters and by the channels in front of it."""
-        m = self.network.channels_before(block.start)
-        lowest = 0 if gradients.needs_input else self.network.c_in
-        columns = torch.cat([reversed_tap_rows(weights[layer][:, lowest:m]) for layer in block]).t()
-        # Up to the last source in the block: a layer's own rows are cut out at the end.
-        num_sources = self.network.channels_before(block.stop - 1)
-        grad_columns = planes.new_zeros(num_sources, columns.shape[1])
-        needs_weights = any(gradients.weights[layer] is not None for layer in block)
-        for start, stop, pixels in self._tiles(stack):
-            delta.take(grads, planes, start, stop)
-            taps = self._spread(stack, delta, block)
-            if m > lowest:
-                grads[lowest:m, pixels].addmm_(columns, taps)
-            if needs_weights:
-                add_pixel_sums(grad_columns, planes[:num_sources, pixels], taps)
-            if gradients.bias is not None:
-                center = taps[stack.num_taps // 2 :: stack.num_taps]
-                gradients.bias[self._outputs(block)] += center.sum(1)
-        self._add_weight_gradients(gradients, block, grad_columns)
-
-    def _add_weight_gradients(
-        self, gradients: BlockGradients, block: range, grad_columns: Tensor
-    ) -> None:
-        """Cut the gradient [sources, block * width * 3^n], taps reversed, into weights."""
-        shape = (len(block), self.network.width, 3 ** len(self.layout.space))
-        grad_taps = grad_columns.view(-1, *shape).flip(-1)
-        for index, layer in enumerate(block):
-            target = gradients.weights[layer]
-            if target is not None:
-                sources = grad_taps[: self.network.channels_before(layer), index]
-                target.flatten(2).add_(sources.transpose(0, 1))
-
-    def _convolve(
-        self, stack: TapStack, rows: Tensor, sources: Tensor, planes: Tensor, layers: range
-    ) -> None:
-        """Add the convolutions of sources [m, size] to the channels of some layers."""
-        channels = self._channels(layers)
-        for start, stop, pixels in self._tiles(stack):
-            taps = stack.tile(channels.stop - channels.start, stop - start)
-            matrix_product(rows, sources[:, pixels], out=taps)
-            for index, output in enumerate(planes[channels]):
-                stack.gather(index, self._dilation(layers, index), start, stop, output)
-
-    def _spread(self, stack: TapStack, delta: DeltaTile, layers: range) -> Tensor:
-        """The stack S of some layers on a tile, [len(layers) * width * 3^n, pixels]."""
-        channels = self._channels(layers)
-        for index in range(channels.stop - channels.start):
-            delta.load(channels.start + index, self._dilation(layers, index))
-            stack.spread(index, delta)
-        return stack.tile(channels.stop - channels.start, delta.stop - delta.first)
-
-    def _stacks(self, layers: int, like: Tensor) -> tuple[TapStack, TapStack]:
-        """Workspace for the layers of a block together, and for one layer."""
-        width, plan = self.network.width, self.plan
-        layer_stack = TapStack(self.layout, width, plan.tile_slices(1), like)
-        if layers == 1:
-            return layer_stack, layer_stack
-        tile_slices = plan.tile_slices(layers)
-        return TapStack(self.layout, width * layers, tile_slices, like), layer_stack
-
-    def _blocks(self, layers: int) -> list[range]:
-        depth = self.network.depth
-        return [range(first, min(first + layers, depth)) for first in range(0, depth, layers)]
-
-    def _channels(self, layers: range) -> slice:
-        """The channels that some layers compute."""
-        before = self.network.channels_before
-        return slice(before(layers.start), before(layers.stop))
-
-    def _outputs(self, layers: range) -> slice:
-        """The same, counted without the input channels."""
-        return slice(layers.start * self.network.width, layers.stop * self.network.width)
-
-    def _dilation(self, layers: range, index: int) -> int:
-        """Dilation of channel ``index`` of some layers."""
-        return self.network.dilations[layers.start + index // self.network.width]
-
-    def _tiles(self, stack: TapStack) -> Iterator[tuple[int, int, slice]]:
-        """First slice and end of each tile, and its elements of a plane."""
-        step = self.layout.slice_size
-        for start in range(0, self.layout.num_slices, stack.tile_slices):
-            stop = min(start + stack.tile_slices, self.layout.num_slices)
-            yield start, stop, slice(start * step, stop * step)
-
-
-def tap_rows(weight: Tensor) -> Tensor:
-    """A weight [width, m, 3, 3(, 3)] as the rows of a matrix product, [width * 3^n, m]."""
-    return weight.flatten(2).transpose(1, 2).flatten(0, 1)
-
-
-def reversed_tap_rows(weight: Tensor) -> Tensor:
-    """`tap_rows` with the taps in the order of `TapStack.spread`."""
-    return tap_rows(weight.flatten(2).flip(2))
+        Args:
+            planes: as `forward` left them.
+            parameters: of the block and, if there was one, the final layer, its bias not used.
+            grad_output: gradient with respect to the final layer's output or, without a final
+                layer, to all channels; [B, c_out or C, *space].
+            gradients: those that are needed.
+        """

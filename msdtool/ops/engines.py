@@ -1,109 +1,63 @@
 """The engines that compute an MSD block, and which of them serves a tensor."""
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-from msdtool.ops import library
-from msdtool.ops.compiled import CompiledEngine
-from msdtool.ops.engine import BlockEngine, BlockGradients, Network
-from msdtool.ops.halo import Layout
+from msdtool.ops.cpu import native_build
+from msdtool.ops.cpu.blocked import BlockedEngine
+from msdtool.ops.cpu.native import CompiledEngine
+from msdtool.ops.cuda import launcher
+from msdtool.ops.cuda.fused import FusedEngine
+from msdtool.ops.cuda.per_layer import PerLayerEngine
+from msdtool.ops.cuda.product import ProductEngine
+from msdtool.ops.engine import BlockShape, Engine
+
+ENGINES: dict[str, type[Engine]] = {
+    "compiled": CompiledEngine,
+    "torch": BlockedEngine,
+    "cuda": ProductEngine,
+    "cuda-fused": FusedEngine,
+    "cuda-plain": PerLayerEngine,
+}
+REFERENCE = "reference"
+"""`msdtool.ops.reference`, which is not an engine."""
+
+KERNELS = tuple(name for name, engine in ENGINES.items() if issubclass(engine, PerLayerEngine))
+"""The engines that launch CUDA kernels."""
+
+IMPLEMENTATIONS = ("auto", *ENGINES, REFERENCE)
+"""The values of ``impl``."""
 
 
-class Engine(Protocol):
-    """Computes one MSD block and its final layer, image by image, on images of one size.
-
-    Planes hold all channels of one image, grads the gradient by them, both in the engine's own
-    arrangement.
-    """
-
-    @property
-    def network(self) -> Network: ...
-
-    @property
-    def slice_bytes(self) -> int:
-        """Bytes of all channels in one slice of the outermost axis."""
-        ...
-
-    def new_planes(self, *leading: int, like: Tensor) -> Tensor:
-        """Uninitialised buffer of all channels, the ``leading`` axes in front."""
-        ...
-
-    def pixels(self, planes: Tensor) -> Tensor:
-        """View planes as images [*leading, C, *space]."""
-        ...
-
-    def load(self, grads: Tensor, pixels: Tensor) -> None:
-        """Copy the gradients by all channels, [C, *space], to grads."""
-        ...
-
-    def forward(self, planes: Tensor, weights: Sequence[Tensor], bias: Tensor) -> None:
-        """Compute all channels of planes after the first c_in, whose pixels are given."""
-        ...
-
-    def backward(
-        self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: BlockGradients
-    ) -> None:
-        """Add the gradients of one image; grads ends as the gradient by the input channels."""
-        ...
-
-    def forward_final(self, planes: Tensor, weight: Tensor, bias: Tensor, output: Tensor) -> None:
-        """Write weight [c_out, C, 1] times planes plus bias [c_out] to output [c_out, *space]."""
-        ...
-
-    def backward_final(
-        self,
-        planes: Tensor,
-        weight: Tensor,
-        grad_output: Tensor,
-        grads: Tensor,
-        grad_weight: Tensor | None,
-    ) -> None:
-        """Write the gradient by every channel to grads; add that by the weight to grad_weight."""
-        ...
+def implementation_for(device: torch.device, dtype: torch.dtype) -> str:
+    """Name of the engine that impl="auto" chooses for a device: its fastest one."""
+    if launcher.preferred(device):
+        return "cuda"
+    compiled = device.type == "cpu" and native_build.available(dtype_for("compiled", dtype))
+    return "compiled" if compiled else "torch"
 
 
-class EngineMaker(Protocol):
-    """Makes an engine for tensors of the dtype and on the device of ``like``."""
-
-    def __call__(
-        self, network: Network, space: tuple[int, ...], padding: str, like: Tensor
-    ) -> Engine: ...
+def is_fallback(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device has to do without the engine that is made for it."""
+    return implementation_for(device, dtype) == "torch"
 
 
-def blocked_engine(
-    network: Network, space: tuple[int, ...], padding: str, like: Tensor
-) -> BlockEngine:
-    """The engine in plain torch, for any device."""
-    layout = Layout(space, max(network.dilations), padding)
-    return BlockEngine(network, layout, like.element_size())
-
-
-def compiled_engine(
-    network: Network, space: tuple[int, ...], padding: str, like: Tensor
-) -> CompiledEngine:
-    """The engine in C++.
+def engine_type(impl: str, device: torch.device) -> type[Engine]:
+    """The engine of a name.
 
     Raises:
-        ValueError: the tensor is not on the CPU.
-        KernelError: the library cannot be built.
+        KernelError: it launches kernels, which cannot run on the device.
     """
-    if like.device.type != "cpu":
-        raise ValueError(f'impl "compiled" computes on the CPU; the input is on {like.device}')
-    library.load(like.dtype)
-    return CompiledEngine(network, space, padding, like.dtype)
+    if impl in KERNELS:
+        launcher.require(impl, device)
+    return ENGINES[impl]
 
 
-def fastest(device: torch.device, dtype: torch.dtype) -> str:
-    """Name of the fastest engine that a device has for a dtype."""
-    compiled = device.type == "cpu" and library.available(dtype)
-    return "compiled" if compiled else "blocked"
+def new_engine(shape: BlockShape, like: Tensor) -> Engine:
+    """The engine that impl="auto" chooses for tensors like this one."""
+    return ENGINES[implementation_for(like.device, like.dtype)](shape, like)
 
 
-def auto_engine(network: Network, space: tuple[int, ...], padding: str, like: Tensor) -> Engine:
-    """The fastest engine there is for a tensor."""
-    compiled = fastest(like.device, like.dtype) == "compiled"
-    make_engine: EngineMaker = compiled_engine if compiled else blocked_engine
-    return make_engine(network, space, padding, like)
+def dtype_for(impl: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype that an implementation is given: kernels take any, others no 16-bit types."""
+    return dtype if impl in KERNELS else torch.promote_types(dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Plain torch twins of the operations: same names, same signatures, right in float64.
+"""Plain PyTorch twins of the operations: same names and signatures, exact in float64.
 
 Shapes: B batch, C channels, *space one to three spatial axes (H, W or D, H, W).
 """
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from msdtool.ops.engine import Parameters
 
 
 def border_index(size: int, margin: int, padding: str, device: torch.device) -> Tensor:
@@ -62,3 +64,13 @@ def msd_module(
     features = msd_block(input, weights, bias, dilations, padding)
     output = F.conv1d(features.flatten(2), final_weight, final_bias)
     return output.view(*output.shape[:2], *input.shape[2:])
+
+
+def compute(
+    input: Tensor, parameters: Parameters, dilations: Sequence[int], padding: str
+) -> Tensor:
+    """`msd_module`, or without a final layer `msd_block`."""
+    weights, bias, final_weight, final_bias = parameters
+    if final_weight is None or final_bias is None:
+        return msd_block(input, weights, bias, dilations, padding)
+    return msd_module(input, weights, bias, final_weight, final_bias, dilations, padding)

@@ -1,4 +1,4 @@
-"""Applying a trained network to images on disk, of any size."""
+"""Applies a trained network to images of any size."""
 
 from msdtool.predict.inputs import Inputs
 from msdtool.predict.jobs import Job, check_outputs, plan_jobs, unfinished

@@ -1,4 +1,4 @@
-"""The images to predict, read as the training images were, and arrays that give and take slices."""
+"""The images to predict, read as the training images were, whole or slice by slice."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +15,11 @@ from msdtool.predict.predictor import Predictor
 
 
 class Inputs:
-    """The images of some files, as the network takes them: with slices around, or of all splits.
+    """The images of some files, in the form the network takes: slabs, or all splits together.
 
     Args:
         predictor: the network.
-        specifiers: of the files; of each split, if the network averages splits.
+        specifiers: of the files; one for each split if the network averages splits.
 
     Raises:
         InputError: there are no files, or they cannot be used together.
@@ -31,14 +31,14 @@ class Inputs:
         self.files = stacks[0].files()
         # Strips of a single input can be computed from file to file.
         self.num_inputs = len(stacks)
-        self.is_streamable = len(stacks) == 1 and not predictor.augment
+        self.is_streamable = len(stacks) == 1 and not predictor.tta
 
     def images(self, job: Job) -> range:
-        """Which images of the stack a job is about."""
+        """Return which images of the stack belong to a job."""
         return self.files[job.location]
 
     def read(self, index: int) -> Tensor | None:
-        """Read an image; None if it need not be in memory: a series, or one too large for that.
+        """Read an image; return None for a series, or an image that is too large to be in memory.
 
         Raises:
             InputError: it cannot be read, or the network cannot work on it.
@@ -51,7 +51,7 @@ class Inputs:
             return None
         if not self.is_streamable and predictor.device.type == "cpu":
             values = (self.num_inputs * predictor.c_in + 2 * predictor.c_out) * math.prod(space)
-            check_averaging(values, predictor.memory_bytes, self.stack.name(index))
+            check_averaging(values, predictor.usable_bytes, self.stack.name(index))
         image = self.stack.read(index)
         predictor.check(image, self.stack.name(index))
         return image
@@ -59,13 +59,16 @@ class Inputs:
     def pieces(
         self, index: int, axis: int, count: int, first: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
-        """Read an image a few slices across a spatial axis at a time, with the first one's number.
+        """Read an image piece by piece.
 
         Args:
             index: the image.
-            axis: the spatial axis.
-            count: slices at a time.
-            first: the slice to begin with.
+            axis: the spatial axis across which it is cut.
+            count: slices of a piece; the last one may have fewer.
+            first: the first slice to read.
+
+        Yields:
+            The first slice and the pixels [c_in, *space] of each piece.
 
         Raises:
             InputError: it cannot be read, or the network cannot work on it.
@@ -80,14 +83,18 @@ class Inputs:
 
 
 class ReadAhead:
-    """Images in memory, the next one read while the last one is used."""
+    """Reads each image while the one before it is in use."""
 
     def __init__(self, inputs: Inputs, reader: ThreadPoolExecutor) -> None:
         self.inputs, self.reader = inputs, reader
         self.ahead: tuple[int, Future[Tensor | None]] | None = None
 
     def get(self, index: int, following: int | None) -> Tensor | None:
-        """Give an image, see `Inputs.read`, and begin to read the one after it.
+        """Return an image, see `Inputs.read`, and begin to read the one that follows.
+
+        Args:
+            index: the image.
+            following: the one to read next, if any.
 
         Raises:
             InputError: see `Inputs.read`.
@@ -106,7 +113,7 @@ class ReadAhead:
 
 
 class Slices:
-    """An image in a file as an array [c_in, *space] that is read by ranges of slices."""
+    """An image in a file as an array [c_in, *space] of which ranges of slices are read."""
 
     def __init__(self, inputs: Inputs, index: int) -> None:
         self.inputs, self.index = inputs, index

@@ -1,23 +1,25 @@
 """Which files a prediction reads and writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msdtool.atomic import destination, is_marked
+from msdtool.data.containers.registry import FORMATS
 from msdtool.data.readers import arrangement
-from msdtool.data.sinks import SUFFIXES, Result
+from msdtool.data.sinks import SUFFIXES, Result, is_folder
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import ConfigError, RunDirectoryError
+from msdtool.file_errors import cannot_write
 from msdtool.predict.predictor import Predictor
 
-FORMATS = {
-    ".tif": "tif",
-    ".tiff": "tif",
-    ".btf": "tif",
-    ".npy": "npy",
-    ".zarr": "zarr",
-} | dict.fromkeys((".h5", ".hdf5", ".hdf", ".he5", ".nxs"), "h5")
-"""The format that an ending stands for; results of all others are TIFFs."""
+WRITTEN_AS = {
+    suffix: format.name
+    for format in FORMATS
+    if format.name in SUFFIXES
+    for suffix in format.suffixes
+}
+"""The format of a result by its suffix; an input with any other suffix makes a TIFF."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Job:
     Attributes:
         location: the file.
         output: the result.
-        probabilities: of each label, or None.
+        probabilities: the probability of each label, or None.
         format: of both, one of `msdtool.data.sinks.SUFFIXES`.
     """
 
@@ -47,9 +49,11 @@ class Job:
         return [self.output] if self.probabilities is None else [self.output, self.probabilities]
 
     def is_done(self) -> bool:
-        """Whether all results are there; they are written whole, so an empty file is none."""
+        """Whether all results exist; an empty file is not one: results are written atomically."""
         return all(
-            any(file.iterdir()) if file.is_dir() else file.is_file() and file.stat().st_size > 0
+            is_marked(file)
+            if is_folder(self.format)
+            else file.is_file() and file.stat().st_size > 0
             for file in self.outputs
         )
 
@@ -61,32 +65,38 @@ def plan_jobs(
     probabilities: bool = False,
     format: str | None = None,
 ) -> list[Job]:
-    """Decide which files to predict and how the results are named.
+    """Decide which files to predict and what the results are called.
 
-    A result keeps its input's name, and its kind of file where that can be written, else it is a
-    TIFF; probabilities add "_probabilities".
+    A result has its input's name, and its format if that can be written; otherwise it is a TIFF.
+    Probabilities add "_probabilities" to the name. A file that is named twice is predicted once.
 
     Args:
         inputs: the files.
-        output: the folder for the results; if it ends as a file of results does, the result.
-        probabilities: also write each label's.
-        format: kind of the results, one of `msdtool.data.sinks.SUFFIXES`; None decides by name.
+        output: the folder for the results, or the result itself if it has the suffix of one.
+        probabilities: also write the probability of each label.
+        format: format of the results, one of `msdtool.data.sinks.SUFFIXES`; None decides by name.
 
     Raises:
         InputError: a specifier names no file.
-        ConfigError: two results would have one name, a result would replace an input, or there is
-            no such format.
+        ConfigError: two results would have the same name, a result would replace an input, or the
+            format is unknown.
     """
     if format not in (None, *SUFFIXES):
-        raise ConfigError(f"--format {format}: allowed: {', '.join(SUFFIXES)}")
+        raise ConfigError(
+            f"format: got {format!r}; allowed: {', '.join(SUFFIXES)}", hint_key="format"
+        )
     output = Path(output).expanduser()
-    locations = expand(inputs)
-    is_file = output.suffix.lower() in FORMATS and not output.is_dir()
+    locations = _each_once(expand(inputs))
+    named_format = WRITTEN_AS.get(output.suffix.lower())
+    is_file = named_format == "zarr" or (named_format is not None and not output.is_dir())
     if is_file and len(locations) > 1:
-        raise ConfigError(f"{output}: is one file, for {len(locations)} inputs; name a folder")
+        raise ConfigError(
+            f"{output}: is a single file, but there are {len(locations)} inputs; name a folder"
+        )
     jobs = []
     for location in locations:
-        kind = format or FORMATS.get((output if is_file else location.path).suffix.lower(), "tif")
+        named = output if is_file else location.path
+        kind = format or WRITTEN_AS.get(named.suffix.lower(), "tif")
         folder, stem = (output.parent, output.stem) if is_file else (output, location.path.stem)
         suffix = output.suffix if is_file and not format else SUFFIXES[kind]
         extra = folder / f"{stem}_probabilities{suffix}" if probabilities else None
@@ -95,8 +105,17 @@ def plan_jobs(
     return jobs
 
 
+def _each_once(locations: Sequence[Location]) -> list[Location]:
+    """Leave out files that were named before, as by image.tif and *.tif, or by another path."""
+    by_identity: dict[tuple[str, Location], Location] = {}
+    for location in locations:
+        identity = location.path.stem, replace(location, path=location.path.resolve())
+        by_identity.setdefault(identity, location)
+    return list(by_identity.values())
+
+
 def unfinished(jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs of which a result is missing."""
+    """Return the jobs that lack a result."""
     return [job for job in jobs if not job.is_done()]
 
 
@@ -116,24 +135,36 @@ def _check_names(jobs: Sequence[Job]) -> None:
             raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
 
 
-def check_outputs(jobs: Sequence[Job], folder: str | Path) -> None:
-    """Refuse to replace results that are there.
+def check_outputs(
+    jobs: Sequence[Job],
+    folder: str | Path,
+    *,
+    skip_existing: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Refuse to replace existing results unless told to, and ever what is no result.
 
     Raises:
-        RunDirectoryError: there are some, or the folder is a file.
+        RunDirectoryError: a result exists, or the folder is a file.
+        ConfigError: what must not be replaced has the name of a result.
     """
     if Path(folder).is_file() and Path(folder) not in [job.output for job in jobs]:
         raise RunDirectoryError(f"{folder}: is a file; choose a folder for the results")
-    existing = [file for job in jobs for file in job.outputs if file.exists()]
-    if existing:
+    files = [(file, is_folder(job.format)) for job in jobs for file in job.outputs]
+    for file, as_folder in files:
+        with cannot_write(file):
+            destination(file, is_folder=as_folder)
+    existing = [file for file, _ in files if file.exists()]
+    if existing and not (skip_existing or overwrite):
         raise RunDirectoryError(
-            f"{existing[0]}: exists already ({len(existing)} of the results do); "
-            "use --skip-existing to go on, or --overwrite to replace them"
+            f"{existing[0]}: already exists ({len(existing)} of the results do); skip existing "
+            "results, or overwrite them",
+            hint_key="skip_existing overwrite",
         )
 
 
 def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
-    """Where the results of a job go and what they hold."""
+    """Return where the results of a job are written and what they hold."""
     location = job.location
     found = arrangement(location, predictor.ndim)
     state = location.path.stat()

@@ -1,108 +1,91 @@
-"""How much memory there is, and how much of it may be used."""
+"""How much memory an image may take."""
 
 import math
 import re
-from pathlib import Path
 
 import torch
 
 from msdtool.errors import ConfigError, Error
-from msdtool.ops.memory import release_spare
-from msdtool.ops.streaming import RESERVED_BYTES
+from msdtool.ops.cpu.buffers import release_spare
+from msdtool.ops.out_of_core.module import RESERVED_BYTES
+from msdtool.system_memory import system_memory
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
-# Left to others, and to what estimates leave out: buffers of libraries, rests of earlier images.
-USED_SHARE = 0.8
+USED_FRACTION = 0.8
+"""Of the available memory; the rest is for other processes and for what estimates leave out."""
 SLACK_BYTES = 96 * 2**20
-CGROUP_LIMITS = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
+"""Of a limit: buffers of libraries, fragments of memory that earlier images leave."""
+ASSUMED_BYTES = 8 * 2**30
+"""Available memory where the system does not tell."""
 
 
 def parse_memory(text: str) -> int:
-    """Bytes, from a text such as 2GB, 1.5 GiB or 800M.
+    """Return the bytes that a string such as 2GB, 1.5 GiB or 800M stands for.
 
     Raises:
-        ConfigError: it is no such text.
+        ConfigError: it is not such a string.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?", text.strip().upper())
     if not match or float(match[1]) <= 0:
-        raise ConfigError(f"--memory {text}: expected a size such as 2GB, 1.5GiB or 800MB")
+        raise ConfigError(
+            f"memory: got {text!r}; expected a size such as 2GB, 1.5GiB or 800MB",
+            hint_key="memory",
+        )
     return int(float(match[1]) * UNITS[match[2] or ""])
 
 
-def resident_bytes() -> int:
-    """Memory that this process takes; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0
-
-
-def usable_bytes(device: torch.device, limit: int | None) -> int:
-    """What an image may take of a device's memory.
+def usable_bytes(device: torch.device, memory_bytes: int | None) -> int:
+    """Return the bytes that an image may take of a device's memory.
 
     Args:
         device: where images are computed.
-        limit: of the memory that the process takes on the CPU, or None for what is free. A GPU
-            always gives what is free.
+        memory_bytes: limit of this process's memory if the device is the CPU; None: what is
+            available. On a GPU an image always takes what is available.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(USED_SHARE * free)
+        return int(USED_FRACTION * free)
     release_spare()
-    if limit is not None:
-        return limit - resident_bytes() - SLACK_BYTES
-    return int(USED_SHARE * _free_bytes())
+    memory = system_memory()
+    if memory_bytes is not None:
+        return memory_bytes - (memory.resident or 0) - SLACK_BYTES
+    available = ASSUMED_BYTES if memory.available is None else memory.available
+    return int(USED_FRACTION * available)
 
 
-def check_limit(limit: int) -> None:
+def check_limit(memory_bytes: int) -> None:
     """Check that a limit of this process's memory leaves room for an image.
 
     Raises:
-        ConfigError: the process takes more already.
+        ConfigError: the process takes as much without an image.
     """
-    taken = resident_bytes() + SLACK_BYTES
-    if limit <= taken:
+    taken = (system_memory().resident or 0) + SLACK_BYTES
+    if memory_bytes <= taken:
         least = (taken + RESERVED_BYTES) / 10**6
         raise ConfigError(
-            f"--memory: {limit / 10**6:.3g} MB are less than the program takes without an image, "
-            f"{taken / 10**6:.0f} MB; give {math.ceil(least / 100) * 100} MB or more"
+            f"memory: {memory_bytes / 10**6:.3g} MB is below the program's baseline memory use, "
+            f"{taken / 10**6:.0f} MB; allow {math.ceil(least / 100) * 100} MB or more",
+            hint_key="memory",
         )
 
 
-def _free_bytes() -> int:
-    """Memory that the system could give, within the limits of a container or a job."""
-    free = 8 * 2**30  # where nothing is known
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        free = int(found[1]) * 1024 if found else free
-    except OSError:
-        pass
-    for file in map(Path, CGROUP_LIMITS):
-        try:
-            limit = file.read_text().strip()
-        except OSError:
-            continue
-        if limit.isdigit():
-            free = min(free, int(limit) - resident_bytes())
-    return free
-
-
-def check_averaging(num_values: int, memory_bytes: int, name: str) -> None:
-    """Raise Error if what an average over symmetries or splits holds does not fit the memory.
+def check_averaging(num_values: int, usable_bytes: int, name: str) -> None:
+    """Check that what an average over symmetries or splits keeps in memory fits.
 
     Args:
-        num_values: of the image and its results.
-        memory_bytes: what the image may take.
+        num_values: values of the image and its results, float32.
+        usable_bytes: what the image may take.
         name: of the image.
+
+    Raises:
+        Error: it does not fit.
     """
-    needed, room = 4 * num_values, memory_bytes - RESERVED_BYTES
+    needed, room = 4 * num_values, usable_bytes - RESERVED_BYTES
     if needed > room:
         raise Error(
-            f"{name}: averages over symmetries (--tta) or splits hold the image and its results in "
-            f"memory, {needed / 1e9:.2g} GB, and {max(room, 0) / 1e9:.2g} GB are left for them; "
-            "give more by --memory, or do without"
+            f"{name}: averages over symmetries or splits keep the image and its results in memory, "
+            f"{needed / 1e9:.2g} GB, and {max(room, 0) / 1e9:.2g} GB is left for them; allow more "
+            "memory, or do not average",
+            hint_key="memory",
         )

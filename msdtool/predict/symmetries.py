@@ -1,8 +1,8 @@
-"""Turned and mirrored images, and their predictions brought back.
+"""Symmetries of images and volumes, and how to undo them.
 
-Images have eight symmetries: four mirror images, each as it is and transposed. Volumes are mirrored
-along each axis, which are eight as well; turning them would exchange axes of different sizes and
-resolutions.
+Images have eight symmetries: any subset of axes flipped, with or without transposition. Volumes
+also have eight, any subset of axes flipped; transposition would exchange axes of different
+resolution.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 class Symmetry(NamedTuple):
-    """One way to look at images [C, *space], and the way back."""
+    """A symmetry of images [C, *space], and its inverse."""
 
     apply: Callable[[Tensor], Tensor]
     undo: Callable[[Tensor], Tensor]
 
 
 def symmetries(ndim: int) -> list[Symmetry]:
-    """The eight symmetries of images (``ndim`` 2) or volumes (``ndim`` 3), the identity first."""
+    """Return the eight symmetries of images (``ndim`` 2) or volumes (3), the identity first."""
     flips = [
         [axis for axis, chosen in zip(range(-ndim, 0), choice, strict=True) if chosen]
         for choice in product((False, True), repeat=ndim)

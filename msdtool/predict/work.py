@@ -1,32 +1,25 @@
-"""Doing the jobs: read, compute and write at the same time, image by image."""
+"""Doing the jobs: read, compute and write, image by image."""
 
 import hashlib
-import io
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from msdtool.data.sinks import Sink, images_done, open_sink, saved_state
-from msdtool.errors import Error, InputError
+from msdtool.data.sinks import tidy
+from msdtool.errors import InputError
 from msdtool.nn.series import SeriesNetwork
-from msdtool.ops.kept import forget
+from msdtool.ops.out_of_core.resuming import Resume, State
 from msdtool.predict.inputs import Inputs, ReadAhead, Slices, WrittenSlices
-from msdtool.predict.jobs import Job, results_of
+from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
-
-SECONDS_BETWEEN_SAVES = 10.0
-
-Tick = Callable[[int, float], None]
-"""Told the number of a job and how many of its images are done."""
+from msdtool.predict.results import Results
+from msdtool.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -34,9 +27,9 @@ class Prediction:
     """A job that is done.
 
     Attributes:
-        job: what was to do.
-        skipped: its results were there.
-        seconds: since the one before.
+        job: the job.
+        skipped: its results existed already.
+        seconds: time since the previous job.
     """
 
     job: Job
@@ -54,24 +47,26 @@ def predict(
     inputs: Inputs | None = None,
     *,
     skip_existing: bool = False,
-    anew: bool = False,
-    tick: Tick = lambda job, images: None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Prediction]:
-    """Do the jobs one after the other; each result is written whole or not at all.
+    """Do the jobs one after the other; each result is written completely or not at all.
 
-    The next image is read and the last one written while one is computed. What is finished of a
-    result with several images, or of a series, is kept when the work stops or is killed, and not
-    done again.
+    The next image is read and the previous one written while one is computed. When the work stops
+    or is killed, what is complete of a result is kept: images of a file that holds several, frames
+    of a series, strips of an image that is computed in strips. A later call resumes from there.
 
     Args:
         predictor: the network.
         jobs: what to do.
-        inputs: the images of these and other files; None takes those of the jobs' files alone.
-        skip_existing: leave out jobs whose results are there.
-        anew: forget what an earlier try left.
-        tick: called with the number of a job and how many of its images are done.
-        stop: asked now and then; when it says so, what is finished is saved and the iterator ends.
+        inputs: the images of these and other files; None opens those of the jobs alone.
+        skip_existing: skip jobs whose results exist.
+        overwrite: start from scratch instead of resuming what an earlier call left.
+        progress: called with the number of images that are done, the number of images of all jobs,
+            and the name of the file.
+        stop: asked now and then; once it returns True, what is complete is saved and the iterator
+            ends.
 
     Raises:
         InputError: an image cannot be used; the results of those before it stay.
@@ -79,218 +74,158 @@ def predict(
     """
     inputs = inputs or Inputs(predictor, [[job.location for job in jobs]])
     start = time.perf_counter()
+    total = sum(len(inputs.images(job)) for job in jobs)
+    before = 0
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = ReadAhead(inputs, reader)
         for number, job in enumerate(jobs):
+            images = inputs.images(job)
             skipped = skip_existing and job.is_done()
             if not skipped:
                 following = None
                 if number + 1 < len(jobs) and not (skip_existing and jobs[number + 1].is_done()):
                     following = inputs.images(jobs[number + 1]).start
-                work = _Work(predictor, inputs, job, partial(tick, number), stop)
-                if not work.run(ahead, following, writer, anew):
+                report = _Report(progress, stop, before, len(images), total, job.input.name)
+                results = Results(job, predictor, writer, overwrite=overwrite)
+                work = _Work(predictor, inputs, images, results, report)
+                if not work.run(ahead, following):
                     return
+            before += len(images)
+            if skipped:
+                for path in job.outputs:
+                    tidy(path)
+                progress(before, total, job.input.name)
             now = time.perf_counter()
             yield Prediction(job, skipped, now - start)
             start = now
 
 
+@dataclass(frozen=True)
+class _Report:
+    """Tells how far a job is, and ends it when the work should stop."""
+
+    progress: Progress
+    stop: Callable[[], bool]
+    before: int  # images of earlier jobs
+    num_images: int
+    total: int
+    name: str
+
+    def __call__(self, images: float) -> None:
+        self.progress(self.before + images, self.total, self.name)
+        if images < self.num_images and self.stop():
+            raise _Interrupted
+
+
+@dataclass(frozen=True)
 class _Work:
-    """One job: a file of images, and its results."""
+    """One job: the images of a file, and where their predictions go."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        inputs: Inputs,
-        job: Job,
-        tick: Callable[[float], None],
-        stop: Callable[[], bool],
-    ) -> None:
-        self.predictor, self.inputs, self.job = predictor, inputs, job
-        self.tick, self.stop = tick, stop
-        self.images = inputs.images(job)
-        self.results = results_of(job, predictor)
-        self.sinks: list[Sink] = []
-        self.writing: Future[None] | None = None
-        self.writing_strip: Future[None] | None = None
-        self.is_new, self.anew = True, False
-        self.done = 0
-        self.frames = 0  # of the next image, a series, that are done
-        self.has_strips = False  # of the next image, that are written
-        self.saved = time.monotonic()
+    predictor: Predictor
+    inputs: Inputs
+    images: range
+    results: Results
+    report: _Report
 
-    def run(
-        self, ahead: ReadAhead, following: int | None, writer: ThreadPoolExecutor, anew: bool
-    ) -> bool:
-        """Do what is left to do; say whether that is all of it.
+    def run(self, ahead: ReadAhead, following: int | None) -> bool:
+        """Do what is left to do; return False if the work was asked to stop before the end.
 
         Args:
-            ahead: gives the images.
-            following: the image that another job begins with.
-            writer: writes the results.
-            anew: forget what an earlier try left.
+            ahead: reads the images.
+            following: the image that the next job begins with.
         """
-        self.anew = anew
-        if not anew:
-            self._look_back()
         try:
-            for index in self.images[self.done :]:
+            for index in self.images[self.results.done :]:
                 image = ahead.get(index, index + 1 if index + 1 in self.images else following)
-                self._do(index, image, writer)
-            self._settle()
-            for sink in self.sinks:
-                sink.finish()
-        except BaseException as error:
-            if isinstance(error, InputError):
-                self.frames = 0  # a series that goes wrong is not worth keeping
-            self._leave()
-            if isinstance(error, _Interrupted):
-                return False
+                self._predict(index, image)
+                if len(self.images) > 1:
+                    self.results.save_now_and_then()
+                self.report(index - self.images.start + 1)
+            self.results.finish()
+        except _Interrupted:
+            self.results.leave()
+            return False
+        except BaseException:
+            self.results.leave()
             raise
         return True
 
-    def _do(self, index: int, image: Tensor | None, writer: ThreadPoolExecutor) -> None:
+    def _predict(self, index: int, image: Tensor | None) -> None:
         number, name = index - self.images.start, self.inputs.stack.name(index)
-        output = None
-        if image is not None:
-            output = self.predictor(image, name, lambda share: self._tick(number + share))
-        self._settle()
-        if not self.sinks:
-            # Not before: a first image that is bad leaves no trace.
-            self.sinks = [
-                open_sink(self.job.format, path, result, is_new=self.is_new)
-                for path, result in self.results
-            ]
-        if output is None:
-            self._stream(index, number, name, writer)
-            self.done = number + 1
-        else:
-            self.writing = writer.submit(self._write, number, 0, output)
-        if len(self.images) > 1 and time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
-            self._save()
-        self._tick(number + 1)
 
-    def _stream(self, index: int, number: int, name: str, writer: ThreadPoolExecutor) -> None:
-        """Compute an image that does not fit, or a series, from file to file."""
-        if self.predictor.series is not None:
-            self._follow(self.predictor.series, index, number, name)
+        def progress(done: float, total: float, _note: str = "") -> None:
+            self.report(number + done / total)
+
+        if image is not None:
+            self.results.state = None
+            output = self.predictor(image, name, progress)
+            # Not earlier: a first image that is bad leaves no trace.
+            self.results.open()
+            self.results.write(number, 0, output, completes=True)
             return
+        self.results.open()
+        if self.predictor.series is not None:
+            self._predict_series(self.predictor.series, index, name, progress)
+        else:
+            self._predict_strips(index, name, progress)
+        self.results.complete_image()
+
+    def _predict_strips(self, index: int, name: str, progress: Progress) -> None:
+        """Compute an image that does not fit in memory from file to file."""
+        number = index - self.images.start
         input = Slices(self.inputs, index)
 
         def write(start: int, output: Tensor) -> None:
-            self._settle_strip()
-            self.writing_strip = writer.submit(self._write, number, start, output)
+            self.results.write(number, start, output)
+
+        def save(state: State) -> None:
+            self.results.settle()
+            self.results.state = {"strips": dict(state)}
+            self.results.save()
 
         output = WrittenSlices((self.predictor.c_out, *input.shape[1:]), write)
-        keep = self._channels(number)
-        if self.anew:
-            forget(keep)
-        self.predictor.stream(
-            input,
-            output,
-            name,
-            lambda share: self._tick(number + share),
-            keep=keep,
-            save_output=self._save_strips,
-            has_output=not self.is_new,
-        )
-        self._settle_strip()
-        self.has_strips = False
+        past = (self.results.state or {}).get("strips")
+        resume = Resume(self._channels_folder(number), save, past)
+        self.predictor.stream(input, output, name, progress, resume=resume)
 
-    def _settle_strip(self) -> None:
-        """Wait until the last strip is written."""
-        if self.writing_strip is not None:
-            writing, self.writing_strip = self.writing_strip, None
-            writing.result()
-
-    def _save_strips(self) -> None:
-        self._settle_strip()
-        self.has_strips = True
-        self._save()
-
-    def _channels(self, number: int) -> Path:
-        """Where the channels of an image in strips lie until it is done, for a later try, too."""
-        path, result = self.results[0]
+    def _channels_folder(self, number: int) -> Path:
+        """Return the folder of the channels of an image in strips: the same for a later try."""
+        path, result = self.results.main
         facts = json.dumps([str(path.absolute()), number, asdict(result)])
         name = f"msdtool-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
         return (self.predictor.scratch or Path(tempfile.gettempdir())) / name
 
-    def _follow(self, network: SeriesNetwork, index: int, number: int, name: str) -> None:
+    def _predict_series(
+        self, network: SeriesNetwork, index: int, name: str, progress: Progress
+    ) -> None:
         """Compute a series a few frames at a time; the network remembers what it needs."""
-        num_frames = self.inputs.stack.space(index)[network.axis]
-        if self.frames == 0:
-            network.clear_state()
-        pieces = self.inputs.pieces(index, network.axis, network.dt, self.frames)
-        for start, piece in pieces:
-            self._write(number, start, self.predictor.advance(piece, name), network.axis)
-            self.frames = min(start + network.dt, num_frames)
-            if time.monotonic() - self.saved > SECONDS_BETWEEN_SAVES:
-                self._save()
-            self._tick(number + self.frames / num_frames)
-        self.frames = 0
+        number, num_frames = index - self.images.start, self.inputs.stack.space(index)[network.axis]
         network.clear_state()
+        first = self._resume_series(network)
+        pieces = self.inputs.pieces(index, network.axis, network.dt, first)
+        try:
+            for start, piece in pieces:
+                output = self.predictor.advance(piece, name)
+                self.results.write(number, start, output, network.axis)
+                self.results.settle()
+                done = min(start + network.dt, num_frames)
+                # A copy: an interrupt may leave the network in the middle of the next frames.
+                self.results.state = {"frames": done, "network": network.get_state()}
+                self.results.save_now_and_then()
+                progress(done, num_frames)
+        except InputError:
+            self.results.state = None  # a series with a bad frame is not worth keeping
+            raise
+        finally:
+            network.clear_state()
 
-    def _write(self, index: int, start: int, output: Tensor, axis: int = 0) -> None:
-        """Write slices of the network's output across a spatial axis; see `Sink.write`."""
-        self.sinks[0].write(index, start, self.predictor.to_image(output), axis)
-        if len(self.sinks) > 1:
-            self.sinks[1].write(index, start, output.softmax(0).numpy(), axis)
-
-    def _settle(self) -> None:
-        """Wait until the last image is written."""
-        if self.writing is not None:
-            writing, self.writing = self.writing, None
-            writing.result()
-            self.done += 1
-
-    def _save(self) -> None:
-        """Have a later try go on from here."""
-        # The state is saved last: by then, whatever it goes on from is there.
-        for sink in reversed(self.sinks):
-            sink.save(self.done, self._state() if sink is self.sinks[0] else b"")
-        self.saved = time.monotonic()
-
-    def _state(self) -> bytes:
-        """What it takes to go on in the middle of a series; nothing where there is none."""
-        series = self.predictor.series
-        if series is None or self.frames == 0:
-            return b""
-        state = {"image": self.done, "frames": self.frames, "network": series.get_state()}
-        file = io.BytesIO()
-        torch.save(state, file)
-        return file.getvalue()
-
-    def _look_back(self) -> None:
-        """Go on where an earlier try has come to."""
-        found = [images_done(path, result) for path, result in self.results]
-        counts = [count for count in found if count is not None]
-        if len(counts) < len(self.results):
-            return
-        self.is_new, self.done = False, min(counts)
-        state = saved_state(self.results[0][0])
-        if self.predictor.series is None or state is None:
-            return
-        with suppress(Exception):  # whatever torch stumbles over in a damaged file
-            past = torch.load(io.BytesIO(state), "cpu", weights_only=True)
-            if past["image"] == self.done:
-                self.predictor.series.set_state(past["network"])
-                self.frames = int(past["frames"])
-
-    def _leave(self) -> None:
-        """Keep what is finished of several images, or of a series, for a later try."""
-        for settle in (self._settle, self._settle_strip):
-            with suppress(Error):
-                settle()
-        if (len(self.images) > 1 and self.done) or self.frames or self.has_strips:
-            with suppress(Error):
-                self._save()
-            for sink in self.sinks:
-                sink.close()
-        else:
-            for sink in self.sinks:
-                sink.discard()
-
-    def _tick(self, images: float) -> None:
-        self.tick(images)
-        if images < len(self.images) and self.stop():
-            raise _Interrupted
+    def _resume_series(self, network: SeriesNetwork) -> int:
+        """Bring the network to where an earlier try was stopped; return the next frame."""
+        past = self.results.state or {}
+        try:
+            network.set_state(past["network"])
+            return int(past["frames"])
+        except Exception:  # whatever torch raises for a damaged state
+            self.results.state = None
+            network.clear_state()
+            return 0

@@ -1,1 +1,1 @@
-"""Pictures of results; the only place that draws."""
+"""Figures and tables of results; the only place that draws."""

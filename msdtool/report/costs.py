@@ -1,4 +1,4 @@
-"""What a training step costs, over the number of pixels and over the depth."""
+"""The cost of a training step, over the number of pixels and over the depth."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,16 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from msdtool.report.pictures import Array, save_figure
+from msdtool.report.pictures import save_figure
 
+Vector = np.ndarray[Any, np.dtype[np.float64]]
 STYLES = ("o-", "s--", "^:")
 
 
 def save_costs(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Draw the time of a step over pixels and over depth, on logarithmic axes; write a PNG.
 
-    The legend names the slope of each line of two or more points: the power of the pixels, or of
-    the depth, that the time grows with.
+    The legend states the slope of each line of two or more points: the exponent with which the time
+    grows with the number of pixels, or with the depth.
 
     Args:
         path: the PNG.
@@ -48,7 +49,7 @@ def _draw(
     horizontal: str,
     group: Callable[[dict[str, Any]], str],
 ) -> None:
-    """Draw a line for each method and group: the group is its colour, the method its style."""
+    """Draw a line for each method and group: a colour for each group, a style for each method."""
     lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         point = row[horizontal], row["step_seconds"]
@@ -77,7 +78,7 @@ def _draw(
         axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
-def _slope(x: Array, y: Array) -> str:
+def _slope(x: Vector, y: Vector) -> str:
     if len(set(x)) < 2:
         return ""
     return f": slope {np.polyfit(np.log(x), np.log(y), 1)[0]:.2f}"

@@ -1,9 +1,8 @@
-"""Input, output and target side by side."""
+"""Figures of input, output and target side by side."""
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,38 +10,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from msdtool.atomic import atomic_path
-from msdtool.errors import Error
+from msdtool.file_errors import cannot_write
+from msdtool.measure.comparisons import Array, Comparison
 
-Array = np.ndarray[Any, np.dtype[Any]]
 PANEL_INCHES = 3.2
 
 
-@dataclass
-class Comparison:
-    """One row of a picture.
-
-    Attributes:
-        input: [C, *space] values.
-        output: [C, *space] values, or [*space] class indices.
-        target: likewise; class indices below 0 do not count.
-        title: what is shown, such as the file's name.
-        input_note: below the input, such as its PSNR.
-        output_note: below the output.
-    """
-
-    input: Array
-    output: Array
-    target: Array
-    title: str
-    input_note: str = ""
-    output_note: str = ""
-
-
 def save_comparisons(path: Path, rows: Sequence[Comparison], num_labels: int = 0) -> None:
-    """Draw input | output | target for each row and write a PNG.
+    """Draw input, output and target for each row and write a PNG.
 
-    Volumes are shown by their middle slice. Values are shown in the target's range, labels
-    (``num_labels`` above 0) in one colour each.
+    Volumes are represented by their middle slice. Values are scaled to the target's range; labels
+    (``num_labels`` above 0) have one colour each.
     """
     figure = Figure(
         figsize=(3 * PANEL_INCHES, len(rows) * (PANEL_INCHES + 0.45)), layout="constrained"
@@ -69,14 +47,14 @@ def _draw_row(row: Comparison, axes: Sequence[Axes], num_labels: int) -> None:
         _show_values(axes[2], target, limits)
     notes = (row.input_note, row.output_note, "")
     for axis, name, note in zip(axes, ("input", "output", "target"), notes, strict=True):
-        axis.set_title(name if name != "input" else f"{row.title}: input", fontsize=9)
+        axis.set_title(name if name != "input" else f"{as_label(row.title)}: input", fontsize=9)
         axis.set_xlabel(note, fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
 
 
 def _middle(image: Array, ndim: int) -> Array:
-    """The middle slice along the axes in front of the last ``ndim``."""
+    """The middle slice along all axes before the last ``ndim``."""
     while image.ndim > ndim:
         image = image[image.shape[0] // 2]
     return image
@@ -107,15 +85,23 @@ def _show_labels(axis: Axes, labels: Array, num_labels: int) -> None:
     axis.imshow(shown, cmap="viridis", vmin=0, vmax=num_labels - 1, interpolation="nearest")
 
 
+def as_label(name: str) -> str:
+    """Return a name as text that is drawn as it is.
+
+    Between dollars matplotlib reads formulas, labels with a leading underscore it leaves out, and
+    it cannot draw names of files whose bytes are not UTF-8.
+    """
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, whole or not at all.
+    """Write a figure as PNG, atomically.
 
     Raises:
         Error: it cannot be written.
     """
     FigureCanvasAgg(figure)
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
-    except OSError as error:
-        raise Error(f"{path}: cannot be written: {error.strerror or error}") from None
+    with cannot_write(path), atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
+        figure.savefig(temporary, format="png", dpi=110)

@@ -1,4 +1,4 @@
-"""What runs reached, side by side."""
+"""Results of runs, side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ def read_runs(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
     """Return the epoch rows of each run directory, by its path.
 
     Raises:
-        ModelFileError: a path is no run directory, or the run has not finished an epoch.
+        ModelFileError: a path is not a run directory, or the run has not finished an epoch.
     """
     runs = {}
     for path in paths:
@@ -25,7 +25,7 @@ def read_runs(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
             raise ModelFileError(f"{path}/metrics.jsonl: cannot be read: {error}") from None
         if not rows:
             raise ModelFileError(
-                f"{path}: no finished epoch here; expected a run directory with metrics.jsonl"
+                f"{path}: no finished epoch; expected a run directory with metrics.jsonl"
             )
         runs[str(path)] = rows
     return runs

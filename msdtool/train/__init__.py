@@ -1,1 +1,1 @@
-"""Training: losses, metrics, optimizers, the loop and the run around it."""
+"""Training: losses, optimizers, the loop and the run around it."""

@@ -1,30 +1,35 @@
-"""Losses, metrics, normalisation and learner of an experiment."""
+"""Loss, normalisation and learner of an experiment, and what they need of its images."""
 
-from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
+from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
 from msdtool.data.build import build_batches
+from msdtool.data.labels import IGNORED
+from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import ConfigError, InputError
+from msdtool.measure.masking import Total, of_one
+from msdtool.nn.from_config import check_sizes
 from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
+from msdtool.progress import Progress
 from msdtool.runs.checkpoint import Normalisation
+from msdtool.train.averaging import WeightAverage
 from msdtool.train.loop import Learner
 from msdtool.train.losses import (
+    CrossEntropyLoss,
+    DiceLoss,
     GramLoss,
     Loss,
     RegressionLoss,
-    SegmentationLoss,
     SSIMLoss,
-    Total,
     WeightedSum,
     balanced_weights,
-    of_one,
 )
-from msdtool.train.metrics import Metrics, RegressionMetrics, SegmentationMetrics
 from msdtool.train.optim import Schedule, build_optimizer
 from msdtool.train.processes import ALONE, Processes
 
@@ -32,17 +37,17 @@ from msdtool.train.processes import ALONE, Processes
 def measure_normalisation(
     config: ExperimentConfig,
     pairs: Pairs,
-    check: Callable[[float, int], None],
+    progress: Progress,
     processes: Processes = ALONE,
 ) -> Normalisation:
-    """Measure the training set, each process its share of it.
+    """Measure the training set; each process measures its share.
 
     Args:
         config: the experiment.
         pairs: the training set.
-        check: called before each image, and each block of a large one, with the number of images
-            that are done and that of all of this process's share; may raise to stop.
-        processes: those that train together; all come to the same.
+        progress: called before each image, and each block of a large one, with the number of
+            images measured and that of this process's share; may raise to stop.
+        processes: those that train together; the result is the same on all.
 
     Raises:
         InputError: a file cannot be used, or no target pixel counts.
@@ -51,7 +56,7 @@ def measure_normalisation(
     share = [indices[place] for place in processes.share(len(indices))]
 
     def measured() -> Statistics:
-        return measure(pairs, config.num_labels, lambda done: check(done, len(share)), share)
+        return measure(pairs, config.num_labels, progress, share)
 
     parts = processes.gather(processes.together(measured))
     statistics = parts[0]
@@ -60,46 +65,61 @@ def measure_normalisation(
     input, target = statistics.input, statistics.target
     thickness = 2 * config.data.slab + 1  # every slice of a slab is scaled alike
     return Normalisation(
-        input_mean=input.mean.tolist() * thickness,
-        input_std=input.std.tolist() * thickness,
-        target_mean=target.mean.tolist(),
-        target_std=target.std.tolist(),
+        input_mean=tuple(input.mean.tolist()) * thickness,
+        input_std=tuple(input.std.tolist()) * thickness,
+        target_mean=tuple(target.mean.tolist()),
+        target_std=tuple(target.std.tolist()),
         data_range=0.0 if config.num_labels else _data_range(config, statistics),
-        label_counts=_label_counts(config, statistics),
+        label_counts=tuple(_label_counts(config, statistics)),
     )
 
 
 def _data_range(config: ExperimentConfig, statistics: Statistics) -> float:
     if not statistics.target.count:
-        raise InputError("no pixel of the training targets counts; look at data.train.mask")
+        raise InputError(nothing_counts(config, "train"))
     measured = statistics.target.maximum - statistics.target.minimum
     return config.data.data_range or measured or 1.0
 
 
 def _label_counts(config: ExperimentConfig, statistics: Statistics) -> list[int]:
     if config.num_labels and not statistics.label_counts.any():
-        raise InputError(
-            "no pixel of the training targets counts; look at data.ignore and data.train.mask"
-        )
+        raise InputError(nothing_counts(config, "train"))
     return statistics.label_counts.tolist()
+
+
+def nothing_counts(config: ExperimentConfig, name: str) -> str:
+    """Say that no target pixel of the data set "train" or "validation" counts."""
+    keys = f"data.ignore and data.{name}.mask" if config.num_labels else f"data.{name}.mask"
+    kind = {"train": "training"}.get(name, name)
+    return f"no pixel of the {kind} targets counts; look at {keys}"
+
+
+def check_validation(config: ExperimentConfig, pairs: Pairs) -> None:
+    """Read validation targets until a pixel counts: without one, every epoch would be perfect.
+
+    Raises:
+        InputError: no pixel counts, or a file cannot be used.
+    """
+    for index in pairs.to_measure():
+        for window in blocks(pairs.space(index), BLOCK_PIXELS):
+            sample = pairs.sample(index, window, central_only=True)
+            counted = sample.target != IGNORED if config.num_labels else sample.mask
+            if counted is None or counted.any():
+                return
+    raise InputError(nothing_counts(config, "validation"))
 
 
 def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:
     """Set the network's scaling layers; a segmentation's scores are not scaled."""
-    set_normalising(network.scale_in, normalisation["input_mean"], normalisation["input_std"])
-    if not normalisation["label_counts"]:
-        set_denormalising(
-            network.scale_out, normalisation["target_mean"], normalisation["target_std"]
-        )
+    set_normalising(network.scale_in, normalisation.input_mean, normalisation.input_std)
+    if not normalisation.label_counts:
+        set_denormalising(network.scale_out, normalisation.target_mean, normalisation.target_std)
 
 
 def build_loss(
     config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
 ) -> Loss:
     """Return the loss that training minimises; ``total`` as in `msdtool.train.losses`."""
-    loss = config.training.loss
-    if isinstance(loss, str):
-        return _build_term(loss, config, normalisation, total)
     return WeightedSum(
         [
             (weight, _build_term(name, config, normalisation, total))
@@ -111,35 +131,28 @@ def build_loss(
 def _build_term(
     name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
 ) -> Loss:
-    training, data_range = config.training, normalisation["data_range"]
-    if config.task == "segmentation":
-        weights = training.class_weights
-        if weights == "balanced":
-            weights = balanced_weights(normalisation["label_counts"])
-        assert not isinstance(weights, str)
-        return SegmentationLoss(name, weights, total=total)
-    mean, std = normalisation["target_mean"], normalisation["target_std"]
-    if name == "Gram":
-        return GramLoss(mean, std, config.network.ndim, total=total)
-    if name == "SSIM":
-        return SSIMLoss(data_range, total=total)
-    return RegressionLoss(
-        name,
-        std,
-        huber_delta=training.huber_delta,
-        ssim_weight=training.ssim_weight,
-        data_range=data_range,
-        total=total,
-    )
-
-
-def build_metrics(labels: list[int], data_range: float) -> Metrics:
-    """Return a segmentation's metrics if there are labels, else a regression's."""
-    return SegmentationMetrics(labels) if labels else RegressionMetrics(data_range)
+    """Return the loss that `TrainingConfig.loss_terms` calls ``name``."""
+    training = config.training
+    mean, std = normalisation.target_mean, normalisation.target_std
+    match name:
+        case "cross_entropy":
+            weights = training.class_weights
+            if weights == "balanced":
+                weights = balanced_weights(normalisation.label_counts)
+            assert not isinstance(weights, str)
+            return CrossEntropyLoss(weights, total=total)
+        case "dice":
+            return DiceLoss(total=total)
+        case "SSIM":
+            return SSIMLoss(normalisation.data_range, total=total)
+        case "Gram":
+            return GramLoss(mean, std, config.network.ndim, total=total)
+        case _:
+            return RegressionLoss(name, std, huber_delta=training.huber_delta, total=total)
 
 
 def total_updates(config: ExperimentConfig, num_pairs: int) -> int:
-    """Updates that all epochs together make."""
+    """Return the number of updates in all epochs."""
     batches = build_batches(config, num_pairs, 0).batches_per_epoch
     return config.training.epochs * -(-batches // config.training.accumulate)
 
@@ -152,11 +165,11 @@ def build_learner(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> Learner:
-    """Return a learner that has not learnt yet, its network on the device.
+    """Return an untrained learner, its network on the device.
 
     Args:
         config: the experiment.
-        network: what learns.
+        network: what is trained.
         normalisation: of the training set.
         num_pairs: pairs in the training set.
         device: where to compute.
@@ -168,19 +181,49 @@ def build_learner(
         training.optimizer, network.parameters(), training.learning_rate, training.weight_decay
     )
     schedule = Schedule(
-        training.schedule, optimizer, total_updates(config, num_pairs), training.plateau_patience
+        training.schedule,
+        optimizer,
+        total_updates(config, num_pairs),
+        training.plateau_patience,
+        training.warmup,
     )
     loss = build_loss(config, normalisation, processes.total)
-    learner = Learner(network, loss, optimizer, schedule, device, processes=processes)
+    average = None if training.average is None else WeightAverage(network, training.average)
+    learner = Learner(
+        network, loss, optimizer, schedule, device, processes=processes, average=average
+    )
     if training.cuda_graphs:
         learner.parallel = GraphedNetwork(network)
     return learner
 
 
 def check_graphs(device: torch.device, num_processes: int) -> None:
-    """Raise ConfigError where CUDA graphs cannot train."""
+    """Raise ConfigError where training cannot use CUDA graphs."""
     if device.type != "cuda" or num_processes > 1:
         raise ConfigError(
             "training.cuda_graphs: needs one process on a GPU; got "
             f"{num_processes} on {device.type}; set it to false"
         )
+
+
+def sizes_of(pairs: Pairs) -> list[tuple[int, ...]]:
+    """Return the distinct spatial shapes of the inputs; held-out slices make volumes smaller."""
+    sizes: dict[tuple[int, ...], None] = {}
+    for index in pairs.to_measure():
+        with suppress(InputError):  # reported when the file is read
+            sizes[pairs.space(index)] = None
+    return list(sizes)
+
+
+def check_images(
+    config: ExperimentConfig, architecture: Architecture, train: Pairs, validation: Pairs | None
+) -> None:
+    """Try the layers around the network on every size of image, not only that of the first.
+
+    Raises:
+        ConfigError: a layer does not work on one of them.
+    """
+    if not (config.network.stem or config.network.head):
+        return
+    training = [config.crop_size] if config.crop_size else sizes_of(train)
+    check_sizes(config, architecture, training, sizes_of(validation) if validation else [])

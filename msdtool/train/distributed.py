@@ -1,8 +1,8 @@
-"""Several processes that train one network, through torch.distributed and nothing else.
+"""Several processes that train one network, using torch.distributed alone.
 
-Each takes its share of every batch. The loss is made of sums over all shares, and
-DistributedDataParallel averages its gradients, so that the result is that of one process with the
-same batches, to rounding. At each event of the training loop all processes are at the same point.
+Each process computes its share of every batch. The loss is made of sums over all shares, and
+DistributedDataParallel averages the gradients, so that the result matches that of a single process
+with the same batches up to rounding. All processes reach each event of the training loop together.
 """
 
 import datetime
@@ -26,51 +26,52 @@ from msdtool.train.processes import Launch, Processes
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)
-"""Longest wait for another process. One that has died is noticed once its connections close, at the
-latest when its data workers have noticed, too, which takes seconds; this is for one that hangs, and
-must be longer than what only one of them does, such as writing a checkpoint."""
+"""Longest wait for another process. The death of a process is noticed within seconds, when its
+connections are closed, at the latest after its data workers have noticed it too. This limit is for
+a process that hangs; it must exceed any work of a single process, such as writing a checkpoint."""
 
 ONE_BUCKET_MB = 2**20
 """More than any network's gradients."""
 
 
 class Distributed(Processes):
-    """This process among others; see `Processes`.
+    """This process among several; see `Processes`.
 
     Args:
-        launch: its place.
+        launch: its place among them.
         timeout: longest wait for another process.
 
     Raises:
-        TrainingError: not all processes came.
+        TrainingError: it cannot connect to all other processes.
     """
 
     def __init__(self, launch: Launch, timeout: datetime.timedelta = TIMEOUT) -> None:
         self.rank, self.size, self.local_rank = launch.rank, launch.size, launch.local_rank
-        self._number = torch.zeros((), dtype=torch.float64)  # one, for the reason of `_Gradients`
+        self._number = torch.zeros((), dtype=torch.float64)  # kept, for the reason in `_Gradients`
         try:
             store, *_ = next(
                 iter(rendezvous(launch.meeting, launch.rank, launch.size, timeout=timeout))
             )
             dist.init_process_group(
-                # What is on a GPU goes by NCCL, all else by Gloo.
+                # Tensors on a GPU are sent by NCCL, all others by Gloo.
                 "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
                 store=PrefixStore(launch.attempt, store),
                 rank=launch.rank,
                 world_size=launch.size,
                 timeout=timeout,
             )
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # ValueError: a variable is missing
             raise TrainingError(
-                f"process {launch.rank} of {launch.size} does not find the others: {_reason(error)}"
+                f"process {launch.rank} of {launch.size} cannot connect to the other processes: "
+                f"{_reason(error)}"
             ) from None
 
     def close(self) -> None:
-        """Part from the other processes; for when the work is done."""
+        """Disconnect from the other processes when the work is done."""
         dist.destroy_process_group()
 
     def use_device(self, device: torch.device) -> None:
-        """Have "cuda" mean this process's GPU from now on.
+        """Make "cuda" refer to this process's GPU from now on.
 
         Raises:
             ConfigError: there are fewer GPUs than processes on this machine.
@@ -81,7 +82,7 @@ class Distributed(Processes):
     def parallel(self, network: nn.Module) -> nn.Module:
         """Wrap the network in DistributedDataParallel; its parameters become those of rank 0.
 
-        Its batch norms take the batches of all processes together from now on.
+        Its batch norms pool the batches of all processes from now on.
         """
         pool_batch_norms(network)
         with _naming_the_cause():
@@ -90,7 +91,7 @@ class Distributed(Processes):
         return wrapped
 
     def accumulating(self, network: nn.Module) -> AbstractContextManager[None]:
-        """While it lasts, the gradients of ``network``, a result of `parallel`, stay local."""
+        """Keep the gradients of ``network``, a result of `parallel`, local in a ``with`` block."""
         assert isinstance(network, DistributedDataParallel)
         return network.no_sync()
 
@@ -101,25 +102,25 @@ class Distributed(Processes):
         return total
 
     def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is set on one process at least."""
+        """Return whether ``flag`` is set on at least one process."""
         return bool(self.largest(float(flag)))
 
     def largest(self, value: float) -> float:
-        """The largest of the processes' values."""
+        """Return the largest of the processes' values."""
         self._number.fill_(value)
         with _naming_the_cause():
             dist.all_reduce(self._number, dist.ReduceOp.MAX)
         return float(self._number)
 
     def gather(self, value: T) -> list[T]:
-        """The ``value`` of each process, in the order of their ranks."""
+        """Return the ``value`` of each process, in the order of ranks."""
         values: list[Any] = [None] * self.size
         with _naming_the_cause():
             dist.all_gather_object(values, value)
         return values
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do ``work`` on every process; if one fails, all do."""
+        """Run ``work`` on every process; if it fails on one, all fail."""
         try:
             result, error = work(), None
         except Error as problem:
@@ -133,14 +134,14 @@ class Distributed(Processes):
         raise FailedElsewhere(int(codes[failed[0]] or 1))
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Do ``work`` on the main process and return its result on every one."""
+        """Run ``work`` on the main process and return its result on every process."""
         box = [self.together(work if self.is_main else lambda: None)]
         with _naming_the_cause():
             dist.broadcast_object_list(box, device=torch.device("cpu"))
         return box[0]  # type: ignore[return-value]  # the main process's
 
     def lost(self, error: RuntimeError) -> Error | None:
-        """What to tell when torch raised ``error`` because another process is gone, else None."""
+        """Return what to raise if torch raised ``error`` because a process died, else None."""
         # Gloo's errors are plain RuntimeErrors in some versions of torch.
         gone = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
         return _lost_process(error) if gone else None
@@ -148,13 +149,13 @@ class Distributed(Processes):
 
 @dataclass
 class _Gradients:
-    """What a process's gradients are averaged in.
+    """The buffer in which a process's gradients are averaged.
 
     Attributes:
-        parameters: of the network, in their order.
-        flat: their gradients one after the other. It is kept, because a thread of Gloo may hold it
-            for a moment longer than this process needs it; were it the last to let go of it, it
-            would run Python, on which a process that is just ending aborts.
+        parameters: of the network, in order.
+        flat: their gradients, concatenated. It is kept because a thread of Gloo may hold it for a
+            moment longer than this process needs it; if that thread released the last reference, it
+            would run Python code, which aborts a process that is shutting down.
     """
 
     parameters: list[nn.Parameter]
@@ -167,11 +168,12 @@ def _mean_in_fixed_order(
 ) -> torch.futures.Future[Tensor]:
     """Replace a bucket's gradients by their means over the processes.
 
-    Where a gradient lies decides in which order three or more processes add it up, and so how it is
-    rounded. DistributedDataParallel moves them after the first step; a resumed run has another
-    first step, and would come to other bits. Here they always lie in the order of the parameters.
+    The position of a gradient in the buffer decides the order in which three or more processes add
+    it up, and so its rounding. DistributedDataParallel moves gradients after the first step; a
+    resumed run has another first step, and its bits would differ. Here they are always in the order
+    of the parameters.
 
-    There is one bucket, the last thing of a backward pass: nothing could be done meanwhile.
+    There is one bucket, ready at the end of a backward pass: there is no work to overlap with.
     """
     of_parameter = dict(zip(bucket.parameters(), bucket.gradients(), strict=True))
     parts = [of_parameter[p] for p in gradients.parameters if p in of_parameter]
@@ -208,7 +210,7 @@ class _Total(torch.autograd.Function):
 
 @contextmanager
 def _naming_the_cause() -> Iterator[None]:
-    """Say what it means when a message to other processes fails."""
+    """Explain what it means when communication with other processes fails."""
     try:
         yield
     except RuntimeError as error:
@@ -217,21 +219,21 @@ def _naming_the_cause() -> Iterator[None]:
 
 def _lost_process(error: RuntimeError) -> TrainingError:
     return TrainingError(
-        "another process of this training ended or hangs: see what it, or the system, says of it, "
-        f"then go on with --resume ({_reason(error)})"
+        f"another worker died or hangs ({_reason(error)}); check its log, then resume the run",
+        hint_key="resume",
     )
 
 
-def _reason(error: RuntimeError) -> str:
-    """The first sentence of an error, without the place in torch's sources."""
+def _reason(error: Exception) -> str:
+    """The first sentence of an error, without its location in torch's sources."""
     first = str(error).strip().split("\n")[0].split(". ")[0]
     return re.sub(r"\[[^\]]*:\d+\] ", "", first)
 
 
 def _gpu(local_rank: int, count: int) -> int:
-    """Which of the visible GPUs is this process's."""
+    """The index of this process's GPU among the visible ones."""
     if count == 1:
-        return 0  # the launcher may show each process its own GPU alone
+        return 0  # the launcher may show each process only its own GPU
     if local_rank >= count:
         raise ConfigError(
             f"process {local_rank + 1} of this machine finds only {count} GPUs; start one process "

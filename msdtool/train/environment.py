@@ -1,32 +1,19 @@
-"""Where a run happened: versions, machine and device, as plain data."""
+"""Where a run took place: versions, machine and device, as plain data."""
 
 import os
 import platform
 import socket
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from msdtool.nn.device import device_name
-from msdtool.ops.block import implementation_for
-
-PACKAGES = ("msdtool", "torch", "numpy", "tifffile", "imageio", "torchmetrics")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+from msdtool.ops.engines import implementation_for
+from msdtool.runs.versions import versions
 
 
 def environment(device: torch.device, num_processes: int = 1) -> dict[str, object]:
-    """What environment.json holds; host, threads and device are those of the first process."""
+    """Return the content of environment.json; host, threads and device are of the first process."""
     variables = (
         "CUDA_VISIBLE_DEVICES",
         "OMP_NUM_THREADS",

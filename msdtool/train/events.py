@@ -1,46 +1,29 @@
-"""How far training has come, and what it tells whoever drives it."""
+"""What the training loop reports to the code that consumes it."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass
-class Progress:
-    """How far training has come; all plain data."""
-
-    epoch: int = 0
-    """Epochs that are finished, their validation included."""
-    step: int = 0
-    """Updates of the weights."""
-    batches: int = 0
-    """Batches over all epochs."""
-    loss_sum: float = 0.0
-    """Sum of the batches' losses in the epoch so far."""
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    stale: int = 0
-    """Validations since the best one."""
-    seconds: float = 0.0
-    """Time spent in training and validation."""
-    data_seconds: float = 0.0
-    """Of that, time that training waited for its batches."""
-    finished: str = ""
-    """Why training is over; empty while it is not."""
-
-
-@dataclass
 class Validation:
-    """The result of a validation."""
+    """The result of a validation.
+
+    Attributes:
+        loss: mean over the images.
+        metrics: over all images.
+        image_losses: in the order of the images.
+        baseline: the same metrics of doing nothing, see `msdtool.train.baseline`.
+    """
 
     loss: float
     metrics: dict[str, Any]
     image_losses: list[float]
+    baseline: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class StepDone:
-    """An update of the weights."""
+    """The weights were updated."""
 
     loss: float
     learning_rate: float
@@ -48,17 +31,18 @@ class StepDone:
 
 @dataclass
 class ImageValidated:
-    """One image of a validation."""
+    """An image of the validation set was measured."""
 
     index: int
 
 
 @dataclass
 class EpochDone:
-    """An epoch, with its validation if there was one; cut short when time was up."""
+    """An epoch ended, with its validation if there was one; cut short if time ran out."""
 
     epoch: int
     train_loss: float
+    gradient_norm: float | None
     validation: Validation | None
     improved: bool
 

@@ -1,8 +1,8 @@
-"""The training loop: a generator that touches no file and prints nothing.
+"""The training loop: a generator that uses no files and prints nothing.
 
-Whoever consumes its events logs, saves and decides to stop. At each event the network, the
-optimizer, the schedule and the progress belong together, so that a checkpoint may be made of them.
-Processes that train together come to the same events with the same state of all these.
+The code that consumes its events logs, saves and decides when to stop. At each event the network,
+the optimizer, the schedule and the progress are consistent, so that they can be saved as a
+checkpoint. Processes that train together yield the same events, with the same state of all these.
 """
 
 import math
@@ -19,16 +19,18 @@ from torch.optim import Optimizer
 from msdtool.data import Sample
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn.memory import out_of_memory
-from msdtool.train.events import EpochDone, Event, ImageValidated, Progress, StepDone, Validation
+from msdtool.runs.training_progress import TrainingProgress
+from msdtool.train.averaging import WeightAverage
+from msdtool.train.events import EpochDone, Event, ImageValidated, StepDone, Validation
 from msdtool.train.losses import Loss
-from msdtool.train.metrics import Metrics
 from msdtool.train.optim import Schedule
 from msdtool.train.processes import ALONE, Processes
+from msdtool.train.validation import to_device
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do how often."""
+    """How long to train, and how often to do what."""
 
     epochs: int
     batches_per_epoch: int
@@ -42,10 +44,17 @@ class Plan:
 
 @dataclass
 class Learner:
-    """Everything that changes while a network learns.
+    """Everything that changes while a network is trained.
 
     Attributes:
-        processes: those that train the network together; the loss has to sum over them.
+        network: on ``device``.
+        loss: what is minimised; it sums over ``processes``.
+        optimizer: of the network's parameters.
+        schedule: of the optimizer's learning rate.
+        device: where to compute.
+        progress: how far training has come.
+        processes: those that train the network together.
+        average: of the network's weights over the updates, if there is one.
         parallel: the network as training calls it.
     """
 
@@ -54,15 +63,21 @@ class Learner:
     optimizer: Optimizer
     schedule: Schedule
     device: torch.device
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
     processes: Processes = ALONE
+    average: WeightAverage | None = None
     parallel: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
         self.parallel = self.processes.parallel(self.network)
 
+    @property
+    def result(self) -> nn.Module:
+        """What training gives, to be validated and saved: the average, or the network itself."""
+        return self.network if self.average is None else self.average.network
+
     def spend(self, since: float) -> None:
-        """Count the time from ``since`` on, by `time.perf_counter`, the same on every process."""
+        """Add the time since ``since``, by `time.perf_counter`; the same on every process."""
         seconds = self.progress.seconds + time.perf_counter() - since
         self.progress.seconds = self.processes.largest(seconds)
 
@@ -74,18 +89,19 @@ def train(
     validate: Callable[[], Generator[ImageValidated, None, Validation]] | None,
     name: Callable[[int], str],
 ) -> Iterator[Event]:
-    """Train until the plan is fulfilled; `Progress.finished` then says why it ended.
+    """Train until the plan is completed; `TrainingProgress.finished` then says why.
 
     Args:
-        learner: what learns; its progress tells where to go on.
-        plan: what to do how often.
-        batches: the training batches from there on.
-        validate: starts a validation, see `validation`; None: the training loss is what counts.
-        name: the file name of a training image, for messages.
+        learner: what is trained, from its progress on.
+        plan: how long to train, and how often to do what.
+        batches: the training batches from that point on.
+        validate: starts a validation, see `msdtool.train.validation`; None: the training loss is
+            compared.
+        name: returns the file name of a training image, for messages.
 
     Raises:
         TrainingError: the loss or its gradient is not finite; the weights are the last good ones.
-        InputError: the network cannot work on images of a batch.
+        InputError: the network cannot process the images of a batch.
     """
     progress = learner.progress
     learner.network.train()
@@ -110,11 +126,12 @@ def train(
             learner.network.train()
             learner.spend(start)
 
-        # What the epoch brought, and whether to go on.
+        # The result of the epoch, and whether to continue.
         epoch = progress.epoch + 1
         train_loss = progress.loss_sum / (progress.batches - epoch_end + plan.batches_per_epoch)
+        gradient_norm = progress.mean_norm
         if progress.batches == epoch_end:
-            progress.epoch, progress.loss_sum = epoch, 0.0
+            progress.start_epoch(epoch + 1)
         score = train_loss if validate is None else result.loss if result else None
         improved = score is not None and score < progress.best_loss
         if improved and score is not None:
@@ -124,7 +141,7 @@ def train(
         if score is not None:
             learner.schedule.after_validation(score)
         progress.finished = _reason_to_finish(progress, plan)
-        yield EpochDone(epoch, train_loss, result, improved)
+        yield EpochDone(epoch, train_loss, gradient_norm, result, improved)
 
 
 def _update(
@@ -136,7 +153,7 @@ def _update(
 ) -> StepDone:
     """Average the gradients of ``group`` batches and update the weights once."""
     progress, processes = learner.progress, learner.processes
-    # Layers that draw random numbers draw the same ones after a resume.
+    # Layers that draw random numbers draw the same ones after resuming.
     torch.manual_seed(plan.seed + progress.step + (processes.rank << 33))
     learner.optimizer.zero_grad(set_to_none=True)
     losses: list[float] = []
@@ -144,7 +161,7 @@ def _update(
     waited = 0.0
     for number in range(group):
         asked = time.perf_counter()
-        # A file that one process cannot read ends all, and they say so once.
+        # A file that one process cannot read ends all processes, and is reported once.
         batch = processes.together(partial(next, batches))
         waited += time.perf_counter() - asked
         indices += batch.indices.tolist()
@@ -166,7 +183,11 @@ def _update(
     learning_rate = float(learner.optimizer.param_groups[0]["lr"])
     learner.optimizer.step()
     learner.schedule.after_update()
+    if learner.average is not None:
+        learner.average.add(learner.network)
     progress.step += 1
+    progress.updates += 1
+    progress.norm_sum += norm
     progress.batches += group
     progress.loss_sum += math.fsum(losses)
     progress.data_seconds += waited
@@ -192,79 +213,16 @@ def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int],
 
 
 def _clip(network: nn.Module, gradient_clip: float | None) -> float:
-    """Limit the norm of the whole gradient; return what it was."""
+    """Clip the norm of the whole gradient; return the norm before clipping."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return float(nn.utils.clip_grad_norm_(trained, gradient_clip or math.inf))
 
 
-def validation(
-    learner: Learner,
-    metrics: Metrics,
-    batches: Iterator[Sample],
-    name: Callable[[int], str],
-    loss: Loss | None = None,
-) -> Generator[ImageValidated, None, Validation]:
-    """Measure the network on batches of one image each; the result is the return value.
-
-    Each process measures its share, and all return the result of all images. A batch without an
-    index belongs to no image, see `msdtool.data.loaders.validation_batches`.
-
-    Args:
-        learner: whose network is measured.
-        metrics: what to measure.
-        batches: this process's share of the images.
-        name: the file name of an image, for messages.
-        loss: of one image; None: the learner's, which must not sum over processes then.
-
-    Raises:
-        InputError: the network cannot work on an image.
-        TrainingError: an image does not fit in memory.
-    """
-    learner.network.eval()
-    loss = loss or learner.loss
-    losses: dict[int, float] = {}
-    index = 0
-    following = partial(learner.processes.together, partial(next, batches, None))
-    while (batch := following()) is not None:
-        if batch.indices.numel():
-            index = int(batch.indices)
-            input, target, mask = to_device(batch, learner.device)
-            try:
-                with torch.no_grad():
-                    output = learner.network(input)
-                    losses[index] = float(loss(output, target, mask))
-                    metrics.update(output, target, mask)
-            except ValueError as error:
-                raise InputError(f"{name(index)}: {error}") from None
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                raise TrainingError(
-                    f"{name(index)}: validating an image of shape {tuple(batch.input.shape[1:])} "
-                    "does not fit in memory; set data.validation.patch"
-                ) from None
-        yield ImageValidated(index)
-    (losses, metrics), *others = learner.processes.gather((losses, metrics))
-    for other_losses, other_metrics in others:
-        losses |= other_losses
-        metrics.add(other_metrics)
-    in_order = [losses[index] for index in sorted(losses)]
-    return Validation(math.fsum(in_order) / len(in_order), metrics.compute(), in_order)
-
-
-def to_device(
-    batch: Sample, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Return a batch's input, target and mask on the device."""
-    mask = None if batch.mask is None else batch.mask.to(device)
-    return batch.input.to(device), batch.target.to(device), mask
-
-
-def _out_of_time(progress: Progress, plan: Plan) -> bool:
+def _out_of_time(progress: TrainingProgress, plan: Plan) -> bool:
     return plan.max_seconds is not None and progress.seconds >= plan.max_seconds
 
 
-def _reason_to_finish(progress: Progress, plan: Plan) -> str:
+def _reason_to_finish(progress: TrainingProgress, plan: Plan) -> str:
     if progress.epoch >= plan.epochs:
         return f"all {plan.epochs} epochs are done"
     if plan.patience is not None and progress.stale >= plan.patience:

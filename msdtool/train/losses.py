@@ -1,7 +1,8 @@
-"""What training minimises. Each loss maps (output, target, mask) to one number.
+"""What training minimises. Each loss maps (output, target, mask) to a scalar.
 
-Every loss is made of sums over the pixels of the batch. Processes that share a batch add these up,
-by the function ``total`` that they give to the loss, and so come to the loss of the whole batch.
+Every loss is made of sums over the pixels of a batch. Processes that share a batch add up these
+sums by the function ``total``, an argument of each loss, so that all compute the loss of the whole
+batch.
 
 Shapes: B batch, C channels, K labels, *space two or three spatial axes.
 """
@@ -14,33 +15,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msdtool.data import IGNORED
+from msdtool.measure.masking import Total, masked_mean, of_one, ratio
+from msdtool.measure.ssim import mean_ssim
 from msdtool.nn.encoding import GramMatrix
 from msdtool.nn.msd import MSDBlock2d, MSDBlock3d
-from msdtool.train.similarity import ssim_image
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-Total = Callable[[Tensor], Tensor]
-"""Sum over the processes that share a batch."""
-
-
-def of_one(values: Tensor) -> Tensor:
-    """The total of a process that has the batch to itself."""
-    return values
 
 
 class RegressionLoss:
     """Mean difference of output and target over the pixels that count.
 
     Args:
-        name: L1, L2, Huber, or an SSIM mix, "L1+SSIM" or "L2+SSIM":
-            (1 - ssim_weight) * L + ssim_weight * (1 - SSIM) (Zhao et al., IEEE TCI 2017, eq. 9,
-            with a single scale).
+        name: L1, L2 or Huber.
         scale: the unit of the differences per channel, [C]; None: the data's own unit. The
             targets' standard deviation makes the loss, and with it Adam's epsilon and gradient
             clipping, independent of the data's unit.
         huber_delta: in that unit.
-        ssim_weight: share of the SSIM term.
-        data_range: value range that SSIM refers to, in the data's own unit.
         total: sum over the processes that share a batch.
     """
 
@@ -50,8 +41,6 @@ class RegressionLoss:
         scale: Sequence[float] | None = None,
         *,
         huber_delta: float = 1.0,
-        ssim_weight: float = 0.84,
-        data_range: float | None = None,
         total: Total = of_one,
     ) -> None:
         pixelwise: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -59,37 +48,28 @@ class RegressionLoss:
             "L2": partial(F.mse_loss, reduction="none"),
             "Huber": partial(F.huber_loss, reduction="none", delta=huber_delta),
         }
-        self.pixelwise = pixelwise[name.removesuffix("+SSIM")]
+        self.pixelwise = pixelwise[name]
         self.scale = scale
-        self.ssim_weight = ssim_weight if name.endswith("+SSIM") else 0.0
-        self.data_range = data_range
         self.total = total
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space].
 
         Raises:
-            ValueError: output and target differ in channels.
+            ValueError: output and target differ in shape.
         """
-        if output.shape[1] != target.shape[1]:
-            raise ValueError(
-                f"the target has {target.shape[1]} channels, the network gives {output.shape[1]}"
-            )
-        a, b = output, target
+        check_shapes(output, target)
         if self.scale is not None:
             scale = torch.tensor(self.scale, dtype=output.dtype, device=output.device)
             scale = scale.reshape(-1, *(1,) * (output.dim() - 2))
-            a, b = output / scale, target / scale
-        loss = masked_mean(self.pixelwise(a, b), mask, self.total)
-        if self.ssim_weight:
-            image = ssim_image(output, target, self.data_range)
-            similarity = masked_mean(image, mask, self.total)
-            loss = (1 - self.ssim_weight) * loss + self.ssim_weight * (1 - similarity)
-        return loss
+            output, target = output / scale, target / scale
+        return masked_mean(self.pixelwise(output, target), mask, self.total)
 
 
 class SSIMLoss:
-    """1 - SSIM over the pixels that count (Wang et al., IEEE TIP 2004).
+    """1 - SSIM over the pixels that count, see `msdtool.measure.ssim.mean_ssim`.
+
+    Pixels less than 5 from the border do not count, and images smaller than 11 are refused.
 
     Args:
         data_range: value range that SSIM refers to.
@@ -101,17 +81,23 @@ class SSIMLoss:
         self.total = total
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space]."""
-        return 1 - masked_mean(ssim_image(output, target, self.data_range), mask, self.total)
+        """Return the loss of ``output`` and ``target`` [B, C, *space], mask [B, 1, *space].
+
+        Raises:
+            ValueError: output and target differ in shape, or an axis is shorter than the window.
+        """
+        check_shapes(output, target)
+        similarity = mean_ssim(output, target, self.data_range, mask, self.total)
+        return (1 - similarity).to(output.dtype)
 
 
 class GramLoss:
     """Difference of textures: mean squared difference of mean products of features.
 
     The products of all pairs of features, averaged over the image, are its Gram matrix (Gatys et
-    al., CVPR 2016, eq. 3-4). Features are those of fixed random filters of several scales, which
-    tell textures apart as well as trained ones do (Ustyuzhaninov et al., ICLR 2017): an MSD block
-    of 4 layers, 8 channels wide.
+    al., CVPR 2016, eq. 3-4). The features are the outputs of fixed random filters at several
+    scales, which discriminate textures as well as trained ones (Ustyuzhaninov et al., ICLR 2017):
+    an MSD block of 4 layers, 8 channels wide.
 
     Args:
         mean: of the targets, per channel, [C].
@@ -137,10 +123,14 @@ class GramLoss:
         self.total = total
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the mean over the images of which a pixel counts.
+        """Return the mean over the images that have a pixel that counts.
 
         ``output`` and ``target`` are [B, C, *space], mask [B, 1, *space].
+
+        Raises:
+            ValueError: output and target differ in shape.
         """
+        check_shapes(output, target)
         counted = output.new_tensor(len(output))
         if mask is not None:
             output = torch.where(mask, output, target)
@@ -148,7 +138,7 @@ class GramLoss:
         self.features.to(output)
         # The matrix is divided by the number of features: its sum of squares is a mean over pairs.
         difference = self._gram(output) - self._gram(target)
-        return _ratio(difference.square().sum(), counted, self.total)
+        return ratio(difference.square().sum(), counted, self.total)
 
     def _gram(self, image: Tensor) -> Tensor:
         normalised = (image - self.mean.to(image)) / self.std.to(image)
@@ -157,7 +147,7 @@ class GramLoss:
 
 
 class WeightedSum:
-    """A sum of losses.
+    """A weighted sum of losses, as ``training.loss`` describes it.
 
     Args:
         terms: pairs of weight and loss.
@@ -167,88 +157,94 @@ class WeightedSum:
         self.terms = list(terms)
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the sum of the weighted losses; arguments as for each of them."""
+        """Return the weighted sum; the arguments are those of each loss."""
         losses = [weight * loss(output, target, mask) for weight, loss in self.terms]
         return torch.stack(losses).sum()
 
 
-class SegmentationLoss:
-    """Cross entropy, Dice, or their sum, over the pixels that count.
+class CrossEntropyLoss:
+    """Cross entropy, a weighted mean over the pixels that count; 0 for a batch without any.
 
     Args:
-        name: cross_entropy, dice, or cross_entropy+dice.
-        class_weights: for cross entropy, one per label.
+        class_weights: one per label; None: all 1.
         total: sum over the processes that share a batch.
     """
 
     def __init__(
-        self,
-        name: str,
-        class_weights: Sequence[float] | None = None,
-        *,
-        total: Total = of_one,
+        self, class_weights: Sequence[float] | None = None, *, total: Total = of_one
     ) -> None:
-        self.terms = name.split("+")
         self.class_weights = class_weights
         self.total = total
 
     def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the loss of scores [B, K, *space] and class indices [B, 1, *space]."""
-        indices = target[:, 0]
-        if mask is not None:
-            indices = torch.where(mask[:, 0], indices, IGNORED)
-        losses = {"cross_entropy": self._cross_entropy, "dice": self._dice}
-        return torch.stack([losses[term](output, indices) for term in self.terms]).sum()
+        """Return the loss of scores [B, K, *space] and class indices [B, 1, *space].
 
-    def _cross_entropy(self, output: Tensor, indices: Tensor) -> Tensor:
-        """Mean over the pixels that count, weighted; 0 for a batch without any."""
+        Raises:
+            ValueError: scores and indices differ in shape.
+        """
+        indices = counted_indices(output, target, mask)
         counts = indices != IGNORED
         weights, count = None, counts.sum().to(output.dtype)
         if self.class_weights is not None:
             weights = torch.tensor(self.class_weights, dtype=output.dtype, device=output.device)
             count = (weights[indices.clamp(min=0)] * counts).sum()
         loss = F.cross_entropy(output, indices, weights, ignore_index=IGNORED, reduction="sum")
-        return _ratio(loss, count, self.total)
-
-    def _dice(self, output: Tensor, indices: Tensor) -> Tensor:
-        return dice_loss(output, indices, self.total)
+        return ratio(loss, count, self.total)
 
 
-def dice_loss(output: Tensor, indices: Tensor, total: Total = of_one) -> Tensor:
+class DiceLoss:
     """1 - mean Dice coefficient over the labels (Milletari et al., 3DV 2016, per label).
 
-    Sums run over the whole batch; one pixel added above and below keeps absent labels harmless.
+    Sums run over the whole batch. A pixel added to numerator and denominator makes absent labels
+    harmless.
 
     Args:
-        output: scores [B, K, *space].
-        indices: class indices [B, *space]; -100 does not count.
-        total: sum over the processes that share the batch.
+        total: sum over the processes that share a batch.
     """
-    counts = (indices != IGNORED).unsqueeze(1)
-    probabilities = output.softmax(dim=1) * counts
-    one_hot = F.one_hot(indices.clamp(min=0), output.shape[1]).movedim(-1, 1) * counts
-    axes = (0, *range(2, output.dim()))
-    overlap = (probabilities * one_hot).sum(axes)
-    size = probabilities.sum(axes) + one_hot.sum(axes)
-    overlap, size = total(torch.stack([overlap, size]))
-    return 1 - ((2 * overlap + 1) / (size + 1)).mean()
+
+    def __init__(self, *, total: Total = of_one) -> None:
+        self.total = total
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the loss of scores [B, K, *space] and class indices [B, 1, *space].
+
+        Raises:
+            ValueError: scores and indices differ in shape.
+        """
+        indices = counted_indices(output, target, mask)
+        counts = (indices != IGNORED).unsqueeze(1)
+        probabilities = output.softmax(dim=1) * counts
+        one_hot = F.one_hot(indices.clamp(min=0), output.shape[1]).movedim(-1, 1) * counts
+        axes = (0, *range(2, output.dim()))
+        overlap = (probabilities * one_hot).sum(axes)
+        size = probabilities.sum(axes) + one_hot.sum(axes)
+        overlap, size = self.total(torch.stack([overlap, size]))
+        return 1 - ((2 * overlap + 1) / (size + 1)).mean()
 
 
-def masked_mean(values: Tensor, mask: Tensor | None, total: Total = of_one) -> Tensor:
-    """Mean of ``values`` [B, C, *space] where ``mask`` [B, 1, *space] holds; 0 if nowhere."""
-    if mask is None:
-        return _ratio(values.sum(), values.new_tensor(values.numel()), total)
-    weights = mask.expand_as(values).to(values.dtype)
-    return _ratio((values * weights).sum(), weights.sum(), total)
+def check_shapes(output: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless both have one shape: torch would repeat the smaller one."""
+    if output.shape[1] != target.shape[1]:
+        raise ValueError(
+            f"the target has {target.shape[1]} channels, the network outputs {output.shape[1]}"
+        )
+    if output.shape != target.shape:
+        raise ValueError(
+            f"the target has shape {tuple(target.shape)}, the output {tuple(output.shape)}"
+        )
 
 
-def _ratio(above: Tensor, below: Tensor, total: Total) -> Tensor:
-    """Quotient of two sums over the whole batch; 0 if the second is."""
-    above, below = total(torch.stack([above, below.detach()]))
-    return above / torch.where(below > 0, below, 1.0)
+def counted_indices(output: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """Class indices [B, *space], `IGNORED` where the mask [B, 1, *space] is False."""
+    if (len(output), 1, *output.shape[2:]) != target.shape:
+        raise ValueError(
+            f"the labels have shape {tuple(target.shape)}, the output {tuple(output.shape)}"
+        )
+    indices = target[:, 0]
+    return indices if mask is None else torch.where(mask[:, 0], indices, IGNORED)
 
 
 def balanced_weights(label_counts: Sequence[int]) -> list[float]:
-    """Inverse frequency of each label, 1 if all are equally frequent; 1 for one that is absent."""
+    """Inverse frequency of each label: 1 if all are equally frequent, and 1 for an absent label."""
     total = sum(label_counts)
     return [total / (len(label_counts) * count) if count else 1.0 for count in label_counts]

@@ -1,33 +1,33 @@
-"""Pictures of a run while it goes on, at little cost."""
+"""Figures of a run while it is training, at little cost."""
 
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from msdtool.data import Pairs, Sample
+from msdtool.data import Pairs
 from msdtool.data.slabs import central_slice
+from msdtool.measure.comparisons import Comparison, compare
 from msdtool.report.curves import save_curves
-from msdtool.report.pictures import Comparison, save_comparisons
+from msdtool.report.pictures import save_comparisons
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.events import Validation
-from msdtool.train.metrics import RegressionMetrics
 
 SHARE_OF_TIME = 0.05
-"""Drawing waits until it took no more than this share of the time since the start."""
+"""Figures are redrawn only while drawing has taken at most this fraction of the time so far."""
 
 
 class RunPictures:
-    """Draws the best, typical and worst validation image, and the curves, of a run.
+    """Draws the best, a typical and the worst validation image, and the curves, of a run.
 
     Args:
-        directory: where to draw.
-        network: what to draw the outputs of.
+        directory: where to write the figures.
+        network: whose outputs are drawn.
         num_labels: 0 for a regression.
-        data_range: value range of PSNR.
+        data_range: value range that PSNR and SSIM refer to.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class RunPictures:
         self.latest: tuple[Pairs, Validation] | None = None
 
     def update(self, pairs: Pairs, validation: Validation) -> None:
-        """Take note of the best validation so far, and draw it if there is time."""
+        """Remember the best validation so far, and draw it if there is time."""
         self.latest = (pairs, validation)
         if self.spent <= SHARE_OF_TIME * (time.monotonic() - self.started):
             self._draw(pairs, validation)
             self._draw_curves()
 
     def finish(self) -> None:
-        """Draw the curves, and the outputs of the best network, which ``network`` then is."""
+        """Draw the curves and the outputs of the best network, whose weights are loaded."""
         self._draw_curves()
         if self.latest is not None:
             best = load_checkpoint(self.directory.best)
-            self.network.load_state_dict(best["model"]["state"])
+            self.network.load_state_dict(best.model.state)
             self._draw(*self.latest)
 
     def _draw_curves(self) -> None:
@@ -80,25 +80,3 @@ class RunPictures:
         title = f"{rank}, {Path(pairs.name(index)).name}"
         shown = sample._replace(input=central_slice(sample.input, pairs.slab))
         return compare(shown, output, self.num_labels, self.data_range, title)
-
-
-def compare(
-    sample: Sample, output: Tensor, num_labels: int, data_range: float, title: str
-) -> Comparison:
-    """Put a sample beside the network's output for it [C, *space], with PSNR and SSIM below."""
-    if num_labels:
-        indices = output.argmax(0).numpy()
-        return Comparison(sample.input.numpy(), indices, sample.target[0].numpy(), title)
-    comparison = Comparison(sample.input.numpy(), output.numpy(), sample.target.numpy(), title)
-    comparison.output_note = _quality(output, sample, data_range)
-    if sample.input.shape == sample.target.shape:
-        comparison.input_note = _quality(sample.input, sample, data_range)
-    return comparison
-
-
-def _quality(image: Tensor, sample: Sample, data_range: float) -> str:
-    mask = None if sample.mask is None else sample.mask.unsqueeze(0)
-    values = RegressionMetrics(data_range).update(
-        image.unsqueeze(0), sample.target.unsqueeze(0), mask
-    )
-    return f"PSNR {values['psnr']:.2f} dB, SSIM {values['ssim']:.3f}"

@@ -1,8 +1,8 @@
-"""The processes that train one network together, and how this one knows of them.
+"""The processes that train one network together, and how this one finds out about them.
 
-Nothing here needs torch, so that a command can ask before it loads it. A launcher (torchrun, or
-srun with several tasks) starts the same command once per GPU; `msdtool.train.distributed` connects
-them.
+Nothing here needs torch, so that a command can ask before loading it. A launcher (torchrun, or srun
+with several tasks) starts the same command once per GPU; `msdtool.train.distributed` connects the
+processes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Processes:
-    """All processes of a training; this class is a single one, which has nobody to talk to.
+    """All processes of a training; this base class is for a single one.
 
-    What is called "on every process" must be called by all of them, in the same order.
+    Every method must be called by all processes, in the same order.
 
     Attributes:
         rank: the number of this process, from 0.
-        size: how many there are.
+        size: the number of processes.
     """
 
     rank = 0
@@ -36,15 +36,15 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes files and talks to the user."""
+        """Whether this is the process that writes files and reports to the user."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """The indices of ``count`` items that this process takes care of."""
+        """Return this process's share of the indices of ``count`` items."""
         return range(self.rank, count, self.size)
 
     def use_device(self, device: torch.device) -> None:
-        """Have "cuda" mean this process's GPU from now on.
+        """Make "cuda" refer to this process's GPU from now on.
 
         Raises:
             ConfigError: there are fewer GPUs than processes on this machine.
@@ -54,8 +54,8 @@ class Processes:
         """Return the network as training calls it: its gradients are means over the processes."""
         return network
 
-    def accumulating(self, network: nn.Module) -> AbstractContextManager[None]:
-        """While it lasts, the gradients of ``network``, a result of `parallel`, stay local."""
+    def accumulating(self, _network: nn.Module) -> AbstractContextManager[None]:
+        """Keep the gradients of a network, a result of `parallel`, local in a ``with`` block."""
         return nullcontext()
 
     def total(self, values: Tensor) -> Tensor:
@@ -63,28 +63,28 @@ class Processes:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is set on one process at least."""
+        """Return whether ``flag`` is set on at least one process."""
         return flag
 
     def largest(self, value: float) -> float:
-        """The largest of the processes' values."""
+        """Return the largest of the processes' values."""
         return value
 
     def gather(self, value: T) -> list[T]:
-        """The ``value`` of each process, in the order of their ranks."""
+        """Return the ``value`` of each process, in the order of ranks."""
         return [value]
 
     def together(self, work: Callable[[], T]) -> T:
-        """Do ``work`` on every process; if one fails, all do.
+        """Run ``work`` on every process; if it fails on one, all fail.
 
         Raises:
-            Error: what ``work`` raised, on the first process where it did.
+            Error: what ``work`` raised, on the first process where it failed.
             FailedElsewhere: on all others.
         """
         return work()
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """Do ``work`` on the main process and return its result on every one.
+        """Run ``work`` on the main process and return its result on every process.
 
         Raises:
             Error: what ``work`` raised, on the main process.
@@ -93,15 +93,15 @@ class Processes:
         return work()
 
     def agreed(self, error: Error) -> Error:
-        """An error that every process comes to: only the main one has to say it."""
+        """Return the form of an error that all processes raise: only the main one reports it."""
         return error if self.is_main else FailedElsewhere(error.exit_code)
 
-    def lost(self, error: RuntimeError) -> Error | None:
-        """What to tell when torch raised ``error`` because another process is gone, else None."""
+    def lost(self, _error: RuntimeError) -> Error | None:
+        """Return what to raise if torch raised an error because a process died, else None."""
         return None
 
     def close(self) -> None:
-        """Part from the others, when the work is done."""
+        """Disconnect from the other processes when the work is done."""
 
 
 ALONE = Processes()
@@ -113,11 +113,11 @@ class Launch:
 
     Attributes:
         rank: its number, from 0.
-        size: how many there are on all machines.
+        size: number of processes on all machines.
         local_rank: its number on this machine, from 0.
-        meeting: the URL where they find each other, as torch.distributed understands it.
-        attempt: differs each time that the launcher starts them, so that they do not take what
-            those before them left at the meeting for each other's.
+        meeting: URL for the rendezvous, as torch.distributed understands it.
+        attempt: differs each time the launcher starts the processes, so that they ignore what
+            earlier ones left at the rendezvous.
     """
 
     rank: int
@@ -128,14 +128,14 @@ class Launch:
 
 
 def find_launch(environment: Mapping[str, str]) -> Launch | None:
-    """Read what torchrun, or srun with several tasks, says; None: this process is alone.
+    """Read the variables of torchrun, or of srun with several tasks; None: a single process.
 
-    torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, and more that torch reads by itself. srun sets
+    torchrun sets RANK, WORLD_SIZE, LOCAL_RANK, and others that torch reads on its own. srun sets
     SLURM_PROCID, SLURM_STEP_NUM_TASKS and SLURM_LOCALID; for several machines a batch script has
-    to export MASTER_ADDR, while the port follows from the number of the job.
+    to export MASTER_ADDR; the port follows from the job's number.
 
     Raises:
-        ConfigError: a variable is missing or is not a number.
+        ConfigError: a variable is missing or not a number.
     """
     by_torchrun = "RANK" in environment and "WORLD_SIZE" in environment
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -144,11 +144,15 @@ def find_launch(environment: Mapping[str, str]) -> Launch | None:
     if environment.get(names[1], "1") == "1":
         return None
     rank, size, local_rank = (_number(environment, name) for name in names)
+    if rank >= size:
+        raise ConfigError(f"{names[0]}: got {rank}, but {names[1]} is {size}; ranks count from 0")
     if not by_torchrun:
         return Launch(rank, size, local_rank, f"tcp://{_address(environment)}:{_port(environment)}")
-    # On several machines torchrun does not count restarts alike.
+    # On several machines torchrun may count restarts differently.
     one_machine = environment.get("GROUP_WORLD_SIZE", "1") == "1"
     attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0") if one_machine else "0"
+    if "MASTER_PORT" in environment:
+        _port(environment)  # which torch reads
     return Launch(rank, size, local_rank, "env://", attempt)
 
 
@@ -158,23 +162,26 @@ def _address(environment: Mapping[str, str]) -> str:
     if environment.get("SLURM_STEP_NUM_NODES", "1") == "1":
         return "127.0.0.1"
     raise ConfigError(
-        "MASTER_ADDR is not set, so that the processes cannot find each other; in the batch "
+        "MASTER_ADDR is not set, so the processes cannot find each other; in the batch "
         'script: export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
     )
 
 
 def _port(environment: Mapping[str, str]) -> int:
     if "MASTER_PORT" in environment:
-        return _number(environment, "MASTER_PORT")
-    # Jobs may share a machine. These ports are below those that systems hand out by themselves.
+        port = _number(environment, "MASTER_PORT")
+        if port >= 2**16:
+            raise ConfigError(f"MASTER_PORT: got {port}, expected a number below {2**16}")
+        return port
+    # Jobs may share a machine. These ports are below the range that systems assign on their own.
     return 20000 + _number(environment, "SLURM_JOB_ID") % 12000
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
     text = environment.get(name, "")
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 9:
         raise ConfigError(
-            f"{name}: got {text!r}, expected a number; start several processes by torchrun, or "
-            "by srun with a task per GPU"
+            f"{name}: got {text!r}, expected a number; start several processes with torchrun, or "
+            "with srun and one task per GPU"
         )
     return int(text)

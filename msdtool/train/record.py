@@ -1,36 +1,43 @@
-"""What a training run leaves in its directory: rows, logs, pictures, checkpoints to go on from."""
+"""What a training run writes to its directory: rows, logs, figures, checkpoints."""
 
-from dataclasses import asdict
+import logging
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+import torch
 
+from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
-from msdtool.nn.build import Architecture
 from msdtool.runs.checkpoint import Checkpoint, Model, Normalisation, save_checkpoint
 from msdtool.runs.rundir import RunDirectory
-from msdtool.train.environment import versions
+from msdtool.runs.versions import versions
+from msdtool.system_memory import peak_memory
+from msdtool.train.baseline import compared
+from msdtool.train.build import total_updates
 from msdtool.train.events import EpochDone
 from msdtool.train.loop import Learner
 from msdtool.train.pictures import RunPictures
 from msdtool.train.tensorboard import TensorBoardLog
+from msdtool.train.trouble import Trouble
+
+log = logging.getLogger(__name__)
 
 
 class Record:
-    """Writes down a run; of several processes, only the main one does.
+    """Writes the files of a run; only on the main process, if there are several.
 
     Args:
         config: the experiment.
         directory: of the run.
-        learner: what is written down.
+        learner: what is saved.
         architecture: of its network.
-        normalisation: of its network, and how it was measured.
-        num_pairs: how many pairs there are, by kind.
-        tensorboard: also told of each epoch, if there is one.
+        normalisation: of its network, as measured.
+        num_pairs: number of pairs by kind.
+        tensorboard: also receives each epoch, if there is one.
 
     Attributes:
-        metrics: the row of the last epoch that was validated.
+        metrics: the row of the last validated epoch.
     """
 
     def __init__(
@@ -44,17 +51,18 @@ class Record:
         num_pairs: dict[str, int],
         tensorboard: TensorBoardLog | None = None,
     ) -> None:
+        self.trouble = Trouble(total_updates(config, num_pairs["training"]))
         self.config, self.directory, self.learner = config, directory, learner
         self.architecture, self.normalisation = architecture, normalisation
         self.num_pairs = num_pairs
         self.tensorboard = tensorboard
         self.metrics: dict[str, Any] = {}
         self.pictures = RunPictures(
-            directory, learner.network, config.num_labels, normalisation["data_range"]
+            directory, learner.result, config.num_labels, normalisation.data_range
         )
 
     def note_epoch(self, event: EpochDone) -> dict[str, Any]:
-        """Return the row of an epoch, and remember its metrics."""
+        """Return the row of an epoch and remember its metrics."""
         progress = self.learner.progress
         metrics = {} if event.validation is None else event.validation.metrics
         row = {
@@ -64,21 +72,27 @@ class Record:
             "train_loss": event.train_loss,
             "validation_loss": None if event.validation is None else event.validation.loss,
             **metrics,
+            **({} if event.validation is None else compared(metrics, event.validation.baseline)),
             "learning_rate": self.learner.optimizer.param_groups[0]["lr"],
+            "gradient_norm": event.gradient_norm,
             "seconds": round(progress.seconds, 3),
             "data_seconds": round(progress.data_seconds, 3),
+            **_peak_memory(self.learner.device),
         }
         self.metrics = row if metrics else self.metrics
         return row
 
     def write_epoch(self, row: dict[str, Any], event: EpochDone, validated: Pairs | None) -> None:
-        """Write an epoch's row, then the checkpoints: a row without one is dropped on resume.
+        """Write an epoch's row, then the checkpoints; rows without one are dropped on resume.
 
         Raises:
             Error: a file cannot be written.
         """
         self.directory.append_row(row)
         self.directory.log(_line(row))
+        for sign in self.trouble.signs(row):
+            self.directory.log(f"warning: {sign}")
+            log.warning(sign)
         self.save(best=event.improved)
         if self.tensorboard is not None:
             self.tensorboard.add(row)
@@ -87,12 +101,12 @@ class Record:
             self.pictures.update(validated, event.validation)
 
     def finish(self) -> None:
-        """Say that training is over, and draw its curves."""
+        """Log that training has finished, and draw its curves."""
         self.directory.log(f"finished: {self.learner.progress.finished}")
         self.pictures.finish()
 
     def save(self, *, best: bool) -> None:
-        """Write the best checkpoint if this is it, then the last one.
+        """Write the best checkpoint if ``best``, then the last one.
 
         Raises:
             Error: a file cannot be written.
@@ -100,28 +114,37 @@ class Record:
         checkpoint = Checkpoint(
             model=self._model(),
             config=self.config.model_dump(mode="json"),
-            progress=asdict(self.learner.progress),
+            progress=self.learner.progress,
             metrics=self.metrics,
             versions=versions(),
             training={},
         )
         if best:
             save_checkpoint(self.directory.best, checkpoint)
-        checkpoint["training"] = {
+        training = {
             "optimizer": self.learner.optimizer.state_dict(),
             "schedule": self.learner.schedule.state_dict(),
             "metrics_bytes": self.directory.metrics_bytes,
             "num_pairs": self.num_pairs,
+            **self._averaged(),
         }
-        save_checkpoint(self.directory.last, checkpoint)
+        save_checkpoint(self.directory.last, replace(checkpoint, training=training))
+
+    def _averaged(self) -> dict[str, Any]:
+        """The network itself, where the average of its weights is saved as the model."""
+        average = self.learner.average
+        if average is None:
+            return {}
+        weights = {name: value.cpu() for name, value in self.learner.network.state_dict().items()}
+        return {"weights": weights, "averaged_updates": average.updates}
 
     def _model(self) -> Model:
         data = self.config.data
-        return Model(
-            task=self.config.task,
-            architecture=self.architecture,
-            state=network_state(self.learner.network),
-            normalisation=self.normalisation,
+        return Model.of(
+            self.learner.result,
+            self.config.task,
+            self.architecture,
+            self.normalisation,
             labels=self.config.label_values,
             ignore=data.ignore,
             collapse_channels=data.collapse_channels,
@@ -131,12 +154,15 @@ class Record:
         )
 
 
+def _peak_memory(device: torch.device) -> dict[str, int | None]:
+    """The most memory that this process has occupied so far, in bytes."""
+    host = {"memory_bytes": peak_memory()}
+    if device.type != "cuda":
+        return host
+    return {**host, "gpu_memory_bytes": torch.cuda.max_memory_allocated(device)}
+
+
 def _line(row: dict[str, Any]) -> str:
-    """An epoch's row as people read it."""
+    """An epoch's row, human-readable."""
     numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
     return ", ".join(f"{key} {value:.5g}" for key, value in numbers.items())
-
-
-def network_state(network: nn.Module) -> dict[str, Tensor]:
-    """The network's tensors, on the CPU."""
-    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}

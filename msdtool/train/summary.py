@@ -3,24 +3,25 @@
 from typing import TYPE_CHECKING
 
 from msdtool.config import TrainingConfig
-from msdtool.data.datasets import size_text
-from msdtool.data.pairing import disagreeing_pairs
+from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.nn.device import device_name
 from msdtool.nn.memory import training_bytes
+from msdtool.runs.checkpoint import num_parameters
+from msdtool.wording import size_text
 
 if TYPE_CHECKING:
     from msdtool.train.run import TrainingRun
 
 
 def summarise(run: "TrainingRun") -> dict[str, str]:
-    """Return data, network, memory, device and where training starts, in words."""
+    """Return data, network, memory, device and starting point, in words."""
     config, progress, network = run.config, run.learner.progress, run.config.network
-    space = config.crop_size or run.first_shape[1:]
-    channels = run.first_shape[0]
-    trained = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
+    space = config.crop_size or run.input_shape[1:]
+    channels = run.input_shape[0]
+    trained = num_parameters(run.network.state_dict())
     share = -(-config.training.batch_size // run.processes.size)
-    memory = training_bytes(run.architecture, space, share)
-    device = device_name(run.device)
+    memory = training_bytes(run.record.architecture, space, share)
+    device = device_name(run.learner.device)
     if run.processes.size > 1:
         device = f"{run.processes.size} processes, the first on {device}"
     held_out = "none" if run.validation_pairs is None else str(len(run.validation_pairs))
@@ -33,7 +34,7 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
         "data": f"{len(run.train_pairs)} training pairs, {held_out} for validation",
         "samples": f"{size_text((channels, *space))} (channels and pixels), {kind}",
         "network": f"MSD {len(config.convolved(space))}D, depth {network.depth}, "
-        f"width {network.width}, {channels} -> {run.architecture['c_out']} channels, "
+        f"width {network.width}, {channels} -> {run.record.architecture.c_out} channels, "
         f"{trained:,} parameters",
         "memory": f"about {memory / 2**20:,.0f} MiB for a step",
         "device": device,
@@ -43,10 +44,16 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
 
 
 def pairing_warnings(run: "TrainingRun") -> list[str]:
-    """Return what looks wrong with how the training images are paired."""
+    """Return what looks wrong in the pairing of the training and validation images."""
+    differing = [
+        disagreeing_pairs(stack.paths for stack in pairs.stacks().values())[:1]
+        for pairs in (run.train_pairs, run.validation_pairs)
+        if pairs is not None
+    ]
     return [
-        f"{input.name} is paired with {target.name}; 'msdtool check' shows all pairs"
-        for input, target in disagreeing_pairs(run.train_pairs)[:1]
+        f"{input.name} is paired with {target.name}: the names disagree; 'msdtool check' shows "
+        "all pairs"
+        for input, target in dict.fromkeys(pair for found in differing for pair in found)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Epoch rows for TensorBoard, an extra."""
+"""Epoch rows for TensorBoard, an optional dependency."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from msdtool.errors import ConfigError
 
 
 class TensorBoardLog:
-    """Writes the numbers of epoch rows below ``folder``.
+    """Writes the numbers of epoch rows to files in ``folder``.
 
     Raises:
         ConfigError: the package is not installed.

@@ -3,7 +3,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msdtool.bench.cases import Case, Problem, select_cases
+from msdtool.bench.cases import (
+    Case,
+    Problem,
+    forward_bytes,
+    forward_limit,
+    select_cases,
+    step_bytes,
+    step_limit,
+)
 
 CPU = torch.device("cpu")
 
@@ -126,3 +134,17 @@ def test_making_a_case_leaves_the_random_numbers_alone():
     before = torch.get_rng_state()
     Problem(Case((9, 7), depth=3), CPU)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_bytes_of_a_network_of_two_blocks():
+    case = Case((10, 10), depth=10)  # blocks of 8 and 2 layers read 1 and 9 channels
+    assert forward_bytes(case) == 4 * 100 * (1 + 9 + 11)
+    assert step_bytes(case) == 4 * 100 * (10 + 11 + 3 * 10 + 2 * 11)
+
+
+def test_the_limit_is_arithmetic_or_memory():
+    case = Case((10, 10), depth=10)
+    flops = 100 * (2 * 9 * 55 + 2 * 11)
+    assert forward_limit(case, 1e6, 1e12) == pytest.approx(flops / 1e6)
+    assert step_limit(case, 1e6, 1e12) == pytest.approx(3 * flops / 1e6)
+    assert forward_limit(case, 1e12, 1e3) == pytest.approx(8.4)

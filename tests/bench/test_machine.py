@@ -6,6 +6,7 @@ import torch
 
 from msdtool.bench import machine
 from msdtool.bench.timing import TimeitResult
+from msdtool.system_memory import SystemMemory
 
 CPU = torch.device("cpu")
 
@@ -16,26 +17,23 @@ def test_the_facts_are_plain_data():
     assert facts["threads"] == torch.get_num_threads()
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert facts["device"].startswith("cpu")
-    assert facts["engine"] in ("compiled", "blocked")
+    assert facts["engine"] in ("compiled", "torch")
     assert facts["cpu"]
     assert datetime.fromisoformat(facts["date"]).tzinfo is not None
 
 
 def test_machines_without_proc_have_facts_too(monkeypatch, tmp_path):
-    def missing(_path):
-        return tmp_path / "missing"
-
-    monkeypatch.setattr(machine, "Path", missing)
+    monkeypatch.setattr(machine, "Path", lambda _path: tmp_path / "missing")
+    monkeypatch.setattr(machine, "system_memory", lambda: SystemMemory(None, None, None))
     facts = machine.machine_facts(CPU)
     assert facts["memory_bytes"] is None
     assert isinstance(facts["cpu"], str)
     assert machine.available_bytes(CPU) is None
 
 
-def test_the_available_memory_is_read_in_bytes(monkeypatch, tmp_path):
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal:  2048 kB\nMemFree:  1 kB\nMemAvailable:   1024 kB\n")
-    monkeypatch.setattr(machine, "Path", lambda _path: meminfo)
+def test_the_memory_is_that_of_the_machine_and_what_is_left_of_it(monkeypatch):
+    monkeypatch.setattr(machine, "system_memory", lambda: SystemMemory(2**31, 2**20, 1))
+    assert machine.machine_facts(CPU)["memory_bytes"] == 2**31
     assert machine.available_bytes(CPU) == 2**20
 
 
@@ -61,10 +59,10 @@ def test_only_gpus_are_waited_for():
 def test_a_gpus_figures_come_with_the_versions_of_its_software(monkeypatch):
     gpu = torch.device("cuda", 0)
     found = {"CuPy": "14.2.0", "NVRTC": "13.0", "cache": "/somewhere"}
-    monkeypatch.setattr(machine.kernels, "versions", lambda: found)
+    monkeypatch.setattr(machine.installation, "versions", lambda: found)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(machine.kernels, "obstacle", lambda device: None)
+    monkeypatch.setattr(machine.launcher, "obstacle", lambda device: None)
     assert machine._cuda_versions(gpu) == {"CUDA": "13.0", "CuPy": "14.2.0", "NVRTC": "13.0"}
-    monkeypatch.setattr(machine.kernels, "obstacle", lambda device: "CuPy is not installed")
+    monkeypatch.setattr(machine.launcher, "obstacle", lambda device: "CuPy is not installed")
     assert machine._cuda_versions(gpu) == {"CUDA": "13.0"}
     assert machine._cuda_versions(CPU) == {}

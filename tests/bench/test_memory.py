@@ -12,8 +12,8 @@ from msdtool import ops
 from msdtool.bench import memory
 from msdtool.bench.cases import Case
 from msdtool.bench.memory import peak_growth
-from msdtool.ops import memory as ops_memory
-from msdtool.ops.memory import LEAST_BYTES, new_buffer, release_spare
+from msdtool.ops.cpu import buffers as ops_memory
+from msdtool.ops.cpu.buffers import LEAST_BYTES, new_buffer, release_spare
 
 CPU = torch.device("cpu")
 MB = 2**20
@@ -45,16 +45,6 @@ def test_growth_counts_from_after_the_tensors_are_made(monkeypatch):
     case = Case((16, 16), depth=2)
     assert memory._growth_here(case, module, torch.get_num_threads()) == (1, 2)
     assert used["bytes"] == 1004
-
-
-@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_without_proc_the_peak_is_that_of_getrusage(monkeypatch, tmp_path, platform, unit):
-    resource = pytest.importorskip("resource")
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "missing")
-    monkeypatch.setattr("sys.platform", platform)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert memory._peak() >= unit * most
-    assert memory._peak() < 2 * unit * most
 
 
 def test_windows_has_no_figure(monkeypatch):

@@ -101,7 +101,7 @@ def test_what_was_not_measured_has_no_figure():
 def test_methods_over_the_limit_are_left_out_with_a_reason():
     rows = measure(SMALL, limit=0.0)[0]
     assert [row.step is None for row in rows] == [False, True, True]
-    assert all("the limit is 0 ns" in row.note for row in rows[1:])
+    assert all("more than the limit of 0 ns" in row.note for row in rows[1:])
 
 
 def test_the_pace_is_taken_from_the_last_case(monkeypatch):
@@ -113,7 +113,7 @@ def test_the_pace_is_taken_from_the_last_case(monkeypatch):
     assert all(row.step for row in first)
     assert [row.note for row in second] == [
         "",
-        *["not run: a step would take about 6 min 40 s, the limit is 6 min 39 s (--limit)"] * 2,
+        *["not run: a step would take about 6 min 40 s, more than the limit of 6 min 39 s"] * 2,
     ]
 
 
@@ -146,7 +146,7 @@ def test_a_process_killed_over_memory_leaves_the_times(monkeypatch):
     row = measure(SMALL, alone=True)[0][0]
     assert row.step is not None
     assert row.step_bytes is None
-    assert "ended by the system" in row.note
+    assert "killed by the system" in row.note
 
 
 def test_a_row_reads_as_a_line():

@@ -85,7 +85,7 @@ def test_times_are_shown_in_their_unit(seconds, text):
     assert readable_time(seconds) == text
 
 
-def test_rounded_times_are_no_powers_of_ten():
+def test_rounded_times_are_not_powers_of_ten():
     assert readable_time(0.1234, precision=2) == "120 ms"
 
 

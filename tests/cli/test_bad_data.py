@@ -56,7 +56,7 @@ PLACES = {
     "glob that matches nothing": (
         lambda f: [path.rename(path.with_suffix(".dat")) for path in (f / "t/noisy").iterdir()],
         ["--set", "data.train.input={}/t/noisy/*.tif"],
-        "{}/t/noisy/*.tif: no file matches; the folder {}/t/noisy holds 3 others, such as "
+        "{}/t/noisy/*.tif: no image matches; the folder {}/t/noisy holds 3 others, such as "
         "image_000.dat",
     ),
     "missing folder": (
@@ -67,12 +67,12 @@ PLACES = {
     "missing folder above": (
         lambda f: None,
         ["--set", "data.train.input={}/train/noisy/*.tif"],
-        "{}/train/noisy/*.tif: no file matches; the folder {} has no 'train' in it",
+        "{}/train/noisy/*.tif: no image matches; the folder {} has no 'train' in it",
     ),
     "empty folder": (
         lambda f: remove(*(f / "t/clean").iterdir()),
         [],
-        "{}/t/clean: the folder holds no files",
+        "{}/t/clean: the folder holds no images",
     ),
     "unequal counts": (
         lambda f: remove(f / "t/clean/image_001.tif"),
@@ -119,11 +119,11 @@ FILES = {
         lambda p: Image.new("L", (24, 20)).save(p, "PNG"),
         "cannot be read as an image: not a TIFF",
     ),
-    "truncated": (truncate, "cannot be read as an image: the file is truncated, it has "),
+    "truncated": (truncate, "cannot be read as an image: the file is truncated: it has "),
     "truncated volume": (
         lambda p: (tifffile.imwrite(p, np.ones((9, *SIZE), np.float32), compression="zlib",
                                     photometric="minisblack"), truncate(p)),
-        "is damaged or cut short, some of its pages are missing",
+        "is damaged or truncated: some of its pages are missing",
     ),
     "NaN": (lambda p: put(p, np.full(SIZE, np.nan, np.float32)),
             "480 of 480 values are NaN or infinite; replace them"),
@@ -138,13 +138,13 @@ FILES = {
             "its channels or a volume, set axes or network.ndim"),
     "pages of two sizes": (
         lambda p: [tifffile.imwrite(p, np.ones((5, k)), append=k == 7) for k in (6, 7)],
-        "holds images of different shapes or types: (5, 6), (5, 7)",
+        "contains images of different shapes or types: (5, 6), (5, 7)",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_images_that_are_none(refused, cli, noisy, tmp_path, name):
+def test_files_that_are_not_images(refused, cli, noisy, tmp_path, name):
     path = tmp_path / "t" / "noisy" / "image_001.tif"
     change, message = FILES[name]
     change(path)
@@ -159,12 +159,12 @@ def test_images_that_are_none(refused, cli, noisy, tmp_path, name):
     ("change", "message"),
     [
         (lambda p: p.write_bytes(b""), "the file is empty"),
-        (lambda p: p.write_text("no image\n" * 9), "its content is of no known image format"),
+        (lambda p: p.write_text("no image\n" * 9), "its content is not in a known image format"),
         (truncate, "image file is truncated"),
     ],
     ids=["empty", "text", "truncated"],
 )
-def test_pictures_that_are_none(refused, tmp_path, suffix, change, message):
+def test_raster_files_that_are_not_images(refused, tmp_path, suffix, change, message):
     path = tmp_path / f"a.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
     Image.fromarray(noise).save(path)
@@ -177,7 +177,7 @@ def test_pictures_that_are_none(refused, tmp_path, suffix, change, message):
     assert found.startswith(f"{path}: cannot be read as an image: {message}")
 
 
-def test_a_first_image_that_is_none_leaves_nothing(refused, noisy, tmp_path):
+def test_a_first_file_that_is_not_an_image_leaves_nothing(refused, noisy, tmp_path):
     (tmp_path / "t/noisy/image_000.tif").write_text("no image")
     refused("train", noisy, code=3)
     assert not (tmp_path / "run").exists()
@@ -231,6 +231,18 @@ def test_different_sizes_in_a_batch(refused, with_a_small_pair, tmp_path, worker
     assert found.endswith("; set training.batch_size: 1, or data.crop")
 
 
+@pytest.mark.parametrize("option", [[], ["--resume"]])
+def test_a_run_that_failed_before_its_first_update_starts_again(
+    refused, cli, with_a_small_pair, tmp_path, option
+):
+    options = ["--set", "data.crop=[10, 20]"]
+    refused("train", with_a_small_pair, *options, code=3, leaves=STARTED)
+    for kind in ("noisy", "clean"):
+        put(tmp_path / "t" / kind / "image_001.tif", np.eye(*SIZE, dtype=np.float32))
+    assert cli("train", with_a_small_pair, *options, *option).code == 0
+    assert "already holds a run" in refused("train", with_a_small_pair, *options, code=2)
+
+
 def test_a_crop_that_is_larger_than_an_image(refused, with_a_small_pair, tmp_path):
     options = ["--set", "data.crop=[10, 20]"]
     found = refused("train", with_a_small_pair, *options, code=3, leaves=STARTED)
@@ -253,7 +265,7 @@ def test_a_dilation_that_is_larger_than_an_image(refused, with_a_small_pair, tmp
     ("kind", "message"),
     [
         ("noisy", "the image has 2 channels, the network takes 1"),
-        ("clean", "the target has 2 channels, the network gives 1"),
+        ("clean", "the target has 2 channels, the network outputs 1"),
     ],
 )
 def test_validation_images_with_other_channels(refused, noisy, tmp_path, kind, message):
@@ -291,7 +303,7 @@ def test_ssim_of_images_that_are_too_small(refused, with_a_small_pair, tmp_path)
     ],
     ids=["unlisted", "fractions", "NaN", "colours"],
 )  # fmt: skip
-def test_labels_that_are_none(refused, cli, labelled, tmp_path, image, message):
+def test_values_that_are_not_labels(refused, cli, labelled, tmp_path, image, message):
     path = tmp_path / "t/labels/image_001.tif"
     put(path, image)
     found = refused("train", labelled, code=3, leaves=BEGUN)
@@ -312,6 +324,26 @@ def test_masks_that_are_all_zero(refused, cli, noisy, tmp_path):
     masks = write_stack(tmp_path / "mask", [np.zeros(SIZE, np.uint8)] * 3)
     message = "no pixel of the training targets counts; look at data.train.mask"
     options = ["--set", f"data.train.mask={masks}"]
+    assert refused("train", noisy, *options, code=3, leaves=BEGUN) == message
+    assert f"problem: {message}" in cli("check", noisy, *options).out
+
+
+def test_validation_labels_that_are_all_ignored(refused, cli, labelled, tmp_path):
+    ignored = write_stack(tmp_path / "v", [np.full(SIZE, 9, np.uint8)] * 3)
+    message = (
+        "no pixel of the validation targets counts; look at data.ignore and data.validation.mask"
+    )
+    data = f"data.validation={{input: {ignored}, target: {ignored}}}"
+    options = ["--set", "data.ignore=9", "--set", data]
+    assert refused("train", labelled, *options, code=3, leaves=BEGUN) == message
+    assert f"problem: {message}" in cli("check", labelled, *options).out
+
+
+def test_validation_masks_that_are_all_zero(refused, cli, noisy, tmp_path):
+    masks = write_stack(tmp_path / "mask", [np.zeros(SIZE, np.uint8)] * 3)
+    message = "no pixel of the validation targets counts; look at data.validation.mask"
+    images = f"input: {tmp_path}/t/noisy, target: {tmp_path}/t/clean, mask: {masks}"
+    options = ["--set", f"data.validation={{{images}}}"]
     assert refused("train", noisy, *options, code=3, leaves=BEGUN) == message
     assert f"problem: {message}" in cli("check", noisy, *options).out
 
@@ -340,5 +372,5 @@ def test_a_process_says_no_more_than_that(noisy, tmp_path):
     command = [sys.executable, "-m", "msdtool", "train", noisy, "--quiet"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (3, "")
-    expected = f"error: {path}: is damaged or cut short, some of its pages are missing\n"
+    expected = f"error: {path}: is damaged or truncated: some of its pages are missing\n"
     assert result.stderr == expected

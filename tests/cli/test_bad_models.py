@@ -14,7 +14,7 @@ import torch
 COMMANDS = ["predict", "evaluate", "info"]
 NO_CHECKPOINT = "not a checkpoint of msdtool, or a damaged one"
 NOT_OURS = "not a checkpoint of msdtool"
-CODE = "holds something else than tensors and plain data, which may be code; it is not loaded"
+CODE = "contains objects other than tensors and plain data, which may run code; it is not loaded"
 
 
 class Payload:
@@ -74,7 +74,7 @@ def run_command(refused, regression_run, tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_file_that_is_no_checkpoint(run_command, tmp_path, command, name):
+def test_a_file_that_is_not_a_checkpoint(run_command, tmp_path, command, name):
     path = tmp_path / "model.pt"
     write, message = FILES[name]
     write(path)
@@ -129,11 +129,39 @@ CHANGES = {
               "version 1; update msdtool"),
     "no version": (remove("version"), "is a checkpoint of version None"),
     "other format": (replace("format", value="other"), NOT_OURS),
-    "no model": (remove("model"), "is damaged, it has no model"),
-    "no state": (remove("model", "state"), "is damaged, it has no state"),
-    "no labels": (remove("model", "labels"), "is damaged, it has no labels"),
-    "model is a list": (replace("model", value=[1]), "is damaged, it has no task, architecture"),
-    "no progress": (remove("progress"), "is damaged, it has no progress"),
+    "no model": (remove("model"), "is damaged: model is missing"),
+    "no state": (remove("model", "state"), "is damaged: model.state is missing"),
+    "no labels": (remove("model", "labels"), "is damaged: model.labels is missing"),
+    "model is a list": (replace("model", value=[1]), "is damaged: model is [1]; expected keys"),
+    "no progress": (remove("progress"), "is damaged: progress is missing"),
+    "label a string": (
+        replace("model", "labels", value=["a"]),
+        "is damaged: model.labels is ['a']; expected a list",
+    ),
+    "slab a list": (replace("model", "slab", value=[]), "is damaged: model.slab is []; expected an "
+                    "integer"),
+    "state of numbers": (replace("model", "state", value={"a": 1}), "is damaged: model.state is "
+                         "{'a': 1}; expected"),
+    "no statistics": (replace("model", "normalisation", value={}), "is damaged: model."
+                      "normalisation.input_mean, model.normalisation.input_std, "),
+    "epoch a string": (replace("progress", "epoch", value="2"), "is damaged: progress.epoch is "
+                       "'2'; expected an integer"),
+    "architecture incomplete": (remove("model", "architecture", "depth"),
+                                "is damaged: model.architecture.depth is missing"),
+    "no ndim": (remove("model", "architecture", "ndim"),
+                "is damaged: model.architecture.ndim is missing"),
+    "five dimensions": (replace("model", "architecture", "ndim", value=5),
+                        "is damaged: model.architecture.ndim is 5; expected 2 or 3"),
+    "no dilations": (replace("model", "architecture", "dilations", value=[]),
+                     "is damaged: model.architecture.dilations is []; expected"),
+    "width of nothing": (replace("model", "architecture", "width", value=0),
+                         "is damaged: model.architecture.width is 0; expected 1 or more"),
+    "an unknown part": (replace("model", "architecture", "attention", value=1),
+                        "is damaged: model.architecture.attention is unknown; update msdtool"),
+    "stem alone": (replace("model", "architecture", "stem", value=[]),
+                   "is damaged: model.architecture.c_stem, "),
+    "time of five axes": (replace("model", "architecture", "stream", value={"axis": 5, "dt": 1}),
+                          "is damaged: model.architecture.stream.axis is 5; expected 0, 1 or 2"),
 }  # fmt: skip
 MISFITS = {
     "weight missing": (remove("model", "state", "msd.msd_block.bias"),
@@ -150,12 +178,6 @@ MISFITS = {
                        "is damaged, its weights do not fit its network: it has no weights"),
     "endless network": (replace("model", "architecture", "depth", value=10**9),
                         "is damaged, its weights do not fit its network: it has no weights of"),
-    "architecture incomplete": (remove("model", "architecture", "depth"),
-                                "is damaged, its weights do not fit its network"),
-    "no ndim": (remove("model", "architecture", "ndim"),
-                "is damaged, its weights do not fit its network: 'ndim'"),
-    "five dimensions": (replace("model", "architecture", "ndim", value=5),
-                        "is damaged, its weights do not fit its network: 5"),
 }  # fmt: skip
 
 

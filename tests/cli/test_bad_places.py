@@ -61,9 +61,9 @@ def test_a_directory_with_other_files(refused, config, tmp_path):
 def test_a_directory_with_a_run(refused, cli, config, tmp_path, epochs):
     assert cli("train", config).code == 0
     found = refused("train", config, "--set", f"training.epochs={epochs}", code=2)
-    assert found == (
-        f"{tmp_path}/run: holds a run already; continue it with --resume, replace it with "
-        "--overwrite, or choose another place with --run-dir"
+    assert found.startswith(
+        f"{tmp_path}/run: already holds a run; resume it, overwrite it, or choose another "
+        "run.directory"
     )
 
 
@@ -72,8 +72,8 @@ def test_a_directory_with_another_run(refused, cli, config, tmp_path):
     changes = ["--set", "network.depth=2", "--set", "training.loss=L1"]
     found = refused("train", config, "--resume", *changes, code=2)
     assert found == (
-        f"{tmp_path}/run: the run there was started with other values of network.depth, "
-        "training.loss; take back the change, or start anew with --run-dir"
+        f"{tmp_path}/run: the run was started with other values of network.depth, training.loss; "
+        "revert the change, or choose another run.directory (--run-dir)"
     )
 
 
@@ -83,8 +83,8 @@ def test_a_run_whose_images_have_changed(refused, cli, config, tmp_path):
         shutil.copy(tmp_path / f"t/{kind}/image_000.tif", tmp_path / f"t/{kind}/image_002.tif")
     found = refused("train", config, "--resume", code=3)
     assert found.startswith(
-        f"{tmp_path}/run: the run was started on 2 training images, now 3 are found; restore the "
-        "files, or start anew with --run-dir"
+        f"{tmp_path}/run: the run was started on 2 training images, now 3 were found; restore the "
+        "files, or choose another run.directory (--run-dir)"
     )
 
 
@@ -117,13 +117,108 @@ def test_a_folder_for_results_that_cannot_be_made(refused, regression_run, image
     assert found.startswith(message.format(tmp_path))
 
 
+# What no result replaces: (how it is made, what the message calls it).
+NO_FILES = {
+    "folder": (Path.mkdir, "a folder"),
+    "pipe": (os.mkfifo, "a named pipe"),
+    "link to a device": (lambda path: path.symlink_to("/dev/null"), "a device"),
+}
+NOWHERE = ["--input", "nowhere", "--target", "nowhere"]
+# Commands that write one file, by its name.
+WRITERS = {
+    "report.png": ["report", "RUN", "--figure"],
+    "evaluate.png": ["evaluate", "RUN", *NOWHERE, "--figure"],
+    "bench.png": ["bench", "--figure"],
+}
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_command_replaces_nothing_but_files(refused, regression_run, tmp_path, name, kind):
+    make, found = NO_FILES[kind]
+    path = tmp_path / name
+    make(path)
+    before = path.lstat()
+    command = [regression_run if word == "RUN" else word for word in WRITERS[name]]
+    assert refused(*command, path, code=2) == (
+        f"{path}: cannot be written: it is {found}, and only a regular file is replaced; "
+        "choose another name"
+    )
+    assert path.lstat() == before
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"], ["--skip-existing"]])
+@pytest.mark.parametrize("kind", ["pipe", "link to a device"])
+@pytest.mark.parametrize("name", ["a.tif", "a.npy", "a.h5", "a.zarr"])
+def test_a_prediction_replaces_nothing_but_results(
+    refused, regression_run, images, tmp_path, name, kind, option
+):
+    make, found = NO_FILES[kind]
+    path = tmp_path / name
+    make(path)
+    before = path.lstat()
+    command = ["predict", regression_run, images / "image_000.tif", "-o", path, *option]
+    wanted = "a folder of results" if name == "a.zarr" else "a regular file"
+    assert refused(*command, code=2) == (
+        f"{path}: cannot be written: it is {found}, and only {wanted} is replaced; "
+        "choose another name"
+    )
+    assert path.lstat() == before
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"], ["--skip-existing"]])
+@pytest.mark.parametrize("name", ["v", "v.zarr"])
+def test_a_folder_of_other_files_is_no_result(refused, regression_run, tmp_path, name, option):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/v.tif", np.ones((2, 20, 24), np.float32))
+    (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / name / "thesis.tex").write_text("mine")
+    source = f"{{path: {tmp_path}/in/v.tif, axes: ZYX}}"
+    format = "zarr" if name == "v.zarr" else "files"
+    output = ["-o", tmp_path / "out", "--format", format]
+    found = refused("predict", regression_run, source, *output, *option, code=2)
+    assert found == (
+        f"{tmp_path}/out/{name}: cannot be written: it is a folder that no .msdtool.json shows to "
+        "be a result; remove it yourself if it may go, or choose another name"
+    )
+
+
+@pytest.mark.parametrize("format", ["tif", "npy", "h5", "zarr", "files"])
+def test_a_result_replaces_one_of_ours_through_a_link(cli, regression_run, tmp_path, format):
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/v.tif", np.ones((2, 20, 24), np.float32))
+    source = f"{{path: {tmp_path}/in/v.tif, axes: ZYX}}"
+    command = ["predict", regression_run, source, "--format", format, "-o"]
+    for option in ([], ["--overwrite"], ["--skip-existing"]):
+        assert cli(*command, tmp_path / "out", *option).code == 0
+    (result,) = (tmp_path / "out").iterdir()
+    expected = contents(tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    link = tmp_path / "other" / result.name
+    link.symlink_to(result)
+    assert cli(*command, tmp_path / "other", "--overwrite").code == 0
+    assert link.is_symlink() and contents(tmp_path / "out").keys() == expected.keys()
+    assert cli(*command, tmp_path / "other").code == 2
+
+
+def test_a_zarr_that_exists_is_the_result_and_not_the_folder_for_it(
+    cli, regression_run, images, tmp_path
+):
+    command = ["predict", regression_run, images / "image_000.tif", "-o", tmp_path / "a.zarr"]
+    assert cli(*command).code == 0
+    before = contents(tmp_path / "a.zarr").keys()
+    assert cli(*command).code == 2
+    assert cli(*command, "--overwrite").code == 0
+    assert contents(tmp_path / "a.zarr").keys() == before
+
+
 def test_results_that_exist(refused, regression_run, images, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "image_001.tif").write_text("mine")
     found = refused("predict", regression_run, images, "-o", tmp_path / "out", code=2)
-    assert found == (
-        f"{tmp_path}/out/image_001.tif: exists already (1 of the results do); use --skip-existing "
-        "to go on, or --overwrite to replace them"
+    assert found.startswith(
+        f"{tmp_path}/out/image_001.tif: already exists (1 of the results do); skip existing "
+        "results, or overwrite them"
     )
 
 
@@ -190,14 +285,14 @@ def test_pairs_that_do_not_suit_the_model(refused, regression_run, tmp_path, kin
     )
     assert "image_001.tif" in found
     if name == "channels":
-        model = {"input": "the model was trained on images with 1", "target": "the model gives 1"}
+        model = {"input": "the model was trained on images with 1", "target": "the model outputs 1"}
         assert found.endswith(f"has 3 channels, {model[kind]}")
 
 
 def test_images_that_are_not_there(refused, regression_run, tmp_path):
     arguments = ["-o", tmp_path / "out"]
     found = refused("predict", regression_run, tmp_path / "*.png", *arguments, code=3)
-    assert found == f"{tmp_path}/*.png: no file matches; the folder {tmp_path} is empty"
+    assert found == f"{tmp_path}/*.png: no image matches; the folder {tmp_path} is empty"
     found = refused("predict", regression_run, "-", *arguments, code=3, stdin="\n")
     assert found == "the list of input paths is empty; name at least one file"
     found = refused("predict", regression_run, "-", *arguments, code=3, stdin="none.tif\n")
@@ -217,7 +312,7 @@ PREDICT = {
     "both": (["--overwrite", "--skip-existing"], "--overwrite and --skip-existing: choose one"),
     "part too large": (["--part", 3, "--num-parts", 3], "--part 3: expected a number from 0 to 2"),
     "part without parts": (["--part", 1], "--part 1: needs --num-parts, the number of parts"),
-    "probabilities": (["--probabilities"], "--probabilities: the model is a regression, which has "
+    "probabilities": (["--probabilities"], "--probabilities: the model is for regression and has "
                       "none"),
     "device": (["--device", "gpu"], "device: got 'gpu'; allowed: auto, cpu, cuda"),
     "no GPU": (["--device", "cuda"], "device: got 'cuda', but torch finds no GPU on this machine; "
@@ -251,7 +346,7 @@ def test_options_of_train(refused, config, no_gpu):
         (["trane"], "No such command 'trane'. Did you mean 'train'?"),
         (["train"], "Missing argument 'CONFIG'"),
         (["train", "a.yaml", "--epochs", "3"], "No such option: --epochs"),
-        (["predict", "run"], "Missing argument 'INPUT...'"),
+        (["predict", "run"], "Missing argument 'INPUT'"),
         (["predict", "run", "a.tif"], "Missing option '--output' / '-o'"),
         (["predict", "run", "a.tif", "-o", "b", "--part", "x"], "Invalid value for '--part'"),
         (["predict", "run", "a.tif", "-o", "b", "--part", "-1"], "Invalid value for '--part'"),
@@ -263,7 +358,7 @@ def test_options_of_train(refused, config, no_gpu):
         (["init", "denoize"], "'denoize' is not one of 'denoise', 'segment', 'sequence', 'volume'"),
     ],
 )
-def test_lines_that_are_no_command(cli, tmp_path, monkeypatch, arguments, message):
+def test_lines_that_are_not_a_command(cli, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     result = cli(*arguments)
     assert result.code == 2

@@ -1,4 +1,7 @@
 import io
+import logging
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -6,6 +9,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from msdtool.cli import console
+from msdtool.cli.terminal import Terminal
+
+log = logging.getLogger("msdtool.somewhere")
+
+
+@pytest.fixture(autouse=True)
+def _listening():
+    console.listen()
 
 
 @pytest.fixture
@@ -17,89 +28,123 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def terminal(monkeypatch):
-    screen = io.StringIO()
-    monkeypatch.setattr(
-        console, "_stderr", Console(file=screen, force_terminal=True, highlight=False, width=200)
-    )
-    return screen
+def screen(monkeypatch):
+    """What appears on stderr where that is a terminal."""
+    text = io.StringIO()
+    terminal = Terminal(Console(file=text, force_terminal=True, highlight=False, width=200))
+    monkeypatch.setattr(console, "_terminal", lambda: terminal)
+    return text
 
 
-def test_plain_lines_come_now_and_then_with_speed_and_time_left(capsys, clock):
-    with console.progress("train", 100, completed=10) as bar:
-        bar.update(11, "loss 3")
+def test_plain_lines_show_speed_and_time_left_now_and_then(capsys, clock):
+    with console.progress("train", done=10) as bar:
+        bar(11, 100, "loss 3")
         clock[0] += 9.9
-        bar.update(20, "loss 2")
+        bar(20, 100, "loss 2")
         clock[0] += 0.1
-        bar.update(30, "loss 1")
+        bar(30, 100, "loss 1")
         clock[0] += 5
-        bar.update(35)
+        bar(35, 100)
     assert capsys.readouterr() == ("", "train 30/100, 2/s, 0:00:35 left, loss 1\n")
 
 
-def test_how_much_there_is_may_turn_out_later(capsys, terminal, clock):
+def test_the_total_may_change(capsys, screen, clock):
     for log_every in (0, None):
-        with console.progress("check", 0, log_every=log_every) as bar:
+        with console.progress("check", log_every=log_every) as bar:
             clock[0] += 2
-            bar.update(10, "a.tif", total=30)
-    assert capsys.readouterr().err == "check 10/30, 5/s, 0:00:04 left, a.tif\n"
-    assert "10/30" in terminal.getvalue()
+            bar(10, 30, "a.tif")
+            bar(10, 40, "b.tif")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "check 10/30, 5/s, 0:00:04 left, a.tif",
+        "check 10/40, 5/s, 0:00:06 left, b.tif",
+    ]
+    assert "10/40" in screen.getvalue()
 
 
-def test_lines_come_as_often_as_one_likes_on_a_terminal_too(capsys, terminal, clock):
-    with console.progress("train", 10, log_every=0.5) as bar:
-        for completed in range(1, 7):
+def test_lines_appear_as_often_as_asked_on_a_terminal_too(capsys, screen, clock):
+    with console.progress("train", log_every=0.5) as bar:
+        for done in range(1, 7):
             clock[0] += 0.25
-            bar.update(completed)
+            bar(done, 10)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == ["train 2/10", "train 4/10", "train 6/10"]
-    assert terminal.getvalue() == ""
+    assert screen.getvalue() == ""
 
 
-def test_lines_may_come_without_a_pause(capsys, clock):
-    with console.progress("train", 2, log_every=0) as bar:
-        bar.update(1)
+def test_lines_may_follow_each_other_at_once(capsys, clock):
+    with console.progress("train", log_every=0) as bar:
+        bar(1, 2)
         clock[0] += 1
-        bar.update(2)
+        bar(2, 2)
     assert capsys.readouterr().err == "train 1/2, 0/s, ? left\ntrain 2/2, 2/s, 0:00:00 left\n"
 
 
-def test_without_progress_there_is_no_time_left(capsys, clock):
-    with console.progress("train", 100) as bar:
+def test_without_progress_the_time_left_is_unknown(capsys, clock):
+    with console.progress("train") as bar:
         clock[0] += 10
-        bar.update(0)
+        bar(0, 100)
     assert capsys.readouterr().err == "train 0/100, 0/s, ? left\n"
 
 
-def test_what_is_said_comes_at_once_on_stderr(capsys):
-    with console.progress("train", 1) as bar:
-        bar.say("[epoch] 1")
-    assert capsys.readouterr() == ("", "[epoch] 1\n")
+def test_what_the_library_logs_appears_on_stderr(capsys):
+    log.info("[epoch] 1, 50%")
+    log.warning("careful [x]")
+    log.debug("not this")
+    assert capsys.readouterr() == ("", "[epoch] 1, 50%\nwarning: careful [x]\n")
 
 
-def test_quiet_is_quiet(capsys, clock):
-    with console.progress("train", 1, quiet=True) as bar:
-        clock[0] += 99
-        bar.say("hello")
-        bar.update(1)
-    assert capsys.readouterr() == ("", "")
+def test_other_libraries_are_not_printed(capsys):
+    logging.getLogger("another").warning("hello")
+    assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_gets_a_bar(terminal):
-    with console.progress("train", 3, completed=1) as bar:
-        bar.say("[epoch] 1")
-        bar.update(2, "loss 0.5")
-    text = terminal.getvalue()
+def test_quiet_is_quiet_but_for_errors(capsys, screen, clock):
+    console.listen(quiet=True)
+    for log_every in (0, None):
+        with console.progress("train", log_every=log_every) as bar:
+            clock[0] += 99
+            log.warning("hello")
+            bar(1, 1)
+    assert (*capsys.readouterr(), screen.getvalue()) == ("", "", "")
+    console.error("a failure")
+    assert "a failure" in screen.getvalue()
+
+
+def test_a_terminal_shows_a_bar_and_lines_above_it(screen):
+    with console.progress("train", done=1) as bar:
+        log.info("[epoch] 1")
+        bar(2, 3, "loss 0.5")
     for part in ("train", "2/3", "loss 0.5", "[epoch] 1"):
-        assert part in text
+        assert part in screen.getvalue()
 
 
-def test_messages_are_not_markup_and_their_lines_are_aligned(capsys):
-    console.error("data[0]: [bold]no[/]\nsecond line")
-    console.warn("careful [x]")
-    assert capsys.readouterr().err == (
-        "error: data[0]: [bold]no[/]\n       second line\nwarning: careful [x]\n"
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_results_reach_a_file_although_a_bar_is_on_the_terminal():
+    import pty
+
+    code = (
+        "from msdtool.cli import console\n"
+        "with console.progress('predict') as bar:\n"
+        "    bar(1, 2)\n"
+        "    console.result('out/a.tif')\n"
     )
+    _screen, stderr = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=stderr, check=True
+    )
+    assert done.stdout == b"out/a.tif\n"
+
+
+def test_lines_of_an_error_are_indented_and_never_markup(capsys, screen, monkeypatch):
+    message = "data[0]: [bold]no[/]\nsecond line"
+    expected = "error: data[0]: [bold]no[/]\n       second line\n"
+    console.error(message)
+    plain = screen.getvalue().replace("\x1b[1;31m", "").replace("\x1b[0m", "")
+    assert plain == expected
+    monkeypatch.undo()
+    console.error(message)
+    assert capsys.readouterr().err == expected
 
 
 def test_long_messages_are_not_broken(capsys):

@@ -80,7 +80,7 @@ def test_parts_of_two_evaluations_do_not_mix(cli, regression_run, noisy, tmp_pat
     result = cli("evaluate", *arguments, 1)
     assert result.code == 3
     assert result.out == ""
-    assert "part-0000-of-0002.json: is of another evaluation, its input differs" in result.err
+    assert "part-0000-of-0002.json: belongs to another evaluation (different input)" in result.err
 
 
 def test_parts_need_a_folder_to_meet(cli, regression_run, noisy, monkeypatch):
@@ -88,7 +88,7 @@ def test_parts_need_a_folder_to_meet(cli, regression_run, noisy, monkeypatch):
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
     result = cli("evaluate", regression_run, *noisy)
     assert (result.code, result.out) == (2, "")
-    assert "part 1 of 2 (by SLURM_ARRAY_TASK_ID and _COUNT): give --output" in result.err
+    assert "part 1 of 2 (by SLURM_ARRAY_TASK_ID and _COUNT): pass --output" in result.err
     assert cli("evaluate", regression_run, *noisy, "--num-parts", 1).code == 0
 
 

@@ -1,46 +1,19 @@
 """A disk that is full: one clear message, and what was there before stays."""
 
-import resource
 import shutil
-import subprocess
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import tifffile
 
-from ..helpers import write_experiment, write_noisy_pairs, write_stack
+from ..helpers import full_disk, small_disk, write_experiment, write_noisy_pairs, write_stack
 from .conftest import BEGUN, contents
-
-
-@contextmanager
-def full_disk(limit=4096):
-    """Let no file grow beyond some bytes: the system refuses the write itself, also to root.
-
-    Only around the call: pytest's own output may go to a file that is longer.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
 def tiny_disk(tmp_path):
-    """A file system of its own that holds 256 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("only root may mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", 256 * 1024):
+        yield tmp_path / "disk"
 
 
 @pytest.fixture
@@ -69,10 +42,11 @@ def test_no_room_for_the_next_checkpoint(cli, refused, config, tmp_path):
     assert contents(tmp_path / "run/checkpoints") == checkpoints
 
 
-def test_the_run_goes_on_when_there_is_room_again(cli, config, tmp_path):
+def test_the_run_resumes_when_there_is_room_again(cli, config, tmp_path):
     """And ends with the weights of a run that had room all the time."""
-    cli("train", config)
-    options = ["--set", "training.epochs=4"]
+    constant = ["--set", "training.schedule=constant"]  # the others depend on when they end
+    cli("train", config, *constant)
+    options = ["--set", "training.epochs=4", *constant]
     with full_disk():
         assert cli("train", config, "--resume", *options).code == 1
     assert cli("train", config, "--resume", *options).code == 0
@@ -98,7 +72,7 @@ def test_no_room_for_a_prediction(refused, regression_run, tmp_path):
 
 def test_no_room_for_a_config(refused, tmp_path):
     with full_disk(100):
-        found = refused("init", "-o", tmp_path / "a.yaml", code=2)
+        found = refused("init", "-o", tmp_path / "a.yaml", code=1)
     assert found == f"{tmp_path}/a.yaml: cannot be written: File too large"
 
 
@@ -122,9 +96,9 @@ def test_training_on_a_disk_that_really_is_full(cli, config, tiny_disk):
     fill(tiny_disk, left=8 * 1024)
     options = ["--resume", "--set", "training.epochs=9", "--quiet"]
     result = cli("train", config, "--run-dir", run, *options)
-    assert (result.code, result.err) == (
-        1,
+    assert result.code == 1
+    assert result.err.startswith(
         f"error: {run}/checkpoints/last.pt: cannot be written: No space left on device; free "
-        "some, then continue with --resume\n",
+        "some space, then resume"
     )
     assert contents(run / "checkpoints") == before

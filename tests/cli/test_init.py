@@ -35,7 +35,7 @@ def test_a_file_that_exists_is_kept(cli, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("mine")
     result = cli("init", "-o", path)
-    expected = f"error: {path}: exists already; choose another name or remove it\n"
+    expected = f"error: {path}: already exists; choose another name or remove it\n"
     assert (result.code, result.out, result.err) == (2, "", expected)
     assert path.read_text() == "mine"
 
@@ -49,5 +49,5 @@ def test_an_unknown_template_is_refused_with_the_known_ones(cli):
 def test_a_file_that_cannot_be_written_is_named(cli, tmp_path):
     (tmp_path / "file").touch()
     result = cli("init", "-o", tmp_path / "file" / "a.yaml")
-    assert result.code == 2
+    assert result.code == 1
     assert result.err == f"error: {tmp_path}/file/a.yaml: cannot be written: Not a directory\n"

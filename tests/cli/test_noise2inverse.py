@@ -75,7 +75,7 @@ def test_the_mean_over_the_splits_is_predicted(cli, scan, tmp_path):
 def test_without_splits_each_reconstruction_is_denoised_by_itself(cli, scan, tmp_path):
     result = cli("predict", scan / "run", scan / "split_0.tif", "-o", tmp_path)
     assert result.code == 0 and (
-        "the network was trained on 3 splits; each input is taken as a reconstruction of its own, "
+        "the network was trained on 3 splits; each input is treated as a separate reconstruction, "
         "--splits averages over splits" in result.err
     )
     predictor = Predictor.load(scan / "run", "cpu")

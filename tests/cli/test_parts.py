@@ -44,7 +44,18 @@ def test_the_tasks_of_an_array_are_all_parts(numbers):
         ((None, 3), {}, "--num-parts 3: needs --part, from 0 to 2"),
         ((3, 3), {}, "--part 3: expected a number from 0 to 2"),
         # sbatch --array=1,3,7, to do again what failed
-        ((None, None), array(3, 1, 7, 1, 3), "the job array has 3 tasks with numbers from 1 to 7"),
+        ((None, None), array(3, 1, 7, 1, 3), "the job array has 3 tasks numbered from 1 to 7"),
+        ((None, None), array(8, 0, 7), "the job array has 8 tasks numbered from 0 to 7"),
+        ((None, None), array("x", 0, 7), "SLURM_ARRAY_TASK_ID: got 'x', expected a number not"),
+        ((None, None), array("", 0, 7), "SLURM_ARRAY_TASK_ID: got '', expected a number not"),
+        ((None, None), array("9" * 30, 0, 7), "SLURM_ARRAY_TASK_ID: got '999"),
+        ((None, None), array(0, 0, 7, count="x"), "SLURM_ARRAY_TASK_COUNT: got 'x', expected"),
+        ((None, None), array(0, 0, 7, count=-1), "SLURM_ARRAY_TASK_COUNT: got '-1', expected"),
+        (
+            (None, None),
+            array(0, 0, 7) | {"SLURM_ARRAY_TASK_STEP": "0"},
+            "SLURM_ARRAY_TASK_STEP: got '0', expected a number not less than 1",
+        ),
     ],
 )
 def test_what_is_not_clear_is_an_error(options, environment, message):

@@ -52,7 +52,7 @@ def test_existing_results_need_a_decision(cli, regression_run, inputs, tmp_path)
     out = write_stack(tmp_path / "out", np.ones((1, 3, 3)))
     result = cli("predict", regression_run, inputs, "-o", out)
     assert (result.code, result.out) == (2, "")
-    assert "exists already (1 of the results do); use --skip-existing to go on" in result.err
+    assert "already exists (1 of the results do); skip existing results, or over" in result.err
     assert names(out) == ["image_000.tif"]
     assert cli("predict", regression_run, inputs, "-o", out, "--skip-existing").code == 0
     assert tifffile.imread(out / "image_000.tif").shape == (3, 3)
@@ -79,7 +79,7 @@ def test_parts_do_everything_once(cli, regression_run, inputs, tmp_path):
     assert sorted(found) == [f"{tmp_path}/out/{name}" for name in names(inputs)]
     assert "part 1 of 3 (by --part and --num-parts): 1 of 4 files" in done[1].err
     assert "1 of 4 are still missing" in done[1].err
-    assert "all are there now" in done[2].err
+    assert "all are complete" in done[2].err
     result = cli("predict", regression_run, inputs, *parts, "--part", 3)
     assert result == (2, "", "error: --part 3: expected a number from 0 to 2\n")
 
@@ -123,7 +123,7 @@ def test_probabilities_of_a_segmentation(cli, segmentation_run, regression_run, 
     assert shares.shape == (3, 12, 13)
     np.testing.assert_allclose(shares.sum(0), 1, rtol=1e-5)
     result = cli("predict", regression_run, inputs, "-o", tmp_path / "more", "--probabilities")
-    assert result == (2, "", "error: --probabilities: the model is a regression, which has none\n")
+    assert result == (2, "", "error: --probabilities: the model is for regression and has none\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
@@ -140,7 +140,7 @@ def test_a_signal_stops_after_the_image_that_is_being_done(
     monkeypatch.setattr(Sink, "finish", finish_and_signal)
     result = cli("predict", regression_run, inputs, "-o", tmp_path / "out")
     assert result.code == code
-    assert "stopped after 2 of 4 files; go on with --skip-existing" in result.err
+    assert "stopped after 2 of 4 files; rerun with --skip-existing to resume" in result.err
     assert names(tmp_path / "out") == ["image_000.tif", "image_001.tif"]
     monkeypatch.undo()
 
@@ -155,7 +155,7 @@ def test_an_unknown_device_is_an_error(cli, regression_run, inputs, tmp_path, co
     assert result == (2, "", "error: device: got 'gpu'; allowed: auto, cpu, cuda\n")
 
 
-def test_what_is_no_model_is_an_error(cli, inputs, tmp_path):
+def test_what_is_not_a_model_is_an_error(cli, inputs, tmp_path):
     (tmp_path / "junk.pt").write_bytes(b"junk")
     result = cli("predict", tmp_path / "junk.pt", inputs, "-o", tmp_path / "out")
     assert (result.code, result.out) == (3, "")

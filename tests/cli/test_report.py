@@ -53,7 +53,7 @@ def test_the_figure_is_a_png(report, runs, tmp_path):
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_folder_that_is_no_run_exits_with_3(report, tmp_path):
+def test_a_folder_that_is_not_a_run_exits_with_3(report, tmp_path):
     code, out, err = report(tmp_path)
     assert (code, out) == (3, "")
-    assert f"{tmp_path}: no finished epoch here" in err
+    assert f"{tmp_path}: no finished epoch" in err

@@ -38,7 +38,7 @@ def test_a_dry_run_prints_the_resolved_config_and_does_nothing(cli, config, tmp_
     resolved = parse_config(result.out)
     assert resolved.training.epochs == 7
     assert resolved.run.directory == str(tmp_path / "run")
-    assert yaml.safe_load(result.out)["training"]["learning_rate"] == 0.001
+    assert yaml.safe_load(result.out)["training"]["learning_rate"] == 0.01
     assert set(tmp_path.rglob("*")) == before
 
 
@@ -72,9 +72,9 @@ def test_a_relative_run_dir_counts_from_the_current_folder(cli, config, tmp_path
 def test_json_reports_where_training_ended(cli, config):
     result = cli("train", config, "--json", "--quiet")
     report = json.loads(result.out)
-    progress = load_checkpoint(Path(report["checkpoint"]).with_name("last.pt"))["progress"]
+    progress = load_checkpoint(Path(report["checkpoint"]).with_name("last.pt")).progress
     for key in ("finished", "epoch", "step", "best_epoch", "best_loss"):
-        assert report[key] == progress[key]
+        assert report[key] == getattr(progress, key)
     assert (report["epoch"], report["step"]) == (2, 6)
     assert report["metrics"]["epoch"] == 2
 
@@ -84,7 +84,7 @@ def test_a_run_is_replaced_only_when_told(cli, config, tmp_path):
     before = (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes()
     result = cli("train", config)
     assert (result.code, result.out) == (2, "")
-    assert "holds a run already; continue it with --resume, replace it with" in result.err
+    assert "already holds a run; resume it, overwrite it, or choose another" in result.err
     assert (tmp_path / "run" / "checkpoints" / "last.pt").read_bytes() == before
     result = cli("train", config, "--overwrite", "--quiet", "--set", "training.epochs=1")
     assert result.code == 0
@@ -105,5 +105,5 @@ def test_an_overridden_value_that_is_wrong_is_blamed_on_the_override(cli, config
 def test_missing_data_leaves_no_run_directory(cli, config, tmp_path):
     result = cli("train", config, "--set", "data.train.input=nothing/*.tif")
     assert (result.code, result.out) == (3, "")
-    assert "nothing/*.tif: no file matches" in result.err
+    assert "nothing/*.tif: no image matches" in result.err
     assert not (tmp_path / "run").exists()

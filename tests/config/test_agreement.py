@@ -15,7 +15,7 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         (REGRESSION + "training: {huber_delta: 2}", "huber_delta: only loss: Huber uses"),
         (
             REGRESSION + "training: {cuda_graphs: true, accumulate: 2}",
-            "training.cuda_graphs: every backward pass overwrites the gradients of the one before",
+            "training.cuda_graphs: every backward pass overwrites the gradients of the prev",
         ),
         (
             REGRESSION + "training: {ssim_weight: 0.5}",
@@ -46,23 +46,25 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             "data.crops_per_image: only data.crop uses it; remove it",
         ),
         (
-            SEGMENTATION.replace("}, l", "}, foreground: {share: 1}, l"),
+            SEGMENTATION.replace("}, l", "}, foreground: {fraction: 1}, l"),
             "data.foreground: only data.crop uses it; remove it",
         ),
         (
-            SEGMENTATION.replace("}, l", "}, crop: 32, foreground: {share: 1, above: 2}, l"),
+            SEGMENTATION.replace("}, l", "}, crop: 32, foreground: {fraction: 1, above: 2}, l"),
             "data.foreground.above: only regression uses it; name labels instead",
         ),
         (
-            SEGMENTATION.replace("}, l", "}, crop: 32, foreground: {share: 1, labels: [2, 7]}, l"),
+            SEGMENTATION.replace(
+                "}, l", "}, crop: 32, foreground: {fraction: 1, labels: [2, 7]}, l"
+            ),
             "data.foreground.labels: 7: not among data.labels",
         ),
         (
-            REGRESSION.replace("}}", "}, crop: 32, foreground: {share: 1, labels: [2]}}"),
+            REGRESSION.replace("}}", "}, crop: 32, foreground: {fraction: 1, labels: [2]}}"),
             "data.foreground.labels: only segmentation uses it; give above instead",
         ),
         (
-            REGRESSION.replace("}}", "}, crop: 32, foreground: {share: 1}}"),
+            REGRESSION.replace("}}", "}, crop: 32, foreground: {fraction: 1}}"),
             "data.foreground.above: missing: the target value above which a pixel is foreground",
         ),
         (REGRESSION.replace("}}", "}, intensity: {}}"), "data.intensity: is empty; give some of"),
@@ -85,11 +87,11 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         (SEGMENTATION + "training: {class_weights: [1, 2]}", "got 2 weights for 3 labels"),
         (
             REGRESSION + "stream: {axis: 0}",
-            "network.ndim: stream needs 3: the volumes that it takes for series of frames",
+            "network.ndim: stream needs 3: it treats volumes as image sequences",
         ),
         (
             REGRESSION.replace("}}", "}, augment: true}") + "stream: {axis: 1}\nnetwork: {ndim: 3}",
-            "data.augment: would turn time into space; set in_plane, with stream.axis: 0",
+            "data.augment: would mix time and space; set in_plane, with stream.axis: 0",
         ),
         (
             SEGMENTATION + "training: {loss: L1}",

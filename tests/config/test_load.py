@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from msdtool.config import changed_keys, dump_config, load_config, parse_config
+from msdtool.config import (
+    changed_keys,
+    dump_config,
+    load_config,
+    load_saved_config,
+    parse_config,
+)
 from msdtool.data.specifiers import Location, expand
 from msdtool.errors import ConfigError
 
@@ -118,25 +124,25 @@ def test_an_override_may_hold_an_equals_sign(experiment):
         ("=3", "expected key=value, such as training.epochs=20"),
         ("training..epochs=3", "expected key=value, such as training.epochs=20"),
         ("training.epochs=[1", "the value is not valid YAML"),
-        ("training.epochs.x=3", "training.epochs is a value, it has no keys below it"),
-        ("training.epochs=many", "training.epochs: got 'many'; expected a whole number"),
+        ("training.epochs.x=3", "training.epochs is a value and has no keys below it"),
+        ("training.epochs=many", "training.epochs: got 'many'; expected an integer"),
         ("training.epoch=3", "training.epoch: unknown key; did you mean 'epochs'?"),
-        ("network.depth.x=3", "network.depth: got {'x': 3}; expected a whole number"),
+        ("network.depth.x=3", "network.depth: got {'x': 3}; expected an integer"),
         ("network=3", "network: got 3; expected keys below it: depth"),
         ("network={dept: 3}", "network.dept: unknown key; did you mean 'depth'?"),
         ("data.train.input=", "data.train.input: missing: input images"),
     ],
 )
 def test_a_wrong_override_is_named_as_it_was_given(experiment, override, message):
-    assert refusal(experiment, override).startswith(f"--set {override}: {message}")
+    assert refusal(experiment, override).startswith(f"override {override}: {message}")
 
 
 def test_mistakes_in_file_and_overrides_are_reported_together(experiment):
     experiment.write_text(TEXT + "network: {depth: none}")
     found = refusal(experiment, "training.epochs=0").split("\n")
     assert found == [
-        f"{experiment}:6: network.depth: got 'none'; expected a whole number",
-        "--set training.epochs=0: training.epochs: got 0; expected a number not less than 1",
+        f"{experiment}:6: network.depth: got 'none'; expected an integer",
+        "override training.epochs=0: training.epochs: got 0; expected a number not less than 1",
     ]
 
 
@@ -155,6 +161,29 @@ def test_a_saved_config_loads_as_itself_from_anywhere(experiment, tmp_path):
     saved = tmp_path / "elsewhere" / "config.yaml"
     saved.write_text(dump_config(config))
     assert load_config(saved) == config
+
+
+def test_a_former_name_of_a_key_is_refused_with_the_new_one(experiment):
+    experiment.write_text(TEXT + "network: {ndim: 3}\nstream:\n  axis: 0\n  dt: 3\n")
+    assert refusal(experiment) == (
+        f"{experiment}:9: stream.dt: renamed to stream.frames_per_chunk; use the new name"
+    )
+    experiment.write_text(TEXT)
+    assert refusal(experiment, "data.foreground.share=0.5") == (
+        "override data.foreground.share=0.5: data.foreground.share: renamed to "
+        "data.foreground.fraction; use the new name"
+    )
+
+
+def test_a_saved_config_with_former_names_is_read_with_the_new_ones(experiment, tmp_path):
+    now = ["network.ndim=3", "stream.frames_per_chunk=3", "data.crop=32"]
+    config = load_config(experiment, [*now, "data.foreground={fraction: 0.5, above: 1}"])
+    text = dump_config(config)
+    old = text.replace("frames_per_chunk: 3", "dt: 3").replace("fraction: 0.5", "share: 0.5")
+    assert old.count("dt: 3") == old.count("share: 0.5") == 1
+    (tmp_path / "config.yaml").write_text(old)
+    assert load_saved_config(tmp_path / "config.yaml") == config
+    assert changed_keys(load_saved_config(tmp_path / "config.yaml"), config) == []
 
 
 @pytest.mark.parametrize(
@@ -186,6 +215,53 @@ def test_which_keys_may_differ_when_a_run_goes_on(experiment, override, changed)
     assert changed_keys(before, before) == []
 
 
+MOVABLE = """\
+task: regression
+data:
+  train:
+    input: {path: ["a/*.tif", b.h5::/entry/data], axes: ZYX}
+    target: "@list.txt"
+    mask: /masks/*.png
+  validation: {input: [val/1.tif, "~/val", /data/2.tif], target: ../clean}
+run: {directory: run}
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [("p", "q"), ("p", "deep/er/p"), ("p [1]", "p*")])
+def test_a_project_may_be_moved_between_two_starts(tmp_path, old, new):
+    configs = []
+    for name in (old, new):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "c.yaml").write_text(MOVABLE)
+        configs.append(load_config(tmp_path / name / "c.yaml"))
+    before, after = configs
+    assert changed_keys(before, after) == []
+    elsewhere = load_config(
+        tmp_path / new / "c.yaml",
+        [f"data.train.input={{path: ['{tmp_path}/a/*.tif'], axes: ZYX}}", "run.directory=x"],
+    )
+    assert changed_keys(before, elsewhere) == [
+        *("data.train.input.path", "data.train.target"),
+        *("data.validation.input", "data.validation.target"),
+    ]
+
+
+def test_splits_may_be_moved_too(tmp_path):
+    configs = []
+    for name in ("p", "deep/er/p"):
+        (tmp_path / name).mkdir(parents=True)
+        path = tmp_path / name / "c.yaml"
+        path.write_text(
+            "task: regression\n"
+            "data: {train: {splits: [{path: a.h5, axes: ZYX}, /data/b.h5]}}\n"
+            "run: {directory: run}\n"
+        )
+        configs.append(load_config(path))
+    assert changed_keys(*configs) == []
+    other = load_config(path, [f"data.train.splits=[{{path: {path.parent}/a.h5}}, /data/b.h5]"])
+    assert changed_keys(configs[0], other) == ["data.train.splits"]
+
+
 def test_a_source_may_be_a_mapping_whose_path_counts_from_the_file_too(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(
@@ -208,6 +284,11 @@ def test_a_source_may_be_a_mapping_whose_path_counts_from_the_file_too(tmp_path)
     assert parse_config(dump_config(load_config(path))) == load_config(path)
 
 
+def test_what_a_command_calls_an_override_is_in_messages(experiment):
+    with pytest.raises(ConfigError, match=r"^--set training\.epochs=0: training\.epochs: got 0"):
+        load_config(experiment, ["training.epochs=0"], label="--set")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -221,10 +302,10 @@ def test_a_source_may_be_a_mapping_whose_path_counts_from_the_file_too(tmp_path)
          "less than 1"),
         ("{path: a, shape: [3, 4]}", "input: a raw file needs both shape and dtype, any other file "
          "neither"),
-        ("{path: a, shape: [3, 4], dtype: uint8, axes: ZYX}", "input: axes ZYX names another "
-         "number of axes than shape has"),
-        ("{path: a, shape: [3, 4], dtype: rgb}", "input.dtype: got 'rgb'; expected a type of "
-         "numbers such as uint16, float32, or >u2 (big-endian)"),
+        ("{path: a, shape: [3, 4], dtype: uint8, axes: ZYX}", "input: axes ZYX names 3 axes, "
+         "shape has 2"),
+        ("{path: a, shape: [3, 4], dtype: rgb}", "input.dtype: got 'rgb'; expected a dtype "
+         "such as uint16, float32, or >u2 (big-endian)"),
         ("5", "input: got 5; expected a path, a glob pattern, or a list of these"),
     ],
 )  # fmt: skip

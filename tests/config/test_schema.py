@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from msdtool.config import ExperimentConfig, changed_keys, dump_config, parse_config
+from msdtool.config.schema import LOSS_TERMS, LOSSES
 from msdtool.errors import ConfigError
 
 PAIRS = "train: {input: a, target: b}"
@@ -33,7 +34,8 @@ def test_every_default_of_the_documented_contract():
     assert (network.depth, network.width, network.ndim) == (100, 1, 2)
     assert network.dilations == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert network.padding == "symmetric"
-    assert (training.epochs, training.batch_size, training.learning_rate) == (100, 1, 1e-3)
+    assert (training.epochs, training.batch_size, training.learning_rate) == (100, 1, 1e-2)
+    assert (training.schedule, training.warmup, training.gradient_clip) == ("cosine", 50, 1.0)
     assert (training.loss, training.seed, training.optimizer) == ("L2", 0, "adam")
     assert config.data.validation is None and not config.data.collapse_channels
     assert config.label_values == [] and config.num_labels == 0 and config.crop_size is None
@@ -72,10 +74,10 @@ def test_an_empty_section_means_its_defaults():
 # One line of YAML, and what is said about it.
 WRONG_VALUES = [
     ("training: {epochs: 0}", "training.epochs: got 0; expected a number not less than 1"),
-    ("training: {epochs: 1.5}", "training.epochs: got 1.5; expected a whole number"),
-    ("training: {epochs: '5'}", "training.epochs: got '5'; expected a whole number"),
-    ("training: {epochs: yes}", "training.epochs: got true; expected a whole number"),
-    ("training: {epochs: }", "training.epochs: got nothing; expected a whole number"),
+    ("training: {epochs: 1.5}", "training.epochs: got 1.5; expected an integer"),
+    ("training: {epochs: '5'}", "training.epochs: got '5'; expected an integer"),
+    ("training: {epochs: yes}", "training.epochs: got true; expected an integer"),
+    ("training: {epochs: }", "training.epochs: got nothing; expected an integer"),
     ("training: {learning_rate: 0}",
      "training.learning_rate: got 0; expected a number greater than 0"),
     ("training: {learning_rate: fast}",
@@ -87,7 +89,8 @@ WRONG_VALUES = [
     ("training: {seed: 4294967296}", "training.seed: got 4294967296; expected a number less than"),
     ("training: {max_time: soon}",
      "training.max_time: got 'soon'; expected a time such as 30s, 90m, 11.5h, 2d or 11:30:00"),
-    ("training: {loss: L3}", "training.loss: got 'L3'; allowed: L1, L2, Huber, L1+SSIM, L2+SSIM, "),
+    ("training: {loss: L3}",
+     f"training.loss: got 'L3'; allowed: {', '.join(sum(LOSSES.values(), ()))}"),
     ("training: {loss: huber}", "training.loss: got 'huber'; did you mean 'Huber'? Allowed: L1"),
     ("training: {device: gpu}",
      "training.device: got 'gpu'; did you mean 'cpu'? Allowed: auto, cpu, cuda"),
@@ -104,13 +107,17 @@ WRONG_VALUES = [
     ("network: {ndim: '2'}", "network.ndim: got '2'; allowed: 2, 3, without quotes"),
     ("network: {dilations: 3}",
      "network.dilations: got 3; expected a list, such as [1, 2, 3]"),
-    ("network: {dilations: []}", "network.dilations: got []; expected a list that is not empty"),
+    ("network: {dilations: []}", "network.dilations: got []; expected a non-empty list"),
     ("network: {dilations: [1, 0]}",
      "network.dilations[1]: got 0; expected a number not less than 1"),
     ("network: {padding: mirror}",
      "network.padding: got 'mirror'; allowed: symmetric, reflect, zeros"),
-    ("run: {directory: 2024}", "run.directory: got 2024; expected a text"),
-    ("run: {directory: ''}", "run.directory: got ''; expected a text that is not empty"),
+    ("training: {learning_rate: 1e38}", "training.learning_rate: got 1e+38; expected a number not "
+     "greater than 1e+06"),
+    ("training: {weight_decay: 1e38}", "training.weight_decay: got 1e+38; expected a number not "
+     "greater than 1e+06"),
+    ("run: {directory: 2024}", "run.directory: got 2024; expected a non-empty string"),
+    ("run: {directory: ''}", "run.directory: got ''; expected a non-empty string"),
     ("run: {previews: maybe}", "run.previews: got 'maybe'; expected true or false"),
 ]  # fmt: skip
 
@@ -152,7 +159,7 @@ ONE_SOURCE = "give one of these: input and target; splits; fraction; slices"
         ("{splits: [a, b], input: c, target: d}", ONE_SOURCE),
         (
             "{fraction: 0.1, mask: c}",
-            "the mask of held-out images is that of data.train; remove mask",
+            "held-out images use the mask of data.train; remove mask",
         ),
     ],
 )
@@ -176,21 +183,21 @@ WRONG_DATA = [
     ("augment: 1", "data.augment: got 1; expected true, false or in_plane"),
     ("slab: -1", "data.slab: got -1; expected a number not less than 0"),
     ("fraction: 0", "data.fraction: got 0; expected a number greater than 0"),
-    ("intensity: {gain: 2}", "data.intensity.gain: got 2; expected the smallest and the largest "
-     "value, such as [-0.1, 0.1]"),
+    ("intensity: {gain: 2}", "data.intensity.gain: got 2; expected the minimum and the maximum, "
+     "such as [-0.1, 0.1]"),
     ("intensity: {gain: [0, 1]}",
      "data.intensity.gain: got [0, 1]; expected a range above 0, such as [0.8, 1.25]"),
     ("intensity: {blur: [-1, 1]}",
      "data.intensity.blur: got [-1, 1]; expected a range not below 0, such as [0, 0.2]"),
-    ("intensity: {offset: [1, 0]}", "data.intensity.offset: got [1, 0]; expected the smallest and"),
+    ("intensity: {offset: [1, 0]}", "data.intensity.offset: got [1, 0]; expected the minimum and"),
     ("intensity: {offset: [0, .nan]}", "data.intensity.offset: got [0, nan]; expected the"),
     ("intensity: {contrast: [0, 1]}", "data.intensity.contrast: unknown key; allowed: blur, gamma, "
      "gain, offset, poisson_noise, gaussian_noise"),
-    ("foreground: {}", "data.foreground.share: missing: how many of the crops hold a pixel of the "
-     "foreground, 0 to 1"),
-    ("foreground: {share: 2}", "data.foreground.share: got 2; expected a number not greater"),
-    ("foreground: {share: 1, labels: []}",
-     "data.foreground.labels: got []; expected a list that is not empty"),
+    ("foreground: {}", "data.foreground.fraction: missing: fraction of the crops that contain a "
+     "foreground pixel, 0 to 1"),
+    ("foreground: {fraction: 2}", "data.foreground.fraction: got 2; expected a number not greater"),
+    ("foreground: {fraction: 1, labels: []}",
+     "data.foreground.labels: got []; expected a non-empty list"),
     *((f"validation: {{slices: {slices}}}", f"data.validation.slices: got {slices}; expected the "
        "first slice and the one after the last, such as [200, 256], or a list of such ranges")
       for slices in ("[1]", "[5, 5]", "[-2, 4]", "[[0, 1], 2]", "3", "[]")),
@@ -216,8 +223,8 @@ def test_slices_are_a_range_or_several():
 
 def test_patches_overlap_by_a_quarter_unless_told():
     text = "validation: {fraction: 0.5, patch: [48, 32]}"
-    assert parse_config(regression(text)).patch_overlap == 8
-    assert parse_config(regression(text.replace("}", ", overlap: 0}"))).patch_overlap == 0
+    for validation, overlap in ((text, 8), (text.replace("}", ", overlap: 0}"), 0)):
+        assert parse_config(regression(validation)).data.validation.patch_overlap(2) == overlap
 
 
 def splits(data="", train=""):
@@ -225,10 +232,11 @@ def splits(data="", train=""):
 
 
 DISAGREEING = [
-    (splits(train="input: a"), "x:2: data.train.input: splits take its place; remove one of them"),
+    (splits(train="input: a"), "x:2: data.train.input: splits replace it; remove one of them"),
     (splits("validation: {input: a, target: b}"),
      "\n".join(f"x:2: data.validation.{name}: training on splits is validated on splits, a "
-               "fraction or slices; evaluate with 'msdtool evaluate' where there are clean images"
+               "fraction or slices; if there are clean images, evaluate on them with "
+               "'msdtool evaluate'"
                for name in ("input", "target"))),
     (splits("validation: {splits: [a, b]}"),
      "x:2: data.validation.splits: got 2; data.train.splits are 3"),
@@ -239,10 +247,10 @@ DISAGREEING = [
     ("task: regression\ndata: {train: {input: a, target: b, strategy: 1:X}}",
      "x:2: data.train.strategy: only splits use it; remove it"),
     (regression(rest="training: {loss: dice}"),
-     "x:3: training.loss: got 'dice'; allowed for regression: L1, L2, Huber, L1+SSIM, L2+SSIM"),
+     f"x:3: training.loss: got 'dice'; allowed for regression: {', '.join(LOSSES['regression'])}"),
     (segmentation("labels: 2", "training: {loss: L1}"),
-     "x:3: training.loss: got 'L1'; allowed for segmentation: cross_entropy, dice, "
-     "cross_entropy+dice"),
+     "x:3: training.loss: got 'L1'; allowed for segmentation: "
+     f"{', '.join(LOSSES['segmentation'])}"),
     (segmentation(), "x:2: data.labels: missing, and segmentation needs it: the number of labels "
      "k, or the list of label values in the target images"),
     (segmentation("labels: 2", "training: {class_weights: [1, 2, 3]}"),
@@ -349,12 +357,12 @@ def test_a_list_of_losses_for_segmentation():
             "[L2, {Gramm: 0.1}]",
             "in a list for regression: got 'Gramm'; did you mean",
         ),
-        ("[dice]", "got 'dice'; allowed: L1, L2, Huber, SSIM, Gram"),
+        ("[dice]", f"got 'dice'; allowed: {', '.join(LOSS_TERMS['regression'])}"),
         ("[{L1: 1, L2: 1}]", "expected losses such as [L2, {Gram: 0.1}]; found {'L1': 1, 'L2': 1}"),
-        ("[L1, L1]", "each loss once; L1 is there twice"),
-        ("[{L1: 0}]", "positive weights; that of L1 is 0"),
+        ("[L1, L1]", "each loss once; L1 appears twice"),
+        ("[{L1: 0}]", "positive weights; the weight of L1 is 0"),
         ("[]", "at least one loss"),
-        ("L3", "got 'L3'; allowed: L1, L2, Huber"),
+        ("L3", "got 'L3'; allowed: L1, L2"),
     ],
 )
 def test_wrong_losses_are_told_with_the_right_ones(loss, message):

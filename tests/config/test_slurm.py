@@ -203,7 +203,7 @@ def test_a_task_of_an_array_predicts_its_part(slurm, cli, regression_run, tmp_pa
         results.append(cli(*command))
     assert [result.code for result in results] == [0, 0]
     assert "3 of 5 are still missing" in results[0].err
-    assert "all are there now" in results[1].err
+    assert "all are complete" in results[1].err
     assert cli("predict", *command[1:5], "--missing").code == 0
 
 
@@ -225,12 +225,12 @@ def test_training_is_signalled_and_requeued_until_it_is_done(slurm, tmp_path):
     _, said = job.communicate(timeout=PATIENCE_SECONDS)
     assert job.returncode == 75, said
     assert f"scontrol requeue {os.getpid()}" in slurm.log.read_text()
-    assert 0 < load_checkpoint(run.last)["progress"]["epoch"] < 40
+    assert 0 < load_checkpoint(run.last).progress.epoch < 40
     code, said = slurm.run(
         "node.sbatch", config, PYTHONPATH=os.pathsep.join(sys.path), SLURM_JOB_ID=os.getpid() + 1
     )
     assert code == 0, said
-    assert load_checkpoint(run.last)["progress"]["epoch"] == 40
+    assert load_checkpoint(run.last).progress.epoch == 40
 
 
 def signal_step(pid: int) -> None:

@@ -69,16 +69,16 @@ def test_labels(value):
     ("value", "message"),
     [
         (10**9, "expected 2 to 65536 labels"),
-        ([0, 10**20], "whole numbers of at most 2147483647"),
+        ([0, 10**20], "integers of magnitude at most 2147483647"),
         (1, "expected 2 to 65536 labels"),
         (0, "expected 2 to 65536 labels"),
         ([7], "expected 2 to 65536 labels"),
         ([], "expected 2 to 65536 labels"),
-        ([1, 2, 1], "differ from each other"),
-        (True, "the number of labels, or a list of whole numbers"),
-        (2.0, "the number of labels, or a list of whole numbers"),
-        ([0, 1.0], "a list of whole numbers"),
-        ([0, True], "a list of whole numbers"),
+        ([1, 2, 1], "distinct label values"),
+        (True, "the number of labels, or a list of integers"),
+        (2.0, "the number of labels, or a list of integers"),
+        ([0, 1.0], "a list of integers"),
+        ([0, True], "a list of integers"),
         ("3", "the number of labels"),
     ],
 )
@@ -94,7 +94,7 @@ def test_crops(value):
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, "5", [], [1, 0], [1, 2, 3, 4]])
 def test_what_is_no_crop_is_refused(value):
-    with pytest.raises(ValueError, match="expected a positive whole number"):
+    with pytest.raises(ValueError, match="expected a positive integer"):
         parse_crop(value)
 
 

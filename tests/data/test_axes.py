@@ -48,9 +48,9 @@ def test_the_users_names_come_first():
         ("QYXS", 2, "ZYX", "axes: ZYX names 3 axes, the array has 4, shape (2, 3, 4, 5)"),
         ("YX", 3, None, "has the axes YX, shape (2, 3); a volume needs Z, Y and X; for images set "
          "network.ndim: 2"),
-        ("CYX", 3, None, "has the axes CYX, shape (2, 3, 4); a volume needs Z, Y and X; if the "
-         "axes are others, name them: {path: ..., axes: ZCYX}"),
-        ("ZX", 2, None, "has the axes ZX, shape (2, 3); an image needs Y and X; if the axes"),
+        ("CYX", 3, None, "has the axes CYX, shape (2, 3, 4); a volume needs Z, Y and X; if "
+         "these are not its axes, name them: {path: ..., axes: ZCYX}"),
+        ("ZX", 2, None, "has the axes ZX, shape (2, 3); an image needs Y and X; if these are"),
         ("CYXS", 2, None, "has both channels and colours, axes CYXS, shape (2, 3, 4, 5)"),
     ],
 )  # fmt: skip
@@ -59,6 +59,47 @@ def test_what_does_not_fit_is_an_error(names, ndim, given, message):
         axes(names, ndim, given)
     assert error.value.message.startswith("a.tif: ")
     assert message in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "meant", "rule"),
+    [
+        ("???", (32, 40, 3), "YXC", "ZYX"),
+        ("???", (32, 40, 1), "YXC", "ZYX"),
+        ("QYX", (32, 40, 4), "YXC", "ZYX"),
+        ("????", (6, 32, 40, 1), "ZYXC", "CZYX"),
+        ("????", (6, 32, 40, 2), "ZYXC", "CZYX"),
+        ("T???", (6, 32, 40, 2), "TYXC", "TZYX"),
+        ("T????", (2, 6, 32, 40, 3), "TZYXC", "TCZYX"),
+    ],
+)
+def test_a_last_axis_that_may_be_channels_must_be_named(names, shape, meant, rule):
+    with pytest.raises(InputError) as error:
+        arrange(names, shape, 2, None, "a.npy")
+    assert error.value.message == (
+        f"a.npy: the last axis of the shape {shape} may be channels, and the file does not name "
+        f"it; say which: {{path: ..., axes: {meant}}}, or axes: {rule} if images are {shape[-1]} "
+        "pixels wide"
+    )
+    for named in (meant, rule):
+        assert arrange(names, shape, 2, named, "a.npy").axes == named
+
+
+@pytest.mark.parametrize(
+    ("names", "shape"),
+    [
+        ("ZYX", (32, 40, 3)),
+        ("CYX", (32, 40, 3)),
+        ("TYX", (32, 40, 3)),
+        ("??", (40, 3)),
+        ("???", (32, 40, 5)),
+        ("???", (3, 40, 3)),
+        ("????", (3, 32, 40, 50)),
+        ("QYXS", (6, 32, 40, 3)),
+    ],
+)
+def test_other_last_axes_are_x(names, shape):
+    assert arrange(names, shape, 2, None, "a.npy").axes[-1] in "XS"
 
 
 def test_time_counts_the_images_of_a_network_of_images_and_is_the_first_axis_of_a_volume():

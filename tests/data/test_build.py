@@ -59,7 +59,7 @@ def test_one_pair_cannot_be_divided(tmp_path):
     with pytest.raises(InputError) as error:
         build_datasets(experiment(tmp_path, data))
     assert error.value.message == (
-        "data.validation.fraction needs at least 2 training images, found 1; of a single volume, "
+        "data.validation.fraction needs at least 2 training images, found 1; for a single volume, "
         "hold out data.validation.slices"
     )
 
@@ -102,7 +102,7 @@ def test_every_option_of_samples_reaches_them(tmp_path):
         "crops_per_image": 3,
         "fraction": 0.5,
         "augment": True,
-        "foreground": {"share": 0.4, "labels": [255]},
+        "foreground": {"fraction": 0.4, "labels": [255]},
         "intensity": {"gain": [0.5, 2], "gaussian_noise": [0, 0.3]},
         "validation": {"slices": [[0, 1]], "patch": [10, 12], "overlap": 3},
     }
@@ -111,7 +111,7 @@ def test_every_option_of_samples_reaches_them(tmp_path):
     assert (len(train), len(validation)) == (2, 3 * 3)
     assert validation.sample(0).input.shape == (3, 10, 12)
     samples = build_samples(config, train, [2.0] * 3)
-    assert (len(samples), samples.foreground_share, samples.foreground.labels) == (6, 0.4, [2])
+    assert (len(samples), samples.foreground_fraction, samples.foreground.labels) == (6, 0.4, [2])
     intensity = samples.intensity
     assert (intensity.gain, intensity.gaussian_noise, intensity.blur) == ((0.5, 2), (0, 0.3), None)
     assert list(intensity.unit) == [2.0] * 3
@@ -121,7 +121,7 @@ def test_every_option_of_samples_reaches_them(tmp_path):
 
 def test_foreground_is_all_but_the_first_label(tmp_path):
     data = {"train": write_labelled_pairs(tmp_path / "t", 1), "labels": [0, 127, 255], "crop": 8}
-    config = experiment(tmp_path, {**data, "foreground": {"share": 1.0}}, task="segmentation")
+    config = experiment(tmp_path, {**data, "foreground": {"fraction": 1.0}}, task="segmentation")
     samples = build_samples(config, build_datasets(config)[0], [1.0])
     assert samples.foreground.labels == [1, 2]
 

@@ -80,12 +80,12 @@ def test_ranges_that_do_not_fit_are_refused(slices, volume, ndim):
     with pytest.raises(InputError) as error:
         hold_out_slices(pairs, [(1, count + 1)], ndim)
     assert error.value.message == (
-        f"{name} has {count} slices; data.validation.slices asks for those up to {count + 1}"
+        f"{name} has {count} slices; data.validation.slices includes slices up to {count + 1}"
     )
     with pytest.raises(InputError) as error:
         hold_out_slices(pairs, [(0, 2), (2, count)], ndim)
     assert error.value.message == (
-        f"{name}: data.validation.slices holds out all {count} slices, nothing is left to train on"
+        f"{name}: data.validation.slices holds out all {count} slices; none is left to train on"
     )
 
 

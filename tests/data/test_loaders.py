@@ -15,9 +15,9 @@ from msdtool import ImageDataset, InputError
 from msdtool.data import IGNORED, SubsetOf
 from msdtool.data.loaders import (
     BATCHES_AHEAD,
-    Shares,
+    DummyBatch,
+    Shard,
     ShuffledBatches,
-    Spare,
     TrainingSamples,
     training_batches,
     validation_batches,
@@ -85,31 +85,31 @@ def test_more_epochs_only_add_batches():
 
 
 @given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 4))
-def test_shares_make_up_each_batch_and_none_is_without(num_samples, batch_size, size):
+def test_shards_make_up_each_batch_and_none_is_empty(num_samples, batch_size, size):
     batches = list(ShuffledBatches(num_samples, batch_size, 2, seed=0))
-    shares = [list(Shares(batches, rank, size)) for rank in range(size)]
-    assert {len(share) for share in shares} == {len(batches)}
-    for batch, *parts in zip(batches, *shares, strict=True):
-        counted = [draw for part in parts if not isinstance(part, Spare) for draw in part]
+    shards = [list(Shard(batches, rank, size)) for rank in range(size)]
+    assert {len(shard) for shard in shards} == {len(batches)}
+    for batch, *parts in zip(batches, *shards, strict=True):
+        counted = [draw for part in parts if not isinstance(part, DummyBatch) for draw in part]
         assert sorted(counted) == sorted(batch)
-        assert all(part == batch[:1] for part in parts if isinstance(part, Spare))
+        assert all(part == batch[:1] for part in parts if isinstance(part, DummyBatch))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_spare_share_counts_nowhere_and_belongs_to_no_image(dataset, workers):
+def test_a_dummy_batch_counts_nowhere_and_belongs_to_no_image(dataset, workers):
     samples = TrainingSamples(dataset, seed=0)
-    (batch,) = training_batches(samples, Shares([[(0, 4)]], 1, 2), workers)
+    (batch,) = training_batches(samples, Shard([[(0, 4)]], 1, 2), workers)
     assert batch.input.shape == (1, 1, 8, 12)
     assert not batch.mask.any()
     assert batch.indices.tolist() == []
 
 
-def test_a_spare_share_of_labels_is_ignored(tmp_path):
+def test_a_dummy_batch_of_labels_is_ignored(tmp_path):
     for kind in ("in", "out"):
         (tmp_path / kind).mkdir()
         tifffile.imwrite(tmp_path / kind / "0.tif", np.ones((4, 4), np.uint8))
     samples = TrainingSamples(ImageDataset(tmp_path / "in", tmp_path / "out", labels=2), seed=0)
-    (batch,) = training_batches(samples, Shares([[(0, 0)]], 1, 2), 0)
+    (batch,) = training_batches(samples, Shard([[(0, 0)]], 1, 2), 0)
     assert (batch.target == IGNORED).all()
     assert batch.mask is None
 
@@ -117,8 +117,8 @@ def test_a_spare_share_of_labels_is_ignored(tmp_path):
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_processes_validate_equally_many_batches_and_each_image_once(dataset, size):
     batches = [list(validation_batches(dataset, 0, rank, size)) for rank in range(size)]
-    assert len({len(share) for share in batches}) == 1
-    indices = [batch.indices.tolist() for share in batches for batch in share]
+    assert len({len(shard) for shard in batches}) == 1
+    indices = [batch.indices.tolist() for shard in batches for batch in shard]
     assert sorted(indices) == sorted(
         [[k] for k in range(NUM_PAIRS)] + [[]] * (len(indices) - NUM_PAIRS)
     )

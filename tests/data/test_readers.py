@@ -156,7 +156,7 @@ def test_a_16_bit_colour_png_is_refused_rather_than_cut_to_8_bits(tmp_path, colo
     path = tmp_path / "deep.png"
     size = b"".join(number.to_bytes(4, "big") for number in (13, 0x49484452, 5, 6))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + size + bytes([16, colour_type, 0, 0, 0]))
-    with pytest.raises(InputError, match=r"deep\.png: a PNG with 16 bits per colour.*as TIFF"):
+    with pytest.raises(InputError, match=r"deep\.png: a PNG file with 16 bits per colour.*as TIFF"):
         read_image(path)
 
 
@@ -232,7 +232,7 @@ def test_pages_of_different_sizes_are_refused(tmp_path):
         for size in (4, 6):
             file.write(np.zeros((size, 5), np.uint8), contiguous=False)
     assert refusal(tmp_path / "a.tif") == (
-        "holds images of different shapes or types: (4, 5), (6, 5)"
+        "contains images of different shapes or types: (4, 5), (6, 5)"
     )
 
 
@@ -256,7 +256,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.gif", "a.txt", "a"])
 def test_text_is_no_image(tmp_path, name):
     (tmp_path / name).write_text("not an image\n" * 50)
-    expected = "cannot be read as an image: its content is of no known image format"
+    expected = "cannot be read as an image: its content is not in a known image format"
     assert refusal(tmp_path / name) == expected
 
 
@@ -280,7 +280,10 @@ def test_a_truncated_file_is_no_image(tmp_path, name, kept):
 @pytest.mark.parametrize("metadata", [{}, None], ids=["shaped", "plain"])
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
 def test_a_volume_cut_short_is_not_taken_for_a_thinner_one(tmp_path, compression, metadata, kept):
-    """The pages that can be found would make an image of another shape."""
+    """The pages that can be found would make an image of another shape.
+
+    Releases of tifffile differ in whether lost directories matter when all pixels are there.
+    """
     pytest.importorskip("imagecodecs")
     path = tmp_path / "a.tif"
     volume = np.random.default_rng(0).integers(0, 256, (5, 40, 40), np.uint8)
@@ -288,8 +291,14 @@ def test_a_volume_cut_short_is_not_taken_for_a_thinner_one(tmp_path, compression
         file.write(volume, compression=compression, photometric="minisblack", metadata=metadata)
     truncate(path, kept)
     for ndim, index in ((2, 4), (3, 0)):
-        found = refusal(path, ndim, index)
-        assert found.startswith(("is damaged or cut short", "cannot be read as an image: "))
+        try:
+            found = read_image(path, ndim, index=index)
+        except InputError as error:
+            reason = error.message.removeprefix(f"{path}: ")
+            assert reason.startswith(("is damaged or truncated", "cannot be read as an image: "))
+        else:
+            assert kept == 0.95 and compression is None
+            np.testing.assert_array_equal(found[0], volume if ndim == 3 else volume[index])
 
 
 def test_odd_metadata_is_no_reason_to_complain(tmp_path, caplog):

@@ -38,7 +38,7 @@ def test_everything_random_is_the_same_with_any_number_of_workers(volumes):
         "augment": True,
         "intensity": Intensity([1.0], gain=(0.5, 2), gaussian_noise=(0, 1), blur=(0, 1)),
         "foreground": Foreground(volumes, seed=3, above=2.0),
-        "foreground_share": 0.5,
+        "foreground_fraction": 0.5,
     }
     alone, others = load(volumes, **options), load(volumes, workers=2, **options)
     assert len(alone) == len(others) == 6
@@ -142,7 +142,7 @@ def test_a_share_of_the_crops_holds_foreground(tmp_path):
     for share, low, high in ((1.0, 300, 300), (0.5, 107, 193)):  # 5 standard deviations
         foreground = Foreground(dataset, seed=0, labels=[1])
         samples = TrainingSamples(
-            dataset, seed=0, crop=(4, 4), foreground=foreground, foreground_share=share
+            dataset, seed=0, crop=(4, 4), foreground=foreground, foreground_fraction=share
         )
         held = sum(bool(samples.sample((epoch, 0)).target.any()) for epoch in range(300))
         assert low <= held <= high

@@ -1,4 +1,4 @@
-"""Results that are written part by part."""
+"""Results that are written piece by piece."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msdtool.data.readers import arrangement, read_image
-from msdtool.data.sinks import SUFFIXES, Result, images_done, open_sink
+from msdtool.data.sinks import SUFFIXES, Journal, Past, Result, open_sink
 from msdtool.data.specifiers import Location
 from msdtool.errors import Error
 
@@ -43,9 +43,9 @@ def write(sink, images, start=0, stop=None):
 def read(path, format, result, index):
     ndim = len(result.image) - 1
     if format == "files":
-        return read_image(sorted(path.iterdir())[index], ndim)
+        return read_image(sorted(path.glob("*.tif"))[index], ndim)
     axes = result.axes if format == "npy" else None
-    return read_image(Location(path, result.inner, axes), ndim, index=index)
+    return read_image(Location(path, result.inner, axes=axes), ndim, index=index)
 
 
 @pytest.mark.parametrize("format", SUFFIXES)
@@ -93,17 +93,17 @@ def test_a_result_is_continued_where_it_was_saved(tmp_path, format):
     images = example(result)
     sink = open_sink(format, path, result)
     write(sink, images, stop=2)
-    sink.save(2)
+    sink.save(2, b"state")
     write(sink, images + 1, start=2, stop=3)  # after the last save: not to be relied on
     sink.close()
-    assert images_done(path, result) == 2
+    assert Journal(path).past(result) == Past(2, b"state")
     again = open_sink(format, path, result, is_new=False)
     write(again, images, start=2)
     again.finish()
     for index, expected in enumerate(images):
         np.testing.assert_array_equal(read(path, format, result, index), expected)
     assert list(tmp_path.iterdir()) == [path]
-    assert images_done(path, result) is None
+    assert Journal(path).past(result) is None
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_a_result_is_continued_where_it_was_saved(tmp_path, format):
         Result((5,), "Z", (1, 7, 9), "uint8", {"input": "a.tif"}),
     ],
 )
-def test_a_result_of_another_origin_starts_anew(tmp_path, other):
+def test_a_result_of_another_origin_starts_from_scratch(tmp_path, other):
     result = Result((5,), "Z", (1, 7, 9), "float32", {"input": "a.tif"})
     sink = open_sink("tif", tmp_path / "a.tif", result)
     write(sink, example(result), stop=3)
     sink.save(3)
     sink.close()
-    assert images_done(tmp_path / "a.tif", other) is None
+    assert Journal(tmp_path / "a.tif").past(other) is None
     new = open_sink("tif", tmp_path / "a.tif", other)
     new.discard()
     assert list(tmp_path.iterdir()) == []
@@ -128,9 +128,24 @@ def test_a_result_of_another_origin_starts_anew(tmp_path, other):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"done": 1}', b"\xff"])
 def test_a_damaged_journal_counts_for_nothing(tmp_path, content):
-    (tmp_path / ".a.tif.part").touch()
+    (tmp_path / ".a.tif.0a1b2c3d.part").touch()
     (tmp_path / ".a.tif.part.json").write_bytes(content)
-    assert images_done(tmp_path / "a.tif", Result((5,), "Z", (1, 7, 9), "uint8", {})) is None
+    result = Result((5,), "Z", (1, 7, 9), "uint8", {})
+    assert Journal(tmp_path / "a.tif").past(result) is None
+
+
+def test_what_a_killed_process_was_recording_goes_with_the_record(tmp_path):
+    result = Result((3,), "Z", (1, 4, 5), "uint8", {})
+    for name in ("..a[1].tif.part.json.0a1b2c3d.part", "..a[1].tif.part.state.2c3d4e5f.part"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "..b.tif.part.json.0a1b2c3d.part").touch()  # of a result that may be under way
+    sink = open_sink("tif", tmp_path / "a[1].tif", result)
+    write(sink, example(result))
+    sink.finish()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a[1].tif",
+        "..b.tif.part.json.0a1b2c3d.part",
+    }
 
 
 @pytest.mark.parametrize("format", SUFFIXES)

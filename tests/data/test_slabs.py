@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from msdtool import ImageDataset, ImageStack, InputError
 from msdtool.data.slabs import SlabStack, central_slice, reflected
+from msdtool.data.views import MeanStack
 
 
 @given(st.integers(1, 12), st.integers(-40, 40))
@@ -63,6 +64,69 @@ def test_a_file_of_slices_is_a_volume(tmp_path, volume):
         np.testing.assert_array_equal(slabs.read(index), volume[slices, 0])
 
 
+def write_named(folder, volume, names):
+    folder.mkdir()
+    for image, name in zip(volume, names, strict=True):
+        write_channels(folder / name, image)
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("names", [
+    [f"{number}.tif" for number in range(8, 13)],
+    [f"scan2_{number:04}.tif" for number in range(5)],
+    [f"z{10 * number}_raw.tif" for number in range(5)],
+    [f"at_{number}-{number * 7}.tif" for number in range(5)],
+    [f"{letter}.tif" for letter in "abcde"],
+])  # fmt: skip
+@pytest.mark.parametrize("listed", [[2], [0], [4], [1, 3], [4, 1, 0], range(5)])
+def test_neighbours_come_from_the_folder_wherever_a_slice_is_listed(
+    tmp_path, volume, names, listed, caplog
+):
+    paths = write_named(tmp_path / "a", volume, names)
+    write_channels(tmp_path / "a" / "other_1_scan.tif", volume[0] + 9)
+    (tmp_path / "a" / "notes_0001.txt").write_text("not a slice")
+    padded = np.pad(volume, [(2, 2), (0, 0), (0, 0), (0, 0)], mode="reflect")
+    slabs = SlabStack(ImageStack([paths[number] for number in listed]), 2)
+    assert len(slabs) == len(listed)
+    for index, number in enumerate(listed):
+        assert slabs.name(index) == str(paths[number])
+        expected = padded[number : number + 5].reshape(-1, 4, 6)
+        np.testing.assert_array_equal(slabs.read(index), expected)
+    assert not caplog.records
+
+
+def test_neighbours_are_kept_in_memory_with_the_rest(tmp_path, volume):
+    paths = write_named(tmp_path / "a", volume, [f"{number}.tif" for number in range(5)])
+    stack = ImageStack(paths[2:3])
+    stack.keep_in_memory()
+    np.testing.assert_array_equal(SlabStack(stack, 2).read(0), volume.reshape(10, 4, 6))
+
+
+def test_scans_in_one_folder_are_volumes_of_their_own(tmp_path, volume):
+    names = ["scan1_1.tif", "scan1_2.tif", "scan1_3.tif", "scan2_1.tif", "scan2_2.tif"]
+    slabs = SlabStack(ImageStack(write_named(tmp_path / "a", volume, names)), 1)
+    for index, slices in enumerate(([1, 0, 1], [0, 1, 2], [1, 2, 1], [4, 3, 4], [3, 4, 3])):
+        np.testing.assert_array_equal(slabs.read(index), volume[slices].reshape(-1, 4, 6))
+
+
+def test_a_number_that_is_missing_is_named_once(tmp_path, volume, caplog):
+    names = [f"s_{number:03}.tif" for number in (1, 2, 4, 5, 8)]
+    paths = write_named(tmp_path / "a", volume, names)
+    SlabStack(ImageStack(paths[1:2]), 1).read(0)
+    (record,) = caplog.records
+    assert record.message.startswith(
+        f"{paths[1]}: the next slice is s_004.tif: number 3 is missing (the first of 2 gaps). Slabs"
+    )
+
+
+def test_splits_with_other_slices_around_are_refused(tmp_path, volume):
+    first = write_named(tmp_path / "a", volume, [f"{number}.tif" for number in range(5)])
+    second = write_named(tmp_path / "b", volume[:4], [f"{number}.tif" for number in range(4)])
+    stacks = [ImageStack(paths[1:2]) for paths in (first, second)]
+    with pytest.raises(InputError, match="the same slice of two splits, but there are 5 and 4"):
+        SlabStack(MeanStack(stacks), 1)
+
+
 def test_slices_of_one_slab_need_one_shape(tmp_path, volume):
     folder = write(tmp_path / "a", volume)
     write_channels(folder / "3.tif", volume[3, :, :3])
@@ -72,7 +136,7 @@ def test_slices_of_one_slab_need_one_shape(tmp_path, volume):
         dataset.sample(2)
     assert error.value.message == (
         f"{folder}/2.tif and {folder}/3.tif cannot be in one slab: their shapes are (2, 4, 6) and "
-        "(2, 3, 6); set data.slab: 0, or keep each volume in a folder or file of its own"
+        "(2, 3, 6); set data.slab: 0, or keep each volume in its own folder or file"
     )
 
 

@@ -52,8 +52,53 @@ def test_two_stars_look_into_folders(scans):
     )
 
 
-def test_a_folder_stands_for_its_files_but_not_hidden_ones_and_folders(scans):
-    assert names(scans) == ["notes.txt", "scan1.tif", "scan2.tif", "scan10.tif"]
+def test_a_folder_stands_for_its_images_but_not_hidden_ones_and_folders(scans):
+    assert names(scans) == ["scan1.tif", "scan2.tif", "scan10.tif"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.INI", "Icon\r", ".DS_Store"),
+        *("._scan1.tif", "scan1.tfw", "scan1.tif.aux.xml", "scan1.tif.ovr", "scan1.tif.msk"),
+        *("scan1.txt", "scan1.json", "scan.log", "README", "README.md", "SHA256SUMS", "a.csv"),
+        *("scan1.tif~", "scan1.tif.bak", "scan3.tif.part", "x.companion.ome"),
+    ],
+)
+def test_what_lies_beside_images_is_left_out_and_named(scans, caplog, name):
+    (scans / name).write_bytes(b"II*\0")
+    with caplog.at_level("INFO"):
+        for specifier in (scans, f"{scans}/*", f"{scans}/**"):
+            found = names(specifier)
+            assert name not in found
+            assert {"scan1.tif", "scan2.tif", "scan10.tif"} <= set(found)
+    assert name.startswith(".") or name in caplog.text
+    assert paths(scans / name) == [scans / name]
+
+
+def test_many_bystanders_are_counted(scans, caplog):
+    for number in range(4):
+        (scans / f"scan{number}.xml").touch()
+    with caplog.at_level("INFO"):
+        names(scans)
+    assert caplog.messages == [
+        f"{scans}: left out what is not an image: notes.txt, scan0.xml, scan1.xml ... (5 files)"
+    ]
+
+
+def test_a_pattern_may_ask_for_any_suffix(scans):
+    """Raw pixels may be in a file of any name."""
+    (scans / "more" / "notes.txt").touch()
+    assert names(f"{scans}/*.txt") == ["notes.txt"]
+    assert names(f"{scans}/*/notes.txt") == ["notes.txt"]
+    (scans / "more" / ".hidden.tif").touch()
+    assert names(f"{scans}/*/.hidden.tif") == [".hidden.tif"]
+
+
+@pytest.mark.parametrize("suffix", ["", ".tif", ".dat", ".gtiff", ".001"])
+def test_other_files_are_images_until_they_are_read(scans, suffix):
+    (scans / f"scan5{suffix}").touch()
+    assert f"scan5{suffix}" in names(scans)
 
 
 def test_a_list_keeps_its_order(scans):
@@ -84,6 +129,28 @@ def test_links_are_followed(scans, tmp_path):
     assert names(tmp_path / "linked_folder") == ["scan3.tif"]
 
 
+@pytest.mark.parametrize("specifier", ["", "*.tif", "*", "**", "**/*.tif", "lost.tif"])
+def test_a_link_to_what_is_not_there_is_refused(scans, specifier):
+    (scans / "lost.tif").symlink_to("/nowhere/7.tif")
+    assert refusal(f"{scans}/{specifier}") == (
+        f"{scans}/lost.tif: is a link to /nowhere/7.tif, which is not there; fetch that file or "
+        "connect its disk, or remove the link"
+    )
+    assert names(f"{scans}/scan*.tif") == ["scan1.tif", "scan2.tif", "scan10.tif"]
+
+
+@pytest.mark.parametrize("specifier", ["*/*.tif", "**/*.tif", "*/scan3.tif"])
+def test_a_link_to_a_folder_that_is_not_there_is_refused(scans, specifier):
+    (scans / "case2").symlink_to("/nowhere/case2")
+    assert refusal(f"{scans}/{specifier}").startswith(f"{scans}/case2: is a link to /nowhere")
+
+
+def test_links_to_what_is_no_image_may_lead_nowhere(scans):
+    (scans / "old.log").symlink_to("/nowhere/old.log")
+    (scans / ".lock").symlink_to("host:1234")
+    assert names(scans) == ["scan1.tif", "scan2.tif", "scan10.tif"]
+
+
 def test_relative_paths_count_from_the_current_folder(scans, monkeypatch):
     monkeypatch.chdir(scans)
     assert paths("more/*") == [Path("more/scan3.tif")]
@@ -91,21 +158,22 @@ def test_relative_paths_count_from_the_current_folder(scans, monkeypatch):
 
 def test_what_matches_nothing_says_where_the_path_is_wrong(scans):
     assert refusal(f"{scans}/*.png") == (
-        f"{scans}/*.png: no file matches; the folder {scans} holds 6 others, such as .hidden.tif"
+        f"{scans}/*.png: no image matches; the folder {scans} holds 6 others, such as .hidden.tif"
     )
     assert refusal(f"{scans}/mor/*.tif") == (
-        f"{scans}/mor/*.tif: no file matches; the folder {scans} has no 'mor' in it"
+        f"{scans}/mor/*.tif: no image matches; the folder {scans} has no 'mor' in it"
     )
     assert refusal(f"{scans}/scan3.tif").startswith(
         f"{scans}/scan3.tif: no such file or folder; the folder {scans} holds 6 others"
     )
-    assert refusal(f"{scans}/*/none/*.tif") == f"{scans}/*/none/*.tif: no file matches"
+    assert refusal(f"{scans}/*/none/*.tif") == f"{scans}/*/none/*.tif: no image matches"
 
 
 def test_an_empty_folder_and_an_empty_list_are_refused(tmp_path):
-    assert refusal(tmp_path) == f"{tmp_path}: the folder holds no files"
+    assert refusal(tmp_path) == f"{tmp_path}: the folder holds no images"
     assert (
-        refusal(f"{tmp_path}/*") == f"{tmp_path}/*: no file matches; the folder {tmp_path} is empty"
+        refusal(f"{tmp_path}/*")
+        == f"{tmp_path}/*: no image matches; the folder {tmp_path} is empty"
     )
     assert refusal([]) == "the list of input paths is empty; name at least one file"
 
@@ -128,6 +196,29 @@ def test_a_text_file_is_a_list_of_specifiers(scans):
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_a_list_may_come_from_any_editor(scans, encoding, ending):
+    (scans / "bêta.tif").touch()
+    text = f"scan10.tif{ending}bêta.tif{ending}"
+    (scans / "list.txt").write_bytes(text.encode(encoding))
+    assert names(f"@{scans}/list.txt") == ["scan10.tif", "bêta.tif"]
+
+
+@pytest.mark.parametrize("folder", ["scan [2]", "a*b", "what?", "[x]", "{a,b}"])
+def test_the_folder_of_a_list_is_never_a_pattern(tmp_path, folder):
+    place = tmp_path / folder
+    (place / "sub").mkdir(parents=True)
+    for name in ("1.tif", "2.tif", "scan[1].tif", "sub/3.tif"):
+        (place / name).touch()
+    (place / "list.txt").write_text("?.tif\nscan[1].tif\nsub/*.tif\n*.tif::inner\n")
+    found = expand(f"@{place}/list.txt")
+    assert [(location.path.name, location.inner) for location in found] == [
+        *(("1.tif", ""), ("2.tif", ""), ("scan[1].tif", ""), ("3.tif", "")),
+        *(("1.tif", "inner"), ("2.tif", "inner"), ("scan[1].tif", "inner")),
+    ]
+
+
 def test_a_list_that_is_wrong_is_named_with_its_line(scans):
     (scans / "list.txt").write_text("scan1.tif\nscan4.tif\n")
     assert refusal(f"@{scans}/list.txt").startswith(
@@ -141,7 +232,7 @@ def test_a_list_that_is_wrong_is_named_with_its_line(scans):
     assert refusal(f"@{scans}/list.txt") == f"{scans}/list.txt: the list names no file"
     (scans / "list.txt").write_bytes(b"II*\0\xff\xfe")
     assert refusal(f"@{scans}/list.txt") == (
-        f"{scans}/list.txt: is not a text file with a path per line"
+        f"{scans}/list.txt: is not a text file with one path per line"
     )
     assert refusal(f"@{scans}/lost.txt").startswith(f"{scans}/lost.txt: no such file; the folder")
 
@@ -180,9 +271,11 @@ def test_a_zarr_folder_is_one_file(scans):
 
 
 def test_a_source_says_how_its_files_are_read(scans):
-    source = Source([f"{scans}/scan1.tif", f"{scans}/scan2.tif"], "YXC", (3, 4, 5), "uint16")
+    source = Source(
+        [f"{scans}/scan1.tif", f"{scans}/scan2.tif"], axes="YXC", shape=(3, 4, 5), dtype="uint16"
+    )
     assert expand(source) == [
-        Location(scans / name, "", "YXC", (3, 4, 5), "uint16")
+        Location(scans / name, axes="YXC", shape=(3, 4, 5), dtype="uint16")
         for name in ("scan1.tif", "scan2.tif")
     ]
 
@@ -194,5 +287,11 @@ def test_a_glob_asks_no_file_for_anything(scans, monkeypatch):
     stat = Path.stat
     monkeypatch.setattr(Path, "stat", lambda self, **o: asked.append(self) or stat(self, **o))
     assert len(names(f"{scans}/*.tif")) == 4
-    assert len(names(scans)) == 5
+    assert len(names(scans)) == 4
     assert not [path for path in asked if path.name.startswith("scan")]
+
+
+def test_a_list_that_is_a_folder_says_so(tmp_path):
+    with pytest.raises(InputError) as error:
+        expand(f"@{tmp_path}")
+    assert error.value.message == f"{tmp_path}: is a folder, not a file"

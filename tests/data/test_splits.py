@@ -97,7 +97,8 @@ def test_splits_need_equally_many_images_of_one_size(folders):
         SplitPairs(folders)
     assert error.value.message == (
         f"found 5 split 1 images ({folders[0]}/image_000.tif ...) but 4 split 3 images "
-        f"({folders[2]}/image_000.tif ...); each split 1 needs one, in the same natural order"
+        f"({folders[2]}/image_000.tif ...); each split 1 needs one, in the same natural order; "
+        f"without a partner: {folders[0]}/image_004.tif"
     )
     tifffile.imwrite(folders[2] / "image_004.tif", np.zeros((6, 8), np.float32))
     with pytest.raises(InputError) as error:

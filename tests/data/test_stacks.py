@@ -51,6 +51,22 @@ def test_colours_are_channels_or_their_mean(tmp_path):
     assert grey.shape == (1, 6, 5)
 
 
+def test_the_images_of_a_file_that_is_named_twice(tmp_path):
+    for name, depth in (("a", 3), ("b", 2)):
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif", np.zeros((depth, 6, 5)), photometric="minisblack"
+        )
+    a, b = tmp_path / "a.tif", tmp_path / "b.tif"
+    stack = ImageStack([a, a, b, a])
+    assert {place.path.name: found for place, found in stack.files().items()} == {
+        "a.tif": range(3),
+        "b.tif": range(6, 8),
+    }
+    ranges = [(0, 3), (3, 6), (6, 8), (8, 11)]
+    for first, end in ranges:
+        assert [stack.volume(i) for i in range(first, end)] == [range(first, end)] * (end - first)
+
+
 def test_volumes(tmp_path):
     array = RNG.normal(size=(4, 6, 5)).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")

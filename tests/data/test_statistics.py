@@ -85,7 +85,7 @@ def test_a_data_set_is_measured_per_channel(tmp_path, arrays):
     inputs, targets = arrays
     seen = []
     dataset = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
-    found = measure(dataset, check=seen.append)
+    found = measure(dataset, progress=lambda done, total: seen.append((done, total)))
     np.testing.assert_allclose(found.input.mean, flat(inputs).mean(axis=1), rtol=1e-12)
     np.testing.assert_allclose(found.input.std, flat(inputs).std(axis=1), rtol=1e-9)
     np.testing.assert_allclose(found.target.mean, flat(targets).mean(axis=1), rtol=1e-12)
@@ -95,7 +95,7 @@ def test_a_data_set_is_measured_per_channel(tmp_path, arrays):
         max(map(np.max, targets)),
     )
     assert found.label_counts.tolist() == []
-    assert seen == [0, 1, 2]
+    assert seen == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_masked_target_pixels_do_not_count(tmp_path, arrays):
@@ -168,7 +168,7 @@ def test_shares_add_up_to_the_whole(tmp_path, arrays, size):
     """Of five shares two are empty."""
     inputs, targets = arrays
     pairs = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
-    shares = [measure(pairs, share=range(rank, 3, size)) for rank in range(size)]
+    shares = [measure(pairs, indices=range(rank, 3, size)) for rank in range(size)]
     statistics = shares.pop()
     for share in shares:
         statistics.add(share)
@@ -183,7 +183,7 @@ def test_a_share_is_compared_with_the_first_image_though_it_lacks_it(tmp_path, a
     inputs[1] = inputs[1][:1]
     pairs = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
     with pytest.raises(InputError, match=r"1\.tif has 1 channels, .*0\.tif has 2;"):
-        measure(pairs, share=[1])
+        measure(pairs, indices=[1])
 
 
 def test_a_volume_is_told_of_block_by_block(tmp_path, monkeypatch):
@@ -193,5 +193,7 @@ def test_a_volume_is_told_of_block_by_block(tmp_path, monkeypatch):
         np.save(tmp_path / f"{number}.npy", volume)
     told = []
     pairs = ImageDataset(tmp_path, tmp_path, ndim=3)
-    assert measure(pairs, check=told.append).input.mean == pytest.approx(volumes.mean())
+    assert measure(
+        pairs, progress=lambda done, total: told.append(done)
+    ).input.mean == pytest.approx(volumes.mean())
     assert told == [k / 4 for k in range(8)]

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from msdtool.data.readers import read_image
-from msdtool.data.writers import label_dtype, tiff_in_pieces, write_tiff
+from msdtool.data.writers import label_dtype, write_tiff
 from msdtool.errors import Error
 
 RNG = np.random.default_rng(0)
@@ -55,36 +55,6 @@ def test_a_failure_names_the_file_and_leaves_what_was_there(tmp_path, monkeypatc
         write_tiff(path, np.zeros((1, 3, 4), np.uint8))
     assert error.value.message == f"{path}: cannot be written: No space left on device"
     assert error.value.exit_code == 1
-    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
-    assert path.read_text() == "before"
-
-
-@pytest.mark.parametrize("axis", [1, 2, 3])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pieces_make_the_file_that_the_whole_image_makes(tmp_path, channels, axis):
-    image = RNG.normal(size=(channels, 7, 5, 6)).astype(np.float32)
-    write_tiff(tmp_path / "whole.tif", image)
-    cut = np.split(image, [2, 3], axis)
-    with tiff_in_pieces(tmp_path / "pieces.tif", image.shape, image.dtype, axis) as write:
-        for start, piece in reversed(list(zip([0, 2, 3], cut, strict=True))):  # in any order
-            write(piece, start)
-        assert not (tmp_path / "pieces.tif").exists()
-    found, expected = (tifffile.TiffFile(tmp_path / f"{n}.tif") for n in ("pieces", "whole"))
-    with found, expected:
-        assert found.series[0].axes == expected.series[0].axes
-        np.testing.assert_array_equal(found.asarray(), expected.asarray())
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_a_failure_between_pieces_leaves_what_was_there(tmp_path):
-    path = tmp_path / "a.tif"
-    path.write_text("before")
-    with (
-        pytest.raises(Error, match=r"a\.tif: cannot be written: No space left on device"),
-        tiff_in_pieces(path, (1, 4, 3, 3), np.dtype("uint8"), 1) as write,
-    ):
-        write(np.zeros((1, 2, 3, 3), np.uint8), 0)
-        raise OSError(errno.ENOSPC, "No space left on device")
     assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
     assert path.read_text() == "before"
 

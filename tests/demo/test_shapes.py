@@ -32,8 +32,10 @@ def test_frames_and_rings_are_hollow(monkeypatch):
 def test_the_data_set_is_complete_and_its_config_loads(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes, "PARTS", {"train": 2, "validation": 1, "test": 1})
     counts = []
-    config = shapes.write_shapes(tmp_path, counts.append)
-    assert counts == [1, 2, 3, 4]
+    config = shapes.write_shapes(
+        tmp_path, lambda done, total, note="": counts.append((done, total))
+    )
+    assert counts == [(1, 4), (2, 4), (3, 4), (4, 4)]
     train, validation = build_datasets(load_config(config))
     assert (len(train), len(validation)) == (2, 1)
     noisy = tifffile.imread(tmp_path / "train/noisy/shapes_000.tif")

@@ -1,6 +1,6 @@
 """Compiles kernels with CUDA's own compiler, which needs no GPU, and reads what they take.
 
-`python -m tests.kernels.nvrtc` writes the table of registers, spills and shared memory anew.
+`python -m tests.kernels.nvrtc` rewrites the table of registers, spills and shared memory.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from msdtool.atomic import atomic_path
-from msdtool.ops.kernels import OPTIONS
-from msdtool.ops.sources import Source
+from msdtool.ops.cuda.launcher import OPTIONS
+from msdtool.ops.cuda.sources import Source
 
 ARCHITECTURES = (75, 80, 90, 100)
 TABLE = Path(__file__).parent / "resources.json"
@@ -22,7 +22,7 @@ MISSING = (
     if importlib.util.find_spec("cupy") and importlib.util.find_spec("cupy.cuda")
     else "no CuPy, whose NVRTC compiles CUDA kernels: pip install cupy-cuda13x nvidia-cuda-nvrtc"
 )
-# Two of them CuPy 14 adds by itself.
+# Two of them CuPy 14 adds on its own.
 _OPTIONS = (
     *OPTIONS, "-ftz=true", "--device-as-default-execution-space", "--ptxas-options=-v",
 )  # fmt: skip

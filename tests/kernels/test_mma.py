@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from msdtool import resources
-from msdtool.ops import sources
-from msdtool.ops.kernels import launch
-from msdtool.ops.sources import Source
+from msdtool.ops.cuda import sources
+from msdtool.ops.cuda.launcher import launch
+from msdtool.ops.cuda.sources import Source
 
 KERNEL = """
 #include "common.cuh"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from msdtool.ops import sources
-from msdtool.ops.sources import Source
+from msdtool.ops.cuda import sources
+from msdtool.ops.cuda.sources import Source
 from tests.kernels import nvrtc
 from tests.kernels.sources import SOURCES
 

@@ -188,7 +188,7 @@ def test_inspiration_says_what_is_missing_or_does_not_fit():
     with pytest.raises(ValueError, match=r"target has shape \(1, 3, 3\); expected \(2, 3, 3\)"):
         layer.setTarget(torch.ones(1, 3, 3))
     layer.setTarget(torch.ones(2, 3, 3))
-    with pytest.raises(ValueError, match="got 3 images for 2 targets; expected as many, or 1"):
+    with pytest.raises(ValueError, match="got 3 images for 2 targets; expected 2 images"):
         layer(torch.ones(3, 3, 4, 4))
     with pytest.raises(ValueError, match=r"expected \[B, 3, \*space\]"):
         layer(torch.ones(2, 4, 4, 4))

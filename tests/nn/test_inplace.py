@@ -99,3 +99,12 @@ def test_relu_works_between_other_layers():
         strict=True,
     ):
         assert torch.equal(grad, wanted)
+
+
+@pytest.mark.parametrize("module_type", [Conv2dInPlaceModule, ConvRelu2dInPlaceModule])
+def test_the_memory_may_be_assigned_later(module_type):
+    module = module_type(None, 1, 1)
+    with pytest.raises(ValueError, match="output is None; assign the memory to write to"):
+        module(torch.zeros(1, 1, 4, 4))
+    module.output = torch.zeros(1, 1, 4, 4)
+    assert module(torch.ones(1, 1, 4, 4)).data_ptr() == module.output.data_ptr()

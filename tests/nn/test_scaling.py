@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from msdtool.architecture import Architecture
 from msdtool.nn.build import build_network
 from msdtool.nn.scaling import scaling_module, set_denormalising, set_normalising
 from msdtool.train.optim import build_optimizer
@@ -11,9 +12,7 @@ MEAN, STD = [3.0, -1.0], [2.0, 0.25]
 
 def network(ndim=2):
     torch.manual_seed(0)
-    return build_network(
-        {"c_in": 2, "c_out": 2, "depth": 3, "width": 1, "dilations": [1, 2], "ndim": ndim}
-    )
+    return build_network(Architecture(2, 2, 3, 1, (1, 2), ndim))
 
 
 @pytest.mark.parametrize("conv3d", [False, True])

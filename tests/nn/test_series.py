@@ -13,7 +13,7 @@ from tests.nn.streaming.test_convolution import filled, random
 
 
 def make_network(axis=0, dt=4):
-    """Temporal layers before and behind an MSD network, none of its weights zero."""
+    """Temporal layers before and after an MSD network, none of its weights zero."""
     torch.manual_seed(0)
     msd = MSDModule(2, 3, 2, 1, [1, 2])
     nn.init.normal_(msd.final_layer.linear.weight)
@@ -49,7 +49,7 @@ def test_the_result_is_that_of_each_part_whatever_dt_and_axis(T, dt, B, axis):  
     torch.testing.assert_close(network(turned), expected)  # in one piece
 
 
-def test_a_series_can_be_continued_and_begun_anew():
+def test_a_series_can_be_continued_and_begun_again():
     network, series = make_network(), random(1, 1, 9, 4, 5)
     whole = network(series)
     for _ in range(2):

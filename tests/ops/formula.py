@@ -9,7 +9,10 @@ import itertools
 from dataclasses import dataclass
 
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
+
+from msdtool.border import PADDINGS
 
 
 def mirrored_index(position: int, size: int, padding: str) -> int | None:
@@ -111,6 +114,32 @@ def make_problem(
     ).to(dtype)
 
 
+@st.composite
+def problems(draw: st.DrawFn, largest: tuple[int, int], max_batch: int) -> Problem:
+    """Networks on images of 2 to 3 axes, with dilations up to what the border rule allows.
+
+    Args:
+        draw: of Hypothesis.
+        largest: pixels on a side, of images in 2D and in 3D.
+        max_batch: images.
+    """
+    num_axes = draw(st.sampled_from((2, 2, 3)))
+    space = tuple(draw(st.integers(2, largest[num_axes - 2])) for _ in range(num_axes))
+    padding = draw(st.sampled_from(PADDINGS))
+    limit = {"symmetric": min(space), "reflect": min(space) - 1, "zeros": max(space) + 2}[padding]
+    return make_problem(
+        space,
+        draw(st.integers(1, 10)),
+        width=draw(st.integers(1, 3)),
+        c_in=draw(st.integers(1, 3)),
+        c_out=draw(st.integers(1, 3)),
+        batch=draw(st.integers(1, max_batch)),
+        dilations=tuple(draw(st.lists(st.integers(1, limit), min_size=1, max_size=4))),
+        padding=padding,
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
 def block_formula(problem: Problem) -> Tensor:
     """The block's channels [B, c_in + width*depth, *space]."""
     channels = problem.input
@@ -133,3 +162,10 @@ def module_formula(problem: Problem) -> Tensor:
     channels = block_formula(problem)
     output = torch.einsum("ojk,bj...->bo...", problem.final_weight, channels)
     return output + problem.final_bias.view(1, -1, *(1,) * (channels.dim() - 2))
+
+
+def largest_difference(actual: Tensor, expected: Tensor) -> float:
+    """Relative to the largest expected value."""
+    assert actual.shape == expected.shape
+    scale = expected.abs().max().clamp(min=1e-30)
+    return ((actual.double() - expected).abs().max() / scale).item()

@@ -1,34 +1,23 @@
 """msd_block and msd_module against the formula, and their behaviour under autograd."""
 
-import math
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdtool import ops
-from msdtool.ops import library
-from tests.ops.formula import Problem, block_formula, make_problem, module_formula
+from msdtool.border import PADDINGS
+from tests.ops.each_engine import each_engine
+from tests.ops.formula import (
+    Problem,
+    block_formula,
+    largest_difference,
+    make_problem,
+    module_formula,
+    problems,
+)
 
-PADDINGS = ("symmetric", "reflect", "zeros")
 EXACT = {torch.float64: 1e-10, torch.float32: 2e-5}
-needs_compiler = pytest.mark.skipif(
-    not library.available(torch.float64), reason="no C++ compiler builds the compiled engine"
-)
-each_engine = pytest.mark.parametrize(
-    "impl", [pytest.param("compiled", marks=needs_compiler), "blocked"]
-)
-
-
-def largest_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Relative to the largest expected value."""
-    assert actual.shape == expected.shape
-    scale = expected.abs().max().clamp(min=1e-30)
-    return ((actual.double() - expected).abs().max() / scale).item()
 
 
 def check_module(problem: Problem, dtype: torch.dtype, impl: str) -> None:
@@ -46,40 +35,19 @@ def check_module(problem: Problem, dtype: torch.dtype, impl: str) -> None:
         assert largest_difference(grad, expected_grad) < EXACT[dtype]
 
 
-@st.composite
-def problems(draw: st.DrawFn) -> Problem:
-    """Networks on images of 2 to 3 axes, with dilations up to what the border rule allows."""
-    num_axes = draw(st.sampled_from((2, 2, 3)))
-    largest = 14 if num_axes == 2 else 7
-    space = tuple(draw(st.integers(2, largest)) for _ in range(num_axes))
-    padding = draw(st.sampled_from(PADDINGS))
-    limit = {"symmetric": min(space), "reflect": min(space) - 1, "zeros": max(space) + 2}[padding]
-    return make_problem(
-        space,
-        draw(st.integers(1, 10)),
-        width=draw(st.integers(1, 3)),
-        c_in=draw(st.integers(1, 3)),
-        c_out=draw(st.integers(1, 3)),
-        batch=draw(st.integers(1, 2)),
-        dilations=tuple(draw(st.lists(st.integers(1, limit), min_size=1, max_size=4))),
-        padding=padding,
-        seed=draw(st.integers(0, 1000)),
-    )
-
-
 @each_engine
 @settings(max_examples=80, deadline=None, derandomize=True)
-@given(problem=problems())
+@given(problem=problems(largest=(14, 7), max_batch=2))
 def test_any_network_equals_the_formula_in_float64(problem: Problem, impl: str) -> None:
     check_module(problem, torch.float64, impl)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(problem=problems(), tile_bytes=st.integers(1, 20_000))
+@given(problem=problems(largest=(14, 7), max_batch=2), tile_bytes=st.integers(1, 20_000))
 def test_tiles_of_any_size_equal_the_formula(problem: Problem, tile_bytes: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("msdtool.ops.plan.STACK_BYTES", tile_bytes)
-        check_module(problem, torch.float64, "blocked")
+        patch.setattr("msdtool.ops.cpu.blocked.STACK_BYTES", tile_bytes)
+        check_module(problem, torch.float64, "torch")
 
 
 @each_engine
@@ -104,7 +72,7 @@ def test_sums_over_many_pixels_keep_their_digits(impl: str) -> None:
     assert bias.grad.item() == pytest.approx(0.1 * 3000**2, rel=2e-6)
 
 
-@pytest.mark.parametrize("impl", ["auto", "blocked", "reference"])
+@pytest.mark.parametrize("impl", ["auto", "torch", "reference"])
 def test_block_equals_the_formula(impl: str) -> None:
     problem = make_problem((9, 11), width=2, c_in=2, batch=2)
     expected = block_formula(problem)
@@ -257,59 +225,6 @@ def test_two_runs_give_the_same_bits(impl: str) -> None:
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize(("padding", "dilation", "limit"), [("symmetric", 8, 7), ("reflect", 7, 6)])
-def test_too_large_dilation_names_both_numbers(padding: str, dilation: int, limit: int) -> None:
-    problem = make_problem((7, 9), dilations=(1, dilation), padding=padding)
-    message = f"dilation {dilation} is too large for an image of size 7.*at most {limit}"
-    with pytest.raises(ValueError, match=message):
-        ops.msd_module(*problem.module_arguments())
-
-
-def test_wrong_arguments_are_named() -> None:
-    problem = make_problem((7, 9))
-    image, weights, bias, *rest = problem.module_arguments()
-    with pytest.raises(ValueError, match="impl is 'fast'; allowed: auto, compiled, blocked, cuda"):
-        ops.msd_block(*problem.block_arguments(), impl="fast")
-    with pytest.raises(ValueError, match="padding is 'wrap'; allowed: symmetric, reflect, zeros"):
-        ops.msd_block(image, weights, bias, [1], "wrap")
-    with pytest.raises(ValueError, match=r"weight1 has shape .*; expected \(1, 2, 3, 3\)"):
-        ops.msd_block(image, [weights[0], weights[0]], bias, [1])
-    with pytest.raises(ValueError, match=r"bias has shape \(4,\); expected \(5,\)"):
-        ops.msd_block(image, weights, bias[1:], [1])
-    with pytest.raises(ValueError, match=r"final_weight has shape .*; expected \(1, 6, 1\)"):
-        ops.msd_module(image, weights, bias, rest[0][:, 1:], rest[1], [1])
-    with pytest.raises(ValueError, match="a parameter has torch"):
-        ops.msd_block(image.float(), weights, bias, [1])
-    with pytest.raises(ValueError, match="got 0 weights and 1 dilations"):
-        ops.msd_block(image, [], bias, [1])
-    with pytest.raises(ValueError, match=r"input has shape \(1, 1, 7\)"):
-        ops.msd_block(image[..., 0], weights, bias, [1])
-    with pytest.raises(
-        ValueError, match=r"weight0 has shape \(0, 1, 3, 3\); .* width of 1 or more"
-    ):
-        ops.msd_block(image, [weights[0][:0]], bias[:0], [1])
-    with pytest.raises(ValueError, match=r"dilation 1\.5 is not a whole number"):
-        ops.msd_block(image, weights, bias, [1, 1.5])
-    with pytest.raises(
-        ValueError, match=r"input has dtype torch\.complex64; expected floating point"
-    ):
-        ops.msd_block(image.to(torch.complex64), weights, bias, [1])
-
-
-@pytest.mark.parametrize("elsewhere", ["weight", "bias", "final weight", "final bias"])
-def test_a_parameter_on_another_device_is_named(elsewhere: str) -> None:
-    """Its address would be read as one of the input's device."""
-    image, weights, bias, final_weight, final_bias, *rest = make_problem((7, 9)).module_arguments()
-    given = {"bias": bias, "final weight": final_weight, "final bias": final_bias}
-    given |= {"weight": weights[1]}
-    given[elsewhere] = given[elsewhere].to("meta")
-    weights[1] = given["weight"]
-    with pytest.raises(ValueError, match="input is on cpu, a parameter is on meta"):
-        ops.msd_module(
-            image, weights, given["bias"], given["final weight"], given["final bias"], *rest
-        )
-
-
 @each_engine
 @pytest.mark.parametrize("dilation", [9, 10**6, 2**62])
 def test_a_dilation_beyond_a_border_of_zeros_costs_nothing(dilation: int, impl: str) -> None:
@@ -329,91 +244,3 @@ def test_forward_mode_is_refused(impl: str) -> None:
         dual = torch.autograd.forward_ad.make_dual(problem.input.detach(), problem.input.detach())
         with pytest.raises(NotImplementedError, match="jvp"):
             ops.msd_module(dual, *problem.module_arguments()[1:], impl=impl)
-
-
-PEAK_MEMORY = """
-import re, torch
-from msdtool import ops
-torch.set_num_threads(1)
-batch, space, depth, train, impl = {batch}, {space}, {depth}, {train}, "{impl}"
-taps = (3,) * len(space)
-weights = [torch.zeros(1, 1 + i, *taps, requires_grad=True) for i in range(depth)]
-bias, final_bias = torch.zeros(depth), torch.zeros(1)
-final_weight = torch.zeros(1, 1 + depth, 1)
-
-def status(name):
-    # Not ru_maxrss, which is inherited from the process that started this one.
-    return 1024 * int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
-
-def run(space):
-    with torch.set_grad_enabled(train):
-        images = torch.zeros(batch, 1, *space)
-        output = ops.msd_module(
-            images, weights, bias, final_weight, final_bias, range(1, 11), impl=impl
-        )
-        if train:
-            output.sum().backward()
-
-run((16,) * len(space))
-before = status("VmRSS")
-run(space)
-print(status("VmHWM") - before)
-"""
-
-
-@each_engine
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing to read it from")
-@pytest.mark.parametrize(
-    ("batch", "space", "depth", "train"),
-    [
-        (1, (512, 512), 60, True),
-        (3, (300, 300), 100, True),
-        (3, (300, 300), 100, False),
-        (1, (90, 250, 180), 3, True),
-        (1, (90, 250, 180), 3, False),
-    ],
-)
-def test_peak_memory_is_the_buffers_and_a_bounded_workspace(
-    batch: int, space: tuple[int, ...], depth: int, train: bool, impl: str
-) -> None:
-    """Y of all images and G of one; without gradients Y of one."""
-    script = PEAK_MEMORY.format(batch=batch, space=space, depth=depth, train=train, impl=impl)
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    plane_bytes = 4 * math.prod(space)
-    buffer_bytes = (1 + depth) * plane_bytes * (batch + 1 if train else 1)
-    growth = int(result.stdout)
-    # The buffers are seen, and little else.
-    assert buffer_bytes < growth < 1.1 * buffer_bytes + 64 * 2**20 + 3 * batch * plane_bytes
-
-
-def results_by_threads(problem: Problem, impl: str) -> list[list[torch.Tensor]]:
-    """Output and gradients with one, two and three threads."""
-    threads = torch.get_num_threads()
-    results = []
-    for num_threads in (1, 2, 3):
-        torch.set_num_threads(num_threads)
-        output = ops.msd_module(*problem.module_arguments(), impl=impl)
-        results.append([output, *torch.autograd.grad(output.sum(), problem.leaves())])
-    torch.set_num_threads(threads)
-    return results
-
-
-def test_threads_change_blocked_results_by_rounding_only() -> None:
-    """BLAS splits its sums by the number of threads."""
-    problem = make_problem((65, 70), 20, dilations=tuple(range(1, 11)))
-    one, *others = results_by_threads(problem, "blocked")
-    for other in others:
-        for first, second in zip(one, other, strict=True):
-            torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
-
-
-@needs_compiler
-@pytest.mark.parametrize("space", [(130, 70), (9, 20, 33)])
-def test_threads_change_no_bit_of_compiled_results(space: tuple[int, ...]) -> None:
-    problem = make_problem(space, 12, width=2, dilations=(1, 9, 4), dtype=torch.float32)
-    one, *others = results_by_threads(problem, "compiled")
-    for other in others:
-        for first, second in zip(one, other, strict=True):
-            assert torch.equal(first, second)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from msdtool import ops
-from msdtool.ops import cuda_engine, kernels
-from msdtool.ops.block import KERNELS
-from msdtool.ops.sources import Source
+from msdtool.ops.cuda import launcher, product
+from msdtool.ops.cuda.sources import Source
+from msdtool.ops.engines import KERNELS
 
 ELSEWHERE = torch.device("meta")
 
@@ -35,7 +35,7 @@ class Recorder:
         function: str,
         grid: tuple[int, ...],
         block: tuple[int, ...],
-        arguments: Sequence[kernels.Argument],
+        arguments: Sequence[launcher.Argument],
         shared_bytes: int,
     ) -> None:
         devices = {value.device for value in arguments if isinstance(value, Tensor)}
@@ -48,10 +48,10 @@ class Recorder:
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """Within FakeTensorMode."""
     recorder = Recorder()
-    monkeypatch.setitem(kernels.LAUNCHERS, "meta", recorder)
+    monkeypatch.setitem(launcher.LAUNCHERS, "meta", recorder)
     # What is made of numbers is no fake tensor.
     monkeypatch.setattr(
-        cuda_engine,
+        product,
         "_on_device",
         lambda dilations, device: torch.empty(len(dilations), dtype=torch.int64, device=device),
     )
@@ -66,7 +66,7 @@ def test_two_devices_are_not_mixed_unnoticed(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("space", [(64, 70), (9, 10, 11)])
-@pytest.mark.parametrize("impl", [*KERNELS, "blocked", "reference"])
+@pytest.mark.parametrize("impl", [*KERNELS, "torch", "reference"])
 def test_a_step_stays_where_its_tensors_are(
     recorder: Recorder, impl: str, space: tuple[int, ...], dtype: torch.dtype
 ) -> None:

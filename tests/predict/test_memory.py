@@ -1,4 +1,4 @@
-"""Sizes, and what is free."""
+"""Sizes, and what an image may take."""
 
 import re
 
@@ -6,13 +6,11 @@ import pytest
 import torch
 
 from msdtool.errors import ConfigError
-from msdtool.predict.memory import (
-    SLACK_BYTES,
-    check_limit,
-    parse_memory,
-    resident_bytes,
-    usable_bytes,
-)
+from msdtool.predict import memory
+from msdtool.predict.memory import SLACK_BYTES, check_limit, parse_memory, usable_bytes
+from msdtool.system_memory import SystemMemory
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -26,26 +24,50 @@ def test_sizes(text, size):
         return
     with pytest.raises(ConfigError) as error:
         parse_memory(text)
-    assert error.value.message == (f"--memory {text}: expected a size such as 2GB, 1.5GiB or 800MB")
+    assert error.value.message == (
+        f"memory: got {text!r}; expected a size such as 2GB, 1.5GiB or 800MB"
+    )
 
 
-def test_a_limit_counts_what_the_process_takes_already():
-    device = torch.device("cpu")
-    taken = resident_bytes()
-    assert 10**7 < taken < 10**11
-    assert usable_bytes(device, 10**12) == pytest.approx(10**12 - taken - SLACK_BYTES, abs=10**8)
-    assert 10**6 < usable_bytes(device, None) < 10**14
+@pytest.fixture
+def system(monkeypatch):
+    """Set what the system says of its memory."""
+
+    def set_memory(available, resident):
+        found = SystemMemory(None, available, resident)
+        monkeypatch.setattr(memory, "system_memory", lambda: found)
+
+    return set_memory
 
 
-def test_a_limit_below_what_the_process_takes_says_what_to_give():
+def test_a_limit_counts_what_the_process_takes_already(system):
+    system(10**9, 3 * 10**8)
+    assert usable_bytes(CPU, 10**12) == 10**12 - 3 * 10**8 - SLACK_BYTES
+
+
+def test_without_a_limit_a_part_of_what_is_available_is_used(system):
+    system(10**9, 3 * 10**8)
+    assert usable_bytes(CPU, None) == 8 * 10**8
+    system(0, None)
+    assert usable_bytes(CPU, None) == 0
+
+
+def test_a_system_that_does_not_tell_is_assumed_to_be_small(system):
+    system(None, None)
+    assert 10**9 < usable_bytes(CPU, None) < 10**10
+    assert usable_bytes(CPU, 10**12) == 10**12 - SLACK_BYTES
+
+
+def test_a_limit_below_what_the_process_takes_says_what_to_allow(system):
+    system(10**9, 3 * 10**8)
     with pytest.raises(ConfigError) as error:
         check_limit(10**8)
     found = re.fullmatch(
-        r"--memory: 100 MB are less than the program takes without an image, (\d+) MB; "
-        r"give (\d+) MB or more",
+        r"memory: 100 MB is below the program's baseline memory use, 401 MB; allow (\d+) MB or "
+        r"more",
         error.value.message,
     )
-    taken, least = map(int, found.groups())
-    assert taken == pytest.approx((resident_bytes() + SLACK_BYTES) / 1e6, abs=20)
-    assert taken < least < taken + 300
+    assert error.value.hint_key == "memory"
+    least = int(found[1])
+    assert 401 < least < 701
     check_limit(least * 10**6)

@@ -1,12 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
 import torch
 
+from msdtool.architecture import Architecture
+from msdtool.data.specifiers import Location
 from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
 from msdtool.nn.build import build_network
-from msdtool.predict import Predictor, check_outputs, plan_jobs, predict
+from msdtool.predict import Inputs, Predictor, check_outputs, plan_jobs, predict
 from msdtool.runs.checkpoint import load_checkpoint
+from tests.predict.models import model_of
 
 from ..helpers import LABELS, smooth_image, write_stack
 
@@ -17,9 +22,9 @@ def load(run):
 
 def network(run):
     """The best checkpoint's network, put together by hand."""
-    model = load_checkpoint(run / "checkpoints" / "best.pt")["model"]
-    net = build_network(model["architecture"])
-    net.load_state_dict(model["state"])
+    model = load_checkpoint(run / "checkpoints" / "best.pt").model
+    net = build_network(model.architecture)
+    net.load_state_dict(model.state)
     return net.eval()
 
 
@@ -73,8 +78,8 @@ def test_a_written_segmentation_holds_the_original_labels(segmentation_run, inpu
 def test_labels_are_written_in_the_smallest_type_that_holds_them(
     segmentation_run, inputs, tmp_path, labels, dtype
 ):
-    model = load_checkpoint(segmentation_run / "checkpoints" / "best.pt")["model"]
-    model["labels"] = labels
+    model = load_checkpoint(segmentation_run / "checkpoints" / "best.pt").model
+    model = replace(model, labels=tuple(labels))
     (item, *_) = predict(Predictor(model, "cpu"), plan_jobs(str(inputs), tmp_path / "out"))
     written = tifffile.imread(item.job.output)
     assert written.dtype == dtype
@@ -83,20 +88,10 @@ def test_labels_are_written_in_the_smallest_type_that_holds_them(
 
 def test_a_volume_gives_a_volume(tmp_path):
     torch.manual_seed(0)
-    description = {"c_in": 1, "c_out": 2, "depth": 2, "width": 1, "dilations": [1, 2], "ndim": 3}
+    description = Architecture(1, 2, 2, 1, (1, 2), 3)
     net = build_network(description).eval()
     torch.nn.init.normal_(net.msd.final_layer.linear.weight)
-    model = {
-        "task": "regression",
-        "architecture": description,
-        "state": net.state_dict(),
-        "labels": [],
-        "ignore": None,
-        "collapse_channels": False,
-        "slab": 0,
-        "splits": 0,
-        "strategy": "X:1",
-    }
+    model = model_of(net, description)
     volume = np.random.default_rng(0).random((4, 5, 6), np.float32)
     folder = write_stack(tmp_path / "volumes", [volume])
     (item,) = predict(Predictor(model, "cpu"), plan_jobs(str(folder), tmp_path / "out"))
@@ -126,6 +121,27 @@ def test_two_inputs_of_one_name_are_refused(tmp_path):
     assert str(one) in error.value.message and str(two) in error.value.message
 
 
+def test_a_file_that_is_named_twice_is_predicted_once(
+    regression_run, inputs, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(inputs)
+    first = inputs / "image_003.tif"
+    (tmp_path / "link").symlink_to(inputs)
+    names = [str(first), str(inputs), "image_001.tif", f"{tmp_path}/link/image_002.tif", str(first)]
+    jobs = plan_jobs(names, tmp_path / "out")
+    assert [job.location.path.stem[-1] for job in jobs] == ["3", "0", "1", "2", "4"]
+    predictor = load(regression_run)
+    for item in predict(predictor, jobs, Inputs(predictor, [names])):
+        expected = apply(predictor.network, item.job.input)[0]
+        assert np.array_equal(tifffile.imread(item.job.output), expected)
+
+
+def test_a_file_that_is_named_in_two_ways_to_read_it_is_refused(inputs, tmp_path):
+    file = inputs / "image_001.tif"
+    with pytest.raises(ConfigError, match="would both be written to"):
+        plan_jobs([Location(file), Location(file, axes="CX")], tmp_path / "out")
+
+
 def test_a_result_never_replaces_an_input(inputs):
     with pytest.raises(ConfigError, match="is one of the inputs; choose another output folder"):
         plan_jobs(str(inputs), inputs)
@@ -137,8 +153,11 @@ def test_results_that_exist_are_refused_with_both_ways_out(inputs, tmp_path):
     write_stack(tmp_path / "out", np.ones((2, 3, 3)))
     with pytest.raises(RunDirectoryError) as error:
         check_outputs(jobs, tmp_path / "out")
-    for part in ("exists already (2 of the results do)", "--skip-existing", "--overwrite"):
-        assert part in error.value.message
+    assert error.value.message == (
+        f"{jobs[0].output}: already exists (2 of the results do); skip existing results, or "
+        "overwrite them"
+    )
+    assert error.value.hint_key == "skip_existing overwrite"
 
 
 def test_results_need_a_folder(inputs, tmp_path):
@@ -156,7 +175,7 @@ def test_what_exists_is_skipped_without_being_read(regression_run, inputs, tmp_p
     assert tifffile.imread(jobs[0].output).shape == (3, 3)
 
 
-def test_a_result_whose_probabilities_are_missing_is_done_anew(segmentation_run, inputs, tmp_path):
+def test_a_result_whose_probabilities_are_missing_is_done_again(segmentation_run, inputs, tmp_path):
     write_stack(tmp_path / "out", np.ones((1, 3, 3)))
     jobs = plan_jobs(str(inputs), tmp_path / "out", probabilities=True)[:1]
     (item,) = predict(load(segmentation_run), jobs, skip_existing=True)
@@ -205,11 +224,11 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(
     with pytest.raises(Error, match=r"image_000\.tif: cannot be written: No space left") as error:
         list(predict(load(regression_run), jobs))
     assert error.value.exit_code == 1
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_do_not_fit_are_a_bad_model(regression_run):
-    model = load_checkpoint(regression_run / "checkpoints" / "best.pt")["model"]
-    model["architecture"]["depth"] = 4
+    model = load_checkpoint(regression_run / "checkpoints" / "best.pt").model
+    model = replace(model, architecture=replace(model.architecture, depth=4))
     with pytest.raises(ModelFileError, match=r"mine: is damaged, its weights do not fit"):
         Predictor(model, "cpu", "mine")

@@ -8,11 +8,13 @@ import pytest
 import tifffile
 import torch
 
+from msdtool.architecture import Architecture, Stream
 from msdtool.errors import InputError
 from msdtool.nn.build import build_network
 from msdtool.nn.streaming import Conv1d
 from msdtool.nn.streaming.frames import InFrames
-from msdtool.predict import Predictor, plan_jobs, predict, work
+from msdtool.predict import Predictor, plan_jobs, predict, results
+from tests.predict.models import model_of
 
 from ..helpers import write_stack
 
@@ -25,24 +27,11 @@ def softmax(scores):
 def make_series_predictor(axis, dt, labels=()):
     """A network of series whose frames depend on those before."""
     torch.manual_seed(0)
-    description = {
-        "c_in": 1, "c_out": len(labels) or 2, "depth": 2, "width": 1, "dilations": [1, 2],
-        "ndim": 3, "stream": {"axis": axis, "dt": dt},
-    }  # fmt: skip
+    stream = Stream(axis, dt)
+    description = Architecture(1, len(labels) or 2, 2, 1, (1, 2), ndim=3, stream=stream)
     net = build_network(description).eval()
     torch.nn.init.normal_(net.msd.final_layer.linear.weight)
-    model = {
-        "task": "regression",
-        "architecture": description,
-        "state": net.state_dict(),
-        "labels": list(labels),
-        "ignore": None,
-        "collapse_channels": False,
-        "slab": 0,
-        "splits": 0,
-        "strategy": "X:1",
-    }
-    predictor = Predictor(model, "cpu")
+    predictor = Predictor(model_of(net, description, labels), "cpu")
     memory = InFrames(Conv1d(1, 1, 4, weights="random"))
     predictor.network.msd = torch.nn.Sequential(memory, predictor.network.msd)
     return predictor.network, predictor
@@ -112,7 +101,7 @@ def test_a_series_that_goes_wrong_in_the_middle_leaves_nothing(tmp_path):
     jobs = plan_jobs(str(folder), tmp_path / "out")
     with pytest.raises(InputError, match=r"image_000\.tif: 1 of 252 values are NaN or infinite"):
         list(predict(predictor, jobs))
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
     list(predict(predictor, jobs[1:]))  # nothing is remembered of it
     fresh = make_series_predictor(0, 4)[0](torch.from_numpy(series_of(5))[None, None])[0]
     np.testing.assert_allclose(tifffile.imread(jobs[1].output), fresh.detach(), 1e-6, 1e-6)
@@ -139,11 +128,11 @@ def end_after(predictor, num_pieces, how=Killed):
     ("format", "axis", "labels", "in_file"),
     [("tif", 0, (), 1), ("tif", 1, (0, 127, 255), 3), ("npy", 2, (), 1), ("files", 0, (), 3)],
 )
-def test_a_series_goes_on_where_it_was_left(
+def test_a_series_is_resumed_where_it_was_left(
     tmp_path, monkeypatch, is_killed, format, axis, labels, in_file
 ):
     """In the middle of the last series of a file; ``in_file`` says how many it holds."""
-    monkeypatch.setattr(work, "SECONDS_BETWEEN_SAVES", 0 if is_killed else 1e9)
+    monkeypatch.setattr(results, "SECONDS_BETWEEN_SAVES", 0 if is_killed else 1e9)
     volumes = np.random.default_rng(0).random((in_file, 11, 11, 11), np.float32)
     (tmp_path / "in").mkdir()
     axes = "TZYX" if in_file > 1 else "ZYX"
@@ -155,7 +144,7 @@ def test_a_series_goes_on_where_it_was_left(
     _, first = make_series_predictor(axis, 2, labels)
     end_after(first, 6 * (in_file - 1) + 4)
     if is_killed:
-        monkeypatch.setattr(work._Work, "_leave", lambda self: None)
+        monkeypatch.setattr(results.Results, "leave", lambda self: None)
     with pytest.raises(Killed):
         list(predict(first, jobs))
     monkeypatch.undo()
@@ -178,7 +167,7 @@ def test_a_series_goes_on_where_it_was_left(
 
 
 @pytest.mark.parametrize("damage", [b"", b"no file of torch", None])
-def test_a_series_without_a_good_state_starts_anew(tmp_path, damage):
+def test_a_series_without_a_good_state_starts_from_scratch(tmp_path, damage):
     folder = write_stack(tmp_path / "series", [series_of(11)])
     jobs = plan_jobs(str(folder), tmp_path / "out")
     _, first = make_series_predictor(0, 2)
@@ -193,7 +182,7 @@ def test_a_series_without_a_good_state_starts_anew(tmp_path, damage):
     np.testing.assert_allclose(tifffile.imread(jobs[0].output), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_a_series_whose_file_changed_starts_anew(tmp_path):
+def test_a_series_whose_file_changed_starts_from_scratch(tmp_path):
     folder = write_stack(tmp_path / "series", [series_of(11)])
     jobs = plan_jobs(str(folder), tmp_path / "out")
     _, first = make_series_predictor(0, 2)

@@ -13,46 +13,35 @@ import tifffile
 import torch
 
 from msdtool import MSDRegressionModel
+from msdtool.architecture import Architecture
 from msdtool.data.readers import read_image
 from msdtool.data.sinks import Sink
 from msdtool.data.specifiers import Location
 from msdtool.errors import Error
 from msdtool.nn.build import build_network
-from msdtool.ops.streaming import RESERVED_BYTES
+from msdtool.ops.out_of_core.module import RESERVED_BYTES
 from msdtool.predict import Predictor, plan_jobs, predict
 from msdtool.predict.inputs import Slices
+from tests.predict.models import model_of
 
 ROOM = RESERVED_BYTES + 2_000_000
 
 
 def make_model(ndim=2, c_out=1, labels=(), depth=6, dilations=(1, 2, 3)):
     torch.manual_seed(0)
-    description = {
-        "c_in": 1, "c_out": len(labels) or c_out, "depth": depth, "width": 1,
-        "dilations": list(dilations), "ndim": ndim,
-    }  # fmt: skip
+    description = Architecture(1, len(labels) or c_out, depth, 1, tuple(dilations), ndim)
     network = build_network(description).eval()
     torch.nn.init.normal_(network.msd.final_layer.linear.weight)
     with torch.no_grad():
         network.scale_in.bias.fill_(0.3)
         network.scale_out.weight.mul_(2)
-    return {
-        "task": "segmentation" if labels else "regression",
-        "architecture": description,
-        "state": network.state_dict(),
-        "labels": list(labels),
-        "ignore": None,
-        "collapse_channels": False,
-        "slab": 0,
-        "splits": 0,
-        "strategy": "X:1",
-    }
+    return model_of(network, description, labels)
 
 
 def small(model, **options):
     """A predictor for which every image is too large."""
     predictor = Predictor(model, "cpu", **options)
-    predictor.memory_bytes = ROOM
+    predictor.usable_bytes = ROOM
     predictor.fits = lambda space: False
     return predictor
 
@@ -82,7 +71,7 @@ def test_an_image_in_memory_is_computed_in_strips_too(tmp_path):
     model = make_model()
     image = torch.from_numpy(np.random.default_rng(0).random((1, 900, 500), np.float32))
     predictor = small(model)
-    predictor.memory_bytes += image.nbytes * 2
+    predictor.usable_bytes += image.nbytes * 2
     torch.testing.assert_close(predictor(image), Predictor(model, "cpu")(image))
 
 
@@ -91,7 +80,7 @@ def test_what_runs_out_of_memory_is_tried_in_strips(monkeypatch):
     image = torch.rand(1, 3000, 400)
     expected = Predictor(model, "cpu")(image)
     predictor = Predictor(model, "cpu")
-    predictor.memory_bytes = 10**10
+    predictor.usable_bytes = 10**10
     asked = []
 
     def fail(_):
@@ -111,24 +100,27 @@ def test_what_runs_out_of_memory_is_tried_in_strips(monkeypatch):
 def test_too_little_memory_says_so(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 4000), np.float32))
     predictor = small(make_model())
-    predictor.memory_bytes = RESERVED_BYTES + 10_000
+    predictor.usable_bytes = RESERVED_BYTES + 10_000
     with pytest.raises(Error) as error:
         run(predictor, tmp_path / "a.tif", tmp_path / "out")
     assert error.value.message.startswith(f"{tmp_path}/a.tif: the memory limit leaves 10000 bytes")
-    assert error.value.message.endswith("give more by --memory, or use a machine with more")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert error.value.message.endswith("; allow more memory, or use a machine with more")
+    assert error.value.hint_key == "memory"
+    assert not (tmp_path / "out").exists()
 
 
 def test_scratch_that_is_missing_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((900, 500), np.float32))
-    with pytest.raises(Error, match=r"its channels lie on disk.*No such file.*none; name a folder"):
+    with pytest.raises(
+        Error, match=r"its channels cannot be kept on disk.*No such file.*none; choose a"
+    ):
         run(small(make_model(), scratch=tmp_path / "none"), tmp_path / "a.tif", tmp_path / "out")
 
 
-@pytest.mark.parametrize("again", [{}, {"anew": True}])
+@pytest.mark.parametrize("again", [{}, {"overwrite": True}])
 @pytest.mark.parametrize(("depth", "dilations"), [(6, (1, 2, 3)), (20, (3, 6, 9))])  # passes: 1, 5
-def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again, depth, dilations):
-    monkeypatch.setattr("msdtool.ops.kept.SECONDS_BETWEEN_NOTES", 0.0)
+def test_an_image_is_resumed_in_the_middle(tmp_path, monkeypatch, again, depth, dilations):
+    monkeypatch.setattr("msdtool.ops.out_of_core.resuming.SECONDS_BETWEEN_SAVES", 0.0)
     reads, seen = [], []
 
     class Watched(Slices):
@@ -143,12 +135,14 @@ def test_an_image_goes_on_in_the_middle(tmp_path, monkeypatch, again, depth, dil
     tifffile.imwrite(tmp_path / "a.tif", np.random.default_rng(0).random((900, 500), np.float32))
     predictor = small(model, scratch=scratch)
     arguments = predictor, tmp_path / "a.tif", tmp_path / "strips"
-    assert (
-        run(*arguments, tick=lambda _, done: seen.append(done), stop=lambda: seen[-1] > 0.6) == []
-    )
-    assert len(list(scratch.glob("*/progress.json"))) == 1
+
+    def progress(done, _total, _note=""):
+        seen.append(done)
+
+    assert run(*arguments, progress=progress, stop=lambda: seen[-1] > 0.6) == []
+    assert len(list(scratch.glob("*/channels-*"))) == 1
     reads.clear(), seen.clear()
-    run(*arguments, **again, tick=lambda _, done: seen.append(done))
+    run(*arguments, **again, progress=progress)
     assert bool(reads) == bool(again)
     assert (seen[0] > 0.6) == (depth == 6 and not again)  # of what is left, if passes are done
     assert list(scratch.iterdir()) == []
@@ -194,9 +188,9 @@ def test_symmetries_are_averaged(labels):
             output = output.flip(2) if mirrored else output
             outputs.append(torch.rot90(output, -turns, (1, 2)))
     expected = torch.stack(outputs).mean(0)
-    found = Predictor(model, "cpu", augment=True)(image)
+    found = Predictor(model, "cpu", tta=True)(image)
     torch.testing.assert_close(found.softmax(0) if labels else found, expected)
-    turned = Predictor(model, "cpu", augment=True)(image.transpose(1, 2)).transpose(1, 2)
+    turned = Predictor(model, "cpu", tta=True)(image.transpose(1, 2)).transpose(1, 2)
     torch.testing.assert_close(turned, found)
 
 
@@ -206,20 +200,19 @@ def test_symmetries_of_what_would_fill_the_memory_are_refused_unread(tmp_path):
         np.lib.format.write_array_header_1_0(file, header)
         file.truncate(file.tell() + 4 * 32000**2)
     with pytest.raises(Error) as error:
-        run(small(make_model(), augment=True), tmp_path / "a.npy", tmp_path / "out")
+        run(small(make_model(), tta=True), tmp_path / "a.npy", tmp_path / "out")
     assert error.value.message == (
-        f"{tmp_path}/a.npy: averages over symmetries (--tta) or splits hold the image and its "
-        "results in memory, 12 GB, and 0.002 GB are left for them; give more by --memory, or do "
-        "without"
+        f"{tmp_path}/a.npy: averages over symmetries or splits keep the image and its results in "
+        "memory, 12 GB, and 0.002 GB is left for them; allow more memory, or do not average"
     )
 
 
 def test_symmetries_of_what_does_not_fit():
     model = make_model()
     image = torch.rand(1, 700, 500)
-    predictor = small(model, augment=True)
-    predictor.memory_bytes += 3 * image.nbytes
-    torch.testing.assert_close(predictor(image), Predictor(model, "cpu", augment=True)(image))
+    predictor = small(model, tta=True)
+    predictor.usable_bytes += 3 * image.nbytes
+    torch.testing.assert_close(predictor(image), Predictor(model, "cpu", tta=True)(image))
 
 
 # Volumes slice by slice ------------------------------------------------------------------------
@@ -260,20 +253,21 @@ def test_a_result_is_of_the_kind_of_its_input(tmp_path, volume):
     }  # fmt: skip
 
 
-def test_a_volume_goes_on_where_it_was_stopped(tmp_path, volume):
+def test_a_volume_is_resumed_where_it_was_stopped(tmp_path, volume):
     predictor = Predictor(make_model(), "cpu")
     jobs = plan_jobs(f"{tmp_path}/v.h5::/entry/data", tmp_path / "out")
     seen = []
     stop = predict(
-        predictor, jobs, tick=lambda job, images: seen.append(images), stop=lambda: len(seen) == 3
+        predictor,
+        jobs,
+        progress=lambda done, total, note: seen.append(done),
+        stop=lambda: len(seen) == 3,
     )
     assert list(stop) == []
     assert seen == [1, 2, 3]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        ".v.h5.part",
-        ".v.h5.part.json",
-    ]
-    (done,) = predict(predictor, jobs, tick=lambda job, images: seen.append(images))
+    partial, journal = sorted((tmp_path / "out").iterdir())
+    assert partial.match(".v.h5.*.part") and journal.name == ".v.h5.part.json"
+    (done,) = predict(predictor, jobs, progress=lambda done, total, note: seen.append(done))
     assert seen == [1, 2, 3, 4, 5, 6, 7]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["v.h5"]
     with h5py.File(done.job.output) as file:
@@ -282,14 +276,14 @@ def test_a_volume_goes_on_where_it_was_stopped(tmp_path, volume):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_nothing_is_continued_with_another_model_or_when_told(tmp_path, volume):
+def test_nothing_is_resumed_with_another_model_or_when_overwritten(tmp_path, volume):
     jobs = plan_jobs(f"{tmp_path}/v.h5::/entry/data", tmp_path / "out")
     seen = []
 
-    def count(job, images):
-        seen.append(images)
+    def count(done, _total, _note):
+        seen.append(done)
 
-    for model, anew, expected in (
+    for model, overwrite, expected in (
         (make_model(), False, 3),
         (make_model(depth=5), False, 3),
         (make_model(depth=5), True, 3),
@@ -297,7 +291,11 @@ def test_nothing_is_continued_with_another_model_or_when_told(tmp_path, volume):
     ):
         seen.clear()
         first = predict(
-            Predictor(model, "cpu"), jobs, tick=count, anew=anew, stop=lambda: len(seen) == 3
+            Predictor(model, "cpu"),
+            jobs,
+            progress=count,
+            overwrite=overwrite,
+            stop=lambda: len(seen) == 3,
         )
         assert list(first) == []
         assert seen[-1] == expected
@@ -330,7 +328,7 @@ def test_a_full_disk_in_the_middle_of_a_volume(tmp_path, volume, monkeypatch):
         list(predict(predictor, jobs))
     monkeypatch.undo()
     seen = []
-    list(predict(predictor, jobs, tick=lambda job, images: seen.append(images)))
+    list(predict(predictor, jobs, progress=lambda done, total, note: seen.append(done)))
     assert seen == [4, 5, 6, 7]
     assert tifffile.imread(jobs[0].output).shape == (7, 20, 24)
 
@@ -368,15 +366,14 @@ def test_memory_keeps_to_the_limit(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_process_is_continued(tmp_path, regression_run, number):
+def test_the_work_of_a_killed_process_is_resumed(tmp_path, regression_run, number):
     volume = np.random.default_rng(0).random((400, 64, 64), np.float32)
     np.save(tmp_path / "v.npy", volume)
     command = [sys.executable, "-m", "msdtool", "predict", regression_run, tmp_path / "v.npy", "-o",
                tmp_path / "out", "--json"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    partial = tmp_path / "out" / ".v.npy.part"
     deadline = time.monotonic() + 60
-    while not partial.exists() and time.monotonic() < deadline:
+    while not list(tmp_path.glob("out/.v.npy.*.part")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, number)
     _, err = process.communicate(timeout=60)

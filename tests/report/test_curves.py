@@ -35,6 +35,13 @@ def test_curves_are_the_rows_without_what_was_not_measured(tmp_path, plots):
     }
 
 
+def test_doing_nothing_and_how_training_went_are_drawn_beside_the_metrics(tmp_path, plots):
+    beside = {"baseline_psnr": 18.0, "gradient_norm": 0.5, "memory_bytes": 3 * 2**30}
+    save_curves(tmp_path / "curves.png", {"run": [{**ROWS[1], **beside}]})
+    assert plots["doing nothing"] == [(2, 18.0)]
+    assert plots["run"] == [(2, 3.0)]  # the last panel: memory in GiB
+
+
 def test_runs_are_told_apart_by_name(tmp_path, plots):
     save_curves(tmp_path / "curves.png", {"a": ROWS[:1], "b": ROWS})
     assert set(plots) == {"a, training", "b, training", "b, validation", "b"}

@@ -4,7 +4,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from msdtool.errors import Error
-from msdtool.report.pictures import Comparison, save_comparisons, save_figure
+from msdtool.measure.comparisons import Comparison
+from msdtool.report.curves import save_curves
+from msdtool.report.pictures import save_comparisons, save_figure
 from tests.helpers import PNG_START
 
 RNG = np.random.default_rng(0)
@@ -79,6 +81,13 @@ def test_constant_and_not_finite_images_can_be_shown(tmp_path):
     output = target.copy()
     output[0, 0, 0] = np.nan
     drawn(tmp_path / "a.png", [comparison(output=output, target=target)])
+
+
+@pytest.mark.parametrize("name", ["a$x^$", "$\\frac$", "\udce4", "\U0001f600", "_a"])
+def test_any_name_can_be_drawn(tmp_path, name):
+    drawn(tmp_path / "a.png", [comparison(title=name)])
+    rows = [{"epoch": 1, "train_loss": 0.5, "psnr": 20.0}]
+    save_curves(tmp_path / "b.png", {name: rows, "other": rows})
 
 
 def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path):

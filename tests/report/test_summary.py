@@ -38,7 +38,7 @@ def test_epochs_that_were_not_validated_are_not_the_best():
 
 
 def test_a_folder_without_epochs_is_named(tmp_path):
-    with pytest.raises(ModelFileError, match=r"empty: no finished epoch here; expected a run"):
+    with pytest.raises(ModelFileError, match=r"empty: no finished epoch; expected a run"):
         read_runs([tmp_path / "empty"])
 
 

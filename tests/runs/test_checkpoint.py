@@ -9,61 +9,135 @@ from pathlib import Path
 import pytest
 import torch
 
+from msdtool.architecture import Architecture
+from msdtool.config import load_config
 from msdtool.errors import Error, ModelFileError
+from msdtool.nn.build import build_network
+from msdtool.nn.from_config import plan_architecture
+from msdtool.nn.msd import MSDModule
+from msdtool.nn.scaling import ScaledNetwork
+from msdtool.nn.yaml_layers.chain import plan_layer
+from msdtool.nn.yaml_layers.registry import NORMS, make_layer, split
+from msdtool.resources import resource_folder
 from msdtool.runs import checkpoint as module
-from msdtool.runs.checkpoint import find_model, load_checkpoint, save_checkpoint
+from msdtool.runs.checkpoint import (
+    Checkpoint,
+    Model,
+    Normalisation,
+    find_model,
+    load_checkpoint,
+    num_parameters,
+    save_checkpoint,
+)
+from msdtool.runs.training_progress import TrainingProgress
+from tests.golden import runs
 
 
-def content(value=1.0):
-    model = {
-        "task": "segmentation",
-        "architecture": {"c_in": 1, "dilations": [1, 2]},
-        "state": {"a": torch.tensor([value, 1 / 3]), "b": torch.arange(3)},
-        "normalisation": {"input_mean": [0.1], "data_range": 0.0, "label_counts": [1, 2]},
-        "labels": [0, 255],
-        "ignore": None,
-        "collapse_channels": False,
-        "slab": 2,
-        "splits": 4,
-        "strategy": "1:X",
-    }
-    return {
-        "model": model,
-        "config": {"task": "segmentation", "training": {"seed": 3}},
-        "progress": {"epoch": 2, "best_loss": float("inf")},
-        "metrics": {"iou": {"0": 0.25}},
-        "versions": {"torch": "2"},
-        "training": {"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
-    }
+def make_checkpoint(value=1.0):
+    model = Model(
+        task="segmentation",
+        architecture=Architecture(1, 2, 3, 1, (1, 2), ndim=2, padding="reflect"),
+        state={"a": torch.tensor([value, 1 / 3]), "b": torch.arange(3)},
+        normalisation=Normalisation((0.1,), (0.2,), (), (), 0.0, (1, 2)),
+        labels=(0, 255),
+        ignore=None,
+        collapse_channels=False,
+        slab=2,
+        splits=4,
+        strategy="1:X",
+    )
+    return Checkpoint(
+        model=model,
+        config={"task": "segmentation", "training": {"seed": 3}},
+        progress=TrainingProgress(epoch=2, best_loss=float("inf")),
+        metrics={"iou": {"0": 0.25}},
+        versions={"torch": "2"},
+        training={"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+    )
 
 
 def same(a, b):
     if isinstance(a, torch.Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return a == b
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    return type(a) is type(b) and a == b
 
 
 def test_what_is_saved_is_loaded_with_every_bit(tmp_path):
     path = tmp_path / "new" / "last.pt"
-    save_checkpoint(path, content())
-    assert same(load_checkpoint(path), content())
+    save_checkpoint(path, make_checkpoint())
+    loaded = load_checkpoint(path)
+    assert same(loaded.to_dict(), make_checkpoint().to_dict())
+    assert loaded.model.architecture == make_checkpoint().model.architecture
+    assert loaded.progress == make_checkpoint().progress
+
+
+EARLIER = sorted(Path(runs.__file__).parent.glob("*/run/checkpoints/*.pt"))
+
+
+@pytest.mark.parametrize("path", EARLIER, ids=lambda path: f"{path.parts[-4]} {path.stem}")
+def test_an_earlier_checkpoint_is_written_again_key_by_key(tmp_path, path):
+    save_checkpoint(tmp_path / "again.pt", load_checkpoint(path))
+    again, earlier = (torch.load(p, weights_only=True) for p in (tmp_path / "again.pt", path))
+    newer = {"updates": 0, "norm_sum": 0.0}
+    assert same(again, {**earlier, "progress": {**earlier["progress"], **newer}})
 
 
 def test_what_an_earlier_version_did_not_write_has_its_meaning(tmp_path):
-    earlier = content()
+    content = make_checkpoint().to_dict()
     for key in ("slab", "splits", "strategy"):
-        del earlier["model"][key]
-    save_checkpoint(tmp_path / "a.pt", earlier)
-    model = load_checkpoint(tmp_path / "a.pt")["model"]
-    assert (model["slab"], model["splits"], model["strategy"]) == (0, 0, "X:1")
+        del content["model"][key]
+    torch.save(content, tmp_path / "a.pt")
+    model = load_checkpoint(tmp_path / "a.pt").model
+    assert (model.slab, model.splits, model.strategy) == (0, 0, "X:1")
+
+
+def test_what_a_later_version_of_the_program_adds_is_left_out(tmp_path):
+    content = make_checkpoint().to_dict()
+    content["later"] = content["model"]["later"] = content["progress"]["later"] = 1
+    torch.save(content, tmp_path / "a.pt")
+    assert same(load_checkpoint(tmp_path / "a.pt").to_dict(), make_checkpoint().to_dict())
 
 
 def test_a_checkpoint_says_what_it_is_and_loads_without_this_package(tmp_path):
-    save_checkpoint(tmp_path / "last.pt", content())
+    save_checkpoint(tmp_path / "last.pt", make_checkpoint())
     raw = torch.load(tmp_path / "last.pt", weights_only=True)
     assert (raw["format"], raw["version"]) == ("msdtool checkpoint", 1)
+    assert raw["model"]["architecture"]["dilations"] == [1, 2]
+
+
+def test_a_model_of_a_network_has_its_state_and_what_is_usual_otherwise():
+    network = ScaledNetwork(MSDModule(2, 1, 3, 1), 2, 1, ndim=2)
+    architecture = Architecture(2, 1, 3, 1, (1,), ndim=2)
+    statistics = Normalisation((0.0,), (1.0,), (0.0,), (1.0,), 1.0, ())
+    model = Model.of(network, "regression", architecture, statistics)
+    assert same(model.state, dict(network.state_dict()))
+    assert (model.labels, model.ignore, model.collapse_channels) == ((), None, False)
+    assert (model.slab, model.splits, model.strategy) == (0, 0, "X:1")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(resource_folder("configs").rglob("*.yaml")), ids=lambda path: path.stem
+)
+def test_parameters_are_those_that_training_changes(path):
+    config = load_config(path)
+    space = (4, 14, 13) if config.network.ndim == 3 else (14, 13)
+    c_in = 2 * config.data.slab + 1
+    network = build_network(
+        plan_architecture(config, c_in, config.num_labels or 1, config.crop_size or space)
+    )
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert num_parameters(network.state_dict()) == trained
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_running_statistics_are_not_parameters(name):
+    network = torch.nn.Sequential(
+        make_layer(NORMS, name, split(plan_layer(NORMS, name, 3, 3, 2))[1])
+    )
+    trained = sum(p.numel() for p in network.parameters())
+    assert num_parameters(network.state_dict()) == trained
 
 
 def break_half_way(path, data):
@@ -85,19 +159,19 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(
     tmp_path, monkeypatch, failure, raised
 ):
     path = tmp_path / "last.pt"
-    save_checkpoint(path, content(1.0))
+    save_checkpoint(path, make_checkpoint(1.0))
     before = path.read_bytes()
     monkeypatch.setattr(Path, "write_bytes", failure)
     with pytest.raises(raised):
-        save_checkpoint(path, content(2.0))
+        save_checkpoint(path, make_checkpoint(2.0))
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_a_failure_of_the_first_checkpoint_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", fill_disk)
-    with pytest.raises(Error, match=r"last.pt: cannot be written: No space left.*--resume"):
-        save_checkpoint(tmp_path / "last.pt", content())
+    with pytest.raises(Error, match=r"last.pt: cannot be written: No space left.*resume"):
+        save_checkpoint(tmp_path / "last.pt", make_checkpoint())
     assert [file.name for file in tmp_path.iterdir()] == []
 
 
@@ -108,7 +182,7 @@ def test_the_file_is_whole_on_disk_before_it_gets_its_name(tmp_path, monkeypatch
     monkeypatch.setattr(
         Path, "replace", lambda self, to: (calls.append("rename"), replace(self, to))
     )
-    save_checkpoint(tmp_path / "last.pt", content())
+    save_checkpoint(tmp_path / "last.pt", make_checkpoint())
     assert calls[:2] == ["sync", "rename"]
 
 
@@ -123,7 +197,7 @@ class Evil:
 def test_code_in_a_file_is_not_run(tmp_path):
     path, trap = tmp_path / "evil.pt", tmp_path / "trap"
     torch.save({"format": module.FORMAT, "version": 1, "model": Evil(str(trap))}, path)
-    with pytest.raises(ModelFileError, match="holds something else than tensors and plain data"):
+    with pytest.raises(ModelFileError, match="contains objects other than tensors and plain data"):
         load_checkpoint(path)
     assert not trap.exists()
     path.write_bytes(pickle.dumps(Evil(str(trap))))
@@ -143,7 +217,7 @@ def test_junk_is_not_a_checkpoint(tmp_path, junk):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_truncated_checkpoint_is_damaged(tmp_path, share):
     path = tmp_path / "last.pt"
-    save_checkpoint(path, content())
+    save_checkpoint(path, make_checkpoint())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(ModelFileError, match="not a checkpoint of msdtool, or a damaged one"):
@@ -162,7 +236,7 @@ def test_weights_of_something_else_are_not_a_checkpoint(tmp_path):
 
 def test_a_newer_checkpoint_asks_for_a_newer_program(tmp_path):
     path = tmp_path / "last.pt"
-    torch.save({"format": module.FORMAT, "version": 2, **content()}, path)
+    torch.save({**make_checkpoint().to_dict(), "version": 2}, path)
     with pytest.raises(ModelFileError, match="version 2, this msdtool reads version 1; update"):
         load_checkpoint(path)
 
@@ -171,23 +245,24 @@ def test_a_newer_checkpoint_asks_for_a_newer_program(tmp_path):
     ("section", "key"), [(None, "progress"), (None, "model"), ("model", "state")]
 )
 def test_a_missing_part_is_named(tmp_path, section, key):
-    path, damaged = tmp_path / "last.pt", content()
+    path, damaged = tmp_path / "last.pt", make_checkpoint().to_dict()
     del (damaged if section is None else damaged[section])[key]
-    save_checkpoint(path, damaged)
-    with pytest.raises(ModelFileError, match=f"is damaged, it has no {key}"):
+    torch.save(damaged, path)
+    name = key if section is None else f"{section}.{key}"
+    with pytest.raises(ModelFileError, match=f"is damaged: {name} is missing"):
         load_checkpoint(path)
 
 
 def test_a_model_is_a_file_or_the_best_checkpoint_of_a_run(tmp_path):
     folder = tmp_path / "run" / "checkpoints"
-    save_checkpoint(folder / "last.pt", content())
+    save_checkpoint(folder / "last.pt", make_checkpoint())
     assert find_model(tmp_path / "run") == folder / "last.pt"
     shutil.copy(folder / "last.pt", folder / "best.pt")
     assert find_model(str(tmp_path / "run")) == folder / "best.pt"
     assert find_model(folder / "last.pt") == folder / "last.pt"
 
 
-def test_what_is_no_model_says_what_was_looked_for(tmp_path):
+def test_what_is_not_a_model_says_what_was_looked_for(tmp_path):
     with pytest.raises(ModelFileError, match="no such run directory or checkpoint file"):
         find_model(tmp_path / "nothing")
     with pytest.raises(ModelFileError, match=r"no checkpoint in this folder; expected .*best.pt"):

@@ -1,11 +1,13 @@
 import json
 import math
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from msdtool.errors import Error, RunDirectoryError
+from msdtool.lock import LOCK_NAME, Lock
 from msdtool.runs.rundir import RunDirectory, writing
 
 
@@ -27,6 +29,7 @@ def start(run: RunDirectory) -> None:
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_new_folder_is_made_with_its_parents(run, resume):
     run.claim(resume=resume, overwrite=False)
+    run.release()
     assert run.path.is_dir() and not any(run.path.iterdir())
 
 
@@ -39,8 +42,10 @@ def test_a_folder_that_holds_a_run_is_refused_with_all_ways_out(run):
     start(run)
     with pytest.raises(RunDirectoryError) as error:
         run.claim(resume=False, overwrite=False)
-    for part in (str(run.path), "holds a run already", "--resume", "--overwrite", "--run-dir"):
-        assert part in error.value.message
+    assert error.value.message == (
+        f"{run.path}: already holds a run; resume it, overwrite it, or choose another run.directory"
+    )
+    assert error.value.hint_key == "resume overwrite run.directory"
     assert error.value.exit_code == 2
 
 
@@ -48,14 +53,16 @@ def test_a_folder_that_holds_a_run_is_refused_with_all_ways_out(run):
 def test_either_an_environment_or_a_checkpoint_makes_a_run(run, left):
     (run.path / left).parent.mkdir(parents=True)
     (run.path / left).touch()
-    with pytest.raises(RunDirectoryError, match="holds a run already"):
+    with pytest.raises(RunDirectoryError, match="already holds a run"):
         run.claim(resume=False, overwrite=False)
 
 
 def test_resuming_keeps_every_file(run):
     start(run)
+    run.release()
     before = set(run.path.rglob("*"))
     run.claim(resume=True, overwrite=False)
+    run.release()
     assert set(run.path.rglob("*")) == before
 
 
@@ -65,6 +72,7 @@ def test_overwriting_removes_what_a_run_writes_and_nothing_else(run):
     (run.path / "report" / "thesis.tex").write_text("years of work")
     run.claim(resume=False, overwrite=True)
     run.clear()
+    run.release()
     assert {path.name for path in run.path.rglob("*") if path.is_file()} == {
         "note.txt",
         "thesis.tex",
@@ -105,7 +113,9 @@ def test_a_folder_below_a_file_says_why_it_cannot_be_made(run):
 def test_a_run_killed_while_it_wrote_its_first_file_can_be_resumed(run):
     run.path.mkdir(parents=True)
     (run.path / ".config.yaml.1234.part").write_text("task: regr")
+    (run.path / ".lock").touch()
     run.claim(resume=True, overwrite=False)
+    run.release()
     assert not any(run.path.iterdir())
 
 
@@ -114,6 +124,7 @@ def test_what_a_killed_process_was_writing_is_removed(run):
     (run.checkpoints / ".last.pt.1234.part").write_bytes(b"half")
     (run.previews / ".best.png.1234.part").write_bytes(b"half")
     run.claim(resume=True, overwrite=False)
+    run.release()
     assert not list(run.path.rglob(".*"))
     assert run.last.exists()
 
@@ -164,7 +175,29 @@ def test_log_lines_carry_the_time(run):
 
 def test_a_failure_to_write_names_the_file_and_what_to_do():
     with (
-        pytest.raises(Error, match=r"/x/last.pt: cannot be written: No space left.*--resume"),
+        pytest.raises(
+            Error, match=r"/x/last.pt: cannot be written: No space left.*resume"
+        ) as error,
         writing(Path("/x/last.pt")),
     ):
         raise OSError(28, os.strerror(28))
+    assert error.value.hint_key == "resume"
+
+
+def test_a_directory_that_another_process_uses_is_refused(run):
+    run.path.mkdir(parents=True)
+    lock = Lock(run.path / LOCK_NAME)
+    with pytest.raises(RunDirectoryError) as error:
+        run.claim(resume=True, overwrite=False)
+    assert error.value.message == (
+        f"{run.path}: process {os.getpid()} on {socket.gethostname()} is using this run directory; "
+        "wait for it to end, stop it, or choose another run.directory"
+    )
+    assert error.value.hint_key == "run.directory"
+    lock.release()
+    run.claim(resume=True, overwrite=False)
+
+
+def test_a_directory_can_be_claimed_again_by_its_holder(run):
+    for _ in range(2):
+        run.claim(resume=True, overwrite=False)

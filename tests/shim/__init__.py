@@ -1,7 +1,7 @@
 """Runs the CUDA sources on the CPU: compiled by g++ with a shim, their threads as fibers.
 
-`ShimLauncher` takes the place of CuPy in `msdtool.ops.kernels.LAUNCHERS`; `sanitized` runs tests
-again with sources compiled under the address and undefined-behaviour sanitizers.
+`ShimLauncher` takes the place of CuPy in `msdtool.ops.cuda.launcher.LAUNCHERS`; `sanitized` runs
+tests again with sources compiled under the address and undefined-behaviour sanitizers.
 """
 
 import ctypes
@@ -17,10 +17,11 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
-from msdtool.ops.kernels import Argument
-from msdtool.ops.sources import Source
+from msdtool.ops.cuda.launcher import Argument
+from msdtool.ops.cuda.sources import Source
 
 HEADER = Path(__file__).parent / "shim.h"
 COMPILER = os.environ.get("CXX", "g++")
@@ -121,20 +122,25 @@ def library(source: Source) -> ctypes.CDLL:
     flags = (*FLAGS, *(SANITIZERS if os.environ.get(SANITIZE) else ()))
     key = hashlib.sha256("\0".join((whole, HEADER.read_text(), *flags)).encode()).hexdigest()
     path = _cache_folder() / f"{source.name}-{key[:24]}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / "library.so"
-            done = subprocess.run(
-                [COMPILER, *flags, "-o", str(built), "-"],
-                input=whole,
-                capture_output=True,
-                text=True,
-                check=False,
-                env={**os.environ, "LD_PRELOAD": ""},  # the sanitizers are for the kernels only
-            )
-            assert done.returncode == 0, f"{source} does not compile:\n{done.stderr}"
-            built.replace(path)
+    with FileLock(f"{path}.lock"):  # other processes of pytest-xdist wait instead of compiling
+        if not path.exists():
+            _compile(source, whole, flags, path)
     return ctypes.CDLL(str(path))
+
+
+def _compile(source: Source, text: str, flags: Sequence[str], path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / "library.so"
+        done = subprocess.run(
+            [COMPILER, *flags, "-o", str(built), "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LD_PRELOAD": ""},  # the sanitizers are for the kernels only
+        )
+        assert done.returncode == 0, f"{source} does not compile:\n{done.stderr}"
+        built.replace(path)
 
 
 _ENTRY = """

@@ -254,7 +254,7 @@ inline int count(State state) {
     return found;
 }
 
-// Where no thread can go on: the reason, with the line of the barrier.
+// Where no thread can continue: the reason, with the line of the barrier.
 inline void report_deadlock() {
     for (size_t index = 0; index < block.threads.size(); ++index) {
         const Thread& thread = block.threads[index];

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from msdtool import resources
-from msdtool.ops import sources
-from msdtool.ops.kernels import launch
-from msdtool.ops.sources import Source, source_for
+from msdtool.ops.cuda import sources
+from msdtool.ops.cuda.launcher import launch
+from msdtool.ops.cuda.sources import Source, source_for
 from tests import shim as kernel_shim
 from tests.shim import ShimError, ShimLauncher, sanitized
 

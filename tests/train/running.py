@@ -4,11 +4,11 @@ import torch
 
 from msdtool.config import load_config
 from msdtool.runs.checkpoint import load_checkpoint
-from msdtool.train.run import TrainingRun
+from msdtool.train.prepare import prepare_run
 
 
 def open_run(config, *overrides, **options):
-    return TrainingRun(load_config(config, overrides), **options)
+    return prepare_run(load_config(config, overrides), **options)
 
 
 def finish(run):
@@ -19,15 +19,17 @@ def finish(run):
 
 
 def plain_rows(directory):
-    return [{k: v for k, v in row.items() if "seconds" not in k} for row in directory.read_rows()]
+    """The epochs' rows without what differs between equal runs: time and memory."""
+    rows = directory.read_rows()
+    return [{k: v for k, v in row.items() if not k.endswith(("seconds", "bytes"))} for row in rows]
 
 
 def check_same(directory, other):
     for name in ("last", "best"):
         found, expected = (load_checkpoint(getattr(d, name)) for d in (directory, other))
-        for key, value in expected["model"]["state"].items():
-            assert torch.equal(found["model"]["state"][key], value), key
+        for key, value in expected.model.state.items():
+            assert torch.equal(found.model.state[key], value), key
         for checkpoint in (found, expected):
-            checkpoint["progress"]["seconds"] = checkpoint["progress"]["data_seconds"] = 0
-        assert found["progress"] == expected["progress"]
+            checkpoint.progress.seconds = checkpoint.progress.data_seconds = 0
+        assert found.progress == expected.progress
     assert plain_rows(directory) == plain_rows(other)

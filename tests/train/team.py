@@ -61,10 +61,16 @@ class Team:
         """Call ``function(processes, *arguments)`` in ``size`` of them.
 
         Returns what each of them returns or raises. Where they miss each other, because a port was
-        taken between its choice and its use, new ones try again.
+        taken between its choice and its use, or one had ended before it was asked, new ones try
+        again.
         """
-        answers = self._ask(function, arguments, size, timeout_seconds)
-        if any("does not find the others" in str(answer) for answer in answers):
+        try:
+            answers = self._ask(function, arguments, size, timeout_seconds)
+        except BrokenPipeError:
+            missed = True
+        else:
+            missed = any("cannot connect to the other processes" in str(one) for one in answers)
+        if missed:
             self.close()
             self._start()
             answers = self._ask(function, arguments, size, timeout_seconds)
@@ -87,8 +93,16 @@ class Team:
                     self.close()
                     self._start()  # those that hang would answer the next question with this one's
                     raise AssertionError(f"{function.__name__} hangs")
-                answers.append(pipe.recv())
+                answers.append(self._answer(pipe))
         return answers
+
+    def _answer(self, pipe: Connection) -> Any:
+        try:
+            return pipe.recv()
+        except EOFError:
+            process = self.processes[self.pipes.index(pipe)]
+            process.join()
+            raise AssertionError(f"a process ended with {process.exitcode}") from None
 
     def close(self) -> None:
         """End the processes."""

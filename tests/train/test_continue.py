@@ -1,7 +1,7 @@
-"""Going on with a run: stopped or vanished at any event, extended, changed, finished."""
+"""Resuming a run: stopped or vanished at any event, extended, changed, finished."""
 
 import multiprocessing
-from dataclasses import asdict
+import os
 
 import pytest
 
@@ -23,11 +23,12 @@ def test_a_run_stopped_at_any_event_ends_with_the_same_bits(config, tmp_path, un
         place = f"run.directory={tmp_path}/stopped{stop}"
         asked = iter([False] * (5 + stop))  # the measuring pass asks before each of five images
         run = open_run(config, place, should_stop=lambda asked=asked: next(asked, True))
-        with pytest.raises(Stopped, match=r"checkpoint saved, continue with --resume") as stopped:
+        with pytest.raises(Stopped, match=r"checkpoint saved, resume to continue") as stopped:
             finish(run)
+        assert stopped.value.hint_key == "resume"
         assert stopped.value.exit_code == 75
-        progress = load_checkpoint(run.directory.last)["progress"]
-        assert progress == asdict(run.learner.progress)
+        progress = load_checkpoint(run.directory.last).progress
+        assert progress == run.learner.progress
         check_same(finish(open_run(config, place, resume=True)), undisturbed)
 
 
@@ -126,15 +127,16 @@ def test_a_changed_experiment_is_not_a_continuation(config, change):
     with pytest.raises(RunDirectoryError) as error:
         open_run(config, change, resume=True)
     assert f"started with other values of {change.split('=')[0]};" in error.value.message
-    assert "take back the change, or start anew with --run-dir" in error.value.message
+    assert error.value.message.endswith("revert the change, or choose another run.directory")
+    assert error.value.hint_key == "run.directory"
     assert (directory.last.read_bytes(), directory.config.read_bytes()) == before
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("train", "started on 5 training images, now 6 are found"),
-        ("validation", "started on 2 validation images, now 3 are found"),
+        ("train", "started on 5 training images, now 6 were found"),
+        ("validation", "started on 2 validation images, now 3 were found"),
     ],
 )
 def test_more_files_are_another_run(config, tmp_path, part, message):
@@ -146,7 +148,7 @@ def test_more_files_are_another_run(config, tmp_path, part, message):
         open_run(config, resume=True)
 
 
-def test_overwriting_starts_anew(config):
+def test_overwriting_starts_from_scratch(config):
     finish(open_run(config, "training.epochs=3"))
     assert len(finish(open_run(config, overwrite=True)).read_rows()) == 2
 
@@ -162,8 +164,9 @@ def test_a_reading_process_that_is_killed_is_named_and_the_run_goes_on(config, u
     for worker in multiprocessing.active_children():
         worker.kill()
         worker.join()
-    with pytest.raises(TrainingError, match=r"a process that reads images was killed.*--resume"):
+    with pytest.raises(TrainingError, match="a process that reads images was killed") as error:
         list(events)
+    assert error.value.hint_key == "resume"
     check_same(finish(open_run(config, resume=True)), undisturbed)
 
 
@@ -171,7 +174,7 @@ def test_a_reading_process_that_is_killed_is_named_and_the_run_goes_on(config, u
 def test_a_run_that_another_process_trains_is_left_alone(config, option):
     events = open_run(config).events()
     next(events)
-    with pytest.raises(RunDirectoryError, match="another process trains there now"):
+    with pytest.raises(RunDirectoryError, match=f"process {os.getpid()} on .* is using"):
         open_run(config, **{option: True})
     events.close()
     finish(open_run(config, **{option: True}))

@@ -12,17 +12,24 @@ from torch.optim import SGD
 
 from msdtool.config import load_config
 from msdtool.data import IGNORED, Sample
-from msdtool.data.loaders import Shares, Spare, _without_effect
+from msdtool.data.loaders import DummyBatch, Shard, _without_effect
 from msdtool.errors import Error, FailedElsewhere, InputError, TrainingError
 from msdtool.nn import MSDBlock2d, MSDModule
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.events import StepDone
 from msdtool.train.loop import Learner, Plan, train
-from msdtool.train.losses import GramLoss, RegressionLoss, SegmentationLoss
+from msdtool.train.losses import (
+    CrossEntropyLoss,
+    DiceLoss,
+    GramLoss,
+    RegressionLoss,
+    SSIMLoss,
+    WeightedSum,
+)
 from msdtool.train.optim import Schedule
+from msdtool.train.prepare import prepare_run
 from msdtool.train.processes import ALONE
-from msdtool.train.run import TrainingRun
 from tests.helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy_pairs
 from tests.train.running import check_same, finish, open_run, plain_rows
 
@@ -109,7 +116,7 @@ def _message(work):
 def test_a_process_that_is_gone_is_named_as_the_cause(team):
     messages, _ = team(leave_early)
     for message in messages:
-        assert message.startswith("another process of this training ended or hangs: see")
+        assert message.startswith("another worker died or hangs (")
 
 
 def hang(processes):
@@ -121,7 +128,7 @@ def hang(processes):
 
 def test_a_process_that_hangs_is_not_waited_for_forever(team):
     message, _ = team(hang, timeout_seconds=3)
-    assert message.startswith("another process of this training ended or hangs: see")
+    assert message.startswith("another worker died or hangs (")
 
 
 # The loop, in float64 ------------------------------------------------------------------------
@@ -157,15 +164,19 @@ LOSSES = {
     "L2": (lambda total: RegressionLoss("L2", [2.0], total=total), {}),
     "masked Huber": (lambda total: RegressionLoss("Huber", total=total), {"masked": True}),
     "masked SSIM mix": (
-        lambda total: RegressionLoss("L1+SSIM", data_range=4.0, total=total),
+        lambda total: WeightedSum(
+            [(0.16, RegressionLoss("L1", total=total)), (0.84, SSIMLoss(4.0, total=total))]
+        ),
         {"masked": True},
     ),
     "Gram": (lambda total: GramLoss([0.0], [1.0], 2, total=total), {"masked": True}),
-    "weighted": (
-        lambda total: SegmentationLoss("cross_entropy", [1.0, 2.0, 0.5], total=total),
+    "weighted": (lambda total: CrossEntropyLoss([1.0, 2.0, 0.5], total=total), {"labels": 3}),
+    "dice": (
+        lambda total: WeightedSum(
+            [(1.0, CrossEntropyLoss(total=total)), (1.0, DiceLoss(total=total))]
+        ),
         {"labels": 3},
     ),
-    "dice": (lambda total: SegmentationLoss("cross_entropy+dice", total=total), {"labels": 3}),
 }
 
 
@@ -190,12 +201,12 @@ def train_batches(processes, name, batches, accumulate, freeze=False, poison=Non
         CPU,
         processes=processes,
     )
-    shares = Shares(batches, processes.rank, processes.size)
+    shares = Shard(batches, processes.rank, processes.size)
 
     def load():
         for share in shares:
             batch = join([samples[index] for index in share])
-            yield _without_effect(batch) if isinstance(share, Spare) else batch
+            yield _without_effect(batch) if isinstance(share, DummyBatch) else batch
 
     plan = Plan(1, len(batches), accumulate=accumulate, gradient_clip=1.0)
     events = train(learner, plan, load(), None, "file{}.tif".format)
@@ -338,7 +349,7 @@ def train_run(processes, config, overrides, stop_after=None, resume=False):
         return stop_after is not None and processes.rank == 1 and steps >= stop_after
 
     try:
-        run = TrainingRun(
+        run = prepare_run(
             load_config(config, overrides),
             resume=resume,
             processes=processes,
@@ -369,11 +380,11 @@ def test_two_processes_train_like_one(team, kind, request, tmp_path):
     )
     for row, expected_row in zip(plain_rows(found), plain_rows(expected), strict=True):
         assert numbers(row) == pytest.approx(numbers(expected_row), rel=1e-4)
-    model, expected_model = (load_checkpoint(d.last)["model"] for d in (found, expected))
-    for key, value in expected_model["normalisation"].items():
-        assert model["normalisation"][key] == pytest.approx(value, rel=1e-14)
-    for key, value in expected_model["state"].items():
-        torch.testing.assert_close(model["state"][key], value, rtol=1e-3, atol=1e-5)
+    model, expected_model = (load_checkpoint(d.last).model for d in (found, expected))
+    for key, value in expected_model.normalisation.to_dict().items():
+        assert model.normalisation.to_dict()[key] == pytest.approx(value, rel=1e-14)
+    for key, value in expected_model.state.items():
+        torch.testing.assert_close(model.state[key], value, rtol=1e-3, atol=1e-5)
 
 
 def test_a_stop_on_one_process_stops_all_at_one_step_and_resume_ends_alike(
@@ -424,7 +435,7 @@ def test_a_file_that_only_one_process_reads_stops_both(team, tmp_path):
 
 def train_until_trouble(processes, config, spoilt, disk_is_full):
     """Train; before the first step a file is spoilt, or the disk fills up."""
-    run = TrainingRun(load_config(config), processes=processes)
+    run = prepare_run(load_config(config), processes=processes)
     if spoilt is not None:
         processes.on_main(lambda: spoilt.write_bytes(b"junk"))
     events = run.events()
@@ -475,7 +486,7 @@ def test_a_directory_that_holds_a_run_is_refused_once(team, regression, regressi
     overrides = [f"run.directory={regression_run}"]
     main, other = team(train_run, regression, overrides)
     assert main[0] == "RunDirectoryError"
-    assert "holds a run already" in main[1]
+    assert "already holds a run" in main[1]
     assert other[0] == "FailedElsewhere"
 
 
@@ -483,8 +494,8 @@ def test_a_batch_must_have_an_image_for_each_process(team, regression):
     main, other = team(train_run, regression, ["training.batch_size=1"])
     assert main == (
         "ConfigError",
-        "training.batch_size: 1 cannot be shared by 2 processes; it counts the images of all: set "
-        "2 or more, or start fewer processes",
+        "training.batch_size: 1 cannot be shared by 2 processes; it counts the images of all "
+        "processes: set 2 or more, or start fewer processes",
         2,
     )
     assert other[0] == "FailedElsewhere"
@@ -493,8 +504,8 @@ def test_a_batch_must_have_an_image_for_each_process(team, regression):
 def test_time_that_is_up_is_up_for_all(team, regression, tmp_path):
     overrides = [f"run.directory={tmp_path}/run", "training.max_time=0.001", "training.epochs=99"]
     assert team(train_run, regression, overrides) == [1, 1]
-    progress = load_checkpoint(RunDirectory(tmp_path / "run").last)["progress"]
-    assert progress["finished"] == "the time of 0.001 s is used up"
+    progress = load_checkpoint(RunDirectory(tmp_path / "run").last).progress
+    assert progress.finished == "the time of 0.001 s is used up"
 
 
 # On GPUs -------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ from msdtool.data import Sample
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn import MSDModule
 from msdtool.train.events import EpochDone, ImageValidated, StepDone, Validation
-from msdtool.train.loop import Learner, Plan, train, validation
+from msdtool.train.loop import Learner, Plan, train
 from msdtool.train.losses import RegressionLoss
-from msdtool.train.metrics import RegressionMetrics
 from msdtool.train.optim import Schedule
 
 CPU = torch.device("cpu")
@@ -139,6 +138,22 @@ def test_a_step_is_the_gradient_clipped_to_its_largest_norm():
     torch.testing.assert_close(start - weights(learner), 0.1 * gradient, rtol=1e-5, atol=1e-12)
 
 
+def test_an_epoch_tells_the_mean_norm_of_its_gradients_before_clipping():
+    expected = []
+    learner = make_learner()
+    for number in range(4):
+        batch = make_batch(number)
+        learner.loss(learner.network(batch.input), batch.target, None).backward()
+        gradients = [parameter.grad for parameter in learner.network.parameters()]
+        expected.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+        torch.nn.utils.clip_grad_norm_(learner.network.parameters(), 0.01)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad()
+    _, epochs = run(make_learner(), Plan(2, 2, gradient_clip=0.01), endless(4))
+    assert epochs[0].gradient_norm == pytest.approx(sum(expected[:2]) / 2)
+    assert epochs[1].gradient_norm == pytest.approx(sum(expected[2:]) / 2)
+
+
 def test_a_gradient_below_the_limit_is_left_as_it_is():
     free, limited = make_learner(), make_learner()
     list(train(free, Plan(1, 1), endless(1), None, names))
@@ -254,28 +269,6 @@ def test_random_layers_draw_the_same_numbers_after_a_resume():
     assert draws == first[4:]
 
 
-def test_validation_measures_each_image_and_learns_nothing():
-    learner = make_learner()
-    learner.network.train()
-    before = weights(learner)
-    batches = [make_batch(i, size=12) for i in range(3)]
-    steps = validation(learner, RegressionMetrics(1.0), iter(batches), names)
-    events = []
-    with pytest.raises(StopIteration) as stop:
-        while True:
-            events.append(next(steps))
-    result = stop.value.value
-    expected = [
-        float((learner.network(b.input) - b.target).detach().square().mean()) for b in batches
-    ]
-    assert [event.index for event in events] == [0, 1, 2]
-    assert result.image_losses == pytest.approx(expected)
-    assert result.loss == pytest.approx(sum(expected) / 3)
-    assert result.metrics["mse"] == pytest.approx(sum(expected) / 3)
-    assert torch.equal(weights(learner), before)
-    assert all(p.grad is None for p in learner.network.parameters())
-
-
 def test_plateau_hears_of_each_validation():
     learner = make_learner(lr=0.1)
     learner.schedule = Schedule("plateau", learner.optimizer, 1, plateau_patience=1)
@@ -295,9 +288,7 @@ def test_plateau_hears_of_the_training_loss_without_validation():
     assert learner.optimizer.param_groups[0]["lr"] == 0.025
 
 
-def test_memory_that_runs_out_is_explained():
-    """In a step and in a validation, each with what to change."""
-
+def test_memory_that_runs_out_in_a_step_is_explained():
     class Greedy(torch.nn.Linear):
         def forward(self, input):
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -306,12 +297,5 @@ def test_memory_that_runs_out_is_explained():
     optimizer = SGD(network.parameters(), 0.1)
     schedule = Schedule("constant", optimizer, 1)
     learner = Learner(network, RegressionLoss("L2"), optimizer, schedule, CPU)
-    steps = validation(learner, RegressionMetrics(1.0), iter([make_batch(3)]), lambda i: f"{i}.tif")
-    with pytest.raises(TrainingError) as error:
-        list(steps)
-    assert error.value.message == (
-        "3.tif: validating an image of shape (1, 6, 6) does not fit in memory; "
-        "set data.validation.patch"
-    )
     with pytest.raises(TrainingError, match=r"2\.tif: a training step .* set data\.crop, or lower"):
         list(train(learner, Plan(1, 1), iter([make_batch(2)]), None, lambda i: f"{i}.tif"))

@@ -8,32 +8,35 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from msdtool.data import IGNORED
+from msdtool.measure.masking import masked_mean
 from msdtool.train.losses import (
+    CrossEntropyLoss,
+    DiceLoss,
     GramLoss,
     RegressionLoss,
-    SegmentationLoss,
     SSIMLoss,
     WeightedSum,
     balanced_weights,
-    dice_loss,
-    masked_mean,
 )
-
-from .test_similarity import pair, ssim_formula
+from tests.measure.test_ssim import pair, ssim_formula
 
 WIDE = settings(deadline=None, max_examples=25)
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
 
 
-def pixelwise_formula(name, difference, delta):
-    size = np.abs(difference)
-    huber = np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
-    return {"L1": size, "L2": size**2, "Huber": huber}[name]
+# Of the size of the difference and huber_delta.
+PIXELWISE = {
+    "L1": lambda size, delta: size,
+    "L2": lambda size, delta: size**2,
+    "Huber": lambda size, delta: np.where(
+        size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta)
+    ),
+}
 
 
 @WIDE
 @given(
-    name=st.sampled_from(["L1", "L2", "Huber"]),
+    name=st.sampled_from(list(PIXELWISE)),
     shape=shapes,
     delta=st.floats(0.1, 3),
     masked=st.booleans(),
@@ -42,7 +45,7 @@ def pixelwise_formula(name, difference, delta):
 def test_pixelwise_losses_are_means_in_units_of_the_scale(name, shape, delta, masked, seed):
     output, target = pair(shape, seed)
     scale = np.random.default_rng(seed).uniform(0.5, 4, shape[1])
-    values = pixelwise_formula(name, (output - target) / scale[:, None, None], delta)
+    values = PIXELWISE[name](np.abs(output - target) / scale[:, None, None], delta)
     mask = np.random.default_rng(seed + 1).random((shape[0], 1, *shape[2:])) < 0.5
     chosen = values[np.broadcast_to(mask, shape)] if masked else values
     loss = RegressionLoss(name, scale.tolist(), huber_delta=delta)(
@@ -59,23 +62,30 @@ def test_without_scale_and_mask_the_losses_are_torchs(name, theirs):
     torch.testing.assert_close(RegressionLoss(name)(output, target), theirs(output, target))
 
 
-@pytest.mark.parametrize("name", ["L1", "L2"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_an_ssim_mix_weighs_its_two_terms(name, masked):
+def test_ssim_loss_is_one_minus_the_mean_over_the_pixels_that_count(masked):
     x, y = pair((1, 2, 13, 14))
     mask = np.zeros((1, 1, 13, 14), bool)
     mask[..., 3:9, :7] = True
-    chosen = np.broadcast_to(mask if masked else True, x.shape)
-    difference = pixelwise_formula(name, (x - y) / np.reshape([2, 0.5], (2, 1, 1)), 1)[chosen]
+    chosen = np.broadcast_to(mask if masked else True, x.shape)[..., 5:-5, 5:-5]
     similarity = np.array([[ssim_formula(a, b, 3.0) for a, b in zip(x[0], y[0], strict=True)]])
-    loss = RegressionLoss(f"{name}+SSIM", [2, 0.5], ssim_weight=0.3, data_range=3.0)(
-        torch.tensor(x), torch.tensor(y), torch.tensor(mask) if masked else None
-    )
-    expected = 0.7 * difference.mean() + 0.3 * (1 - similarity[chosen].mean())
-    assert loss.item() == pytest.approx(expected, rel=1e-7)
+    loss = SSIMLoss(3.0)(torch.tensor(x), torch.tensor(y), torch.tensor(mask) if masked else None)
+    assert loss.item() == pytest.approx(1 - similarity[chosen].mean(), rel=1e-7)
 
 
-def test_a_mask_that_holds_nowhere_gives_zero_and_no_gradient():
+def test_the_ssim_of_counts_far_from_zero_has_a_gradient_that_lowers_the_loss():
+    rng = torch.Generator().manual_seed(0)
+    target = 30_000 + torch.rand(1, 1, 20, 20, generator=rng)
+    output = (target + 0.5 * torch.rand(1, 1, 20, 20, generator=rng)).requires_grad_()
+    loss = SSIMLoss(1.0)(output, target)
+    assert loss.dtype == torch.float32
+    assert 0 < loss.item() < 2
+    (grad,) = torch.autograd.grad(loss, output)
+    step = 0.05 / grad.abs().max()
+    assert SSIMLoss(1.0)(output - step * grad, target).item() < loss.item()
+
+
+def test_an_empty_mask_yields_zero_and_no_gradient():
     output = torch.rand(1, 1, 4, 4, requires_grad=True)
     loss = RegressionLoss("L2")(output, torch.rand(1, 1, 4, 4), torch.zeros(1, 1, 4, 4).bool())
     loss.backward()
@@ -135,47 +145,44 @@ def test_cross_entropy_and_dice_are_their_formulas(shape, labels, weighted, seed
     x, k = torch.tensor(scores), torch.tensor(indices)
     entropy = cross_entropy_formula(scores, indices, weights or [1] * labels)
     dice = dice_formula(scores, indices)
-    assert SegmentationLoss("cross_entropy", weights)(x, k).item() == pytest.approx(entropy)
-    assert SegmentationLoss("dice")(x, k).item() == pytest.approx(dice)
-    both = SegmentationLoss("cross_entropy+dice", weights)(x, k).item()
-    assert both == pytest.approx(entropy + dice)
+    assert CrossEntropyLoss(weights)(x, k).item() == pytest.approx(entropy)
+    assert DiceLoss()(x, k).item() == pytest.approx(dice)
 
 
 def test_cross_entropy_is_torchs():
     x, k = map(torch.tensor, segmentation((2, 6, 5), 3))
     weights = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
     expected = F.cross_entropy(x, k[:, 0], weights, ignore_index=IGNORED)
-    found = SegmentationLoss("cross_entropy", weights.tolist())(x, k)
+    found = CrossEntropyLoss(weights.tolist())(x, k)
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "cross_entropy+dice"])
-def test_what_is_not_labelled_or_masked_out_has_no_say(name):
+@pytest.mark.parametrize("loss", [CrossEntropyLoss(), DiceLoss()])
+def test_pixels_that_are_unlabelled_or_masked_out_do_not_count(loss):
     scores, indices = segmentation((1, 6, 5), 3, ignored=0)
     x = torch.tensor(scores, requires_grad=True)
     mask = torch.zeros(1, 1, 6, 5, dtype=torch.bool)
     mask[..., :3, :] = True
     kept = torch.tensor(np.where(mask, indices, IGNORED))
-    loss = SegmentationLoss(name)
     torch.testing.assert_close(loss(x, torch.tensor(indices), mask), loss(x, kept), rtol=0, atol=0)
     loss(x, kept).backward()
     assert x.grad[..., :3, :].any() and not x.grad[..., 3:, :].any()
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "cross_entropy+dice"])
-def test_a_crop_without_a_labelled_pixel_teaches_nothing(name):
+@pytest.mark.parametrize("criterion", [CrossEntropyLoss(), DiceLoss()])
+def test_a_crop_without_a_labelled_pixel_teaches_nothing(criterion):
     x = torch.rand(1, 3, 4, 4, requires_grad=True)
-    loss = SegmentationLoss(name)(x, torch.full((1, 1, 4, 4), IGNORED))
+    loss = criterion(x, torch.full((1, 1, 4, 4), IGNORED))
     loss.backward()
     assert loss.item() == 0
     assert not x.grad.any()
 
 
 def test_dice_is_about_zero_for_a_sure_and_right_answer_and_one_for_a_wrong_one():
-    indices = torch.tensor([0, 1]).repeat_interleave(5000).reshape(1, 100, 100)
-    sure = 100.0 * F.one_hot(indices, 2).movedim(-1, 1)
-    assert dice_loss(sure, indices).item() == pytest.approx(0, abs=1e-6)
-    assert dice_loss(sure, 1 - indices).item() == pytest.approx(1, abs=1e-3)
+    indices = torch.tensor([0, 1]).repeat_interleave(5000).reshape(1, 1, 100, 100)
+    sure = 100.0 * F.one_hot(indices[:, 0], 2).movedim(-1, 1)
+    assert DiceLoss()(sure, indices).item() == pytest.approx(0, abs=1e-6)
+    assert DiceLoss()(sure, 1 - indices).item() == pytest.approx(1, abs=1e-3)
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=2, max_size=6).filter(any))
@@ -190,15 +197,6 @@ def test_balanced_weights_make_every_label_count_the_same(counts):
 
 def test_balanced_weights_of_equally_frequent_labels_are_one():
     assert balanced_weights([7, 7, 7]) == [1, 1, 1]
-
-
-def test_ssim_alone_is_what_it_is_in_a_mix():
-    output, target = torch.rand(2, 1, 13, 14), torch.rand(2, 1, 13, 14)
-    mask = torch.rand(2, 1, 13, 14) > 0.5
-    mix = RegressionLoss("L1+SSIM", ssim_weight=0.25, data_range=1.0)(output, target, mask)
-    l1 = RegressionLoss("L1")(output, target, mask)
-    alone = SSIMLoss(1.0)(output, target, mask)
-    torch.testing.assert_close(mix, 0.75 * l1 + 0.25 * alone)
 
 
 def test_gram_compares_mean_products_of_features():

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from msdtool.data import ImageDataset
+from msdtool.measure.comparisons import Comparison
 from msdtool.nn.build import build_network
-from msdtool.report.pictures import Comparison
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train import pictures
@@ -37,7 +37,7 @@ def pairs(tmp_path):
 
 def run_pictures(run):
     best = load_checkpoint(run / "checkpoints" / "best.pt")
-    network = build_network(best["model"]["architecture"])
+    network = build_network(best.model.architecture)
     return pictures.RunPictures(RunDirectory(run), network, 0, 12.0)
 
 
@@ -77,7 +77,7 @@ def test_the_end_shows_the_best_network(regression_run, pairs, drawn, clock):
     it.update(pairs, Validation(0, {}, [0.0] * 5))
     assert not drawn
     it.finish()
-    best = load_checkpoint(regression_run / "checkpoints" / "best.pt")["model"]["state"]
+    best = load_checkpoint(regression_run / "checkpoints" / "best.pt").model.state
     for name, tensor in it.network.state_dict().items():
         assert torch.equal(tensor, best[name])
     expected = it.network(pairs[0][0][None])[0].detach()

@@ -60,8 +60,12 @@ def test_what_launchers_say(environment, expected):
     ("environment", "message"),
     [
         (TORCHRUN | {"LOCAL_RANK": "x"}, "LOCAL_RANK: got 'x', expected a number; start several"),
-        (SRUN | {"SLURM_STEP_NUM_NODES": "2"}, "MASTER_ADDR is not set, so that the processes"),
+        (SRUN | {"SLURM_STEP_NUM_NODES": "2"}, "MASTER_ADDR is not set, so the processes"),
         (SRUN | {"SLURM_PROCID": ""}, "SLURM_PROCID: got '', expected a number"),
+        (TORCHRUN | {"RANK": "4"}, "RANK: got 4, but WORLD_SIZE is 4; ranks count from 0"),
+        (TORCHRUN | {"WORLD_SIZE": "9" * 12}, f"WORLD_SIZE: got '{'9' * 12}', expected a number"),
+        (TORCHRUN | {"MASTER_PORT": "x"}, "MASTER_PORT: got 'x', expected a number"),
+        (TORCHRUN | {"MASTER_PORT": "65536"}, "MASTER_PORT: got 65536, expected a number below"),
     ],
 )
 def test_what_is_missing_is_named(environment, message):
@@ -148,7 +152,7 @@ def test_a_task_that_is_killed_ends_all_and_they_go_on_to_the_same_bits(config, 
     assert [process.wait(PATIENCE_SECONDS) for process in second] == [0, 0]
     check_same(RunDirectory(run), left_alone)
     said = run.with_name("tasks.out").read_text()
-    assert said.count("error: another process of this training ended or hangs: see") == 1
+    assert said.count("error: another worker died or hangs (") == 1
     assert said.count(f"{run}/checkpoints/best.pt\n") == 1
     assert "Traceback" not in said
 
@@ -181,7 +185,7 @@ def test_torchrun_starts_killed_processes_again_and_they_end_with_the_same_bits(
     check_same(RunDirectory(run), left_alone)
     said = run.with_name("torchrun.out").read_text()
     assert said.count(f"{run}/checkpoints/best.pt\n") == 1
-    assert load_checkpoint(RunDirectory(run).last)["progress"]["epoch"] == EPOCHS
+    assert load_checkpoint(RunDirectory(run).last).progress.epoch == EPOCHS
     deadline = time.monotonic() + 20
     while left := [pid for pid in family if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, f"they outlive the one that was killed: {left}"

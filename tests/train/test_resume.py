@@ -23,6 +23,7 @@ import torch
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from tests.helpers import write_experiment, write_noisy_pairs
+from tests.train.running import plain_rows
 
 EPOCHS = 14
 PATIENCE_SECONDS = 100.0
@@ -112,6 +113,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "batch_size": 2,
         "accumulate": 2,
         "schedule": "cosine",
+        "warmup": 3,
+        "average": 0.9,
         "learning_rate": 0.01,
         "gradient_clip": 1.0,
         "validate_every": 2,
@@ -180,26 +183,22 @@ def stories(config: Path) -> dict[str, Story]:
         return {name: future.result() for name, future in started.items()}
 
 
-def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if "seconds" not in key}
-
-
 def rows(run: Path) -> list[dict[str, Any]]:
-    return [without_seconds(row) for row in RunDirectory(run).read_rows()]
+    return plain_rows(RunDirectory(run))
 
 
 def outcome(path: Path) -> dict[str, Any]:
-    """All that a checkpoint holds, as flat names and values, but for times."""
+    """All that a checkpoint holds, as flat names and values, but for times and memory."""
     flat: dict[str, Any] = {}
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
                 add(f"{name}.{key}", item)
-        elif not name.endswith(("seconds", ".metrics_bytes", ".directory", ".workers")):
+        elif not name.endswith(("seconds", "_bytes", ".directory", ".workers")):
             flat[name] = value
 
-    add("", load_checkpoint(path))
+    add("", load_checkpoint(path).to_dict())
     return flat
 
 
@@ -240,7 +239,7 @@ def test_a_run_stopped_by_signals_says_so_and_ends_with_the_same_bits(stories):
     story = stories["signalled"]
     assert story.codes == [75, 75, 130, 0]
     output = story.processes[0].output.read_text()
-    assert output.count("checkpoint saved, continue with --resume") == 3
+    assert output.count("checkpoint saved, resume to continue (--resume)") == 3
     check_same(story.run, stories["left alone"].run)
 
 
@@ -280,7 +279,7 @@ def many(pairs: dict[str, str], count: int) -> dict[str, list[str]]:
     return {key: [f"{folder}/image_000.tif"] * count for key, folder in pairs.items()}
 
 
-def test_a_signal_during_validation_saves_and_the_validation_is_done_anew(tmp_path, cli):
+def test_a_signal_during_validation_saves_and_the_validation_is_done_again(tmp_path, cli):
     pairs = write_noisy_pairs(tmp_path / "data", 1)
     config = write_experiment(
         tmp_path / "config.yaml",
@@ -293,12 +292,12 @@ def test_a_signal_during_validation_saves_and_the_validation_is_done_anew(tmp_pa
     last = training.run.last
 
     def steps() -> int:
-        return int(load_checkpoint(last)["progress"]["step"]) if last.exists() else 0
+        return int(load_checkpoint(last).progress.step) if last.exists() else 0
 
     training.wait_until(lambda: steps() == 1)
     assert training.send(signal.SIGTERM) == 75
-    progress = load_checkpoint(last)["progress"]
-    assert (progress["step"], progress["epoch"], progress["finished"]) == (1, 0, "")
+    progress = load_checkpoint(last).progress
+    assert (progress.step, progress.epoch, progress.finished) == (1, 0, "")
     assert "stopped at step 1, epoch 1; checkpoint saved" in training.output.read_text()
     assert not training.left_over()
     result = cli("train", config, "--resume", "--json", "--quiet")
@@ -325,4 +324,4 @@ def test_a_signal_before_the_first_step_stops_and_resume_starts(tmp_path, cli):
     fewer = [f"data.train.{key}={folder}" for key, folder in pairs.items()]
     result = cli("train", config, "--resume", "--quiet", "--set", fewer[0], "--set", fewer[1])
     assert (result.code, result.err) == (0, "")
-    assert load_checkpoint(training.run.last)["progress"]["step"] == 1
+    assert load_checkpoint(training.run.last).progress.step == 1

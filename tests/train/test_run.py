@@ -10,10 +10,11 @@ import yaml
 from msdtool.config import load_config
 from msdtool.errors import ConfigError, TrainingError
 from msdtool.nn import graphs
+from msdtool.ops import engines
 from msdtool.predict import Predictor
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
-from msdtool.train import run
+from msdtool.train import prepare
 from msdtool.train.summary import pairing_warnings, summarise
 from tests.helpers import (
     LABELS,
@@ -75,12 +76,18 @@ def test_metrics_of_a_regression(regression_run):
         "psnr",
         "ssim",
         "data_range",
+        "baseline_psnr",
+        "baseline_ssim",
+        "gain_psnr",
+        "gain_ssim",
         "learning_rate",
+        "gradient_norm",
         "seconds",
         "data_seconds",
+        "memory_bytes",
     ]
     assert (first["event"], first["epoch"], first["step"]) == ("epoch", 1, 3)
-    assert (second["epoch"], second["step"], second["learning_rate"]) == (2, 6, 0.01)
+    assert (second["epoch"], second["step"], second["learning_rate"]) == (2, 6, 0.0)  # cosine
     assert second["seconds"] > first["seconds"] > 0
     # In milliseconds, of which an epoch may take none.
     assert second["seconds"] > second["data_seconds"] >= first["data_seconds"] >= 0
@@ -110,8 +117,8 @@ def test_a_run_logs_its_epochs_and_its_end(regression_run):
 def test_a_checkpoint_describes_itself(kind, request):
     run = request.getfixturevalue(kind)
     best, last = (load_checkpoint(run / "checkpoints" / f"{name}.pt") for name in ("best", "last"))
-    model = last["model"]
-    assert model["architecture"] == {
+    model = last.model
+    assert model.architecture.to_dict() == {
         "c_in": 1,
         "c_out": 3 if kind == "segmentation_run" else 1,
         "depth": 3,
@@ -120,11 +127,11 @@ def test_a_checkpoint_describes_itself(kind, request):
         "ndim": 2,
         "padding": "symmetric",
     }
-    assert model["labels"] == (LABELS if kind == "segmentation_run" else [])
-    assert last["versions"]["msdtool"]
-    assert last["config"]["run"]["directory"] == str(run)
-    assert last["training"]["optimizer"]["state"]
-    assert best["training"] == {}
+    assert model.labels == (tuple(LABELS) if kind == "segmentation_run" else ())
+    assert last.versions["msdtool"]
+    assert last.config["run"]["directory"] == str(run)
+    assert last.training["optimizer"]["state"]
+    assert best.training == {}
 
 
 def test_best_is_the_epoch_with_the_lowest_validation_loss_and_last_is_the_last(
@@ -138,11 +145,11 @@ def test_best_is_the_epoch_with_the_lowest_validation_loss_and_last_is_the_last(
     losses = [row["validation_loss"] for row in run.directory.read_rows()]
     chosen = losses.index(min(losses))
     best, last = load_checkpoint(run.directory.best), load_checkpoint(run.directory.last)
-    assert best["progress"]["best_epoch"] == best["progress"]["epoch"] == chosen + 1
-    assert best["progress"]["best_loss"] == min(losses)
+    assert best.progress.best_epoch == best.progress.epoch == chosen + 1
+    assert best.progress.best_loss == min(losses)
     for checkpoint, state in ((best, states[chosen]), (last, states[-1])):
         for name, tensor in state.items():
-            assert torch.equal(checkpoint["model"]["state"][name], tensor)
+            assert torch.equal(checkpoint.model.state[name], tensor)
 
 
 def test_normalisation_is_that_of_the_training_files(config, tmp_path):
@@ -153,9 +160,9 @@ def test_normalisation_is_that_of_the_training_files(config, tmp_path):
     for kind, name in (("input", "noisy"), ("target", "clean")):
         files = sorted((tmp_path / "train" / name).iterdir())
         values = np.stack([tifffile.imread(file) for file in files]).astype(np.float64)
-        assert run.normalisation[f"{kind}_mean"] == pytest.approx([values.mean()])
-        assert run.normalisation[f"{kind}_std"] == pytest.approx([values.std()])
-    assert run.normalisation["data_range"] == pytest.approx(values.max() - values.min())
+        assert getattr(run.record.normalisation, f"{kind}_mean") == pytest.approx([values.mean()])
+        assert getattr(run.record.normalisation, f"{kind}_std") == pytest.approx([values.std()])
+    assert run.record.normalisation.data_range == pytest.approx(values.max() - values.min())
 
 
 # What goes wrong -----------------------------------------------------------------------------
@@ -203,7 +210,8 @@ def test_summary_and_warnings(tmp_path):
     assert summary["start"] == "epoch 1 of 2"
     assert run.total_steps == 6
     assert pairing_warnings(run) == [
-        "image_003.tif is paired with image_004.tif; 'msdtool check' shows all pairs"
+        "image_003.tif is paired with image_004.tif: the names disagree; 'msdtool check' shows all "
+        "pairs"
     ]
 
 
@@ -218,19 +226,29 @@ def test_volumes_are_trained_on(tmp_path):
     assert math.isfinite(directory.read_rows()[0]["train_loss"])
 
 
-def test_measuring_tells_how_far_it_is(config):
-    told = []
-    open_run(config, tick=lambda *place: told.append(place))
-    assert told == [(k, len(told)) for k in range(len(told))]
-    assert len(told) > 2
+def test_measuring_reports_its_progress(config):
+    reported = []
+    open_run(config, progress=lambda *place: reported.append(place))
+    assert reported == [(k, len(reported), "") for k in range(len(reported))]
+    assert len(reported) > 2
 
 
-@pytest.mark.parametrize(("engine", "said"), [("blocked", True), ("compiled", False)])
-def test_a_run_that_has_to_do_without_the_fast_engine_says_so(config, monkeypatch, engine, said):
-    monkeypatch.setattr(run, "implementation_for", lambda device, dtype: engine)
-    messages = []
-    open_run(config, log=messages.append)
-    assert any("slower than the engine made for this" in text for text in messages) == said
+@pytest.mark.parametrize(("engine", "said"), [("torch", True), ("compiled", False)])
+def test_a_run_without_the_fast_engine_logs_it(config, monkeypatch, caplog, engine, said):
+    monkeypatch.setattr(engines, "implementation_for", lambda device, dtype: engine)
+    caplog.set_level("INFO", "msdtool")
+    open_run(config)
+    assert ("slower than the engine made for this device" in caplog.text) == said
+    assert "measuring 5 training pairs" in caplog.messages
+
+
+def test_a_run_that_cannot_be_prepared_leaves_its_directory_to_others(config, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(prepare, "build_learner", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as kept:
+            open_run(config)
+    assert kept.tb is not None  # its frames still refer to the directory
+    finish(open_run(config, resume=True))
 
 
 def test_graphs_need_a_gpu(config):
@@ -250,7 +268,7 @@ def test_training_calls_the_network_through_graphs(config, monkeypatch, tmp_path
         return network.forward
 
     monkeypatch.setattr(graphs, "_capture_training", capture)
-    monkeypatch.setattr(run, "check_graphs", lambda device, num_processes: None)
+    monkeypatch.setattr(prepare, "check_graphs", lambda device, num_processes: None)
     one = "training.accumulate=1"
     plain = finish(open_run(config, one, f"run.directory={tmp_path / 'plain'}"))
     graphed = finish(open_run(config, one, "training.cuda_graphs=true"))

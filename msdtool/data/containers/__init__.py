@@ -1,4 +1,4 @@
-"""The kinds of files that hold images, each read lazily: a page, chunk or range at a time."""
+"""The file formats of images, each read lazily: a page, chunk or range at a time."""
 
 from msdtool.data.containers.base import UNNAMED, Array, Container, Key
 

@@ -1,4 +1,4 @@
-"""What every kind of file offers."""
+"""What every file format offers."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -19,28 +19,33 @@ class Container(Protocol):
 
     Attributes:
         shape: of the array.
-        dtype: of the array, as the file has it.
-        axes: a letter per axis, `UNNAMED` where the file does not name it.
+        dtype: of the array in the file.
+        axes: a letter per axis, `UNNAMED` for axes that the file does not name.
+        has_alpha: whether the last colour sample of a pixel is its opacity.
+        notes: what the file says about its pixels that is not applied when they are read, such as
+            a value that stands for missing pixels.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axes: str
+    has_alpha: bool = False
+    notes: tuple[str, ...] = ()
 
     def read(self, key: Key) -> Array:
-        """Read a part, [axes that the key gives no index for], in the machine's byte order."""
+        """Read a part, [axes for which the key has a range], in native byte order."""
 
     def close(self) -> None:
         """Close the file."""
 
 
 def letters(names: Iterable[str | None], count: int) -> str:
-    """Dimension names as one letter each."""
+    """Dimension names as one letter each; all `UNNAMED` if their number is wrong."""
     known = [NAMES.get(str(name).lower(), UNNAMED) for name in names]
     return "".join(known) if len(known) == count else UNNAMED * count
 
 
 def key_shape(key: Key, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of what a key takes of an array."""
+    """Shape of the part that a key selects from an array."""
     pairs = zip(key, shape, strict=True)
     return tuple(len(range(size)[part]) for part, size in pairs if isinstance(part, slice))

@@ -1,4 +1,4 @@
-"""Packages that only some containers need."""
+"""Optional packages that only some file formats need."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,10 +26,10 @@ def load_extra(name: str, path: Path) -> Any:
 
 
 def pick(path: Path, names: Sequence[str]) -> str:
-    """Take the only array that a file holds.
+    """Return the name of the only array in a file.
 
     Raises:
-        InputError: it holds none or several.
+        InputError: it contains none or several.
     """
     if len(names) == 1:
         return names[0]
@@ -37,5 +37,5 @@ def pick(path: Path, names: Sequence[str]) -> str:
         raise InputError(f"{path}: holds no array of numbers with two or more dimensions")
     shown = ", ".join(names[:MAX_NAMED]) + (" ..." if len(names) > MAX_NAMED else "")
     raise InputError(
-        f"{path}: holds {len(names)} arrays: {shown}; say which, such as {path.name}::{names[0]}"
+        f"{path}: holds {len(names)} arrays: {shown}; select one, such as {path.name}::{names[0]}"
     )

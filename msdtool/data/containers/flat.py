@@ -1,4 +1,4 @@
-"""Arrays that lie in a file as in memory: .npy, raw, and the pixels of many TIFFs."""
+"""Arrays stored in a file as in memory: .npy, raw, and the pixels of many TIFFs."""
 
 import math
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from msdtool.data.containers.base import UNNAMED, Array, Key, key_shape
+from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_shape
 from msdtool.errors import InputError
 
-# What is mapped counts as memory of the process while it is mapped, so that is done in parts.
+# Mapped pages count as memory of the process, so files are mapped in parts.
 MAPPED_BYTES = 16 * 2**20
 
 
-class FlatArray:
+class FlatArray(Container):
     """Pixels in row-major order from an offset in a file.
 
     Args:
@@ -39,13 +39,13 @@ class FlatArray:
         needed = offset + math.prod(shape) * dtype.itemsize
         if path.stat().st_size < needed:
             raise ValueError(
-                f"the file is truncated, it has {path.stat().st_size} bytes and its pixels need "
+                f"the file is truncated: it has {path.stat().st_size} bytes, its pixels need "
                 f"{needed}"
             )
 
     def read(self, key: Key) -> Array:
-        """Read a part; the file is open and mapped no longer than that takes."""
-        # Single indices in front, then the first range: what lies between its ends is contiguous.
+        """Read a part; the file is open and mapped only while it is read."""
+        # After leading indices, the pixels within the first range are contiguous.
         row, rows, depth = 0, range(1), len(key)
         for axis, (part, size) in enumerate(zip(key, self.shape, strict=True)):
             if isinstance(part, slice):
@@ -63,7 +63,7 @@ class FlatArray:
         return out if depth < len(key) else out[0]
 
     def _map(self, row: int, shape: tuple[int, ...]) -> Array:
-        """Map rows of the array, from one on."""
+        """Map rows of the array, starting with ``row``."""
         offset = self.offset + row * math.prod(shape[1:]) * self.dtype.itemsize
         return np.memmap(self.path, self.dtype, "r", offset, shape)
 
@@ -71,8 +71,8 @@ class FlatArray:
         """Do nothing: no file is open."""
 
 
-class ReversedArray:
-    """An array whose file holds its transpose, as Fortran writes it."""
+class ReversedArray(Container):
+    """An array whose file contains its transpose, as in Fortran order."""
 
     def __init__(self, inner: FlatArray) -> None:
         self.inner = inner
@@ -87,10 +87,10 @@ class ReversedArray:
 
 
 def open_npy(path: Path) -> FlatArray | ReversedArray:
-    """Open a file of `numpy.save`.
+    """Open a file written by `numpy.save`.
 
     Raises:
-        ValueError: it is none, or holds Python objects.
+        ValueError: it is not such a file, or contains Python objects.
     """
     with path.open("rb") as file:
         version = np.lib.format.read_magic(file)
@@ -101,17 +101,17 @@ def open_npy(path: Path) -> FlatArray | ReversedArray:
         shape, is_fortran, dtype = read_header(file)
         offset = file.tell()
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, not numbers")
+        raise ValueError("it contains Python objects, not numbers")
     if is_fortran:
         return ReversedArray(FlatArray(path, offset, shape[::-1], dtype))
     return FlatArray(path, offset, shape, dtype)
 
 
 def open_raw(path: Path, shape: tuple[int, ...], dtype: str) -> FlatArray:
-    """Open a file of nothing but pixels.
+    """Open a file that contains nothing but pixels.
 
     Raises:
-        InputError: the file's size is another one.
+        InputError: the file has the wrong size.
     """
     array = np.dtype(dtype)
     needed = math.prod(shape) * array.itemsize

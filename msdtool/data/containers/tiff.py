@@ -1,7 +1,8 @@
-"""TIFF, whatever wrote it: ImageJ, OME, BigTIFF, tiled, compressed."""
+"""TIFF of every origin: ImageJ, OME, BigTIFF, tiled, compressed."""
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -15,9 +16,14 @@ from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_sha
 from msdtool.data.containers.flat import FlatArray
 from msdtool.errors import InputError
 
-SUFFIXES = {".tif", ".tiff", ".btf", ".tf8"}
 JPEG = {6, 7, 34892, 33007}
-# What tifffile says, in its log only, when it gives fewer pages than a file should hold.
+# Bits of the tag NewSubfileType, and values of ExtraSamples (TIFF 6.0).
+REDUCED, MASK = 1, 4
+OPACITY = {1, 2}
+ORIENTATION, GDAL_NODATA = 274, 42113
+_OME_FILE = re.compile(r"<(?:\w+:)?OME\b[^>]*\bUUID=\"([^\"]+)\"")
+_OME_PART = re.compile(r"<(?:\w+:)?UUID\b[^>]*>([^<]+)</")
+# What tifffile reports, in its log only, when it finds fewer pages than a file should have.
 SIGNS_OF_DAMAGE = ("invalid page offset", "failed to reshape", "corrupted file")
 
 
@@ -25,15 +31,15 @@ def open_tiff(path: Path) -> Container:
     """Open a TIFF.
 
     Raises:
-        InputError: its pages do not make one array, or some are missing.
-        Exception: whatever tifffile raises for what is no TIFF.
+        InputError: its pages do not form one array, or some are missing.
+        Exception: whatever tifffile raises for a file that is not a TIFF.
     """
     with _tifffile_log() as log:
-        file = tifffile.TiffFile(path)
+        file = _open_alone(path)
         try:
             pages = _pages(file, path)
             if any(sign in message for message in log for sign in SIGNS_OF_DAMAGE):
-                raise InputError(f"{path}: is damaged or cut short, some of its pages are missing")
+                raise InputError(f"{path}: is damaged or truncated: some of its pages are missing")
         except BaseException:
             file.close()
             raise
@@ -42,26 +48,77 @@ def open_tiff(path: Path) -> Container:
     return pages
 
 
+def _open_alone(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF for the pixels that it holds itself.
+
+    Each file of an OME data set describes the whole set, and tifffile would read the others, too,
+    as if they were pages of this one: a folder of n files would hold n * n slices.
+    """
+    file = tifffile.TiffFile(path)
+    own = _OME_FILE.search(file.ome_metadata or "")
+    if own is None or set(_OME_PART.findall(own.string)) <= {own[1]}:
+        return file
+    file.close()
+    return tifffile.TiffFile(path, is_ome=False)
+
+
 def _pages(file: tifffile.TiffFile, path: Path) -> Container:
-    all_series = file.series
-    if not all_series:
-        raise ValueError("it is damaged or cut short, there is no image in it")
+    if not file.series:
+        raise ValueError("it is damaged or truncated: there is no image in it")
+    images = [series for series in file.series if _shows_the_image(series.keyframe)]
+    all_series = images or file.series
     kinds = {(series.shape, series.axes, series.dtype) for series in all_series}
     if len(kinds) != 1:
         shapes = ", ".join(str(series.shape) for series in all_series)
-        raise InputError(f"{path}: holds images of different shapes or types: {shapes}")
+        raise InputError(f"{path}: contains images of different shapes or types: {shapes}")
+    series = all_series[0]
+    container = _container(file, path, all_series)
+    container.has_alpha = "S" in series.axes and bool(set(series.keyframe.extrasamples) & OPACITY)
+    container.notes = tuple(_notes(series.keyframe))
+    return container
+
+
+def _container(file: tifffile.TiffFile, path: Path, all_series: list[Any]) -> Container:
+    """The pages of series that are alike, as one array."""
     series = all_series[0]
     if len(all_series) > 1:
         # Pages that were appended one by one.
         pages = [page for item in all_series for page in item.pages]
-        return TiffPages(file, pages, (len(all_series), *series.shape), UNNAMED + series.axes)
+        shape, axes = (len(all_series), *series.shape), UNNAMED + series.axes
+        return TiffPages(file, pages, shape, axes)
     if series.dataoffset is not None and series.keyframe.bitspersample % 8 == 0:
         dtype = series.dtype.newbyteorder(file.byteorder)
         return FlatArray(path, series.dataoffset, series.shape, dtype, series.axes)
-    return TiffPages(file, list(series.pages), series.shape, series.axes)
+    pages = [page for page in series.pages if _shows_the_image(page)]
+    if len(pages) in (0, len(series.pages)):
+        pages = list(series.pages)
+        return TiffPages(file, pages, series.shape, series.axes)
+    shape, axes = series.keyframe.shape, series.keyframe.axes
+    if len(pages) > 1:
+        shape, axes = (len(pages), *shape), UNNAMED + axes
+    return TiffPages(file, pages, shape, axes)
 
 
-class TiffPages:
+def _notes(page: Any) -> Iterator[str]:
+    """What tags say about the pixels, see `Container`."""
+    missing = page.tags.valueof(GDAL_NODATA)
+    if missing is not None:
+        yield f"the value {str(missing).strip()} stands for missing pixels (the tag GDAL_NODATA)"
+    turned = page.tags.valueof(ORIENTATION)
+    if turned not in (None, 1):
+        yield (
+            f"viewers turn or mirror the image (the tag Orientation is {int(turned)}); it is read "
+            "as it is stored"
+        )
+
+
+def _shows_the_image(page: Any) -> bool:
+    """Whether a page is neither a smaller copy of another page nor a mask of valid pixels."""
+    # Of frames, which share the tags of a key frame, nothing else is known.
+    return not int(getattr(page, "subfiletype", 0)) & (REDUCED | MASK)
+
+
+class TiffPages(Container):
     """Pages that are decoded one at a time.
 
     Args:
@@ -71,7 +128,11 @@ class TiffPages:
     """
 
     def __init__(
-        self, file: tifffile.TiffFile, pages: list[Any], shape: tuple[int, ...], axes: str
+        self,
+        file: tifffile.TiffFile,
+        pages: list[Any],
+        shape: tuple[int, ...],
+        axes: str,
     ) -> None:
         self.file, self.pages = file, pages
         self.shape, self.axes = shape, axes
@@ -80,11 +141,11 @@ class TiffPages:
         while math.prod(shape[:depth]) > len(pages):
             depth -= 1
         if math.prod(shape[:depth]) != len(pages) or None in pages:
-            raise ValueError("it is damaged or cut short, some of its pages are missing")
+            raise ValueError("it is damaged or truncated: some of its pages are missing")
         self.num_leading = depth
 
     def read(self, key: Key) -> Array:
-        """Read a part, from the pages, and mostly from the strips or tiles, that it touches."""
+        """Read a part, if possible only from the strips or tiles that it intersects."""
         leading, inner = key[: self.num_leading], key[self.num_leading :]
         sizes = self.shape[: self.num_leading]
         ranges = [
@@ -106,13 +167,13 @@ class TiffPages:
 
 
 def _read_page(page: Any, shape: tuple[int, ...], key: Key) -> Array:
-    """Read a part of a page; of one in grey, decode only the segments that the part touches."""
+    """Read a part of a page; of a grey page, decode only the segments that it intersects."""
     keyframe = page.keyframe
     if (
         len(shape) != 2
         or keyframe.shape != shape
         or len(page.dataoffsets) != math.prod(keyframe.chunked)
-        or keyframe.compression in JPEG  # needs tables besides
+        or keyframe.compression in JPEG  # needs separate tables
     ):
         whole: Array = page.asarray().reshape(shape)
         return whole[key]
@@ -135,13 +196,13 @@ def _read_page(page: Any, shape: tuple[int, ...], key: Key) -> Array:
         slice(span.start - corner, span.stop - corner)
         for span, corner in zip(spans, (top * height, left * width), strict=True)
     ]
-    # An axis of the page may count images: then it is given by an index, and left out.
+    # An axis of the page may count images: then the key has an index for it, and it is dropped.
     counted = tuple(0 if isinstance(part, int) else slice(None) for part in key)
     return block[tuple(within)][counted]
 
 
 def _segment(page: Any, index: int) -> Array | None:
-    """Decode a strip or tile, [H, W]; None if the file leaves it out."""
+    """Decode a strip or tile, [H, W]; None if it is absent from the file."""
     file, size = page.parent.filehandle, page.databytecounts[index]
     if not size:
         return None
@@ -153,7 +214,7 @@ def _segment(page: Any, index: int) -> Array | None:
 
 @contextmanager
 def _tifffile_log() -> Iterator[list[str]]:
-    """Collect what tifffile logs, most of it about odd metadata, instead of printing it."""
+    """Collect what tifffile logs, mostly about odd metadata, instead of printing it."""
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from msdtool.data.containers.base import Array, Key, letters
+from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
 from msdtool.errors import InputError
 
@@ -16,16 +16,16 @@ def is_zarr(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX or any((path / marker).is_file() for marker in MARKERS)
 
 
-class ZarrArray:
+class ZarrArray(Container):
     """An array of a store.
 
     Args:
         path: the store's folder.
-        inner: the array's path in it. Empty takes the only array; of an OME-Zarr image, the one of
-            full resolution.
+        inner: the array's path in it. Empty: the only array; of an OME-Zarr image, the one at full
+            resolution.
 
     Raises:
-        InputError: zarr is missing, or there is no such array.
+        InputError: zarr is not installed, or there is no such array.
     """
 
     def __init__(self, path: Path, inner: str) -> None:
@@ -57,8 +57,25 @@ class ZarrArray:
         if scales:
             self.axes = _scale_axes(group)
             return group[scales["datasets"][0]["path"]]
-        arrays = {name: item for name, item in group.arrays() if item.dtype.kind in "biuf"}
-        return arrays[pick(path, list(arrays))]
+        within = f"{group.path}/" if group.path else ""  # names count from the store's root
+        if "bioformats2raw.layout" in _attributes(group):
+            images = {
+                f"{within}{name}": name for name in sorted(filter(str.isdigit, group), key=int)
+            }
+            return self._default(group[images[pick(path, list(images))]], path)
+        members = {f"{within}{name}": item for name, item in group.members(max_depth=None)}
+        if {"plate", "well"} & set(_attributes(group)):
+            field = next((name for name, item in members.items() if _multiscales(item)), "A/1/0")
+            raise InputError(
+                f"{path}: holds the wells of a plate; name an image in it, such as "
+                f"{path.name}::{field}"
+            )
+        arrays = {
+            name: item
+            for name, item in members.items()
+            if isinstance(item, self.zarr.Array) and item.dtype.kind in "biuf"
+        }
+        return arrays[pick(path, sorted(arrays))]
 
     def read(self, key: Key) -> Array:
         """Read a part."""
@@ -66,14 +83,19 @@ class ZarrArray:
         return part.astype(part.dtype.newbyteorder("="), copy=False)
 
     def close(self) -> None:
-        """Do nothing: chunks are opened when they are read."""
+        """Do nothing: chunks are opened only to be read."""
 
 
 def _multiscales(group: Any) -> dict[str, Any]:
-    """The description of an OME-Zarr image (NGFF 0.4 and 0.5), or nothing."""
-    attributes = dict(group.attrs)
-    found = attributes.get("ome", attributes).get("multiscales") or [{}]
+    """The description of an OME-Zarr image (NGFF 0.4 and 0.5), empty for other groups."""
+    found = _attributes(group).get("multiscales") or [{}]
     return dict(found[0])
+
+
+def _attributes(group: Any) -> dict[str, Any]:
+    """What NGFF says about a group: from version 0.5 on under the key ome."""
+    attributes = dict(group.attrs)
+    return dict(attributes.get("ome", attributes))
 
 
 def _scale_axes(group: Any) -> str:
@@ -83,7 +105,7 @@ def _scale_axes(group: Any) -> str:
 
 
 def _array_axes(array: Any) -> str:
-    """Dimension names: of zarr's format 3, or as xarray writes them."""
+    """Dimension names, as in zarr format 3 or as written by xarray."""
     metadata = getattr(array, "metadata", None)
     names = getattr(metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS", [])
     return letters(names, len(array.shape))

@@ -1,20 +1,31 @@
-"""Results written part by part: whole or not there, and continued where they were left.
+"""Results written piece by piece: complete or absent, and resumed where they were left.
 
-While a result is made it lies beside its final place under a hidden name, with a journal that says
-how many of its images are done and what it is made of, and the state of an image that is done in
-part. A later try with the same origin goes on from there; any other starts anew.
+See `msdtool.data.sinks.journal` for how. A later try of the same origin resumes the result; any
+other starts from scratch.
 """
 
 from pathlib import Path
 
-from msdtool.data.sinks.arrays import Hdf5Sink, ZarrSink
-from msdtool.data.sinks.base import Result, Sink, images_done, saved_state
-from msdtool.data.sinks.flat import FilesSink, NpySink, TiffSink
+from msdtool.data.sinks.base import Sink
+from msdtool.data.sinks.flat import FilesSink, Hdf5Sink, NpySink, TiffSink
+from msdtool.data.sinks.journal import Journal, Past, claim, tidy
+from msdtool.data.sinks.result import Result
+from msdtool.data.sinks.zarr import ZarrSink
 
-__all__ = ["SUFFIXES", "Result", "Sink", "images_done", "open_sink", "saved_state"]
+__all__ = [
+    "SUFFIXES",
+    "Journal",
+    "Past",
+    "Result",
+    "Sink",
+    "claim",
+    "is_folder",
+    "open_sink",
+    "tidy",
+]
 
 SUFFIXES = {"tif": ".tif", "h5": ".h5", "zarr": ".zarr", "npy": ".npy", "files": ""}
-"""Formats of results, and how their names end; "files" is a folder with a TIFF per image."""
+"""Suffixes of the formats of results; "files" is a folder with one TIFF per image."""
 
 _SINKS: dict[str, type[Sink]] = {
     "tif": TiffSink,
@@ -25,14 +36,19 @@ _SINKS: dict[str, type[Sink]] = {
 }
 
 
+def is_folder(format: str) -> bool:
+    """Whether a result of a format, one of `SUFFIXES`, is a folder."""
+    return _SINKS[format].is_folder
+
+
 def open_sink(format: str, path: Path, result: Result, *, is_new: bool = True) -> Sink:
-    """Begin a result, or go on with one.
+    """Begin a result, or continue one.
 
     Args:
         format: one of `SUFFIXES`.
-        path: of the finished result.
+        path: of the complete result.
         result: what it will hold.
-        is_new: forget what an earlier try left; else `images_done` must have found one.
+        is_new: start from scratch; otherwise `Journal.past` must have found an earlier try.
 
     Raises:
         Error: the file cannot be written.

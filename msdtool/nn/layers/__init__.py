@@ -1,6 +1,6 @@
 """A library of layers: convolutions with normalisation, attention, residual blocks, upsampling.
 
-Made of torch's own modules; a name with a capital that returns one of those is a function.
+Built from torch's own modules; a capitalised name that returns one of these is a function.
 """
 
 from msdtool.nn.layers.activations import (

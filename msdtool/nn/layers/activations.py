@@ -11,22 +11,22 @@ Mish = nn.Mish
 
 
 def sigmoid(input: Tensor, eps: float = 1e-7) -> Tensor:
-    """The logistic function, kept within [eps, 1 - eps]; its gradient is 0 beyond."""
+    """The logistic function, clamped to [eps, 1 - eps]; its gradient is 0 where it is clamped."""
     return input.sigmoid().clamp(eps, 1 - eps)
 
 
 def sigmoid_(input: Tensor, eps: float = 1e-7) -> Tensor:
-    """As `sigmoid`, written over the input."""
+    """`sigmoid` that overwrites its input."""
     return input.copy_(sigmoid(input, eps))
 
 
 def sigmoid_range(x: Tensor, low: float, high: float) -> Tensor:
-    """The logistic function, stretched to values between ``low`` and ``high``."""
+    """The logistic function, scaled to the range from ``low`` to ``high``."""
     return x.sigmoid() * (high - low) + low
 
 
 class SigmoidRange(nn.Module):
-    """`sigmoid_range` as a layer: a regression whose results are known to lie in a range.
+    """`sigmoid_range` as a layer, for regression with outputs in a known range.
 
     Args:
         low: smallest value.
@@ -46,7 +46,7 @@ class SigmoidRange(nn.Module):
 
 
 def vleaky_relu(input: Tensor, inplace: bool = True) -> Tensor:
-    """Leaky ReLU of slope 0.3, written over the input by default."""
+    """Leaky ReLU of slope 0.3; overwrites its input by default."""
     return F.leaky_relu(input, 0.3, inplace)
 
 
@@ -88,7 +88,7 @@ class MishJit(nn.Module):
 
 
 class SwishJit(nn.Module):
-    """`swish` as a layer that keeps only its input for the backward pass, as torch's own does."""
+    """`swish` as a layer; like torch's own, it keeps only its input for the backward pass."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map any shape to the same shape."""

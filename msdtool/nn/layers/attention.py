@@ -1,10 +1,9 @@
-"""Layers in which each pixel looks at all others.
+"""Layers in which each pixel attends to all others.
 
 Shapes: B batch, C channels, N pixels, *space the spatial axes.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,10 @@ from torch.nn.utils import parametrizations, parametrize
 
 from msdtool.nn.layers.convolution import ConvLayer
 from msdtool.nn.layers.norms import NormType
+from msdtool.wording import size_text
 
 MAX_SCORE_BYTES = 4 * 2**30
-"""Most memory for scores of all pixels with all pixels: images of 181 x 181 pixels in float32."""
+"""Largest allowed attention scores: those of one image of 181 x 181 pixels in float32."""
 
 
 def _projection(c_in: int, c_out: int, ndim: int = 1) -> ConvLayer:
@@ -26,27 +26,23 @@ def _projection(c_in: int, c_out: int, ndim: int = 1) -> ConvLayer:
 
 
 def _check_scores(input: Tensor, num_keys: int) -> None:
-    """Raise ValueError if the scores of each pixel with each key do not fit ``MAX_SCORE_BYTES``."""
+    """Raise ValueError if the scores of all pixels with all keys exceed ``MAX_SCORE_BYTES``."""
     space = tuple(input.shape[2:])
     num_queries = math.prod(space)
     num_bytes = len(input) * num_queries * num_keys * input.element_size()
     if num_bytes > MAX_SCORE_BYTES:
         raise ValueError(
-            f"attention over images of {_product(space)} pixels, {len(input)} at a time, compares "
+            f"attention over images of {size_text(space)} pixels, {len(input)} at a time, compares "
             f"{num_queries:,} pixels with {num_keys:,}, which takes {num_bytes / 2**30:,.1f} GiB; "
             f"allowed: {MAX_SCORE_BYTES / 2**30:g} GiB. Use smaller images or crops, or "
             "SimpleSelfAttention, whose memory does not grow with the square of the pixels"
         )
 
 
-def _product(space: Sequence[int]) -> str:
-    return " x ".join(map(str, space))
-
-
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Mean of the values [B, C, M], weighted by softmax(query . key) over M: [B, C, N].
 
-    Torch chooses the way that suits the device; some need no [N, M] scores in memory.
+    Torch chooses an algorithm that suits the device; some need no [N, M] scores in memory.
     """
     q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
     return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2)
@@ -56,10 +52,10 @@ class SelfAttention(nn.Module):
     """Self-attention of images, volumes or sequences (Zhang et al., SAGAN, ICML 2019, eq. 1-3).
 
     out_j = x_j + gamma * sum_i softmax_i(f_i . g_j) h_i with f, g, h the query, key and value of
-    each pixel. It starts as the identity: gamma is 0.
+    each pixel. It is initially the identity: gamma is 0.
 
     Args:
-        n_channels: C. Queries and keys have C//8 channels, one at least.
+        n_channels: C. Queries and keys have C//8 channels, at least one.
 
     State-dict names: ``query.0.*``, ``key.0.*``, ``value.0.*``, ``gamma`` [1].
     """
@@ -76,7 +72,7 @@ class SelfAttention(nn.Module):
         """Map [B, C, *space] to the same shape.
 
         Raises:
-            ValueError: the image is so large that the scores would take over 4 GiB.
+            ValueError: the scores would take more than 4 GiB.
         """
         _check_scores(input, math.prod(input.shape[2:]))
         pixels = input.flatten(2)
@@ -88,10 +84,10 @@ class SelfAttention(nn.Module):
 class PooledSelfAttention2d(nn.Module):
     """Self-attention of images in which keys and values are pooled 2x2 (BigGAN, ICLR 2019).
 
-    It starts as the identity: gamma is 0. A last row or column of an odd size is a pool of its own.
+    It is initially the identity: gamma is 0. The last row or column of an odd size is pooled alone.
 
     Args:
-        n_channels: C. Queries and keys have C//8 channels, values C//2, one at least.
+        n_channels: C. Queries and keys have C//8 channels, values C//2, at least one.
 
     State-dict names: ``query.0.*``, ``key.0.*``, ``value.0.*``, ``out.0.*``, ``gamma`` [1].
     """
@@ -109,7 +105,7 @@ class PooledSelfAttention2d(nn.Module):
         """Map [B, C, H, W] to the same shape.
 
         Raises:
-            ValueError: the image is so large that the scores would take over 4 GiB.
+            ValueError: the scores would take more than 4 GiB.
         """
         height, width = input.shape[2:]
         _check_scores(input, math.ceil(height / 2) * math.ceil(width / 2))
@@ -123,7 +119,7 @@ class PooledSelfAttention2d(nn.Module):
 
 
 class _Symmetric(nn.Module):
-    """Parametrization: a kernel [C, C, ks] that does not change if channels change sides."""
+    """Parametrization: a kernel [C, C, ks] that is symmetric in its two channel axes."""
 
     def forward(self, weight: Tensor) -> Tensor:
         return (weight + weight.transpose(0, 1)) / 2
@@ -132,12 +128,12 @@ class _Symmetric(nn.Module):
 class SimpleSelfAttention(nn.Module):
     """Attention of channels to channels: x + gamma * (x x^T) conv(x), x [C, N].
 
-    Time and memory grow with N, not with its square. It starts as the identity: gamma is 0.
+    Time and memory grow linearly with N. It is initially the identity: gamma is 0.
 
     Args:
         n_in: C.
-        ks: size of the kernel, along the pixels in their order; odd.
-        sym: keep the kernel symmetric in its channels.
+        ks: size of the kernel along the flattened pixels; odd.
+        sym: keep the kernel symmetric in its two channel axes.
 
     Raises:
         ValueError: ``ks`` is even.

@@ -1,19 +1,31 @@
-"""Layers without parameters that reshape, wrap or pass on.
+"""Layers without parameters that reshape, wrap or pass on, and the helper `by_ndim`.
 
 Shapes: B batch, ... any other axes.
 """
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 Identity = nn.Identity
+T = TypeVar("T")
+
+
+def by_ndim(kinds: Sequence[T], ndim: int) -> T:
+    """Return the one of three classes that is for ``ndim`` spatial axes.
+
+    Raises:
+        ValueError: ``ndim`` is not 1, 2 or 3.
+    """
+    if ndim not in (1, 2, 3):
+        raise ValueError(f"ndim is {ndim}; allowed: 1, 2, 3")
+    return kinds[ndim - 1]
 
 
 def module(*fields: str, **defaults: Any) -> Callable[[Callable[..., Any]], type[nn.Module]]:
-    """Decorator that makes a function the ``forward`` of a module.
+    """Return a decorator that turns a function into the ``forward`` of a new module class.
 
     >>> @module("factor", offset=0)
     ... def Affine(self, x):
@@ -22,7 +34,7 @@ def module(*fields: str, **defaults: Any) -> Callable[[Callable[..., Any]], type
     Affine(factor=2, offset=1)
 
     Args:
-        *fields: attributes that the constructor takes, in this order, by position or by name.
+        *fields: attributes that the constructor takes, in this order, by position or name.
         **defaults: further attributes, with their default values.
 
     Returns:
@@ -67,8 +79,7 @@ class Lambda(nn.Module):
     """A layer that calls a function.
 
     Args:
-        func: maps the input to the output. A module that is to be pickled needs one that can be
-            imported.
+        func: maps the input to the output. Pickling the module requires an importable function.
     """
 
     def __init__(self, func: Callable[[Any], Any]) -> None:
@@ -84,11 +95,11 @@ class Lambda(nn.Module):
 
 
 class PartialLambda(Lambda):
-    """A layer that calls a function with some keyword arguments fixed.
+    """A layer that calls a function with fixed keyword arguments.
 
     Args:
-        func: maps the input, and the keyword arguments, to the output.
-        **kwargs: these arguments.
+        func: maps the input and the keyword arguments to the output.
+        **kwargs: the keyword arguments.
     """
 
     def __init__(self, func: Callable[..., Any], **kwargs: Any) -> None:
@@ -104,10 +115,10 @@ class PartialLambda(Lambda):
 
 
 class Flatten(nn.Module):
-    """Join all axes but the first.
+    """Flatten all axes but the first.
 
     Args:
-        full: join the first, too.
+        full: flatten the first as well.
     """
 
     def __init__(self, full: bool = False) -> None:
@@ -120,10 +131,10 @@ class Flatten(nn.Module):
 
 
 class View(nn.Module):
-    """Give the input another shape.
+    """Reshape the input.
 
     Args:
-        *size: that shape, the batch's axis included; -1 for one axis that follows from the rest.
+        *size: the new shape, batch axis included; -1 for one axis inferred from the rest.
     """
 
     def __init__(self, *size: int) -> None:
@@ -136,10 +147,10 @@ class View(nn.Module):
 
 
 class ResizeBatch(nn.Module):
-    """Give each image of a batch another shape.
+    """Reshape each image of a batch.
 
     Args:
-        *size: that shape, without the batch's axis.
+        *size: the new shape, without the batch axis.
     """
 
     def __init__(self, *size: int) -> None:
@@ -152,10 +163,10 @@ class ResizeBatch(nn.Module):
 
 
 class ToTensorBase(nn.Module):
-    """View the input as another tensor class, such as torch's own instead of a subclass of it.
+    """View the input as another tensor class, for example a subclass as a plain `torch.Tensor`.
 
     Args:
-        tensor_cls: that class.
+        tensor_cls: the class.
     """
 
     def __init__(self, tensor_cls: type[Tensor] = Tensor) -> None:
@@ -168,7 +179,7 @@ class ToTensorBase(nn.Module):
 
 
 class Debugger(nn.Module):
-    """Stop in the debugger, with the input at hand, each time data passes."""
+    """Stop in the debugger, with access to the input, on each forward pass."""
 
     def forward(self, input: Any) -> Any:
         """Return the input."""

@@ -1,4 +1,4 @@
-"""Modules made of modules."""
+"""Modules that consist of other modules."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,17 +15,17 @@ def sequential(*args: nn.Module | Callable[[Any], Any]) -> nn.Sequential:
 
 
 class Shortcut(nn.Module):
-    """Base of layers that also see the input of the `SequentialEx` they are in.
+    """Base of layers that also receive the input of the enclosing `SequentialEx`.
 
-    Their ``forward`` takes (what the layer before gave, that input).
+    Their ``forward`` takes (output of the preceding layer, input of the `SequentialEx`).
     """
 
 
 class MergeLayer(Shortcut):
-    """Add the shortcut, or put its channels behind.
+    """Add the shortcut, or append its channels.
 
     Args:
-        dense: the latter.
+        dense: append instead of adding.
     """
 
     def __init__(self, dense: bool = False) -> None:
@@ -33,7 +33,7 @@ class MergeLayer(Shortcut):
         self.dense = dense
 
     def forward(self, input: Tensor, original: Tensor) -> Tensor:
-        """Return input + original [B, C, ...], or both in turn [B, 2*C, ...]."""
+        """Return input + original [B, C, ...], or their concatenation [B, 2*C, ...]."""
         return torch.cat([input, original], 1) if self.dense else input + original
 
     def extra_repr(self) -> str:
@@ -41,15 +41,15 @@ class MergeLayer(Shortcut):
 
 
 class ProdLayer(Shortcut):
-    """Multiply with the shortcut."""
+    """Multiply by the shortcut."""
 
     def forward(self, input: Tensor, original: Tensor) -> Tensor:
-        """Return input * original; sizes of 1 spread."""
+        """Return input * original; axes of size 1 are broadcast."""
         return input * original
 
 
 class SequentialEx(nn.Module):
-    """Modules one after the other, of which `MergeLayer` and its kin also see the first input.
+    """Modules in sequence; every `Shortcut`, such as `MergeLayer`, also receives the first input.
 
     Args:
         *layers: the modules.
@@ -62,7 +62,7 @@ class SequentialEx(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, input: Any) -> Any:
-        """Return what the last module gives."""
+        """Return the output of the last module."""
         output = input
         for layer in self.layers:
             output = layer(output, input) if isinstance(layer, Shortcut) else layer(output)
@@ -78,24 +78,24 @@ class SequentialEx(nn.Module):
         return iter(self.layers)
 
     def append(self, layer: nn.Module) -> nn.ModuleList:
-        """Add a module at the end; return all."""
+        """Append a module; return all modules."""
         return self.layers.append(layer)
 
     def extend(self, layers: Iterable[nn.Module]) -> nn.ModuleList:
-        """Add modules at the end; return all."""
+        """Append modules; return all modules."""
         return self.layers.extend(layers)
 
     def insert(self, index: int, layer: nn.Module) -> None:
-        """Add a module before number ``index``."""
+        """Insert a module before index ``index``."""
         self.layers.insert(index, layer)
 
 
 class Cat(nn.ModuleList):
-    """The outputs of several modules for the same input, one after the other.
+    """Concatenate the outputs of several modules for the same input.
 
     Args:
         layers: the modules.
-        dim: axis along which; 1 is that of channels.
+        dim: axis of concatenation; 1 is the channel axis.
 
     State-dict names: ``{i}.*``.
     """
@@ -105,5 +105,5 @@ class Cat(nn.ModuleList):
         self.dim = dim
 
     def forward(self, input: Any) -> Tensor:
-        """Map an input to the outputs, joined along ``dim``."""
+        """Return the outputs, concatenated along ``dim``."""
         return torch.cat([layer(input) for layer in self], dim=self.dim)

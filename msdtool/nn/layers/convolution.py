@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from msdtool.nn.layers.basic import by_ndim
 from msdtool.nn.layers.initialisation import Init, icnr_init, init_linear
-from msdtool.nn.layers.ndim import by_ndim
 from msdtool.nn.layers.norms import (
     BATCH_TYPES,
     INSTANCE_TYPES,
@@ -25,21 +25,21 @@ Activation = Callable[[], nn.Module]
 
 
 class ConvLayer(nn.Sequential):
-    """A convolution, then normalisation, then an activation.
+    """A convolution, a normalisation and an activation.
 
     Args:
         ni: input channels.
         nf: output channels.
-        ks: size of the kernel, one number or one per axis.
+        ks: kernel size, one number or one per axis.
         stride: of the convolution.
-        padding: None: what keeps the size, dilation*(ks - 1)//2; 0 if ``transpose``.
-        bias: None: only if no batch or instance normalisation, which has its own, follows.
+        padding: None preserves the size: dilation*(ks - 1)//2, or 0 if ``transpose``.
+        bias: None: only without a batch or instance normalisation, which has its own bias.
         ndim: number of spatial axes, 1 to 3.
-        norm_type: None: no normalisation. Weight and Spectral normalise the kernel, with torch's
-            parametrizations.
+        norm_type: None for no normalisation. Weight and Spectral normalise the kernel with
+            torch's parametrizations.
         bn_1st: normalisation before the activation.
-        act_cls: makes the activation; None: none.
-        transpose: a transposed convolution.
+        act_cls: makes the activation; None for no activation.
+        transpose: use a transposed convolution.
         init: see `init_linear`.
         xtra: a module to append.
         bias_std: see `init_linear`.
@@ -49,7 +49,7 @@ class ConvLayer(nn.Sequential):
         device: of the parameters.
         dtype: of the parameters.
 
-    State-dict names: ``0.*`` the convolution, ``1.*`` and ``2.*`` the rest in its order.
+    State-dict names: ``0.*`` the convolution, ``1.*`` and ``2.*`` the following layers.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class ConvLayer(nn.Sequential):
             parametrizations.weight_norm(convolution)
         elif norm_type is NormType.Spectral:
             parametrizations.spectral_norm(convolution)
-        behind = [norm, activation] if bn_1st else [activation, norm]
-        super().__init__(convolution, *(m for m in (*behind, xtra) if m is not None))
+        following = [norm, activation] if bn_1st else [activation, norm]
+        super().__init__(convolution, *(m for m in (*following, xtra) if m is not None))
 
 
 def _convolution_class(ndim: int, transpose: bool) -> Callable[..., nn.Module]:
@@ -109,7 +109,7 @@ def _convolution_class(ndim: int, transpose: bool) -> Callable[..., nn.Module]:
 
 
 def same_padding(ks: Size, dilation: Size, ndim: int, transpose: bool) -> tuple[int, ...]:
-    """Return the padding that keeps the size at stride 1 (by odd kernels); 0 if ``transpose``."""
+    """Return the padding that preserves the size at stride 1 (odd kernels); 0 if ``transpose``."""
     sizes = (ks,) * ndim if isinstance(ks, int) else ks
     dilations = (dilation,) * ndim if isinstance(dilation, int) else dilation
     if transpose:
@@ -120,17 +120,17 @@ def same_padding(ks: Size, dilation: Size, ndim: int, transpose: bool) -> tuple[
 class PixelShuffle_ICNR(nn.Sequential):
     """Upsampling of images by a 1x1 convolution and a pixel shuffle (Shi et al., CVPR 2016).
 
-    [B, ni, H, W] becomes [B, nf, scale*H, scale*W]. At the start all pixels of a block are equal;
-    see `icnr_init`.
+    [B, ni, H, W] becomes [B, nf, scale*H, scale*W]. Initially all pixels of a block are equal; see
+    `icnr_init`.
 
     Args:
         ni: input channels.
         nf: output channels; None: ``ni``.
         scale: factor by which both sides grow.
-        blur: average each pixel with those above and left of it, which removes the last of a
-            checkerboard (Sugawara et al., 2018, arXiv:1806.02658).
+        blur: average each pixel with those above and to the left, which removes the remaining
+            checkerboard artefacts (Sugawara et al., 2018, arXiv:1806.02658).
         norm_type: of the convolution.
-        act_cls: of the convolution; None: none, as the last layer of a regression needs.
+        act_cls: of the convolution; None for no activation, as at the end of a regression.
 
     State-dict names: ``0.0.*`` the convolution.
     """
@@ -149,7 +149,7 @@ class PixelShuffle_ICNR(nn.Sequential):
                 weight.copy_(icnr_init(weight, scale))
 
         filters = (ni if nf is None else nf) * scale**2
-        # The biases of a block are equal, too: they are 0.
+        # The biases of a block must be equal as well: they are 0.
         convolution = ConvLayer(
             ni, filters, ks=1, norm_type=norm_type, act_cls=act_cls, init=fill, bias_std=0
         )
@@ -160,16 +160,16 @@ class PixelShuffle_ICNR(nn.Sequential):
 class SimpleCNN(nn.Sequential):
     """Convolutions of images, pooled to one number per channel: [B, C, H, W] to [B, filters[-1]].
 
-    All convolutions have a ReLU; all but the last can have batch normalisation.
+    All convolutions are followed by a ReLU, all but the last optionally by batch normalisation.
 
     Args:
         filters: channels of the input and of each convolution.
         kernel_szs: of each convolution; None: 3.
         strides: of each convolution; None: 2.
-        bn: normalise.
+        bn: use batch normalisation.
 
     Raises:
-        ValueError: the numbers of kernels or strides are not one less than that of filters.
+        ValueError: ``kernel_szs`` or ``strides`` does not have one entry less than ``filters``.
     """
 
     def __init__(

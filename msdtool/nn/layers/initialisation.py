@@ -17,17 +17,17 @@ RECTIFIER_LIKE: tuple[Any, ...] = (
     *(activations.SwishJit, activations.MishJit, activations.swish, activations.mish),
     *(F.relu, F.relu_, F.relu6, F.leaky_relu, F.leaky_relu_, F.silu, F.mish),
 )
-"""Activations that keep about half of the variance: kaiming_uniform_."""
+"""Activations that pass about half of the variance: kaiming_uniform_."""
 
 SIGMOID_LIKE: tuple[Any, ...] = (
     *(nn.Sigmoid, nn.Tanh, torch.sigmoid, torch.tanh, F.sigmoid, F.tanh),
     *(activations.sigmoid, activations.sigmoid_),
 )
-"""Activations that are linear about 0: xavier_uniform_."""
+"""Activations that are linear near 0: xavier_uniform_."""
 
 
 def init_default(m: nn.Module, func: Init = torch_init.kaiming_normal_) -> nn.Module:
-    """Initialise a layer's weight, if it has one, with ``func``, its bias with 0; return it."""
+    """Initialise a layer's weight with ``func`` and its bias with 0, if any; return the layer."""
     weight, bias = getattr(m, "weight", None), getattr(m, "bias", None)
     if weight is not None:
         func(weight)
@@ -42,14 +42,15 @@ def init_linear(
     init: str | Init = "auto",
     bias_std: float | None = 0.01,
 ) -> None:
-    """Initialise a linear layer or convolution by the activation behind it.
+    """Initialise a linear layer or convolution to suit the activation after it.
 
     Args:
         m: the layer.
         act_func: the activation, a module or a function.
-        init: "auto" is Kaiming's uniform one for ReLU and its kin, Swish and Mish; Xavier's for
-            sigmoid and tanh; torch's own for anything else. Or a function that fills the weight.
-        bias_std: standard deviation of the biases; None leaves them as they are.
+        init: "auto" is Kaiming's uniform initialisation for ReLU and its variants, Swish and Mish;
+            Xavier's for sigmoid and tanh; torch's default otherwise. Or a function that fills the
+            weight.
+        bias_std: standard deviation of the biases; None leaves them unchanged.
 
     Raises:
         ValueError: ``init`` is another string.
@@ -74,9 +75,9 @@ def _chosen_init(act_func: Any) -> Init | None:
 
 @torch.no_grad()
 def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Fill with numbers that are nearly normal and less than 2 ``std`` from ``mean``.
+    """Fill with approximately normal samples within 2 ``std`` of ``mean``.
 
-    Normal numbers modulo 2, with their sign, scaled; their standard deviation is 0.87 ``std``.
+    Normal samples modulo 2, sign preserved, then scaled; their standard deviation is 0.87 ``std``.
     """
     return x.normal_().fmod_(2).mul_(std).add_(mean)
 
@@ -96,19 +97,19 @@ class Embedding(nn.Embedding):
 
 
 def icnr_init(x: Tensor, scale: int = 2, init: Init = torch_init.kaiming_normal_) -> Tensor:
-    """Return initial weights for the convolution in front of a pixel shuffle.
+    """Return initial weights for the convolution before a pixel shuffle.
 
-    The scale^2 filters whose outputs become one block of pixels are equal, so that upsampling
-    starts as nearest-neighbour and without a checkerboard (Aitken et al., 2017,
+    The scale^2 filters whose outputs form one block of pixels are equal, so that upsampling is
+    initially nearest-neighbour, without checkerboard artefacts (Aitken et al., 2017,
     arXiv:1707.02937).
 
     Args:
-        x: a weight [n*scale^2, c_in, *kernel]; only its shape, dtype and device count.
+        x: a weight [n*scale^2, c_in, *kernel]; only its shape, dtype and device are used.
         scale: of the pixel shuffle.
-        init: fills the [n, c_in, *kernel] different filters.
+        init: fills the [n, c_in, *kernel] distinct filters.
 
     Raises:
-        ValueError: the number of filters is no multiple of scale^2.
+        ValueError: the number of filters is not a multiple of scale^2.
     """
     copies = scale**2
     if x.shape[0] % copies:

@@ -1,4 +1,4 @@
-"""What is in a model, and losses pixel by pixel."""
+"""Inspecting models, and losses without reduction."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class ParameterModule(nn.Module):
-    """A single parameter as a module, which passes data on.
+    """A module that holds a single parameter and passes its input on.
 
     Args:
         p: the parameter.
@@ -25,7 +25,7 @@ class ParameterModule(nn.Module):
 
 
 def children_and_parameters(m: nn.Module) -> list[nn.Module]:
-    """Return a module's children, then the parameters that belong to none of them."""
+    """Return a module's children, followed by the parameters that belong to none of them."""
     children = list(m.children())
     owned = {id(parameter) for child in children for parameter in child.parameters()}
     own = [p for p in m.parameters(recurse=False) if id(p) not in owned]
@@ -33,12 +33,12 @@ def children_and_parameters(m: nn.Module) -> list[nn.Module]:
 
 
 def has_children(m: nn.Module) -> bool:
-    """Whether a module is made of modules."""
+    """Whether a module contains other modules."""
     return any(True for _ in m.children())
 
 
 def flatten_model(m: nn.Module) -> list[nn.Module]:
-    """Return the modules without children that a model is made of, and parameters between them."""
+    """Return the modules without children in a model, and the parameters outside them."""
     if not has_children(m):
         return [m]
     return [leaf for part in children_and_parameters(m) for leaf in flatten_model(part)]
@@ -48,21 +48,21 @@ def in_channels(m: nn.Module) -> int:
     """Return the input channels of a model's first convolution.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the model has no convolution.
     """
     for part in m.modules():
         if isinstance(part, nn.modules.conv._ConvNd):
             return part.in_channels
-    raise ValueError("the model has no convolution, whose input channels could be told")
+    raise ValueError("the model has no convolution to read the input channels from")
 
 
 @contextmanager
 def NoneReduce(loss_func: Callable[..., Tensor]) -> Iterator[Callable[..., Tensor]]:
-    """Context in which a loss gives all its values instead of their mean or sum.
+    """Context in which a loss returns all its values instead of their mean or sum.
 
     Args:
-        loss_func: a module or function with an attribute or argument ``reduction``. Within the
-            context a module itself is changed.
+        loss_func: a module with an attribute, or a function with an argument ``reduction``. A
+            module itself is changed within the context.
     """
     if not hasattr(loss_func, "reduction"):
         yield partial(loss_func, reduction="none")

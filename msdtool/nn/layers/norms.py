@@ -1,4 +1,4 @@
-"""Normalisation layers, and linear layers with one."""
+"""Normalisation layers, and linear layers that include one."""
 
 from enum import Enum
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import init
 
-from msdtool.nn.layers.ndim import by_ndim
+from msdtool.nn.layers.basic import by_ndim
 
 
 class NormType(Enum):
-    """How a layer is normalised: its outputs by batch or image, or its weight.
+    """What a normalisation acts on: the outputs per batch or per image, or the weight.
 
-    The Zero kinds start with weight 0, so that a residual block starts as its shortcut.
+    The Zero types have an initial weight of 0, so that a residual block starts as its shortcut.
     """
 
     Batch = 1
@@ -26,7 +26,7 @@ class NormType(Enum):
 BATCH_TYPES = (NormType.Batch, NormType.BatchZero)
 INSTANCE_TYPES = (NormType.Instance, NormType.InstanceZero)
 INITIAL_BIAS = 1e-3
-"""Just above 0, where a ReLU behind the layer is not yet flat."""
+"""Just above 0, where a following ReLU is not flat."""
 
 
 def BatchNorm(
@@ -37,7 +37,8 @@ def BatchNorm(
     Args:
         nf: channels.
         ndim: 1, 2 or 3.
-        norm_type: Batch, weight 1 at the start, or BatchZero, 0. The bias starts at 0.001.
+        norm_type: Batch, initial weight 1, or BatchZero, initial weight 0. The initial bias is
+            0.001.
         **kwargs: of `torch.nn.BatchNorm2d`.
 
     Raises:
@@ -60,8 +61,9 @@ def InstanceNorm(
     Args:
         nf: channels.
         ndim: 1, 2 or 3.
-        norm_type: Instance, weight 1 at the start, or InstanceZero, 0. The bias starts at 0.001.
-        affine: have a weight and a bias.
+        norm_type: Instance, initial weight 1, or InstanceZero, initial weight 0. The initial bias
+            is 0.001.
+        affine: use a weight and a bias.
         **kwargs: of `torch.nn.InstanceNorm2d`.
 
     Raises:
@@ -88,9 +90,9 @@ def _start(norm: nn.Module, norm_type: NormType) -> nn.Module:
 
 
 class BatchNorm1dFlat(nn.BatchNorm1d):
-    """Batch normalisation of features that lie on the last axis, over all other axes.
+    """Batch normalisation of features on the last axis, over all other axes.
 
-    Arguments as `torch.nn.BatchNorm1d`.
+    Arguments as for `torch.nn.BatchNorm1d`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -104,10 +106,10 @@ class LinBnDrop(nn.Sequential):
     Args:
         n_in: input features.
         n_out: output features.
-        bn: normalise; the linear layer has no bias then.
-        p: share of features that dropout sets to zero; 0: no dropout.
+        bn: normalise; the linear layer then has no bias.
+        p: fraction of the features that dropout sets to zero; 0 for no dropout.
         act: activation after the linear layer.
-        lin_first: the linear layer and the activation first, then the others.
+        lin_first: apply the linear layer and the activation first.
     """
 
     def __init__(

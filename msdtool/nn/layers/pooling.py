@@ -5,14 +5,13 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-from msdtool.nn.layers.basic import Flatten
-from msdtool.nn.layers.ndim import by_ndim
+from msdtool.nn.layers.basic import Flatten, by_ndim
 
 Size = int | tuple[int, ...]
 
 
 class PoolType(str, Enum):
-    """What a pooling layer takes of each window."""
+    """How a pooling layer reduces each window: mean, maximum, or both."""
 
     Avg = "Avg"
     Max = "Max"
@@ -20,10 +19,10 @@ class PoolType(str, Enum):
 
 
 class AdaptiveConcatPool1d(nn.Module):
-    """The maximum and the mean of each window, as channels one after the other.
+    """The maximum and the mean of each window, concatenated as channels.
 
     Args:
-        size: length of the output; None: 1.
+        size: length of the output; None for 1.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -37,10 +36,10 @@ class AdaptiveConcatPool1d(nn.Module):
 
 
 class AdaptiveConcatPool2d(nn.Module):
-    """The maximum and the mean of each window, as channels one after the other.
+    """The maximum and the mean of each window, concatenated as channels.
 
     Args:
-        size: height and width of the output, one number for both; None: 1.
+        size: height and width of the output, or one number for both; None for 1.
     """
 
     def __init__(self, size: int | tuple[int, int] | None = None) -> None:
@@ -54,10 +53,10 @@ class AdaptiveConcatPool2d(nn.Module):
 
 
 def adaptive_pool(pool_type: PoolType | str) -> type[nn.Module]:
-    """Return the class that pools images to a given size by "Avg", "Max" or both ("Cat").
+    """Return the class that pools images to a fixed size by "Avg", "Max" or both ("Cat").
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: another ``pool_type``.
     """
     pools: dict[str, type[nn.Module]] = {
         PoolType.Avg: nn.AdaptiveAvgPool2d,
@@ -82,7 +81,7 @@ class PoolFlatten(nn.Sequential):
 
 
 def AdaptiveAvgPool(sz: Size = 1, ndim: int = 2) -> nn.Module:
-    """Return torch's layer of means that gives images of size ``sz``, for ``ndim`` axes."""
+    """Return torch's adaptive average pooling to size ``sz``, for ``ndim`` spatial axes."""
     return by_ndim((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d), ndim)(sz)
 
 
@@ -93,14 +92,14 @@ def MaxPool(
     ndim: int = 2,
     ceil_mode: bool = False,
 ) -> nn.Module:
-    """Return torch's layer of maxima over windows, for ``ndim`` axes.
+    """Return torch's maximum pooling for ``ndim`` spatial axes.
 
     Args:
         ks: size of the window.
-        stride: distance of windows; None: ``ks``.
-        padding: pixels added on each side; they never win.
+        stride: distance between windows; None for ``ks``.
+        padding: pixels added on each side; they are never the maximum.
         ndim: number of spatial axes.
-        ceil_mode: also use the window that juts out at the end.
+        ceil_mode: include the partial window at the end.
     """
     pool = by_ndim((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), ndim)
     return pool(ks, stride, padding, ceil_mode=ceil_mode)
@@ -113,7 +112,7 @@ def AvgPool(
     ndim: int = 2,
     ceil_mode: bool = False,
 ) -> nn.Module:
-    """Return torch's layer of means over windows, for ``ndim`` axes; arguments as `MaxPool`.
+    """Return torch's average pooling for ``ndim`` spatial axes; arguments as for `MaxPool`.
 
     Pixels added by ``padding`` count as zeros.
     """

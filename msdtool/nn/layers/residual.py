@@ -19,14 +19,14 @@ ZERO_TYPES = {
 
 
 class SEModule(SequentialEx):
-    """Squeeze and excitation: scale each channel by a gate that sees the means of all channels.
+    """Squeeze and excitation: scale each channel by a gate computed from all channels' means.
 
-    Hu et al., CVPR 2018. The means pass ceil((ch//reduction)/8)*8 channels, 8 at least.
+    Hu et al., CVPR 2018. The bottleneck has ceil((ch//reduction)/8)*8 channels, at least 8.
 
     Args:
         ch: channels.
-        reduction: by how much their number shrinks in between.
-        act_cls: activation in between.
+        reduction: factor by which the bottleneck reduces the number of channels.
+        act_cls: activation in the bottleneck.
         ndim: number of spatial axes.
 
     State-dict names: ``layers.1.0.*``, ``layers.2.0.*``.
@@ -48,11 +48,11 @@ class ResBlock(nn.Module):
     """A residual block: act(convolutions(x) + shortcut(x)).
 
     After He et al., CVPR 2018, "Bag of tricks" (arXiv:1812.01187, fig. 2): the shortcut pools
-    before its 1x1 convolution, and the last normalisation starts at zero.
+    before its 1x1 convolution, and the last normalisation has an initial weight of zero.
 
     Args:
-        expansion: 1: two convolutions of size ``ks``; more: one between two of size 1, and the
-            block maps ni*expansion channels to nf*expansion.
+        expansion: with 1, two convolutions of size ``ks``; above 1, one between two of size 1, and
+            the block maps ni*expansion channels to nf*expansion.
         ni: input channels, before ``expansion``.
         nf: output channels, before ``expansion``.
         stride: of the convolution of size ``ks``, the first if there are two.
@@ -60,15 +60,15 @@ class ResBlock(nn.Module):
         reduction: append an `SEModule` with this reduction.
         nh1: channels after the first convolution; None: ``nh2``. Only used if ``expansion`` > 1.
         nh2: channels before the last convolution; None: ``nf``.
-        dw: depthwise: as many groups as the convolution has input channels.
+        dw: depthwise: one group per input channel of the convolution.
         g2: groups of the last convolution.
         sa: append a `SimpleSelfAttention`.
-        sym: keep that one symmetric.
+        sym: of the `SimpleSelfAttention`.
         norm_type: of all convolutions.
-        act_cls: activation between convolutions and after the sum; None: none.
+        act_cls: activation between convolutions and after the sum, or None.
         ndim: number of spatial axes.
         ks: size of the kernel.
-        pool: makes the layer that shrinks the shortcut by ``stride``.
+        pool: makes the layer that downsamples the shortcut by ``stride``.
         pool_first: in the shortcut, pool before the convolution.
         padding: of the convolutions of size ``ks``.
         **kwargs: of all convolutions; see `ConvLayer`.
@@ -130,7 +130,7 @@ class ResBlock(nn.Module):
         if ni != nf:
             shortcut.append(ConvLayer(ni, nf, ks=1, **{**inner, "act_cls": None}))
         if stride != 1:
-            # Rounding up agrees with the convolution on odd sizes.
+            # Rounding up matches the convolution on odd sizes.
             pooling = pool(stride, ndim=ndim, ceil_mode=True)
             shortcut.insert(0 if pool_first else len(shortcut), pooling)
         self.idpath = nn.Sequential(*shortcut)
@@ -203,8 +203,9 @@ def SeparableBlock(
 ) -> ResBlock:
     """Return a `ResBlock` of depthwise convolutions with squeeze and excitation.
 
-    ``base_width`` does nothing; it is there so that this and `SEResNeXtBlock` can be exchanged.
+    ``base_width`` has no effect; it makes this function interchangeable with `SEResNeXtBlock`.
     """
+    del base_width
     return ResBlock(
         expansion, ni, nf, stride=stride, reduction=reduction, nh2=nf * 2, dw=True, **kwargs
     )

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 class TimeDistributed(nn.Module):
     """Apply a module to each step of a sequence.
 
-    All steps at once by default, as one large batch; a batch normalisation inside then takes its
-    statistics over all of them.
+    By default all steps are processed at once, as one large batch; a batch normalisation in the
+    module then computes its statistics over all of them.
 
     Args:
-        module: takes one or more tensors [B, ...], gives a tensor or a tuple of them.
-        low_mem: one step after the other.
-        tdim: axis of time; one step after the other, too, unless it is 1.
+        module: takes one or more tensors [B, ...], returns a tensor or a tuple of tensors.
+        low_mem: process one step at a time.
+        tdim: time axis; unless it is 1, steps are processed one at a time as well.
 
     State-dict names: ``module.*``.
     """
@@ -31,11 +31,11 @@ class TimeDistributed(nn.Module):
         """Apply the module.
 
         Args:
-            *tensors: cut into steps, [B, T, ...] if ``tdim`` is 1.
-            **kwargs: passed on whole.
+            *tensors: split into steps, [B, T, ...] if ``tdim`` is 1.
+            **kwargs: passed on unchanged.
 
         Returns:
-            What the module gives, with an axis of time at ``tdim``.
+            The outputs of the module, with a time axis at ``tdim``.
         """
         if self.low_mem or self.tdim != 1:
             return self.low_mem_forward(*tensors, **kwargs)
@@ -44,7 +44,7 @@ class TimeDistributed(nn.Module):
         return _for_each(lambda tensor: tensor.unflatten(0, steps), output)
 
     def low_mem_forward(self, *tensors: Tensor, **kwargs: Any) -> Any:
-        """Apply the module to one step after the other; arguments as `forward`."""
+        """Apply the module to one step at a time; arguments as for `forward`."""
         steps = zip(*(tensor.unbind(self.tdim) for tensor in tensors), strict=True)
         outputs = [self.module(*step, **kwargs) for step in steps]
         if isinstance(outputs[0], tuple):

@@ -1,8 +1,8 @@
 """Convolutions over semifields: learnable dilations, erosions, closings, soft maxima, roots.
 
-A semifield replaces the sum and the product of a convolution. A `GenericConv` joins a kernel
-(`LearnedKernel2D`, the quadratic ones, or any module that makes one) and a convolution made from
-a semifield by its ``dynamic()`` or ``lazy_fixed()``, or torch's own (`TorchLinearConv2D`).
+A semifield replaces the sum and the product of a convolution. A `GenericConv` combines a kernel
+(`LearnedKernel2D`, a quadratic one, or any module that returns one) and a convolution made from a
+semifield by its ``dynamic()`` or ``lazy_fixed()``, or torch's own (`TorchLinearConv2D`).
 """
 
 from msdtool.nn.semifield.broadcast import BroadcastSemifield

@@ -15,17 +15,15 @@ class BroadcastSemifield(ops.BroadcastOperations):
     r"""A semifield by torch functions that reduce whole tensors.
 
     Simple and general, but all terms of all sums are in memory at once: prefer `SelectSemifield`
-    and `SubtractSemifield` where they have the semifield you need.
+    and `SubtractSemifield` where they offer the semifield you need.
 
     Args:
-        add_reduce: (tensor, dims) -> the tensor summed by the semifield over these axes.
+        add_reduce: (tensor, dims) -> the semifield sum of the tensor over these axes.
         multiply: (image, kernel) -> their semifield product, elementwise with broadcasting.
-        zero: the semifield's zero; what the image is padded with.
-        add_reduce_channels: (tensor, dim) -> sums over the channels in another way, after the taps
-            are summed by ``add_reduce``.
+        zero: the semifield's zero; the image is padded with it.
+        add_reduce_channels: (tensor, dim) -> another sum over the channels, after the taps have
+            been summed by ``add_reduce``.
     """
-
-    __slots__ = ()
 
     @classmethod
     def tropical_max(
@@ -34,8 +32,8 @@ class BroadcastSemifield(ops.BroadcastOperations):
         r"""Make (R and -inf, max, +): a convolution is a dilation.
 
         Args:
-            channels_add: add the channels up, instead of taking their maximum.
-            spread_gradient: share the gradient equally among equal maxima, instead of giving it to
+            channels_add: sum the channels instead of taking their maximum.
+            spread_gradient: divide the gradient equally among equal maxima instead of passing it to
                 one of them.
         """
         reduce = functions.spread_max if spread_gradient else functions.reduce_max
@@ -46,11 +44,11 @@ class BroadcastSemifield(ops.BroadcastOperations):
     def tropical_min_negated(
         cls, channels_add: bool = False, spread_gradient: bool = False
     ) -> "BroadcastSemifield":
-        r"""Make (R and inf, min, -): a convolution is the erosion by the kernel as it is.
+        r"""Make (R and inf, min, -): a convolution is the erosion by the kernel itself.
 
         Args:
-            channels_add: add the channels up, instead of taking their minimum.
-            spread_gradient: share the gradient equally among equal minima, instead of giving it to
+            channels_add: sum the channels instead of taking their minimum.
+            spread_gradient: divide the gradient equally among equal minima instead of passing it to
                 one of them.
         """
         reduce = functions.spread_min if spread_gradient else functions.reduce_min
@@ -68,7 +66,7 @@ class BroadcastSemifield(ops.BroadcastOperations):
 
         The image is padded with float32's epsilon, so the sums at its border differ from those of
         `SubtractSemifield.root` by about (eps * kernel)^p. For p < 0 that padding would dominate
-        every sum it takes part in: use ``padding="valid"``, or `SubtractSemifield.root`.
+        every sum that includes it: use ``padding="valid"`` or `SubtractSemifield.root`.
 
         Raises:
             ValueError: p is 0.

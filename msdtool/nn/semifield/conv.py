@@ -11,7 +11,7 @@ Compute = Callable[..., Tensor]
 
 
 class SemifieldConv(nn.Module):
-    """A convolution over a semifield, as `GenericConv` takes it; it has no parameters.
+    """A convolution over a semifield for `GenericConv`; it has no parameters.
 
     Args:
         compute: called as ``compute(img, kernel, convolution=Convolution(...))``.
@@ -56,7 +56,7 @@ class SemifieldConv(nn.Module):
 
 
 class FixedSemifieldConv(SemifieldConv):
-    """A convolution whose sizes and arguments are fixed by its first call, but for the batch."""
+    """A convolution whose first call fixes all sizes, except the batch, and arguments."""
 
     def __init__(self, compute: Compute, name: str) -> None:
         super().__init__(compute, name)
@@ -73,7 +73,7 @@ class FixedSemifieldConv(SemifieldConv):
             ]
             raise ValueError(
                 f"Failed to match arguments! {'; '.join(changes)}. A convolution made by "
-                "lazy_fixed() keeps the sizes of its first call; use dynamic() for changing ones"
+                "lazy_fixed() keeps the sizes of its first call; use dynamic() if they change"
             )
         output = super()._convolve(img, kernel, convolution)
         self.first = call

@@ -1,4 +1,4 @@
-"""Parameters of quadratic kernels: standard deviations, and how the axes are turned or skewed."""
+"""Parameters of quadratic kernels: standard deviations, and rotation or correlation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ Init = Mapping[str, str | float]
 
 
 class SpectralCovariances(nn.Module):
-    """Covariances R diag(e^(2 log_std)) R^T, R the rotation by theta.
+    """Covariances R diag(e^(2 log_std)) R^T with R the rotation by theta.
 
     Args:
         shape: (O, I).
@@ -18,7 +18,7 @@ class SpectralCovariances(nn.Module):
         init: "var" and "theta", see `msdtool.nn.semifield.QuadraticKernelSpectral2D`.
 
     Attributes:
-        log_std: [O, I, 2], along the axes that R turns the rows and columns to.
+        log_std: [O, I, 2], along the row and column axes rotated by R.
         theta: [O, I], in radians, from the row axis to the column axis.
     """
 
@@ -35,7 +35,7 @@ class SpectralCovariances(nn.Module):
         self.log_std = nn.Parameter(_draw_pairs(init, shape, kernel_size).log() / 2)
 
     def squared_distances(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """x^T S^-1 x of positions [k*k], as [O, I, k*k]."""
+        """Return x^T S^-1 x for positions [k*k], as [O, I, k*k]."""
         cosine, sine = self.theta.cos().unsqueeze(-1), self.theta.sin().unsqueeze(-1)
         scales = self.log_std.mul(-2).exp().unsqueeze(-1)
         along = (rows * cosine + columns * sine).pow(2) * scales[:, :, 0]
@@ -53,7 +53,7 @@ class CholeskyCovariances(nn.Module):
 
     Attributes:
         log_std: [2, O, I], along the rows and along the columns.
-        corr: [O, I]; its tanh is Pearson's correlation of both.
+        corr: [O, I]; its tanh is Pearson's correlation of rows and columns.
     """
 
     def __init__(self, shape: tuple[int, int], kernel_size: int, init: Init) -> None:
@@ -64,11 +64,11 @@ class CholeskyCovariances(nn.Module):
         self.log_std = nn.Parameter(pairs.log() / 2)
 
     def squared_distances(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """x^T S^-1 x = |L^-1 x|^2 of positions [k*k], as [O, I, k*k]."""
+        """Return x^T S^-1 x = |L^-1 x|^2 for positions [k*k], as [O, I, k*k]."""
         scales = self.log_std.neg().exp().unsqueeze(-1)
         corr = self.corr.unsqueeze(-1)
         first = rows * scales[0]
-        # 1 / sqrt(1 - tanh^2) = cosh, which does not divide by zero.
+        # 1 / sqrt(1 - tanh^2) = cosh, which avoids a division by zero.
         second = (columns * scales[1] - corr.tanh() * first) * corr.cosh()
         return first.pow(2) + second.pow(2)
 
@@ -77,7 +77,7 @@ def draw_variances(init: Init, shape: tuple[int, int], kernel_size: int, ndim: i
     """Draw the variances [O, I] of isotropic kernels.
 
     Raises:
-        ValueError: ``init`` has no such "var", or other keys.
+        ValueError: ``init`` has an unknown "var", or other keys.
     """
     _check_keys(init, "var")
     draws: dict[str, Callable[[], Tensor]] = {
@@ -112,15 +112,15 @@ def _draw_pairs(init: Init, shape: tuple[int, int], kernel_size: int) -> Tensor:
 
 
 def shuffled(values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """The values in random order."""
+    """Return the values in random order."""
     return values[torch.randperm(len(values))].view(shape)
 
 
 def _scale_space(
     shape: tuple[int, int], kernel_size: int, ndim: int = 2, logarithmic: bool = False
 ) -> Tensor:
-    """Variances from 1 to the one whose standard deviation reaches the kernel's corner."""
-    last = max(1.0, float(ndim) * (kernel_size // 2) ** 2)  # a kernel of one pixel has no corner
+    """Return variances from 1 to that whose standard deviation reaches the kernel's corner."""
+    last = max(1.0, float(ndim) * (kernel_size // 2) ** 2)  # a kernel of one pixel reaches nowhere
     number = math.prod(shape)
     if logarithmic:
         return shuffled(torch.logspace(0, math.log10(last), number), shape)
@@ -130,7 +130,7 @@ def _scale_space(
 def _draw(
     init: Init, key: str, shape: tuple[int, ...], draws: Mapping[str, Callable[[], Tensor]]
 ) -> Tensor:
-    """Draw what ``init`` names, or fill with its number."""
+    """Draw from the distribution that ``init`` names, or fill with the number it contains."""
     value = init.get(key)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return torch.full(shape, float(value))

@@ -1,4 +1,4 @@
-"""The functions that the ready-made semifields consist of, elementwise or as reductions."""
+"""The functions of the ready-made semifields, elementwise or as reductions."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from msdtool.ops.semifield.linear import root_of_sum
 
-# In place of zero, whose power to a negative p is infinite.
+# Instead of zero, whose power is infinite for negative p.
 ROOT_PADDING = float(torch.finfo(torch.float32).eps)
 
 
@@ -17,7 +17,7 @@ def one(_img: Tensor, _kernel: Tensor) -> float:
 
 
 def minus_one(_img: Tensor, _kernel: Tensor) -> float:
-    """Derivative of a difference by what is taken away."""
+    """Derivative of a difference by the subtrahend."""
     return -1.0
 
 
@@ -42,22 +42,22 @@ def reduce_sum(terms: Tensor, dims: int | tuple[int, ...]) -> Tensor:
 
 
 def spread_max(terms: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Maximum; the gradient is shared among equal ones."""
+    """Maximum; the gradient is divided among equal ones."""
     return terms.amax(dims)
 
 
 def spread_min(terms: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Minimum; the gradient is shared among equal ones."""
+    """Minimum; the gradient is divided among equal ones."""
     return terms.amin(dims)
 
 
 def reduce_max(terms: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Maximum over neighbouring axes; the gradient goes to one of equal ones."""
+    """Maximum over adjacent axes; the gradient goes to one of equal ones."""
     return terms.flatten(dims[0], dims[-1]).max(dims[0]).values
 
 
 def reduce_min(terms: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Minimum over neighbouring axes; the gradient goes to one of equal ones."""
+    """Minimum over adjacent axes; the gradient goes to one of equal ones."""
     return terms.flatten(dims[0], dims[-1]).min(dims[0]).values
 
 
@@ -87,24 +87,24 @@ def d_power_d_kernel(img: Tensor, kernel: Tensor, p: float) -> Tensor:
 
 
 def power(value: Tensor, p: float) -> Tensor:
-    """Undo `root_of_sum`."""
+    """Inverse of `root_of_sum`."""
     return value**p
 
 
 def d_root(total: Tensor, p: float) -> Tensor:
-    """Derivative of `root_of_sum`; 0 where it does not exist."""
+    """Derivative of `root_of_sum`; 0 where it is undefined."""
     zero = total == 0
     slopes = total.masked_fill(zero, 1) ** (1 / p - 1) / p
     return slopes.masked_fill(zero, 0)
 
 
 def log_add(acc: Tensor, value: Tensor, mu: float) -> Tensor:
-    """ln(e^(mu acc) + e^(mu value)) / mu, which no exponential overflows in."""
+    """ln(e^(mu acc) + e^(mu value)) / mu without overflow."""
     return torch.logaddexp(acc * mu, value * mu) / mu
 
 
 def log_subtract(total: Tensor, value: Tensor, mu: float) -> Tensor:
-    """Undo `log_add`. Rounding may have left a total below its only term."""
+    """Inverse of `log_add`. Rounding may have left a total below its only term."""
     share = ((value - total) * mu).clamp(max=0).exp()
     return total + torch.log1p(-share) / mu
 
@@ -115,6 +115,6 @@ def log_share(acc: Tensor, value: Tensor, mu: float) -> Tensor:
 
 
 def check_parameter(name: str, value: float) -> None:
-    """Raise ValueError for a parameter that is 0, or no number."""
+    """Raise ValueError for a parameter that is 0 or not a finite number."""
     if not isinstance(value, int | float) or value == 0 or not math.isfinite(value):
         raise ValueError(f"{name} is {value!r}; expected a number other than 0")

@@ -1,4 +1,4 @@
-"""Modules that join a kernel and a convolution: `GenericConv` and `GenericClosing`."""
+"""Modules that combine a kernel and a convolution: `GenericConv` and `GenericClosing`."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ class GenericConv(nn.Module):
     """A convolution of any kind with a kernel of any kind.
 
     Args:
-        kernel: module without arguments that makes the kernel [O, C/groups, *K].
-        conv: module that takes (image, kernel) and the other arguments below as keywords, such as
+        kernel: module whose forward takes no arguments and returns the kernel [O, C/groups, *K].
+        conv: module that takes (image, kernel) and the arguments below as keywords, such as
             ``SelectSemifield.tropical_max().dynamic()``. ``group_broadcasting`` and ``kind`` are
-            passed on only where they are not the default.
+            passed on only if they differ from the default.
         stride: for all spatial axes or for each.
         padding: P for every side; (P0, ...) for both sides of each axis; ((begin0, end0), ...);
             "valid" for none; "same" for an output of the image's size where the stride is 1. The
             border is filled with the semifield's zero.
         dilation: for all spatial axes or for each.
-        groups: the image's channels are split into so many groups.
-        group_broadcasting: every group is met by all kernels, instead of its own share of them:
+        groups: number of groups that the image's channels are split into.
+        group_broadcasting: convolve every group with all kernels, not with its own share of them:
             with one kernel, all channels are treated alike.
         kind: "conv" mirrors the kernel, "corr" does not.
 
@@ -61,19 +61,19 @@ class GenericConv(nn.Module):
         return self.conv(img, self.kernel(), **_moves(self), **_extras(self))
 
     def extra_repr(self) -> str:
-        """List what is not the default."""
+        """List the arguments that differ from the default."""
         return _describe(self)
 
 
 class GenericClosing(nn.Module):
-    """A morphological closing: a dilation, and the erosion by the same kernel.
+    """A morphological closing: a dilation followed by the erosion with the same kernel.
 
-    The dilation mirrors the kernel and the erosion does not, so that they are adjoint. Both pad
-    with their own zero, so that the closing of an image's border is the one of an image without
-    borders, cut off. Gradients reach the kernel through both. The stride acts twice.
+    The dilation mirrors the kernel and the erosion does not, so that they are adjoint. Each pads
+    with its own zero, so that the result equals the closing of an unbounded image, cropped.
+    Gradients reach the kernel through both. The stride acts twice.
 
     Args:
-        kernel: module without arguments that makes the kernel [O, C/groups, *K].
+        kernel: module whose forward takes no arguments and returns the kernel [O, C/groups, *K].
         conv_dilation: such as ``SelectSemifield.tropical_max().dynamic()``.
         conv_erosion: such as ``SelectSemifield.tropical_min_negated().dynamic()``.
         stride, padding, dilation, groups, group_broadcasting: as for `GenericConv`, for both.
@@ -118,7 +118,7 @@ class GenericClosing(nn.Module):
         return self.conv_erosion(dilated, kernel, **arguments, kind="corr")
 
     def extra_repr(self) -> str:
-        """List what is not the default."""
+        """List the arguments that differ from the default."""
         return _describe(self)
 
 
@@ -137,7 +137,7 @@ def _moves(module: nn.Module) -> dict[str, Any]:
 
 
 def _extras(module: nn.Module) -> dict[str, Any]:
-    """Arguments that not every convolution knows."""
+    """Arguments that not every convolution accepts."""
     names = ("group_broadcasting", "kind")
     return {
         name: getattr(module, name)

@@ -11,22 +11,21 @@ from msdtool.ops import semifield as ops
 class SelectSemifield(TermByTerm, ops.SelectOperations):
     r"""A semifield whose sum is one of its terms, such as the maximum.
 
-    The number of each winning term is kept for the backward pass (one byte per output value up to
-    255 terms), which visits the winners only. All functions work elementwise on tensors.
+    The number of each winning term is kept for the backward pass (one byte per output value for up
+    to 255 terms), which visits only the winners. All functions work elementwise on tensors.
 
     Args:
-        add_select: (left, right) -> booleans, whether right replaces left. False where it makes no
-            difference: the first of equal terms wins, and alone gets the gradient.
+        add_select: (left, right) -> booleans, whether right replaces left. False where they are
+            equal: the first of equal terms wins, and alone receives the gradient.
         times: (img, kernel) -> their semifield product.
         d_times_d_img: (img, kernel) -> derivative of ``times`` by its first argument.
         d_times_d_kernel: (img, kernel) -> derivative of ``times`` by its second argument.
-        zero: the semifield's zero; the result where no term lies in the image.
-        cache_name: semifields of equal name are equal.
-        cuda: the first four as CUDA expressions by their names, in ``left``, ``right``, ``img``,
-            ``kernel`` and the number type ``real``. Without them, a GPU computes through torch.
+        zero: the semifield's zero; the result where no term lies inside the image.
+        cache_name: semifields of the same name are equal.
+        cuda: the first four functions as CUDA expressions by name, in ``left``, ``right``, ``img``,
+            ``kernel`` and the number type ``real``. Without them, a GPU computes in torch.
     """
 
-    __slots__ = ()
     convolve = staticmethod(ops.select_conv)
 
     @classmethod
@@ -40,7 +39,7 @@ class SelectSemifield(TermByTerm, ops.SelectOperations):
             zero=-math.inf,
             cache_name="_tropical_max",
             cuda={
-                "add_select": "left < right || right != right",  # not a number stays visible
+                "add_select": "left < right || right != right",  # NaN propagates
                 "times": "img + kernel",
                 "d_times_d_img": "1",
                 "d_times_d_kernel": "1",
@@ -49,7 +48,7 @@ class SelectSemifield(TermByTerm, ops.SelectOperations):
 
     @classmethod
     def tropical_min_negated(cls) -> "SelectSemifield":
-        """Make (R and inf, min, -): a convolution is the erosion by the kernel as it is."""
+        """Make (R and inf, min, -): a convolution is the erosion by the kernel itself."""
         return cls(
             add_select=operator.gt,
             times=operator.sub,

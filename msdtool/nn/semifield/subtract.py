@@ -1,4 +1,4 @@
-"""Semifields whose sum can be undone, term by term."""
+"""Semifields whose sum can be undone term by term."""
 
 import operator
 from functools import partial
@@ -15,32 +15,30 @@ from msdtool.ops.semifield.linear import (
 
 
 class SubtractSemifield(TermByTerm, ops.SubtractOperations):
-    r"""A semifield whose sum can be undone, term by term.
+    r"""A semifield whose sum can be undone term by term.
 
-    Nothing but input and output is kept for the backward pass, which takes each term out of the
-    sum again to differentiate by it. All functions work elementwise on tensors.
+    Only input and output are kept for the backward pass, which removes each term from the sum to
+    differentiate by it. All functions work elementwise on tensors.
 
     Args:
         add: (acc, val) -> their semifield sum.
         times: (img, kernel) -> their semifield product.
         d_times_d_img: (img, kernel) -> derivative of ``times`` by its first argument.
         d_times_d_kernel: (img, kernel) -> derivative of ``times`` by its second argument.
-        subtract: (res, val) -> the acc that ``add(acc, val)`` makes res of.
+        subtract: (res, val) -> the acc for which ``add(acc, val)`` is res.
         d_add_d_right: (acc, val) -> derivative of ``add`` by its second argument.
-        zero: the semifield's zero; what the sum starts with.
-        cache_name: semifields of equal name are equal.
-        post_sum: acc -> result, done once after the sum. The others then see sums without it.
-        undo_post_sum: result -> acc; needed with ``post_sum``.
-        d_post_d_acc: acc -> derivative of ``post_sum``; needed with ``post_sum``.
-        cuda: all functions as CUDA expressions by their names, in ``acc``, ``val``, ``res``,
+        zero: the semifield's zero; the initial value of the sum.
+        cache_name: semifields of the same name are equal.
+        post_sum: acc -> result, applied once after the sum; the other functions see sums before it.
+        undo_post_sum: result -> acc; required with ``post_sum``.
+        d_post_d_acc: acc -> derivative of ``post_sum``; required with ``post_sum``.
+        cuda: all functions as CUDA expressions by name, in ``acc``, ``val``, ``res``,
             ``img``, ``kernel`` and the number type ``real``. Without them, a GPU computes
-            through torch.
-        linear_form: (img, kernel, conv) -> the convolution by way of a linear one, ``conv(img,
-            kernel)``; or None where that is not accurate. Used on CPUs.
-
+            in torch.
+        linear_form: (img, kernel, conv) -> the convolution by means of a linear one, ``conv(img,
+            kernel)``; or None where that is inaccurate. Used on CPUs.
     """
 
-    __slots__ = ()
     convolve = staticmethod(ops.subtract_conv)
 
     @classmethod
@@ -70,9 +68,9 @@ class SubtractSemifield(TermByTerm, ops.SubtractOperations):
     def root(cls, p: float) -> "SubtractSemifield":
         """Make R_p, (R+, (a^p + b^p)^(1/p), *).
 
-        The values must be positive, or not negative where p is: powers of others are not numbers
-        in general. Their p-th powers, and the sums of these, must be within the range of the
-        dtype. The gradient of a sum that is 0 is taken as 0.
+        The values must be positive; for positive p they may be 0. Powers of other values are NaN in
+        general. The p-th powers and their sums must be within the range of the dtype. The gradient
+        of a sum that is 0 is defined as 0.
 
         Raises:
             ValueError: p is 0.
@@ -109,7 +107,7 @@ class SubtractSemifield(TermByTerm, ops.SubtractOperations):
     def log(cls, mu: float) -> "SubtractSemifield":
         """Make L_mu, (R and +-inf, ln(e^(mu a) + e^(mu b)) / mu, +): a soft maximum or minimum.
 
-        The larger mu, the nearer it is to the maximum (for negative mu, the minimum). No
+        The larger mu, the closer it is to the maximum (for negative mu, the minimum). No
         exponential overflows, whatever the values.
 
         Raises:
@@ -132,7 +130,7 @@ class SubtractSemifield(TermByTerm, ops.SubtractOperations):
                 "times": "img + kernel",
                 "d_times_d_img": "1",
                 "d_times_d_kernel": "1",
-                # Equal terms may both be infinite, and their difference not a number.
+                # Equal terms may both be infinite; their difference would be NaN.
                 "add": f"{extreme}(acc, val) + "
                 f"(acc == val ? log(real(2)) : log1p(exp({distance}))) / {factor}",
                 "subtract": f"res + log1p(-{share}) / {factor}",

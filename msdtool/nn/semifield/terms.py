@@ -1,4 +1,4 @@
-"""What semifields that are summed up term by term have in common."""
+"""What semifields that are summed term by term have in common."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +11,14 @@ from msdtool.ops.semifield import check_elementwise
 
 
 class TermByTerm:
-    """Makes convolutions; two semifields of the same ``cache_name`` are equal."""
+    """Makes convolutions; two semifields of the same ``cache_name`` are equal.
 
-    __slots__ = ()
+    Mixed into named tuples, because the original's semifields are such: they can be unpacked,
+    indexed and copied with ``_replace``. The comparisons below take the place of the tuple's.
+    """
+
     convolve: Callable[..., Tensor]
-    cache_name: Any  # a field of the named tuple that this is mixed into
+    cache_name: Any  # a field of the named tuple
 
     def dynamic(
         self,
@@ -26,16 +29,17 @@ class TermByTerm:
     ) -> nn.Module:
         """Make a convolution for `GenericConv`, for images of any size.
 
-        `torch.compile` leaves it as it is, by a break in the graph; those of `BroadcastSemifield`
-        become part of the graph.
+        `torch.compile` breaks its graph at this convolution; those of `BroadcastSemifield` become
+        part of the graph.
 
         Args:
             thread_block_size, to_extension, debug, kernel_inflation: accepted for programs written
-                for pytorch_nd_semiconv, whose compiler they tune; they change nothing here.
+                for pytorch_nd_semiconv, whose compiler they tune; they have no effect here.
 
         Raises:
             ValueError: a function is missing or does not work elementwise on tensors.
         """
+        del thread_block_size, to_extension, debug, kernel_inflation
         return SemifieldConv(self._compute(), self._label())
 
     def lazy_fixed(
@@ -47,13 +51,14 @@ class TermByTerm:
     ) -> nn.Module:
         """Make a convolution whose sizes are fixed by its first call, but for the batch.
 
-        It computes what `dynamic` does, and refuses to go on with other sizes or arguments.
+        It computes what `dynamic` does, and refuses calls with other sizes or arguments.
 
         Args: as for `dynamic`.
 
         Raises:
             ValueError: a function is missing or does not work elementwise on tensors.
         """
+        del thread_block_size, to_extension, debug, kernel_inflation
         return FixedSemifieldConv(self._compute(), self._label())
 
     def _compute(self) -> Callable[..., Tensor]:
@@ -70,7 +75,7 @@ class TermByTerm:
             return bool(self.cache_name == other.cache_name)
         return self is other
 
-    def __ne__(self, other: object) -> bool:  # that of tuples compares the fields
+    def __ne__(self, other: object) -> bool:  # the tuple's own compares the fields
         return not self == other
 
     def __hash__(self) -> int:

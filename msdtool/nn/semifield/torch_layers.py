@@ -12,7 +12,7 @@ from msdtool.ops.semifield.linear import linear_conv
 
 
 class TorchLinearConv2D(nn.Module):
-    """The ordinary convolution by torch, as `GenericConv` takes it; it has no parameters."""
+    """torch's ordinary convolution for `GenericConv`; it has no parameters."""
 
     def forward(
         self,
@@ -39,10 +39,10 @@ class TorchMaxPool2D(nn.Module):
     """torch's maximum pooling with the paddings of `GenericConv`, -inf on every side.
 
     Args:
-        kernel_size: of both axes or of each.
-        stride: likewise; the kernel's size if None.
+        kernel_size: for both axes or for each.
+        stride: for both axes or for each; None for the kernel's size.
         padding: as for `GenericConv`.
-        dilation: of both axes or of each.
+        dilation: for both axes or for each.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class TorchMaxPool2D(nn.Module):
         return F.max_pool2d(padded, sizes, geometry.stride, 0, geometry.dilation)
 
     def extra_repr(self) -> str:
-        """Sizes, as those of torch's module."""
+        """Describe the sizes as torch's module does."""
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"dilation={self.dilation}"

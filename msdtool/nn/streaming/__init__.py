@@ -1,12 +1,12 @@
-"""Layers for time series: they remember what they saw, so a series can come in pieces.
+"""Layers for time series: they remember earlier frames, so a series can come in pieces.
 
-Names and numbers are those of convis (its page "PyTorch Extensions in Convis"), where it
-is consistent; where it is not, cutting a series into pieces of any length never changes the result.
+Names and results are those of convis (its page "PyTorch Extensions in Convis") where it is
+consistent; where it is not, splitting a series into pieces of any length never changes the result.
 
 Shapes: a series is [B, C, T, X, Y] (batch, channels, time, two spatial axes); [T, X, Y] and [T]
-are taken for B = C = 1. With slices of a volume for frames, T counts slices.
+are accepted for B = C = 1. If the frames are slices of a volume, T counts slices.
 
-Not to be confused with `msdtool.ops.streaming`, which computes an MSD block of a large image.
+Networks on images larger than memory are computed by `msdtool.ops.out_of_core`.
 """
 
 from msdtool.nn.streaming.convolution import Conv1d, Conv2d, Conv3d, MyMemoryConv

@@ -1,7 +1,7 @@
-"""Convolutions of time series, in time with the frames before remembered.
+"""Convolutions of time series; those over time remember earlier frames.
 
-Kernels look into the past only: the last of a kernel's T taps is the present frame. In space a
-kernel of k taps is centred, an even one leans to the start, and frames keep their size.
+Kernels are causal: the last of a kernel's T taps is the present frame. In space a kernel of k taps
+is centred (an even one has its extra tap at the start), and frames keep their size.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from msdtool.nn.streaming.arguments import as_kernel, check_choice, per_axis
 from msdtool.nn.streaming.layer import Layer
 from msdtool.nn.streaming.series import INITIAL_HISTORIES, prepend_history
 
@@ -20,9 +21,9 @@ PADDING_MODES = ("replicate", "reflect", "zeros")
 
 
 class _Convolution(Layer):
-    """What convolutions over one, two or three of the axes T, X, Y have in common.
+    """The base of convolutions over one, two or three of the axes T, X, Y.
 
-    Subclasses say which axes they cover; inside, every kernel is [out, in / groups, T, X, Y].
+    Subclasses define which axes they cover; inside, every kernel is [out, in / groups, T, X, Y].
     """
 
     dim = 5
@@ -48,16 +49,19 @@ class _Convolution(Layer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check_choice("initial", initial, INITIAL_HISTORIES)
-        _check_choice("padding_mode", padding_mode, PADDING_MODES)
+        check_choice("initial", initial, INITIAL_HISTORIES)
+        check_choice("padding_mode", padding_mode, PADDING_MODES)
+        for name, number in {"in_channels": in_channels, "out_channels": out_channels}.items():
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} is {number}; expected a positive number")
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"in_channels {in_channels} and out_channels {out_channels} must both be "
                 f"divisible by groups {groups}"
             )
-        size = self._per_axis("kernel_size", kernel_size)
-        self.stride = self._per_axis("stride", stride)
-        self.dilation = self._per_axis("dilation", dilation)
+        size = per_axis("kernel_size", kernel_size, self.axes)
+        self.stride = per_axis("stride", stride, self.axes)
+        self.dilation = per_axis("dilation", dilation, self.axes)
         if self.stride[0] != 1:
             raise ValueError(f"the stride in time is {self.stride[0]}; expected 1")
         self.groups = groups
@@ -74,25 +78,13 @@ class _Convolution(Layer):
         self.num_frames: int
         self.register_state("num_frames", 0)
 
-    def _per_axis(self, name: str, value: int | Sequence[int]) -> tuple[int, int, int]:
-        """One number for each of T, X and Y; 1 for the axes that the kernel does not cover."""
-        given = [value] * len(self.axes) if isinstance(value, int) else list(value)
-        if len(given) != len(self.axes) or min(given) < 1:
-            raise ValueError(
-                f"{name} is {value}; expected a positive number, or {len(self.axes)} of them"
-            )
-        full = [1, 1, 1]
-        for axis, number in zip(self.axes, given, strict=True):
-            full[axis] = number
-        return full[0], full[1], full[2]
-
     def reset_parameters(self, weights: str) -> None:
-        """Set weight and bias anew; see ``weights`` of `Conv3d`.
+        """Reinitialise weight and bias; see ``weights`` of `Conv3d`.
 
         Raises:
-            ValueError: there is no such choice.
+            ValueError: another choice.
         """
-        _check_choice("weights", weights, WEIGHTS)
+        check_choice("weights", weights, WEIGHTS)
         if weights == "random":
             bound = self.weight[0].numel() ** -0.5
             for parameter in self.parameters():
@@ -119,7 +111,7 @@ class _Convolution(Layer):
 
     @property
     def kernel_size(self) -> tuple[int, ...]:
-        """Taps per axis that the kernel covers."""
+        """Number of taps along each axis that the kernel covers."""
         return tuple(self.weight.shape[2:])
 
     @property
@@ -132,12 +124,12 @@ class _Convolution(Layer):
 
     @property
     def filter_length(self) -> int:
-        """How many frames before the present one are looked at."""
+        """Number of frames before the present one that the kernel reads."""
         return self.dilation[0] * (self.kernel.shape[2] - 1)
 
     @property
     def kernel_padding(self) -> tuple[int, ...]:
-        """Pixels that `torch.nn.functional.pad` adds: before and after in Y, in X, in time."""
+        """Pixels that `torch.nn.functional.pad` adds before and after, in Y, X and time."""
         padding = []
         for axis in (2, 1):
             size, dilation = self.kernel.shape[2 + axis], self.dilation[axis]
@@ -147,10 +139,10 @@ class _Convolution(Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Map a piece [B, in_channels, T, X, Y] to [B, out_channels, T, X', Y'].
 
-        With ``time_pad=False`` the first `filter_length` frames of the series are missing.
+        With ``time_pad=False`` the first `filter_length` frames of the series are left out.
 
         Raises:
-            ValueError: the input has other channels, or is of another shape than the piece before.
+            ValueError: the input has other channels, or another shape than the previous piece.
         """
         if x.shape[1] != self.in_channels:
             raise ValueError(
@@ -164,7 +156,7 @@ class _Convolution(Layer):
             longer, self.kernel, self.bias, self.stride, 0, self.dilation, self.groups
         )
         incomplete = max(0, self.filter_length - self.num_frames)
-        # Only now, so that a piece that failed leaves no trace.
+        # Only now, so that a piece that failed leaves the state unchanged.
         self.history, self.num_frames = history, self.num_frames + x.shape[2]
         return output if self.time_pad else output[:, :, incomplete:]
 
@@ -174,13 +166,13 @@ class _Convolution(Layer):
         """Set the kernel.
 
         Args:
-            w: a number, which fills the kernel as it is; or an array of 1 axis (time), 2 (X, Y), 3
-                (T, X, Y) or 5 (out, in / groups, T, X, Y), whose size becomes the kernel's.
+            w: a number that fills the present kernel; or an array of 1 axis (time), 2 (X, Y), 3
+                (T, X, Y) or 5 (out, in / groups, T, X, Y), which also sets the kernel size.
             normalize: divide by the sum of all weights.
-            preserve_channels: give every pair of channels the kernel; else one of 1, 2 or 3 axes
-                makes the layer one of a single input and output channel.
-            flip: reverse time and space, so that the response to an impulse is ``w``, not its
-                mirror image.
+            preserve_channels: use the kernel for every pair of channels; otherwise a kernel of 1, 2
+                or 3 axes reduces the layer to a single input and output channel.
+            flip: reverse time and space, so that the impulse response is ``w``, not its mirror
+                image.
 
         Raises:
             ValueError: ``w`` has other axes, or does not fit the axes or groups of this layer.
@@ -188,7 +180,7 @@ class _Convolution(Layer):
         if np.ndim(w) == 0:
             kernel = torch.full_like(self.kernel, float(w))
         else:
-            kernel = _as_kernel(torch.as_tensor(w).to(self.weight))
+            kernel = as_kernel(torch.as_tensor(w).to(self.weight))
             if flip:
                 kernel = kernel.flip(2, 3, 4)
             if preserve_channels and np.ndim(w) != 5:
@@ -198,14 +190,14 @@ class _Convolution(Layer):
         self._replace(kernel)
 
     def _replace(self, kernel: Tensor) -> None:
-        """Take over a kernel [out, in / groups, T, X, Y] of any size."""
+        """Adopt a kernel [out, in / groups, T, X, Y] of any size."""
         size = kernel.shape[2:]
         if any(size[axis] != 1 for axis in range(3) if axis not in self.axes):
             raise ValueError(f"a kernel of {tuple(size)} taps in (T, X, Y) does not fit {self}")
         if len(kernel) % self.groups:
             raise ValueError(
                 f"{len(kernel)} output channels are not divisible by groups {self.groups}; "
-                "give preserve_channels=True or all channels"
+                "pass preserve_channels=True, or a kernel with all channels"
             )
         length = self.filter_length
         channels = self.in_channels
@@ -217,15 +209,15 @@ class _Convolution(Layer):
             self.clear_state()
 
     def extra_repr(self) -> str:
-        """The sizes."""
+        """Channels and kernel size."""
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
 
 
 class Conv3d(_Convolution):
-    """A convolution over time and space that remembers the frames before.
+    """A convolution over time and space that remembers earlier frames.
 
-    The output has the frames and the size of the input. Before the first frame of a series, that
-    frame is taken to have been there always. Gradients do not reach remembered frames.
+    The output has as many frames as the input, of the same size. The first frame of a series is
+    treated as if it had always been there. Gradients do not reach remembered frames.
 
     Args:
         in_channels: channels of the input.
@@ -233,15 +225,14 @@ class Conv3d(_Convolution):
         kernel_size: taps in (T, X, Y), or one number for all.
         bias: add a bias.
         stride, dilation: per axis or one number; the stride in time must be 1.
-        groups: blocks of channels that are not connected.
-        time_pad: False leaves out the first frames of a series, those that look at what was before.
+        groups: number of groups of channels that are not connected.
+        time_pad: False leaves out the first frames of a series, which need earlier ones.
         autopad: pad in space so that frames keep their size.
-        initial: what was before the first frame: "first_frame" again and again, or "zeros".
-        padding_mode: what is beyond the frames' borders: "replicate", "reflect" or "zeros".
-        weights: at first "zeros", as in the original; "identity", which passes the input's
-            channels on, in turn; or "random", as torch draws them. A zero layer before a network
-            whose last layer starts at zero too, as that of an MSD network does, is never trained:
-            take another there.
+        initial: what precedes the first frame: "first_frame" (repeated) or "zeros".
+        padding_mode: values beyond the frames' borders: "replicate", "reflect" or "zeros".
+        weights: initially "zeros", as in the original; "identity", which copies the input's
+            channels in turn; or "random", as torch draws them. Do not use "zeros" before a network
+            whose last layer is also initially zero, such as an MSD network: it would never train.
 
     State-dict names: ``weight`` [out_channels, in_channels / groups, T, X, Y], ``bias``.
 
@@ -253,7 +244,7 @@ class Conv3d(_Convolution):
 
 
 class Conv2d(_Convolution):
-    """A convolution of each frame by itself; arguments as for `Conv3d`, sizes in (X, Y)."""
+    """A convolution of each frame on its own; arguments as for `Conv3d`, sizes in (X, Y)."""
 
     axes = (1, 2)
 
@@ -265,7 +256,7 @@ class Conv1d(_Convolution):
 
 
 class MyMemoryConv(Conv3d):
-    """The worked example of the original's page; `Conv3d` with torch's own initial weights.
+    """The worked example of the original's page: `Conv3d` with torch's default initial weights.
 
     Args:
         in_channels: channels of the input.
@@ -282,24 +273,3 @@ class MyMemoryConv(Conv3d):
         bias: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_dim, bias, weights="random")
-
-
-def _check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-
-
-def _as_kernel(weight: Tensor) -> Tensor:
-    """Give a kernel of 1, 2, 3 or 5 axes all five."""
-    if weight.dim() == 1:
-        return weight[None, None, :, None, None]
-    if weight.dim() == 2:
-        return weight[None, None, None]
-    if weight.dim() == 3:
-        return weight[None, None]
-    if weight.dim() == 5:
-        return weight
-    raise ValueError(
-        f"a kernel has shape {tuple(weight.shape)}; expected 1 axis (time), 2 (X, Y), 3 (T, X, Y) "
-        "or 5 (out, in, T, X, Y)"
-    )

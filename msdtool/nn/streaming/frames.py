@@ -6,13 +6,13 @@ from msdtool.nn.streaming.layer import Layer
 
 
 class InFrames(nn.Module):
-    """A temporal layer for batches of frames, as a network of images works on.
+    """A temporal layer for batches of frames, inside a network of images.
 
     Args:
-        layer: takes series [B, C, T, X, Y], and gives as many frames.
+        layer: takes series [B, C, T, X, Y] and returns the same number of frames.
 
     Attributes:
-        num_series: how many series a batch holds, one after the other.
+        num_series: number of series in a batch, one after the other.
 
     State-dict names: ``layer.*``.
     """
@@ -32,8 +32,8 @@ class InFrames(nn.Module):
         output: Tensor = self.layer(series)
         if output.shape[2] != series.shape[2]:
             raise ValueError(
-                f"{type(self.layer).__name__} gives {output.shape[2]} frames for "
-                f"{series.shape[2]}; inside a network every frame must give one"
+                f"{type(self.layer).__name__} returns {output.shape[2]} frames for "
+                f"{series.shape[2]}; inside a network every frame must yield one"
             )
         return to_frames(output)
 

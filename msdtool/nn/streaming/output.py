@@ -1,4 +1,4 @@
-"""What a layer with several outputs returns."""
+"""The outputs of a layer that returns several."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 class Output:
-    """The outputs of a layer, by number and by name: ``o[0]``, ``o["output"]``, ``o.output``.
+    """The outputs of a layer, by index and by name: ``o[0]``, ``o["output"]``, ``o.output``.
 
     Args:
         outs: the outputs.
-        keys: their names; None: they have none.
+        keys: their names; None for unnamed outputs.
 
     Raises:
-        ValueError: there are not as many names as outputs.
+        ValueError: the numbers of names and outputs differ.
     """
 
     def __init__(self, outs: Sequence[Tensor], keys: Sequence[str] | None = None) -> None:
@@ -31,15 +31,15 @@ class Output:
         return iter(self._outs)
 
     def __getitem__(self, key: int | str) -> Tensor:
-        """Return an output by number or name.
+        """Return an output by index or name.
 
         Raises:
-            IndexError: there is none.
+            IndexError: there is no such output.
         """
         if isinstance(key, int):
             return self._outs[key]
         if key not in self.keys:
-            raise IndexError(f"Key not found: {key!r}; there are: {', '.join(self.keys) or 'none'}")
+            raise IndexError(f"Key not found: {key!r}; allowed: {', '.join(self.keys) or 'none'}")
         return self._outs[self.keys.index(key)]
 
     def __getattr__(self, name: str) -> Tensor:
@@ -48,14 +48,14 @@ class Output:
         return self[name]
 
     def array(self, k: int | str = 0) -> np.ndarray[Any, np.dtype[Any]]:
-        """Output ``k`` as a NumPy array."""
+        """Return output ``k`` as a NumPy array."""
         return self[k].detach().cpu().numpy()
 
     def mean(self, axis: int | tuple[int, ...] | None = None, k: int | str = 0) -> Any:
-        """Mean of output ``k`` along NumPy axes, by default of all its values."""
+        """Return the mean of output ``k`` along NumPy axes, by default over all values."""
         return self.array(k).mean(axis)
 
 
 def as_output(result: Any) -> Output:
-    """What a layer returned, as an `Output`."""
+    """Wrap the result of a layer in an `Output`, unless it is one."""
     return result if isinstance(result, Output) else Output([result], keys=["output"])

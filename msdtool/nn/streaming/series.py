@@ -1,4 +1,4 @@
-"""Time series as tensors: their axes, their pieces, and the frames before a piece."""
+"""Time series as tensors: their axes, their pieces, and the frames preceding a piece."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ INITIAL_HISTORIES = ("first_frame", "zeros")
 
 
 def as_tensor(values: Any, device: torch.device) -> Tensor:
-    """Return a tensor as it is, the first tensor of an `Output`, and all else as float32."""
+    """Return a tensor unchanged, the first tensor of an `Output`, anything else as float32."""
     if isinstance(values, Output):
         return values[0]
     if isinstance(values, Tensor):
@@ -24,10 +24,12 @@ def as_tensor(values: Any, device: torch.device) -> Tensor:
 
 
 def with_axes(series: Tensor, dim: int | None) -> Tensor:
-    """Give a series ``dim`` axes, 1, 3 or 5, by adding or removing axes of size 1; None: as it is.
+    """Return a series with ``dim`` axes, 1, 3 or 5, by adding or removing axes of size 1.
+
+    With None the series is returned unchanged.
 
     Raises:
-        ValueError: the series has another number of axes, or ones that cannot be removed.
+        ValueError: the series has another number of axes, or axes that cannot be removed.
     """
     if dim is None:
         return series
@@ -52,10 +54,10 @@ def with_axes(series: Tensor, dim: int | None) -> Tensor:
 def pieces(
     series: Tensor, dt: int | None, start: int = 0, stop: int | None = None
 ) -> Iterator[Tensor]:
-    """Cut the frames from ``start`` to ``stop`` into pieces of ``dt`` frames, the last shorter.
+    """Split the frames from ``start`` to ``stop`` into pieces of ``dt``, the last may be shorter.
 
     Raises:
-        ValueError: dt is not positive, or there is no frame in this range.
+        ValueError: dt is not positive, or the range contains no frame.
     """
     axis = TIME_AXES[series.dim()]
     stop = min(series.shape[axis], series.shape[axis] if stop is None else stop)
@@ -70,21 +72,20 @@ def pieces(
 def prepend_history(
     series: Tensor, history: Tensor | None, length: int, initial: str = "first_frame"
 ) -> tuple[Tensor, Tensor | None]:
-    """Put the ``length`` frames seen before in front of a piece.
+    """Prepend the ``length`` preceding frames to a piece.
 
     Args:
         series: the piece, [B, C, T, X, Y].
-        history: what this function returned for the piece before; None: there was none.
-        length: how many frames.
-        initial: what was seen before the first piece: "first_frame", its first frame again and
-            again, or "zeros".
+        history: what this function returned for the previous piece; None for the first piece.
+        length: number of frames.
+        initial: what precedes the first piece: "first_frame", its first frame repeated, or "zeros".
 
     Returns:
-        The longer piece, and the history for the next one, without gradient and in memory of its
-        own; None if nothing needs to be remembered.
+        The longer piece, and the history for the next one, detached and in separate memory; None if
+        nothing needs to be remembered.
 
     Raises:
-        ValueError: the history's frames are of another shape.
+        ValueError: the frames of the history have another shape.
     """
     if length == 0:
         return series, None

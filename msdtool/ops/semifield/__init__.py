@@ -1,4 +1,4 @@
-"""Convolutions over semifields: other sums and products in the place of + and *."""
+"""Convolutions over semifields: other sums and products in place of + and *."""
 
 from msdtool.ops.semifield.conv import Convolution, broadcast_conv, select_conv, subtract_conv
 from msdtool.ops.semifield.operations import (

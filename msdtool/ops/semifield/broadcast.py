@@ -1,6 +1,7 @@
 """The broadcast formulation: all terms of all sums at once, reduced by one torch function.
 
-Its memory is the number of terms times the output, in the backward pass several times that.
+It needs memory for the number of terms times the output, and several times that in the backward
+pass.
 """
 
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ def pad_image(img: Tensor, value: float, geometry: Geometry) -> Tensor:
 
 
 def unfold_windows(padded: Tensor, geometry: Geometry) -> Tensor:
-    """View [B, C, *K, *out_space] of the padded image."""
+    """Return a view [B, C, *K, *out_space] of the padded image."""
     for axis in range(geometry.ndim):
         dilation = geometry.dilation[axis]
         reach = dilation * (geometry.kernel_size[axis] - 1) + 1

@@ -1,19 +1,18 @@
-"""The public functions of semifield convolutions, which pick who computes them.
+"""The public functions of semifield convolutions, which choose the implementation.
 
-All of them take the arguments of `Convolution`; shapes: B batch, C channels, *space one or more
+Shapes: B batch, C channels, *space one or more
 spatial axes, O output channels of the kernel.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from msdtool.ops.checks import check_same_kind
-from msdtool.ops.kernels import preferred, require
+from msdtool.ops.checks import check_impl, check_same_kind
+from msdtool.ops.cuda.launcher import preferred, require
 from msdtool.ops.semifield import reference
 from msdtool.ops.semifield.broadcast import broadcast_by_windows
 from msdtool.ops.semifield.geometry import (
@@ -24,27 +23,27 @@ from msdtool.ops.semifield.geometry import (
     arrange_kernel,
     plan_convolution,
 )
-from msdtool.ops.semifield.gpu import find_lack, select_by_kernels, subtract_by_kernels
+from msdtool.ops.semifield.gpu import convolve_by_kernels, find_lack
 from msdtool.ops.semifield.linear import CONVOLUTIONS, linear_conv
 from msdtool.ops.semifield.operations import (
     BroadcastOperations,
     SelectOperations,
     SubtractOperations,
 )
-from msdtool.ops.semifield.select import select_by_taps
-from msdtool.ops.semifield.subtract import subtract_by_taps
+from msdtool.ops.semifield.select import select_by_terms
+from msdtool.ops.semifield.subtract import subtract_by_terms
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """How a kernel is moved over an image.
+    """How a kernel moves over an image.
 
     Args:
         stride: for all spatial axes or for each.
         padding: see `parse_padding`.
         dilation: for all spatial axes or for each.
-        groups: the image's channels are split into so many groups.
-        group_broadcasting: every group is met by all kernels, instead of its own share of them.
+        groups: number of groups that the image's channels are split into.
+        group_broadcasting: convolve every group with all kernels, not with its own share of them.
         kind: "conv" mirrors the kernel, "corr" does not.
     """
 
@@ -56,7 +55,7 @@ class Convolution:
     kind: Kind = "conv"
 
     def prepare(self, img: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Geometry]:
-        """Check an image and a kernel; return them in at least float32, and all sizes.
+        """Check an image and a kernel; return both in at least float32, and the geometry.
 
         Raises:
             ValueError: names the argument and the sizes that do not fit.
@@ -85,14 +84,14 @@ def broadcast_conv(
 ) -> Tensor:
     """Convolve by broadcasting; autograd differentiates the semifield's own functions.
 
-    Its memory is the number of terms of each sum times the output, in the backward pass several
-    times that.
+    It needs memory for the number of terms of each sum times the output, and several times that in
+    the backward pass.
 
     Args:
         img: [B, C, *space], floating point.
         kernel: [O, C/groups, *K], dtype and device of the image.
         semifield: its functions.
-        convolution: how the kernel is moved.
+        convolution: how the kernel moves.
         unfold_copy: copy the windows with `torch.nn.functional.unfold` first; 2D only.
 
     Returns:
@@ -114,32 +113,29 @@ def select_conv(
 ) -> Tensor:
     """Convolve where the sum is one of its terms; of equal terms, the first wins.
 
-    The terms are looked at channel by channel and then tap by tap in row-major order, those
-    outside of the image not at all. The gradient goes to the winner alone. Where no term beats
-    the semifield's zero the result is that, and there is no gradient.
+    The terms are compared channel by channel, then tap by tap in row-major order; terms outside
+    the image are skipped. Only the winner receives a gradient. Where no term beats the semifield's
+    zero, the result is that zero and no gradient flows.
 
     Args:
         img, kernel, semifield, convolution: as for `broadcast_conv`.
-        impl: "cuda" runs kernels on a GPU, given the semifield's CUDA expressions; "taps" is
-            plain torch; both keep the winner's number beside input and output. "reference"
-            unfolds; "auto" takes the fastest.
+        impl: "cuda" runs kernels on a GPU and needs the semifield's CUDA expressions; "torch" is
+            plain torch; both store the winner's number besides input and output. "reference"
+            unfolds; "auto" is the fastest.
 
     Returns:
         [B, O, *space'], O times ``groups`` with group broadcasting.
 
     Raises:
         ValueError: a shape, a dtype or an argument does not fit.
-        KernelError: "cuda" is asked for where kernels cannot run.
+        KernelError: "cuda" is requested where kernels cannot run.
     """
     computations = {
-        "cuda": select_by_kernels,
-        "taps": select_by_taps,
+        "cuda": convolve_by_kernels,
+        "torch": select_by_terms,
         "reference": reference.select_conv,
     }
-    wide, kernel, geometry = convolution.prepare(img, kernel)
-    compute = _choose(impl, computations, wide, semifield, geometry)
-    output: Tensor = compute(wide, kernel, semifield, geometry)
-    return output.to(img.dtype)
+    return _convolve(img, kernel, semifield, convolution, impl, computations)
 
 
 def subtract_conv(
@@ -149,65 +145,75 @@ def subtract_conv(
     convolution: Convolution,
     impl: str = "auto",
 ) -> Tensor:
-    """Convolve where the sum can be undone term by term; terms outside of the image are skipped.
+    """Convolve where the sum can be undone term by term; terms outside the image are skipped.
 
     Args:
         img, kernel, semifield, convolution: as for `broadcast_conv`.
-        impl: "cuda" runs kernels on a GPU, given the semifield's CUDA expressions; "linear" goes
-            by way of torch's linear convolution where the semifield has a ``linear_form`` that is
-            accurate for these values, and else as "taps", which is plain torch; all keep nothing
-            beside input and output. "reference" unfolds; "auto" takes the fastest.
+        impl: "cuda" runs kernels on a GPU and needs the semifield's CUDA expressions; "linear" uses
+            torch's linear convolution where the semifield has a ``linear_form`` that is accurate
+            for these values, and otherwise "torch", which is plain torch; all store nothing besides
+            input and output. "reference" unfolds; "auto" is the fastest.
 
     Returns:
         [B, O, *space'], O times ``groups`` with group broadcasting.
 
     Raises:
         ValueError: a shape, a dtype or an argument does not fit.
-        KernelError: "cuda" is asked for where kernels cannot run.
+        KernelError: "cuda" is requested where kernels cannot run.
     """
     computations = {
-        "cuda": subtract_by_kernels,
+        "cuda": convolve_by_kernels,
         "linear": subtract_by_linear,
-        "taps": subtract_by_taps,
+        "torch": subtract_by_terms,
         "reference": reference.subtract_conv,
     }
-    wide, kernel, geometry = convolution.prepare(img, kernel)
-    compute = _choose(impl, computations, wide, semifield, geometry)
-    output: Tensor = compute(wide, kernel, semifield, geometry)
-    return output.to(img.dtype)
+    return _convolve(img, kernel, semifield, convolution, impl, computations)
 
 
 def subtract_by_linear(
     img: Tensor, kernel: Tensor, semifield: SubtractOperations, geometry: Geometry
 ) -> Tensor:
-    """Convolve by the semifield's linear form where there is one, and term by term elsewhere."""
+    """Convolve by the semifield's linear form where it has one, otherwise term by term."""
     if semifield.linear_form is not None and geometry.ndim in CONVOLUTIONS:
         conv = partial(linear_conv, geometry=geometry)
         output = semifield.linear_form(img, kernel, conv)
         if output is not None:
             return output
-    return subtract_by_taps(img, kernel, semifield, geometry)
+    return subtract_by_terms(img, kernel, semifield, geometry)
+
+
+def _convolve(
+    img: Tensor,
+    kernel: Tensor,
+    semifield: SelectOperations | SubtractOperations,
+    convolution: Convolution,
+    impl: str,
+    computations: Mapping[str, Callable[..., Tensor]],
+) -> Tensor:
+    """Convolve in at least float32; return the image's dtype."""
+    wide, kernel, geometry = convolution.prepare(img, kernel)
+    compute = _choose(impl, computations, wide, semifield, geometry)
+    return compute(wide, kernel, semifield, geometry).to(img.dtype)
 
 
 def _choose(
     impl: str,
-    computations: Mapping[str, Callable[..., Any]],
+    computations: Mapping[str, Callable[..., Tensor]],
     img: Tensor,
     semifield: SelectOperations | SubtractOperations,
     geometry: Geometry,
-) -> Callable[..., Any]:
-    """Pick the computation of this name, or the fastest that can do it."""
+) -> Callable[..., Tensor]:
+    """Return the computation of this name; for "auto", the fastest that is possible."""
+    check_impl(impl, ("auto", *computations))
     lack = find_lack(semifield, geometry, len(img))
     if impl == "auto":
         if not lack and preferred(img.device):
             return computations["cuda"]
-        # On a GPU, TF32 would cost the digits that the linear form relies on.
+        # On a GPU, TF32 would lose the digits that the linear form relies on.
         linear = "linear" in computations and img.is_cpu
-        return computations["linear" if linear else "taps"]
-    if impl not in computations:
-        raise ValueError(f"impl is {impl!r}; allowed: auto, {', '.join(computations)}")
+        return computations["linear" if linear else "torch"]
     if impl == "cuda":
         if lack:
-            raise ValueError(f"{lack}; impl='taps' computes the same")
+            raise ValueError(f"{lack}; impl='torch' computes the same")
         require(impl, img.device)
     return computations[impl]

@@ -1,6 +1,6 @@
 """Where a semifield convolution reads and writes: sizes, padding, and the pixels of each tap.
 
-For an image [B, C, *space] and a kernel [O, C/groups, *kernel_size], with any number of spatial
+For an image [B, C, *space] and a kernel [O, C/groups, *kernel_size] with any number of spatial
 axes, output pixel p of a channel of group g is the semifield sum, over the group's channels c and
 the taps f, of
 
@@ -18,14 +18,14 @@ from torch import Tensor
 
 Kind = Literal["conv", "corr"]
 PerAxis = int | Sequence[int]
-# Of the last axes of a tensor: (..., slice, slice).
+# An index of the last axes of a tensor: (..., slice, slice).
 Pixels = tuple[EllipsisType | slice, ...]
 Padding = int | Sequence[int] | Sequence[Sequence[int]] | Literal["valid", "same"]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything about a convolution but the batch size and the semifield."""
+    """All sizes of a convolution except the batch size."""
 
     space: tuple[int, ...]
     kernel_size: tuple[int, ...]
@@ -53,12 +53,12 @@ class Geometry:
 
     @property
     def num_taps(self) -> int:
-        """Pixels of the kernel."""
+        """Number of pixels of the kernel."""
         return math.prod(self.kernel_size)
 
     @property
     def num_terms(self) -> int:
-        """Terms of the sum that makes one output value."""
+        """Number of terms in the sum of one output value."""
         return self.in_channels * self.num_taps
 
     @property
@@ -67,15 +67,15 @@ class Geometry:
         return tuple(product(*(range(size) for size in self.kernel_size)))
 
     def tap_slices(self, tap: tuple[int, ...], rows: range) -> tuple[Pixels, Pixels] | None:
-        """Output pixels whose tap lies in the image, and the image pixels it reads there.
+        """Return the output pixels whose tap lies inside the image, and the image pixels it reads.
 
         Args:
             tap: f.
-            rows: the output's first spatial axis is restricted to these; the slices of the output
-                count from the first of them.
+            rows: restricts the output's first spatial axis; the slices of the output are relative
+                to the first of these rows.
 
         Returns:
-            Indices of the output's and of the image's last axes; None where there is no pixel.
+            Indices of the last axes of output and image, or None if there is no such pixel.
         """
         out_slices: list[slice] = []
         in_slices: list[slice] = []
@@ -104,7 +104,7 @@ def plan_convolution(
     groups: int = 1,
     group_broadcasting: bool = False,
 ) -> Geometry:
-    """Check the arguments of a convolution and bring them into one form.
+    """Check the arguments of a convolution and normalise them.
 
     Args:
         img_shape: [B, C, *space], at least one spatial axis.
@@ -112,8 +112,8 @@ def plan_convolution(
         stride: for all axes or for each.
         padding: see `parse_padding`.
         dilation: for all axes or for each.
-        groups: the image's channels are split into so many groups.
-        group_broadcasting: every group is met by all O kernels, instead of O/groups of its own.
+        groups: number of groups that the image's channels are split into.
+        group_broadcasting: convolve every group with all O kernels, not with O/groups of its own.
 
     Raises:
         ValueError: names the argument and the sizes that do not fit.
@@ -155,17 +155,17 @@ def plan_convolution(
 def parse_padding(
     padding: Padding, kernel_size: Sequence[int], dilation: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    """Pixels to add before and behind each spatial axis; negative ones are cut off.
+    """Return the pixels to add before and after each spatial axis; negative numbers crop.
 
     Args:
         padding: P for every side; (P0, ...) for both sides of each axis; ((begin0, end0), ...);
             "valid" for none; "same" for an output of the image's size where the stride is 1. The
-            odd pixel of an even kernel goes behind. One entry serves all axes.
-        kernel_size: of each axis.
-        dilation: of each axis.
+            odd pixel of an even kernel is added after. One entry applies to all axes.
+        kernel_size: for each axis.
+        dilation: for each axis.
 
     Raises:
-        ValueError: not one of these forms.
+        ValueError: ``padding`` has none of these forms.
     """
     ndim = len(kernel_size)
     if padding == "valid":
@@ -181,19 +181,19 @@ def parse_padding(
         if len(pads) == len(entries):
             return tuple(pads * ndim if len(pads) == 1 else pads)
     raise ValueError(
-        f"padding is {padding!r}; for {ndim} spatial axes expected a whole number, {ndim} of "
+        f"padding is {padding!r}; for {ndim} spatial axes expected an integer, {ndim} of "
         f'them, {ndim} pairs (begin, end), "valid" or "same"'
     )
 
 
 def arrange_kernel(kernel: Tensor, groups: int, group_broadcasting: bool, kind: Kind) -> Tensor:
-    """Mirror the kernel [O, C/groups, *K] for ``kind="conv"``; repeat it where groups share it.
+    """Mirror the kernel [O, C/groups, *K] for ``kind="conv"``; repeat it if groups share it.
 
     Returns:
         [out channels of all groups, C/groups, *K].
 
     Raises:
-        ValueError: another kind.
+        ValueError: ``kind`` is neither.
     """
     if kind not in ("conv", "corr"):
         raise ValueError(f'kind is {kind!r}; allowed: "conv" (mirrored kernel) and "corr"')
@@ -209,7 +209,7 @@ def _channels_per_group(
 ) -> int:
     channels, kernels = img_shape[1], kernel_shape[0]
     if not _is_int(groups) or groups < 1:
-        raise ValueError(f"groups is {groups!r}; expected a positive whole number")
+        raise ValueError(f"groups is {groups!r}; expected a positive integer")
     if channels != groups * kernel_shape[1]:
         raise ValueError(
             f"image has {channels} channels, but the kernel {tuple(kernel_shape)} with groups="
@@ -231,7 +231,7 @@ def _per_axis(name: str, value: PerAxis, ndim: int) -> tuple[int, ...]:
     ):
         return tuple(entries) * (ndim if len(entries) == 1 else 1)
     raise ValueError(
-        f"{name} is {value!r}; expected a positive whole number, or {ndim} of them for "
+        f"{name} is {value!r}; expected a positive integer, or {ndim} of them for "
         f"{ndim} spatial axes"
     )
 

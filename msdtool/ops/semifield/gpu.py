@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from msdtool.ops.kernels import Argument, launch
+from msdtool.ops.cuda.launcher import Argument, launch
+from msdtool.ops.cuda.sources import Source, source_for
 from msdtool.ops.semifield.geometry import Geometry
 from msdtool.ops.semifield.operations import SelectOperations, SubtractOperations
 from msdtool.ops.semifield.select import index_dtype
-from msdtool.ops.sources import Source, source_for
 
 MAX_AXES = 3
 MAX_INT = 2**31 - 1
 THREADS = 128  # as in semifield.cu
-# The gradient of a kernel is summed by this many blocks at least, if there are as many pixels.
+# The gradient of a kernel is summed by at least this many blocks, given enough pixels.
 WANTED_BLOCKS = 2048
 MIN_CHUNK = 4096
 C_TYPES = {torch.uint8: "unsigned char", torch.int16: "short", torch.int32: "int"}
@@ -25,7 +25,7 @@ C_TYPES = {torch.uint8: "unsigned char", torch.int16: "short", torch.int32: "int
 def find_lack(
     semifield: SelectOperations | SubtractOperations, geometry: Geometry, batch: int
 ) -> str | None:
-    """Why the kernels cannot compute a convolution, or None if they can."""
+    """Return why the kernels cannot compute a convolution, or None if they can."""
     if semifield.cuda is None:
         return "the semifield has no CUDA expressions"
     if geometry.ndim > MAX_AXES:
@@ -34,14 +34,14 @@ def find_lack(
     for channels, space in planes:
         blocks = batch * geometry.groups * channels * -(-math.prod(space) // THREADS)
         if max(math.prod(space) + THREADS, blocks) > MAX_INT:
-            return f"the kernels count to {MAX_INT}, which is too little for {channels} x {space}"
+            return f"the kernels count to {MAX_INT}, which is not enough for {channels} x {space}"
     return None
 
 
 def semifield_source(
     semifield: SelectOperations | SubtractOperations, geometry: Geometry, storage: torch.dtype
 ) -> Source:
-    """The source for a semifield that has CUDA expressions."""
+    """Return the source for a semifield that has CUDA expressions."""
     defines: dict[str, str | int] = {}
     for name, sizes in (
         ("TAPS", geometry.kernel_size),
@@ -56,65 +56,51 @@ def semifield_source(
     return source_for("semifield", storage, **defines)
 
 
-def select_by_kernels(
-    img: Tensor, kernel: Tensor, semifield: SelectOperations, geometry: Geometry
+def convolve_by_kernels(
+    img: Tensor,
+    kernel: Tensor,
+    semifield: SelectOperations | SubtractOperations,
+    geometry: Geometry,
 ) -> Tensor:
-    """Compute `select_conv`."""
-    output: Tensor = SelectByKernels.apply(img, kernel, semifield, geometry)
+    """Compute `select_conv` or `subtract_conv`, whichever the semifield is for."""
+    output: Tensor = ConvolveByKernels.apply(img, kernel, semifield, geometry)
     return output
 
 
-def subtract_by_kernels(
-    img: Tensor, kernel: Tensor, semifield: SubtractOperations, geometry: Geometry
-) -> Tensor:
-    """Compute `subtract_conv`."""
-    output: Tensor = SubtractByKernels.apply(img, kernel, semifield, geometry)
-    return output
+class ConvolveByKernels(torch.autograd.Function):
+    """The autograd function of `convolve_by_kernels`; it can be differentiated once.
 
-
-class SelectByKernels(torch.autograd.Function):
-    """The autograd function of `select_by_kernels`; it can be differentiated once."""
+    A semifield that selects keeps the number of each winning term for the backward pass, one that
+    can be undone keeps its output.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, img: Tensor, kernel: Tensor, semifield: SelectOperations, geometry: Geometry
+        ctx: Any,
+        img: Tensor,
+        kernel: Tensor,
+        semifield: SelectOperations | SubtractOperations,
+        geometry: Geometry,
     ) -> Tensor:
         img, kernel = img.contiguous(), kernel.contiguous()
         output = _new_output(img, geometry)
-        winners = None
-        if any(ctx.needs_input_grad):
+        selects, winners = isinstance(semifield, SelectOperations), None
+        if selects and any(ctx.needs_input_grad):
             winners = torch.empty_like(output, dtype=index_dtype(geometry.num_terms))
         ctx.source = semifield_source(semifield, geometry, img.dtype)
         _forward(ctx.source, geometry, semifield.zero, img, kernel, output, winners)
         ctx.geometry = geometry
-        ctx.save_for_backward(img, kernel, winners, None)
+        ctx.save_for_backward(img, kernel, winners, None if selects else output)
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grad_output)
-
-
-class SubtractByKernels(torch.autograd.Function):
-    """The autograd function of `subtract_by_kernels`; it can be differentiated once."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, img: Tensor, kernel: Tensor, semifield: SubtractOperations, geometry: Geometry
-    ) -> Tensor:
-        img, kernel = img.contiguous(), kernel.contiguous()
-        output = _new_output(img, geometry)
-        ctx.source = semifield_source(semifield, geometry, img.dtype)
-        _forward(ctx.source, geometry, semifield.zero, img, kernel, output, None)
-        ctx.geometry = geometry
-        ctx.save_for_backward(img, kernel, None, output)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grad_output)
+        needs_img, needs_kernel = ctx.needs_input_grad[:2]
+        inputs = *ctx.saved_tensors, grad_output.contiguous()
+        grad_img = _img_gradient(ctx.source, ctx.geometry, *inputs) if needs_img else None
+        grad_kernel = _kernel_gradient(ctx.source, ctx.geometry, *inputs) if needs_kernel else None
+        return grad_img, grad_kernel, None, None
 
 
 def _new_output(img: Tensor, geometry: Geometry) -> Tensor:
@@ -128,14 +114,6 @@ def _forward(source: Source, geometry: Geometry, zero: float, *tensors: Tensor |
     grid = (_blocks(output),)
     arguments: list[Argument] = [*tensors, *_sizes(geometry), float(zero)]
     launch(source, "semifield_forward", grid, (THREADS,), *arguments)
-
-
-def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-    needs_img, needs_kernel = ctx.needs_input_grad[:2]
-    inputs = *ctx.saved_tensors, grad_output.contiguous()
-    grad_img = _img_gradient(ctx.source, ctx.geometry, *inputs) if needs_img else None
-    grad_kernel = _kernel_gradient(ctx.source, ctx.geometry, *inputs) if needs_kernel else None
-    return grad_img, grad_kernel, None, None
 
 
 def _img_gradient(source: Source, geometry: Geometry, img: Tensor, *others: Tensor) -> Tensor:
@@ -159,7 +137,7 @@ def _kernel_gradient(
 
 
 def _blocks(planes: Tensor) -> int:
-    """Blocks for planes [B, C, *space], each with its own."""
+    """Number of thread blocks for planes [B, C, *space]; no two planes share a block."""
     return math.prod(planes.shape[:2]) * -(-math.prod(planes.shape[2:]) // THREADS)
 
 

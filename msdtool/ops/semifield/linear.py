@@ -1,8 +1,8 @@
 """Semifields that are the linear field in disguise.
 
-Where a map takes the semifield's product to the ordinary product and its sum to the ordinary sum,
-its convolution is an ordinary convolution between the map and its inverse, with all the speed of
-torch's own: x -> x^p for the root semifields, x -> exp(mu x) for the log semifields.
+If a map takes the semifield's product to the ordinary product and its sum to the ordinary sum, its
+convolution is an ordinary convolution between the map and its inverse, at the full speed of torch's
+own: x -> x^p for the root semifields, x -> exp(mu x) for the log semifields.
 """
 
 import math
@@ -18,13 +18,13 @@ CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def linear_conv(img: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    """torch's convolution, with the paddings of a semifield convolution; 1 to 3 spatial axes."""
+    """Compute torch's convolution with the padding of a semifield convolution; 1 to 3 axes."""
     pads: tuple[int, ...] = tuple(begin for begin, _ in geometry.pads)
     if any(pair != (pair[0],) * 2 or pair[0] < 0 for pair in geometry.pads):
         img = F.pad(img, [pad for pair in reversed(geometry.pads) for pad in pair])
         pads = (0,) * geometry.ndim
-    # NNPACK computes by Winograd's method, whose errors are relative to the largest value around:
-    # too large after exp() or pow().
+    # NNPACK uses Winograd's method, whose errors are relative to the largest value nearby: after
+    # exp() or pow() they are too large.
     with torch.backends.nnpack.flags(enabled=False):
         return CONVOLUTIONS[geometry.ndim](
             img, kernel, None, geometry.stride, pads, geometry.dilation, geometry.groups
@@ -40,8 +40,8 @@ def root_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv, p: float) -> T
     """The root semifield R_p: (sum (img * kernel)^p)^(1/p).
 
     Returns:
-        None where factors are negative and p is not whole: then a product's power may be a number
-        and those of its factors are none.
+        None if factors are negative and p is not an integer: then the power of a product may be
+        real while the powers of its factors are NaN.
     """
     if not float(p).is_integer() and (img.detach() < 0).any() and (kernel.detach() < 0).any():
         return None
@@ -49,9 +49,9 @@ def root_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv, p: float) -> T
 
 
 def root_of_sum(total: Tensor, p: float) -> Tensor:
-    """total^(1/p). The gradient at 0 is taken as 0: where all terms are 0, it does not exist.
+    """total^(1/p). The gradient at 0, undefined because all terms are 0, is defined as 0.
 
-    For negative p a sum is 0 where the window lies wholly in the padding, and its root infinite.
+    For negative p a sum is 0 where the window lies entirely in the padding; its root is infinite.
     """
     zero = total == 0
     return total.masked_fill(zero, 1).pow(1 / p).masked_fill(zero, 0 if p > 0 else math.inf)
@@ -60,12 +60,12 @@ def root_of_sum(total: Tensor, p: float) -> Tensor:
 def log_by_linear(img: Tensor, kernel: Tensor, conv: LinearConv, mu: float) -> Tensor | None:
     """The log semifield L_mu: ln(sum exp(mu (img + kernel))) / mu.
 
-    The largest image value, and the largest value of each kernel, are taken out first, so nothing
-    overflows. What underflows must not matter: every sum has to be so large that the terms below
-    the smallest number are rounding errors in it. float64 is tried where the image's dtype fails.
+    The largest image value and the largest value of each kernel are factored out first, so nothing
+    overflows. Underflow must be negligible: every sum has to be so large that terms below the
+    smallest number are within its rounding error. float64 is tried if the image's dtype fails.
 
     Returns:
-        None where the image's values differ by too much for this, by several hundred / mu.
+        None if the image's values differ by too much for this, by several hundred / mu.
     """
     if img.numel() == 0:
         return conv(img, kernel)

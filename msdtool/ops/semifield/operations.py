@@ -1,7 +1,7 @@
-"""What a semifield is made of: the functions that its convolutions are computed with.
+"""The functions that define a semifield and that its convolutions are computed with.
 
-All functions work elementwise on tensors (a number is fine where a result is constant), so they
-are written with operators and torch's functions: ``torch.exp``, not ``math.exp``.
+All functions work elementwise on tensors (a constant result may be a number), so they are written
+with operators and torch's functions: ``torch.exp``, not ``math.exp``.
 """
 
 from collections.abc import Callable
@@ -60,13 +60,14 @@ def check_elementwise(operations: SelectOperations | SubtractOperations) -> None
     """Try every function on two values.
 
     Raises:
-        ValueError: one fails on tensors, its result does not fit, or one is missing; names it.
+        ValueError: names a function that fails on tensors, returns an unsuitable result or is
+            missing.
     """
     unary = ("post_sum", "undo_post_sum", "d_post_d_acc")
     if getattr(operations, "post_sum", None) is not None:
         for name in unary[1:]:
             if getattr(operations, name) is None:
-                raise ValueError(f"post_sum of the semifield needs {name} beside it")
+                raise ValueError(f"post_sum of the semifield needs {name} as well")
     binary = ("times", "d_times_d_img", "d_times_d_kernel", "subtract", "d_add_d_right", "add")
     for name in (*binary, *unary, "add_select"):
         function = getattr(operations, name, None)
@@ -82,8 +83,8 @@ def check_elementwise(operations: SelectOperations | SubtractOperations) -> None
             ) from error
         if isinstance(result, Tensor) and result.shape not in ((2,), ()):
             raise ValueError(
-                f"{name} of the semifield makes shape {tuple(result.shape)} of shape (2,); "
-                "it must work elementwise"
+                f"{name} of the semifield maps shape (2,) to shape {tuple(result.shape)}; it must "
+                "work elementwise"
             )
         if name == "add_select" and not (isinstance(result, Tensor) and result.dtype == torch.bool):
             raise ValueError("add_select of the semifield must return booleans, such as a < b")

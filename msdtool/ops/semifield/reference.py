@@ -1,6 +1,6 @@
-"""Select and Subtract convolutions in plain torch: the windows are unfolded, autograd goes back.
+"""Select and Subtract convolutions in plain torch, from unfolded windows, by autograd.
 
-The semifield's own derivatives are not used, so these are an independent check of them.
+They do not use the semifield's own derivatives, and so check these independently.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from msdtool.ops.semifield.operations import SelectOperations, SubtractOperation
 def select_conv(
     img: Tensor, kernel: Tensor, semifield: SelectOperations, geometry: Geometry
 ) -> Tensor:
-    """Twin of `select_by_taps`."""
+    """Reference for `select_by_terms`."""
     best = _zeros(img, semifield.zero, geometry)
     for image, weight, inside in _terms(img, kernel, geometry):
         values = semifield.times(image, weight)
@@ -27,7 +27,7 @@ def select_conv(
 def subtract_conv(
     img: Tensor, kernel: Tensor, semifield: SubtractOperations, geometry: Geometry
 ) -> Tensor:
-    """Twin of `subtract_by_taps`."""
+    """Reference for `subtract_by_terms`."""
     total = _zeros(img, semifield.zero, geometry)
     for image, weight, inside in _terms(img, kernel, geometry):
         values = semifield.times(image, weight)
@@ -44,9 +44,9 @@ def _zeros(img: Tensor, zero: float, geometry: Geometry) -> Tensor:
 def _terms(
     img: Tensor, kernel: Tensor, geometry: Geometry
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield image [B, groups, 1, *out_space], kernel [groups, out, 1...], and where it is inside.
+    """Yield image [B, groups, 1, *out_space], kernel [groups, out, 1...] and a mask of the image.
 
-    Outside of the image, any number does that times can be computed of: 1.
+    Values outside the image are masked; they are 1, for which ``times`` is always defined.
     """
     windows = unfold_windows(pad_image(img, 1, geometry), geometry)
     windows = windows.unflatten(1, (geometry.groups, 1, geometry.in_channels))

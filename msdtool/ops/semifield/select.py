@@ -1,6 +1,6 @@
 """Semifield convolutions whose sum is one of its terms: the winner is recorded.
 
-The backward pass then visits one term per output value, whatever the number of terms.
+The backward pass then visits one term per output value, regardless of the number of terms.
 """
 
 import math
@@ -19,26 +19,26 @@ from msdtool.ops.semifield.tiles import Tile, split_groups, terms, tiles
 CHOICES: dict[Any, Binary] = {operator.lt: torch.maximum, operator.gt: torch.minimum}
 
 
-def select_by_taps(
+def select_by_terms(
     img: Tensor, kernel: Tensor, semifield: SelectOperations, geometry: Geometry
 ) -> Tensor:
     """Compute `select_conv` in plain torch, term by term."""
     if torch.is_grad_enabled() and (img.requires_grad or kernel.requires_grad):
-        output: Tensor = SelectByTaps.apply(img, kernel, semifield, geometry)
+        output: Tensor = SelectByTerms.apply(img, kernel, semifield, geometry)
         return output
     return _forward(img, kernel, semifield, geometry, None)
 
 
 def index_dtype(num_terms: int) -> torch.dtype:
-    """The smallest type that numbers the terms from 1; 0 stands for none."""
+    """Return the smallest dtype that can number the terms from 1; 0 means none."""
     for dtype in (torch.uint8, torch.int16):
         if num_terms <= torch.iinfo(dtype).max:
             return dtype
     return torch.int32
 
 
-class SelectByTaps(torch.autograd.Function):
-    """The autograd function of `select_by_taps`; it can be differentiated once."""
+class SelectByTerms(torch.autograd.Function):
+    """The autograd function of `select_by_terms`; it can be differentiated once."""
 
     @staticmethod
     def forward(
@@ -95,7 +95,7 @@ def _forward(
             if numbers is not None or choose is None:
                 replaced = semifield.add_select(inside, values)
             if numbers is not None:
-                # Later terms have larger numbers; this is much faster than to fill where replaced.
+                # Later terms have larger numbers; this is much faster than a masked fill.
                 number = replaced.to(numbers.dtype).mul_(term.number + 1)
                 target = numbers[term.pixels]
                 torch.maximum(target, number, out=target)
@@ -118,7 +118,7 @@ class _SelectBackward:
         self.semifield, self.geometry = semifield, geometry
         self.img, self.kernel = img.reshape(-1), kernel.reshape(-1)
         self.grad_img = torch.zeros_like(self.img)
-        # A kernel value may win millions of times: float32 would lose digits.
+        # A kernel value may win millions of times: float32 would lose precision.
         self.grad_kernel = torch.zeros_like(self.kernel, dtype=torch.float64)
         self.plane_size = math.prod(geometry.space)
         self.steps = [math.prod(geometry.space[axis + 1 :]) for axis in range(geometry.ndim)]
@@ -144,7 +144,7 @@ class _SelectBackward:
             self.grad_kernel.scatter_add_(0, at_kernel, steps.double())
 
     def _term_offsets(self) -> Tensor:
-        """How far each term lies behind an output's origin in the flat image; entry 0 is none."""
+        """Return each term's offset from an output's origin in the flat image; entry 0 is none."""
         geometry = self.geometry
         offsets = [0]
         for channel in range(geometry.in_channels):
@@ -155,7 +155,7 @@ class _SelectBackward:
         return torch.tensor(offsets, device=self.img.device)
 
     def _starts(self, tile: Tile, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        """Where each output's origin lies in the flat image, and its kernel in the flat kernels."""
+        """Return the position of each output's origin in the flat image, and of its flat kernel."""
         geometry, device = self.geometry, self.img.device
         num_images, num_groups, num_out, *space = shape
         images = torch.arange(num_images, device=device) + tile.images.start

@@ -1,6 +1,6 @@
-"""Semifield convolutions whose sum can be undone: the backward pass takes each term out again.
+"""Semifield convolutions whose sum can be undone: the backward pass removes each term again.
 
-Nothing is kept but the input and the output, whatever the number of terms.
+Only the input and the output are kept, regardless of the number of terms.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ from msdtool.ops.semifield.operations import SubtractOperations
 from msdtool.ops.semifield.tiles import split_groups, terms, tiles
 
 
-def subtract_by_taps(
+def subtract_by_terms(
     img: Tensor, kernel: Tensor, semifield: SubtractOperations, geometry: Geometry
 ) -> Tensor:
     """Compute `subtract_conv` in plain torch, term by term."""
-    output: Tensor = SubtractByTaps.apply(img, kernel, semifield, geometry)
+    output: Tensor = SubtractByTerms.apply(img, kernel, semifield, geometry)
     return output
 
 
-class SubtractByTaps(torch.autograd.Function):
-    """The autograd function of `subtract_by_taps`; it can be differentiated once."""
+class SubtractByTerms(torch.autograd.Function):
+    """The autograd function of `subtract_by_terms`; it can be differentiated once."""
 
     @staticmethod
     def forward(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from msdtool.ops.semifield.geometry import Geometry, Pixels
 
-# Per thread. With fewer, calling torch takes longer than its work; with more, the three tensors
-# that an operation reads and writes leave the second-level cache.
+# Per thread. With fewer, calls of torch take longer than their work; with more, the three tensors
+# that an operation reads and writes no longer fit the second-level cache.
 VALUES_PER_THREAD = 65536
 # Enough to keep a GPU busy.
 VALUES_ON_GPU = 2**24
@@ -24,7 +24,7 @@ class Tile(NamedTuple):
     rows: range
 
     def of(self, outputs: Tensor) -> Tensor:
-        """View the tile of a tensor [B, groups, out, *out_space]."""
+        """Return a view of this tile of a tensor [B, groups, out, *out_space]."""
         return outputs[self.images, self.groups, :, self.rows.start : self.rows.stop]
 
 
@@ -32,19 +32,19 @@ class Term(NamedTuple):
     """One term of the sums of a tile: a channel and a tap."""
 
     number: int  # channel * taps + tap
-    pixels: Pixels  # of the tile, where the tap lies in the image
+    pixels: Pixels  # of the tile, where the tap lies inside the image
     img: Tensor  # [images, groups, 1, *pixels]
     kernel: Tensor  # [groups, out, 1, ...]
 
 
 def split_groups(img: Tensor, kernel: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """View an image as [B, groups, in, *space], a kernel as [groups, out, in, *K]."""
+    """Return views [B, groups, in, *space] of an image and [groups, out, in, *K] of a kernel."""
     by_group = img.unflatten(1, (geometry.groups, geometry.in_channels))
     return by_group, kernel.unflatten(0, (geometry.groups, geometry.out_channels))
 
 
 def tiles(img: Tensor, geometry: Geometry) -> Iterator[Tile]:
-    """Cut the output of an image [B, ...] into tiles that suit the device it is on."""
+    """Divide the output of an image [B, ...] into tiles that suit its device."""
     limit = VALUES_ON_GPU if img.is_cuda else VALUES_PER_THREAD * torch.get_num_threads()
     batch, num_rows = len(img), geometry.out_space[0]
     row = geometry.out_channels * math.prod(geometry.out_space[1:])
@@ -62,7 +62,7 @@ def tiles(img: Tensor, geometry: Geometry) -> Iterator[Tile]:
 
 
 def terms(img: Tensor, kernel: Tensor, geometry: Geometry, tile: Tile) -> Iterator[Term]:
-    """Yield the terms that a tile sums up, channel by channel.
+    """Yield the terms of a tile's sums, channel by channel.
 
     Args:
         img: [B, groups, in, *space].

@@ -29,11 +29,12 @@ def status(name):
 before = status("VmRSS")
 path, inner, raw = sys.argv[1:]
 from pathlib import Path
-place = Location(Path(path), inner, "ZYX", *((shape, "uint16") if raw else ()))
+layout = {"shape": shape, "dtype": "uint16"} if raw else {}
+place = Location(Path(path), inner, axes="ZYX", **layout)
 for index in (0, 1, 1249, 2498, 2499):
     assert read_image(place, index=index).shape == (1, 2000, 2000)
 for start in range(0, 2500, 250):
-    part = read_image(place, 3, region=(slice(start, start + 8), slice(0, 2000), slice(0, 2000)))
+    part = read_image(place, 3, window=(slice(start, start + 8), slice(0, 2000), slice(0, 2000)))
     assert part.shape == (1, 8, 2000, 2000), part.shape
 assert not part.any()
 used = status("VmHWM") - before

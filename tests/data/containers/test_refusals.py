@@ -29,7 +29,7 @@ def test_an_hdf5_file_of_several_datasets_needs_a_path(tmp_path):
         file["dark"] = np.zeros((3, 4))
         file["name"] = "text"
         file["angles"] = np.zeros(5)
-    assert refusal(path) == ("holds 2 arrays: /dark, /entry/data; say which, such as a.h5::/dark")
+    assert refusal(path) == ("holds 2 arrays: /dark, /entry/data; select one, such as a.h5::/dark")
     assert refusal(Location(path, "/entry")) == ("the file is a group; it holds /dark, /entry/data")
     assert refusal(Location(path, "/data")) == (
         "the file has no dataset of that name; it holds /dark, /entry/data"
@@ -79,28 +79,28 @@ def test_raw_files_need_a_shape_that_fits(tmp_path):
     path = tmp_path / "a.raw"
     path.write_bytes(bytes(100))
     assert refusal(path) == (
-        "a raw file does not say what it holds; give its shape and dtype: "
+        "a raw file does not record what it contains; give its shape and dtype: "
         "{path: a.raw, shape: [100, 512, 512], dtype: uint16}"
     )
-    assert refusal(Location(path, "", None, (5, 5, 5), "uint8")) == (
+    assert refusal(Location(path, shape=(5, 5, 5), dtype="uint8")) == (
         "has 100 bytes; shape [5, 5, 5] of dtype uint8 needs 125; check shape and dtype, and that "
         "the file has no header"
     )
-    found = read_image(Location(path, "", None, (2, 5, 5), "uint16"), 3)
+    found = read_image(Location(path, shape=(2, 5, 5), dtype="uint16"), 3)
     assert found.shape == (1, 2, 5, 5)
 
 
 def test_numpy_files_that_cannot_be_images(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object))
     assert refusal(tmp_path / "a.npy") == (
-        "cannot be read as an image: it holds Python objects, not numbers"
+        "cannot be read as an image: it contains Python objects, not numbers"
     )
     np.save(tmp_path / "a.npy", np.zeros((3, 4), complex))
     assert refusal(tmp_path / "a.npy") == "pixels of type complex128 are not real numbers"
     np.save(tmp_path / "a.npy", np.zeros((3, 4)))
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(content[:-8])
-    assert "the file is truncated, it has 216 bytes and its pixels need 224" in refusal(
+    assert "the file is truncated: it has 216 bytes, its pixels need 224" in refusal(
         tmp_path / "a.npy", 2
     )
     (tmp_path / "a.npy").write_text("not an image")

@@ -57,9 +57,9 @@ def write(folder, kind, array, axes):
     return Location(
         path,
         "/entry/data" if kind.endswith("hdf5") else "",
-        None if keeps_names else axes,
-        array.shape if is_raw else None,
-        str(array.dtype) if is_raw else None,
+        axes=None if keeps_names else axes,
+        shape=array.shape if is_raw else None,
+        dtype=str(array.dtype) if is_raw else None,
     )
 
 
@@ -84,7 +84,7 @@ def check(location, array, axes, ndim):
         got = read_image(location, ndim, index=index)
         assert got.dtype == array.dtype
         np.testing.assert_array_equal(got, image)
-        part = read_image(location, ndim, index=index, region=region)
+        part = read_image(location, ndim, index=index, window=region)
         np.testing.assert_array_equal(part, image[(slice(None), *region)])
 
 
@@ -126,7 +126,7 @@ def test_byte_orders(tmp_path, kind, dtype):
     array = example("ZYX", dtype[1:]).astype(dtype)
     suffix, _ = KINDS[kind]
     getattr(writing, kind)(path := tmp_path / f"a{suffix}", array, "ZYX")
-    location = Location(path, "", None, *((array.shape, dtype) if kind == "raw" else ()))
+    location = Location(path, **({"shape": array.shape, "dtype": dtype} if kind == "raw" else {}))
     if kind == "plain_hdf5":
         location = Location(path, "entry/data")
     found = read_image(location, 3)
@@ -140,7 +140,7 @@ def test_stacks_take_them_all(tmp_path, kind):
     array.flat[:2] = 0
     place = write(tmp_path, kind, array, "ZYX")
     inner = f"::{place.inner}" if place.inner else ""
-    source = Source(f"{place.path}{inner}", place.axes, place.shape, place.dtype)
+    source = Source(f"{place.path}{inner}", axes=place.axes, shape=place.shape, dtype=place.dtype)
     stack = ImageStack(source)
     assert [image.tolist() for image in stack] == array[:, np.newaxis].tolist()
     assert stack.name(2) == f"{place.path}{inner}[2]"

@@ -6,7 +6,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msdtool.data.readers import read_image
+from msdtool import ImageStack
+from msdtool.data.readers import notes, read_image
 from msdtool.data.specifiers import Location
 from msdtool.errors import InputError
 
@@ -38,13 +39,13 @@ def span(size):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2), span(50), span(70))
 def test_a_window_is_that_part_of_the_page(path, page, rows, columns):
-    found = read_image(path, index=page, region=(rows, columns))
+    found = read_image(path, index=page, window=(rows, columns))
     assert found.dtype == VOLUME.dtype
     np.testing.assert_array_equal(found[0], VOLUME[page, rows, columns])
 
 
 def test_an_axis_of_the_page_may_count_images(path):
-    found = read_image(Location(path, axes="XYZ"), index=61, region=(slice(4, 20), slice(1, 3)))
+    found = read_image(Location(path, axes="XYZ"), index=61, window=(slice(4, 20), slice(1, 3)))
     np.testing.assert_array_equal(found[0], VOLUME[1:3, 4:20, 61].T)
 
 
@@ -57,10 +58,10 @@ def test_only_the_strips_that_a_window_touches_are_decoded(tmp_path):
         file.seek(offset)
         file.write(bytes(size))  # rows 30 to 39 of page 1 are none any more
     for rows in (slice(0, 30), slice(40, 50)):
-        found = read_image(path, index=1, region=(rows, slice(0, 70)))
+        found = read_image(path, index=1, window=(rows, slice(0, 70)))
         np.testing.assert_array_equal(found[0], VOLUME[1, rows])
     with pytest.raises(InputError, match=r"a\.tif: cannot be read as an image"):
-        read_image(path, index=1, region=(slice(29, 31), slice(0, 70)))
+        read_image(path, index=1, window=(slice(29, 31), slice(0, 70)))
 
 
 def test_tiles_that_a_file_leaves_out_are_empty(tmp_path):
@@ -74,5 +75,109 @@ def test_tiles_that_a_file_leaves_out_are_empty(tmp_path):
     expected = VOLUME[0].copy()
     expected[:16, :32] = 0
     np.testing.assert_array_equal(read_image(path)[0], expected)
-    found = read_image(path, region=(slice(10, 20), slice(30, 40)))
+    found = read_image(path, window=(slice(10, 20), slice(30, 40)))
     np.testing.assert_array_equal(found[0], expected[10:20, 30:40])
+
+
+# Pages beside the image, and what tags say about it --------------------------------------------
+
+GREY = np.random.default_rng(1).integers(0, 255, (32, 40), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("first", [False, True])
+def test_overviews_and_thumbnails_are_not_images(tmp_path, compression, first):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        options = {"metadata": None, "compression": compression}
+        if not first:
+            file.write(GREY, photometric="minisblack", **options)
+        for step in (2, 4):
+            smaller = np.ascontiguousarray(GREY[::step, ::step])
+            file.write(smaller, photometric="minisblack", subfiletype=1, **options)
+        file.write(np.zeros((16, 16, 3), np.uint8), photometric="rgb", subfiletype=1, **options)
+        if first:
+            file.write(GREY, photometric="minisblack", **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], GREY)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_mask_page_is_not_an_image(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for subfiletype in (0, 1, 0, 1):
+            file.write(
+                GREY // (subfiletype + 1),
+                photometric="minisblack",
+                metadata=None,
+                subfiletype=subfiletype,
+                compression=compression,
+            )
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for page in (1, 3):
+            file.pages[page].tags[254].overwrite(4)
+    for index in (0, 1):
+        np.testing.assert_array_equal(read_image(path, index=index)[0], GREY)
+    with pytest.raises(InputError, match="holds 2 images"):
+        read_image(path)
+
+
+def test_a_file_of_nothing_but_a_thumbnail(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY, metadata=None, subfiletype=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], GREY)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("extra", ["unassalpha", "assocalpha"])
+def test_opacity_is_neither_averaged_nor_a_label(tmp_path, compression, extra):
+    labels = GREY % 3
+    rgba = np.dstack([labels, labels, labels, np.full_like(labels, 255)])
+    options = {"extrasamples": [extra], "compression": compression}
+    tifffile.imwrite(tmp_path / "a.tif", rgba, photometric="rgb", **options)
+    averaged = ImageStack(str(tmp_path / "a.tif"), collapse_channels=True)[0][0]
+    np.testing.assert_array_equal(averaged, labels)
+    found = ImageStack(str(tmp_path / "a.tif"), labels=3)[0][0]
+    np.testing.assert_array_equal(found, labels)
+
+
+def test_a_fourth_sample_that_is_not_opacity_counts(tmp_path):
+    values = np.dstack([GREY // 2] * 3 + [GREY])
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["unspecified"])
+    averaged = ImageStack(str(tmp_path / "a.tif"), collapse_channels=True)[0][0]
+    np.testing.assert_allclose(averaged, values.mean(axis=2), rtol=1e-6)
+
+
+OME = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+    'UUID="urn:uuid:{own}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" '
+    'Type="uint8" SizeX="40" SizeY="32" SizeZ="3" SizeC="1" SizeT="1">'
+    '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'
+)
+PLANE = (
+    '<TiffData FirstC="0" FirstT="0" FirstZ="{0}" IFD="0" PlaneCount="1">'
+    '<UUID FileName="z{0}.ome.tif">urn:uuid:{0}</UUID></TiffData>'
+)
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2], [1]])
+def test_a_file_of_an_ome_set_holds_its_own_slice(tmp_path, kept):
+    planes = "".join(PLANE.format(number) for number in range(3))
+    for number in kept:
+        tifffile.imwrite(
+            tmp_path / f"z{number}.ome.tif",
+            np.full((32, 40), 10 * number, np.uint8),
+            description=OME.format(own=number, planes=planes),
+            metadata=None,
+            photometric="minisblack",
+        )
+    stack = ImageStack(str(tmp_path))
+    assert [float(stack[index].mean()) for index in range(len(stack))] == [10 * n for n in kept]
+
+
+def test_what_tags_say_about_pixels(tmp_path):
+    tags = [(42113, 2, 6, "-9999", True), (274, 3, 1, 6, True)]
+    tifffile.imwrite(tmp_path / "a.tif", GREY, metadata=None, extratags=tags)
+    missing, turned = notes(Location(tmp_path / "a.tif"))
+    assert missing == "the value -9999 stands for missing pixels (the tag GDAL_NODATA)"
+    assert turned.startswith("viewers turn or mirror the image (the tag Orientation is 6)")
+    tifffile.imwrite(tmp_path / "b.tif", GREY)
+    assert notes(Location(tmp_path / "b.tif")) == ()

@@ -193,7 +193,7 @@ def test_a_longer_kernel_starts_a_new_series():
         (lambda: Conv3d().set_weight(np.ones((2, 2, 2, 2))), r"shape \(2, 2, 2, 2\); expected 1 a"),
         (lambda: Conv1d().set_weight(np.ones((2, 2))), r"\(1, 2, 2\) taps .* does not fit Conv1d"),
         (lambda: Conv2d().set_weight(np.ones(3)), r"\(3, 1, 1\) taps .* does not fit Conv2d"),
-        (lambda: Conv3d(2, 2, groups=2).set_weight(np.ones(3)), "give preserve_channels=True"),
+        (lambda: Conv3d(2, 2, groups=2).set_weight(np.ones(3)), "pass preserve_channels=True"),
         (lambda: Conv3d(2, 3, groups=2), "must both be divisible by groups 2"),
         (lambda: Conv3d(kernel_size=(1, 1)), r"kernel_size is \(1, 1\); expected a positive numb"),
         (lambda: Conv3d(kernel_size=0), "kernel_size is 0; expected a positive number, or 3"),

@@ -88,7 +88,7 @@ def test_taps_and_linear_form_equal_the_reference(name, problem, values_per_tile
     expected = results(name, img, kernel, convolution, "reference")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "VALUES_PER_THREAD", values_per_tile)
-        assert_all_close(results(name, img, kernel, convolution, "taps"), expected)
+        assert_all_close(results(name, img, kernel, convolution, "torch"), expected)
     assert_all_close(results(name, img, kernel, convolution, "auto"), expected)
 
 
@@ -120,7 +120,7 @@ def test_a_fourth_axis_is_an_axis_like_others():
 
 
 @pytest.mark.parametrize("name", list(ALL))
-@pytest.mark.parametrize("impl", ["taps", "auto"])
+@pytest.mark.parametrize("impl", ["torch", "auto"])
 def test_gradients_are_those_of_finite_differences(name, impl):
     img = draw(2, 4, 5, 4).requires_grad_()
     kernel = draw(4, 2, 3, 2, seed=1).requires_grad_()
@@ -138,7 +138,7 @@ def test_linear_is_torchs_convolution(ndim):
     img, kernel = draw(2, 4, *(6,) * ndim), draw(6, 2, *(3,) * ndim, seed=1)
     expected = convolve_torch(img, kernel, None, 2, 2, 2, 2)
     convolution = Convolution(2, 2, 2, groups=2, kind="corr")
-    for impl in ("taps", "linear", "broadcast"):
+    for impl in ("torch", "linear", "broadcast"):
         torch.testing.assert_close(convolve("linear", img, kernel, convolution, impl), expected)
 
 
@@ -157,7 +157,7 @@ def test_maximum_with_a_flat_kernel_is_maximum_pooling():
 def test_of_equal_terms_the_first_wins_by_channel_and_then_by_tap():
     img = torch.zeros(1, 2, 3, 3, requires_grad=True)
     kernel = torch.zeros(1, 2, 2, 2, requires_grad=True)
-    for impl in ("taps", "reference"):
+    for impl in ("torch", "reference"):
         output = convolve("max", img, kernel, Convolution(kind="corr", padding=1), impl)
         grads = torch.autograd.grad(output.sum(), (img, kernel))
         # The first tap that lies in the image: the last one in the first row and column.
@@ -173,7 +173,7 @@ def test_a_window_outside_of_the_image_gives_zero_and_no_gradient(name):
     zero = semifield.zero
     img, kernel = draw(1, 1, 4), draw(1, 1, 3, seed=1)
     output, grad_img, grad_kernel = results(
-        name, img, kernel, Convolution(padding=((3, 0),)), "taps"
+        name, img, kernel, Convolution(padding=((3, 0),)), "torch"
     )
     assert output[0, 0, 0] == zero
     assert output[0, 0, 1:].isfinite().all()
@@ -242,8 +242,15 @@ def test_not_a_number_stays_visible():
 
 @pytest.mark.parametrize("impl", ["fast", "linear"])
 def test_other_implementations_are_refused(impl):
-    with pytest.raises(ValueError, match=f"impl is '{impl}'; allowed: auto, cuda, taps, reference"):
+    with pytest.raises(
+        ValueError, match=f"impl is '{impl}'; allowed: auto, cuda, torch, reference"
+    ):
         convolve("max", draw(1, 1, 5), draw(1, 1, 3), Convolution(), impl)
+
+
+def test_the_old_name_of_an_implementation_says_the_new_one():
+    with pytest.raises(ValueError, match="impl is 'taps', which is now called 'torch'"):
+        convolve("max", draw(1, 1, 5), draw(1, 1, 3), Convolution(), "taps")
 
 
 def test_dtypes_must_agree():
@@ -271,7 +278,7 @@ def test_functions_that_fail_on_tensors_are_named():
     ops.check_elementwise(ops.SelectOperations(**good))
     for name, function, message in (
         ("times", lambda img, kernel: math.exp(img), "times of the semifield fails on tensors"),
-        ("d_times_d_img", lambda img, kernel: img.sum(0, keepdim=True), r"makes shape \(1,\)"),
+        ("d_times_d_img", lambda img, kernel: img.sum(0, keepdim=True), r"to shape \(1,\)"),
         ("add_select", torch.add, "add_select of the semifield must return booleans"),
         ("add_select", lambda a, b: 1.0 if a < b else 0.0, "torch.exp instead of math.exp"),
     ):

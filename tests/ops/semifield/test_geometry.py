@@ -40,7 +40,7 @@ def test_other_paddings_are_refused(padding):
     ((2, 3), (1, 3), {}, r"image has shape \(2, 3\); expected \[B, C, \*space\]"),
     ((2, 3, 5, 5), (1, 3, 3), {}, "differ in their number of axes"),
     ((2, 3, 0, 5), (1, 3, 3, 3), {}, "every size must be at least 1"),
-    ((2, 3, 5, 5), (1, 3, 3, 3), {"stride": 0}, "stride is 0; expected a positive whole number"),
+    ((2, 3, 5, 5), (1, 3, 3, 3), {"stride": 0}, "stride is 0; expected a positive integer"),
     ((2, 3, 5, 5), (1, 3, 3, 3), {"stride": (1, 1, 1)}, "2 of them for 2 spatial axes"),
     ((2, 3, 5, 5), (1, 3, 3, 3), {"dilation": (1, -1)}, r"dilation is \(1, -1\)"),
     ((2, 3, 5, 5), (1, 3, 3, 3), {"dilation": True}, "dilation is True"),

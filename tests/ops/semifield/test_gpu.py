@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from msdtool.nn.semifield import SelectSemifield, SubtractSemifield
-from msdtool.ops import kernels
+from msdtool.ops.cuda import launcher
 from msdtool.ops.semifield import Convolution, gpu, select_conv, subtract_conv
 from tests import shim as kernel_shim
 
@@ -113,7 +113,7 @@ def test_only_wanted_gradients_are_computed(shim):
 def test_what_the_kernels_cannot_do_is_said():
     without = SelectSemifield(torch.lt, torch.add, torch.add, torch.add, 0.0)
     img, kernel = torch.rand(1, 1, 5, 5), torch.rand(1, 1, 3, 3)
-    with pytest.raises(ValueError, match="no CUDA expressions; impl='taps' computes the same"):
+    with pytest.raises(ValueError, match="no CUDA expressions; impl='torch' computes the same"):
         select_conv(img, kernel, without, Convolution(), "cuda")
     with pytest.raises(ValueError, match="at most 3 spatial axes; the image has 4"):
         select_conv(
@@ -123,7 +123,7 @@ def test_what_the_kernels_cannot_do_is_said():
     huge = torch.empty(1).expand(1, 1, 50000, 50000)
     with pytest.raises(ValueError, match="the kernels count to 2147483647"):
         select_conv(huge, kernel, SEMIFIELDS[0], Convolution(), "cuda")
-    with pytest.raises(kernels.KernelError, match="need tensors on a GPU"):
+    with pytest.raises(launcher.KernelError, match="need tensors on a GPU"):
         select_conv(img, kernel, SEMIFIELDS[0], Convolution(), "cuda")
 
 
@@ -143,7 +143,7 @@ def test_terms_that_rounding_leaves_above_their_sum_have_gradients(shim):
     img = 1e4 * torch.rand(1, 2, 9, 9, generator=generator)
     kernel = torch.rand(2, 2, 3, 3, generator=generator)
     grads = []
-    for impl in ("cuda", "taps"):
+    for impl in ("cuda", "torch"):
         inputs = img.clone().requires_grad_(), kernel.clone().requires_grad_()
         output = subtract_conv(*inputs, SubtractSemifield.log(3.0), Convolution(), impl)
         grads.append(torch.autograd.grad(output.sum(), inputs))

@@ -44,7 +44,7 @@ def test_log_is_right_however_much_the_values_differ(dtype, spread, mu):
 @pytest.mark.parametrize(("spread", "taken"), [(0.0, True), (150.0, True), (1e3, False)])
 def test_log_goes_by_terms_only_where_float64_underflows(monkeypatch, spread, taken):
     called = []
-    monkeypatch.setattr(conv, "subtract_by_taps", lambda img, *_: called.append(1) or img)
+    monkeypatch.setattr(conv, "subtract_by_terms", lambda img, *_: called.append(1) or img)
     subtract_conv(*images(spread, torch.float32), SubtractSemifield.log(2.0), SAME)
     assert taken is not bool(called)
 
@@ -60,7 +60,7 @@ def test_nothing_but_an_infinite_image_is_infinite():
 def test_the_gradient_of_a_sum_of_zeros_is_zero(p):
     img, kernel = torch.zeros(1, 1, 6), torch.ones(1, 1, 3)
     img[0, 0, 5] = 2.0
-    for impl in ("linear", "taps"):
+    for impl in ("linear", "torch"):
         img.grad, kernel.grad = None, None
         semifield = SubtractSemifield.root(p)
         output = subtract_conv(img.requires_grad_(), kernel.requires_grad_(), semifield, SAME, impl)

@@ -1,0 +1,73 @@
+"""A whole experiment: its sections, and what follows from several of them together."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+from pydantic_core import PydanticCustomError
+
+from msdtool.config.agreement import find_problems
+from msdtool.config.data_schema import DataConfig
+from msdtool.config.schema import NetworkConfig, RunConfig, StreamConfig, TrainingConfig
+from msdtool.config.section import Section
+from msdtool.config.yaml_file import KeyPath, Origin
+from msdtool.errors import ConfigError
+
+
+class ExperimentConfig(Section):
+    """A whole experiment."""
+
+    task: Literal["regression", "segmentation"] = Field(description="what the network is for")
+    data: DataConfig
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    stream: StreamConfig | None = Field(
+        None,
+        description="treat each volume (`network.ndim: 3`) as an image sequence: hidden layers "
+        "work frame by frame, only temporal layers in `network.stem` and `network.head` link a "
+        "frame to earlier ones. Prediction then needs memory for a few frames only",
+    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_loss(cls, value: Any) -> Any:
+        """The default loss depends on the task, so the saved config names the one used."""
+        if not isinstance(value, dict) or value.get("task") != "segmentation":
+            return value
+        training = value.get("training") or {}
+        if not isinstance(training, dict):
+            return value
+        return {**value, "training": {"loss": "cross_entropy", **training}}
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> "ExperimentConfig":
+        problems = find_problems(self.task, self.data, self.network, self.stream, self.training)
+        if problems:
+            raise PydanticCustomError("keys_disagree", "keys disagree", {"problems": problems})
+        return self
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    def error(self, path: KeyPath, message: str) -> ConfigError:
+        """An error about a key that is only found when the network is built, with file and line."""
+        return ConfigError(self._origin.describe(path, message))
+
+    @property
+    def label_values(self) -> list[int]:
+        """Label values in the target images, in the order of the network's output channels."""
+        return self.data.label_values
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels; 0 for regression."""
+        return len(self.data.label_values)
+
+    def convolved(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The part of a size, per spatial axis, that the network's convolutions extend over."""
+        return tuple(size) if self.stream is None else self.stream.frame_size(size)
+
+    @property
+    def crop_size(self) -> tuple[int, ...] | None:
+        """Crop size per spatial axis, or None for whole images."""
+        return self.data.crop_size(self.network.ndim)

@@ -1,0 +1,108 @@
+"""The slices around a slice that is a file of its own: found in its folder, by number.
+
+Which files a command is given does not change what lies around them: slices that are computed one
+by one, or those of a series that an earlier try left out, get the neighbours that they have in the
+whole series.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from natsort import natsorted
+
+from msdtool.errors import InputError
+from msdtool.specifier_grammar import Location
+
+log = logging.getLogger(__name__)
+
+NUMBER = re.compile(r"\d+")
+LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
+
+
+def find_series(slices: Iterable[Location]) -> dict[Location, list[Location]]:
+    """Return the series that each slice belongs to, in order, read from its folder.
+
+    A series are the files whose names are those of the slice but for the last number; in names
+    without one, or where no other file differs by the last number alone, those that differ by any
+    of the numbers; and at least those with the same suffix that have no number either. Where a
+    number is missing in a series, a warning says so.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    folders: dict[Path, _Folder] = {}
+    series: dict[tuple[Location, str], list[Location]] = {}
+    found: dict[Location, list[Location]] = {}
+    for slice_ in slices:
+        folder = slice_.path.parent
+        if folder not in folders:
+            folders[folder] = _Folder(folder)
+        names = folders[folder].series(slice_.path.name)
+        key = replace(slice_, path=folder), names[0]
+        if key not in series:
+            series[key] = [replace(slice_, path=folder / name) for name in names]
+            _warn_of_gaps(series[key])
+        found[slice_] = series[key]
+    return found
+
+
+class _Folder:
+    """The names in a folder, by what they have in common.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with os.scandir(path) as entries:
+                names = [entry.name for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        self._groups: dict[tuple[str, ...], list[str]] = {}
+        for name in natsorted(names):
+            for key in (_but_for_the_last_number(name), _but_for_numbers(name)):
+                self._groups.setdefault(key, []).append(name)
+
+    def series(self, name: str) -> list[str]:
+        """The names of the series of ``name``, in natural order."""
+        numbered = self._groups.get(_but_for_the_last_number(name), [])
+        alike = self._groups.get(_but_for_numbers(name), [])
+        found = numbered if len(numbered) > 1 else alike
+        return found if name in found else [name]  # what is not there is reported when it is read
+
+
+def _but_for_the_last_number(name: str) -> tuple[str, ...]:
+    path = Path(name)
+    match = LAST_NUMBER.fullmatch(path.stem)
+    return (name,) if match is None else (match[1], match[3], path.suffix, "last")
+
+
+def _but_for_numbers(name: str) -> tuple[str, ...]:
+    path = Path(name)
+    if NUMBER.search(path.stem) is None:
+        return ("", path.suffix)
+    return (NUMBER.sub("#", path.stem), path.suffix)
+
+
+def _warn_of_gaps(series: Sequence[Location]) -> None:
+    """Name the first place where a number is missing."""
+    if len({_but_for_the_last_number(location.path.name) for location in series}) != 1:
+        return  # not numbered by one number
+    numbers = [int(NUMBER.findall(location.path.stem)[-1]) for location in series]
+    steps = [after - before for before, after in pairwise(numbers)]
+    usual = min((step for step in steps if step > 0), default=0)
+    gaps = [place for place, step in enumerate(steps) if step > usual]
+    if gaps:
+        before, after = series[gaps[0]].path, series[gaps[0] + 1].path
+        others = f" (the first of {len(gaps)} gaps)" if len(gaps) > 1 else ""
+        log.warning(
+            f"{before}: the next slice is {after.name}: number {numbers[gaps[0]] + usual} is "
+            f"missing{others}. Slabs there consist of slices that were not adjacent; complete the "
+            "folder, or keep the parts in folders of their own"
+        )

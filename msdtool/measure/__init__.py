@@ -1,0 +1,1 @@
+"""Measure outputs against targets: PSNR, SSIM, confusion matrix and what is made of them."""

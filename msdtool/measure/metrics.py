@@ -1,0 +1,193 @@
+"""How close outputs are to their targets.
+
+Metrics of a regression are means over the images. Metrics of a segmentation come from the pixel
+counts of all images together, so that a label may be absent from some of them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from msdtool.config import SSIM_WINDOW
+from msdtool.data import IGNORED
+from msdtool.measure.masking import masked_mean
+from msdtool.measure.ssim import inside, mean_ssim
+
+Values = dict[str, Any]
+
+
+class Metrics(Protocol):
+    """Accumulates the metrics of one image at a time."""
+
+    def update(self, output: Tensor, target: Tensor, mask: Tensor | None) -> Values:
+        """Add a batch of one image and return the values of this image alone."""
+
+    def add(self, other: "Metrics") -> None:
+        """Add all images of another accumulator of the same kind."""
+
+    def compute(self) -> Values:
+        """Return the values over all images."""
+
+    def state(self) -> list[Any]:
+        """Return what was accumulated, as plain data."""
+
+    def load_state(self, state: list[Any]) -> None:
+        """Replace what was accumulated by a result of `state`."""
+
+
+def build_metrics(labels: Sequence[int], data_range: float) -> Metrics:
+    """Return the metrics of a segmentation if there are labels, else those of a regression.
+
+    Args:
+        labels: the label values, in the order of the output channels; empty for a regression.
+        data_range: value range that PSNR and SSIM of a regression refer to.
+    """
+    return SegmentationMetrics(labels) if labels else RegressionMetrics(data_range)
+
+
+class RegressionMetrics:
+    """MSE, MAE, PSNR and SSIM.
+
+    Args:
+        data_range: value range that PSNR and SSIM refer to.
+    """
+
+    NAMES = ("mse", "mae", "psnr", "ssim")
+
+    def __init__(self, data_range: float) -> None:
+        self.data_range = data_range
+        self.rows: list[Values] = []
+
+    def update(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Values:
+        """Add an image [1, C, *space], its target and mask [1, 1, *space]; return its values.
+
+        Computed in float64. SSIM is NaN for images smaller than its window, and if no pixel counts
+        that is at least 5 from the border; such an image does not count in the mean of SSIM. If the
+        mask leaves nothing of an image, all of its values are NaN, and it does not count in any.
+        """
+        if mask is not None and not mask.any():
+            return dict.fromkeys(self.NAMES, math.nan)
+        difference = output.double() - target.double()
+        ssim = math.nan
+        if min(target.shape[2:]) >= SSIM_WINDOW and (mask is None or inside(mask).any()):
+            ssim = float(mean_ssim(output, target, self.data_range, mask))
+        counted = difference if mask is None else difference[mask.expand_as(target)]
+        row = {
+            "mse": float(masked_mean(difference.square(), mask)),
+            "mae": float(masked_mean(difference.abs(), mask)),
+            "psnr": float(psnr(counted, self.data_range)),
+            "ssim": ssim,
+        }
+        self.rows.append(row)
+        return row
+
+    def add(self, other: Metrics) -> None:
+        """Add the images of another."""
+        assert isinstance(other, RegressionMetrics)
+        self.rows += other.rows
+
+    def state(self) -> list[Any]:
+        """Return the values of each image."""
+        return self.rows
+
+    def load_state(self, state: list[Any]) -> None:
+        """Replace the values of each image."""
+        self.rows = state
+
+    def compute(self) -> Values:
+        """Return the mean of each metric over the images, and the data range used.
+
+        The mean of SSIM is over the images that have one.
+        """
+        means = {name: _mean([row[name] for row in self.rows]) for name in self.NAMES}
+        means["ssim"] = _mean([row["ssim"] for row in self.rows if not math.isnan(row["ssim"])])
+        return {**means, "data_range": self.data_range}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+class SegmentationMetrics:
+    """Accuracy, and intersection over union and Dice coefficient per label.
+
+    Args:
+        labels: the label values, in the order of the output channels.
+    """
+
+    def __init__(self, labels: Sequence[int]) -> None:
+        self.labels = list(labels)
+        self.confusion = torch.zeros(len(labels), len(labels), dtype=torch.int64)
+
+    def update(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Values:
+        """Add scores [1, K, *space] of an image and its class indices [1, 1, *space]."""
+        indices = target[:, 0]
+        if mask is not None:
+            indices = torch.where(mask[:, 0], indices, IGNORED)
+        confusion = confusion_matrix(output.argmax(dim=1), indices, len(self.labels)).cpu()
+        self.confusion += confusion
+        return self._values(confusion)
+
+    def add(self, other: Metrics) -> None:
+        """Add the pixels of another."""
+        assert isinstance(other, SegmentationMetrics)
+        self.confusion += other.confusion
+
+    def state(self) -> list[Any]:
+        """Return the confusion matrix."""
+        rows: list[Any] = self.confusion.tolist()
+        return rows
+
+    def load_state(self, state: list[Any]) -> None:
+        """Replace the confusion matrix."""
+        self.confusion = torch.tensor(state, dtype=torch.int64)
+
+    def compute(self) -> Values:
+        """Return the metrics; NaN for a label that occurs in neither targets nor outputs."""
+        return self._values(self.confusion)
+
+    def _values(self, confusion: Tensor) -> Values:
+        counts = confusion.double()
+        hits, in_target, in_output = counts.diagonal(), counts.sum(1), counts.sum(0)
+        iou = hits / (in_target + in_output - hits)
+        dice = 2 * hits / (in_target + in_output)
+        return {
+            "accuracy": float(hits.sum() / counts.sum()),
+            "mean_iou": float(iou.nanmean()),
+            "mean_dice": float(dice.nanmean()),
+            "iou": dict(zip(map(str, self.labels), iou.tolist(), strict=True)),
+            "dice": dict(zip(map(str, self.labels), dice.tolist(), strict=True)),
+        }
+
+
+def psnr(difference: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio in dB: 10 log10(data_range^2 / mean squared difference).
+
+    Args:
+        difference: of output and target, at the pixels that count; any shape, floating point.
+        data_range: value range of the images.
+
+    Returns:
+        A scalar; infinite where output and target agree everywhere.
+    """
+    peak, base = difference.new_tensor(data_range), difference.new_tensor(10.0)
+    return (2 * peak.log() - difference.square().mean().log()) * (10 / base.log())
+
+
+def confusion_matrix(output: Tensor, target: Tensor, num_labels: int) -> Tensor:
+    """Count the pixels of each pair of class indices.
+
+    Args:
+        output, target: class indices of one shape, int64; a pixel does not count where the target
+            is `IGNORED`.
+        num_labels: K.
+
+    Returns:
+        [K, K], int64: a row for each index of the target, a column for each of the output.
+    """
+    counts = target != IGNORED
+    pairs = num_labels * target[counts] + output[counts]
+    return torch.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)

@@ -1,0 +1,1 @@
+"""Engines that launch CUDA kernels, and what launches kernels for them and for other operations."""

@@ -1,0 +1,1 @@
+"""Operations of single layers that write into memory of the caller, or span processes."""

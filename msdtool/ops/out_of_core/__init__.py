@@ -1,0 +1,1 @@
+"""An MSD network on an image that does not fit in memory."""

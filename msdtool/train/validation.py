@@ -1,0 +1,92 @@
+"""Measuring a network while it is trained."""
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+
+import torch
+from torch import nn
+
+from msdtool.data import Sample
+from msdtool.errors import InputError, TrainingError
+from msdtool.measure.metrics import Metrics
+from msdtool.nn.memory import out_of_memory
+from msdtool.train.baseline import Baseline
+from msdtool.train.events import ImageValidated, Validation
+from msdtool.train.losses import Loss
+from msdtool.train.processes import ALONE, Processes
+
+
+def validation(
+    network: nn.Module,
+    device: torch.device,
+    loss: Loss,
+    metrics: Metrics,
+    batches: Iterator[Sample],
+    name: Callable[[int], str],
+    baseline: Baseline | None = None,
+    processes: Processes = ALONE,
+) -> Generator[ImageValidated, None, Validation]:
+    """Measure the network on batches of one image each; the result is the generator's value.
+
+    Each process measures its share of the images, and all return the result over all images. A
+    batch without an index is not of any image, see `msdtool.data.loaders.validation_batches`.
+
+    Args:
+        network: it is measured, and left in evaluation mode.
+        device: where it is.
+        loss: of one image; it must not sum over processes.
+        metrics: what to measure.
+        batches: this process's share of the images.
+        name: returns the file name of an image, for messages.
+        baseline: measures what doing nothing scores, unless it knows; None: that is not told.
+        processes: those that measure together.
+
+    Raises:
+        InputError: the network cannot process an image.
+        TrainingError: an image does not fit in memory.
+    """
+    network.eval()
+    losses: dict[int, float] = {}
+    index = 0
+    following = partial(processes.together, partial(next, batches, None))
+    while (batch := following()) is not None:
+        if batch.indices.numel():
+            index = int(batch.indices)
+            input, target, mask = to_device(batch, device)
+            try:
+                with torch.no_grad():
+                    output = network(input)
+                    losses[index] = float(loss(output, target, mask))
+                    metrics.update(output, target, mask)
+                    if baseline is not None:
+                        baseline.update(input, target, mask)
+            except ValueError as error:
+                raise InputError(f"{name(index)}: {error}") from None
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    f"{name(index)}: validating an image of shape {tuple(batch.input.shape[1:])} "
+                    "does not fit in memory; set data.validation.patch"
+                ) from None
+        yield ImageValidated(index)
+    (losses, metrics), *others = processes.gather((losses, metrics))
+    for other_losses, other_metrics in others:
+        losses |= other_losses
+        metrics.add(other_metrics)
+    in_order = [losses[index] for index in sorted(losses)]
+    return Validation(
+        math.fsum(in_order) / len(in_order),
+        metrics.compute(),
+        in_order,
+        {} if baseline is None else baseline.values(processes),
+    )
+
+
+def to_device(
+    batch: Sample, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return a batch's input, target and mask on the device."""
+    mask = None if batch.mask is None else batch.mask.to(device)
+    return batch.input.to(device), batch.target.to(device), mask

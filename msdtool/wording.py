@@ -1,0 +1,27 @@
+"""Phrases that error messages share: what is allowed, what may have been meant, sizes."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def nearest(found: Any, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name that may have been meant, or None if none is close."""
+    by_lower = {name.lower(): name for name in allowed}
+    close = difflib.get_close_matches(str(found).lower(), list(by_lower), n=1)
+    return by_lower[close[0]] if close else None
+
+
+def choices(found: Any, allowed: Sequence[str]) -> str:
+    """Return the end of a message: what is allowed, and which of it may have been meant."""
+    if found in allowed:
+        # Quoted in the YAML: '2' is a string.
+        return f"; allowed: {', '.join(allowed)}, without quotes"
+    name = nearest(found, allowed)
+    meant = "; allowed" if name is None else f"; did you mean {name!r}? Allowed"
+    return f"{meant}: {', '.join(allowed)}"
+
+
+def size_text(size: Sequence[int]) -> str:
+    """Return a size as people write it: 512 x 512."""
+    return " x ".join(map(str, size))

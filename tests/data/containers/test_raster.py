@@ -1,0 +1,157 @@
+"""Raster images are read as their files store them, whatever Pillow makes of few or many bits."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, PngImagePlugin
+
+from msdtool import ImageStack
+from msdtool.data.readers import read_image
+from msdtool.errors import InputError
+
+RNG = np.random.default_rng(0)
+
+
+def png(values, bits):
+    """A grey PNG of few bits per pixel, as optimisers write it."""
+    height, width = values.shape
+    planes = np.unpackbits(values[..., None], axis=2)[..., 8 - bits :]
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in planes)
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_grey_png_of_few_bits(tmp_path, bits):
+    values = RNG.integers(0, 2**bits, (6, 16)).astype(np.uint8)
+    (tmp_path / "a.png").write_bytes(png(values, bits))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], values)
+    labels = ImageStack(str(tmp_path / "a.png"), labels=2**bits)[0]
+    np.testing.assert_array_equal(labels[0], values)
+
+
+@pytest.mark.parametrize("largest", [1, 3, 100, 254, 255, 256, 1023, 4095, 40000, 65535])
+@pytest.mark.parametrize("comment", [b"", b"# by a camera\n"])
+def test_a_pgm_of_any_largest_value(tmp_path, largest, comment):
+    values = (np.arange(32 * 33).reshape(32, 33) * 7919) % (largest + 1)
+    stored = values.astype(">u2" if largest > 255 else np.uint8)
+    header = b"P5\n" + comment + b"33 32\n%d\n" % largest
+    (tmp_path / "a.pgm").write_bytes(header + stored.tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.pgm")[0], values)
+
+
+def test_a_pgm_in_plain_text(tmp_path):
+    (tmp_path / "a.pgm").write_text("P2\n4 1\n3\n0 1 2 3\n")
+    assert read_image(tmp_path / "a.pgm").tolist() == [[[0, 1, 2, 3]]]
+
+
+@pytest.mark.parametrize("largest", [3, 200, 255])
+def test_a_ppm_of_up_to_8_bits_per_colour(tmp_path, largest):
+    values = RNG.integers(0, largest + 1, (4, 5, 3)).astype(np.uint8)
+    (tmp_path / "a.ppm").write_bytes(b"P6 5 4 %d\n" % largest + values.tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.ppm"), values.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("largest", [256, 4095, 65535])
+def test_a_ppm_of_more_bits_per_colour_is_refused_rather_than_cut(tmp_path, largest):
+    (tmp_path / "a.ppm").write_bytes(b"P6\n5 4\n%d\n" % largest + bytes(2 * 60))
+    bits = largest.bit_length()
+    with pytest.raises(InputError, match=rf"a PPM file with {bits} bits per colour .* as TIFF"):
+        read_image(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("bits", [4, 7, 8, 10, 12, 15, 16])
+def test_a_grey_jpeg_2000_of_any_depth(tmp_path, bits):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = RNG.integers(0, 2**bits, (16, 18)).astype(np.uint16 if bits > 8 else np.uint8)
+    for codec in ("jp2", "j2k"):
+        options = {"reversible": True, "codecformat": codec, "level": 0, "bitspersample": bits}
+        path = tmp_path / f"a.{codec}"
+        path.write_bytes(imagecodecs.jpeg2k_encode(values, **options))
+        np.testing.assert_array_equal(read_image(path)[0], values)
+
+
+def test_a_colour_jpeg_2000_of_16_bits_is_refused_rather_than_cut(tmp_path):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = RNG.integers(0, 65536, (8, 9, 3)).astype(np.uint16)
+    options = {"reversible": True, "codecformat": "jp2", "level": 0}
+    (tmp_path / "a.jp2").write_bytes(imagecodecs.jpeg2k_encode(values, **options))
+    with pytest.raises(InputError, match="a JPEG 2000 file with 16 bits per colour"):
+        read_image(tmp_path / "a.jp2")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_viewers_show_it(tmp_path, orientation):
+    grey = np.zeros((32, 48), np.uint8)
+    grey[:8, :16] = 200
+    image = Image.fromarray(grey)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], shown)
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    assert np.abs(read_image(tmp_path / "a.jpg")[0].astype(int) - shown).max() < 3
+
+
+def test_indices_of_a_palette_are_turned_likewise(tmp_path):
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4), "P")
+    image.putpalette(RNG.integers(0, 256, 768).tolist())
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.png", exif=exif)
+    labels = ImageStack(str(tmp_path / "a.png"), labels=12)[0][0]
+    np.testing.assert_array_equal(labels, np.rot90(np.arange(12).reshape(3, 4), -1))
+
+
+def test_a_png_beside_a_long_text(tmp_path):
+    grey = RNG.integers(0, 255, (6, 7), dtype=np.uint8)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("log", "x" * 2_000_000, zip=True)
+    Image.fromarray(grey).save(tmp_path / "a.png", pnginfo=info)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[0], grey)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n", b"P5\n", b"\xff\x4f\xff\x51\0", b"\x01\xda"]
+)
+def test_a_header_that_is_cut_short(tmp_path, content):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.png: cannot be read as an image"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+@pytest.mark.parametrize("options", [{}, {"labels": 4}])
+def test_an_animation_of_grey_images_is_refused(tmp_path, suffix, options):
+    """Its shape is [frames, H, W], which is not [H, W, colours]."""
+    frames = [Image.fromarray(np.eye(5, 6, number, dtype=np.uint8)) for number in range(3)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputError, match="is an animation"):
+        ImageStack(tmp_path / f"a.{suffix}", **options)[0]
+
+
+def test_a_gif_of_one_image_is_that_image(tmp_path):
+    labels = np.arange(30, dtype=np.uint8).reshape(5, 6) % 4
+    Image.fromarray(labels).save(tmp_path / "a.gif")
+    assert ImageStack(tmp_path / "a.gif", labels=4)[0][0].tolist() == labels.tolist()
+
+
+def test_black_is_not_the_opacity_of_cyan_magenta_and_yellow(tmp_path):
+    cmyk = np.full((16, 16, 4), (0, 0, 0, 128), np.uint8)
+    Image.fromarray(cmyk, "CMYK").save(tmp_path / "a.jpg", quality=100)
+    mean = ImageStack(tmp_path / "a.jpg", collapse_channels=True)[0]
+    np.testing.assert_allclose(mean, 128 / 4, atol=0.5)

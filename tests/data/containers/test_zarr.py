@@ -1,0 +1,59 @@
+"""Zarr stores of groups: the array that is meant, or an error that names what there is."""
+
+import numpy as np
+import pytest
+
+from msdtool import ImageStack
+from msdtool.errors import InputError
+
+from .writing import ome_zarr, zarr
+
+VALUES = np.random.default_rng(0).integers(1, 255, (4, 6, 7), dtype=np.uint8)
+
+
+def array(group, name):
+    group.create_array(name, shape=VALUES.shape, dtype=VALUES.dtype)[:] = VALUES
+
+
+def test_an_array_in_groups_is_found(tmp_path):
+    array(zarr.open_group(tmp_path / "a.zarr", mode="w"), "volumes/raw")
+    assert len(ImageStack(str(tmp_path / "a.zarr"))) == 4
+
+
+def test_arrays_in_groups_are_named(tmp_path):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    for name in ("volumes/raw", "volumes/labels"):
+        array(root, name)
+    with pytest.raises(InputError, match="holds 2 arrays: volumes/labels, volumes/raw; select"):
+        ImageStack(str(tmp_path / "a.zarr"))
+
+
+def converted(path, count):
+    """Images as bioformats2raw writes them."""
+    root = zarr.open_group(path, mode="w")
+    root.attrs["bioformats2raw.layout"] = 3
+    root.create_group("OME")
+    for number in range(count):
+        ome_zarr(f"{path}/{number}", VALUES, "zyx")
+    return path
+
+
+def test_the_only_image_of_a_converted_file(tmp_path):
+    stack = ImageStack(str(converted(tmp_path / "a.zarr", 1)))
+    np.testing.assert_array_equal(stack[1][0], VALUES[1])
+
+
+def test_several_images_of_a_converted_file_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"holds 2 arrays: 0, 1; select one, such as a\.zarr::0"):
+        ImageStack(str(converted(tmp_path / "a.zarr", 2)))
+
+
+@pytest.mark.parametrize("place", ["p.zarr", "p.zarr::A/1"])
+def test_an_image_of_a_plate_is_named(tmp_path, place):
+    root = zarr.open_group(tmp_path / "p.zarr", mode="w")
+    root.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "A/1"}]}}
+    root.create_group("A/1").attrs["ome"] = {"version": "0.5", "well": {"images": [{"path": "0"}]}}
+    ome_zarr(f"{tmp_path}/p.zarr/A/1/0", VALUES, "zyx")
+    with pytest.raises(InputError, match=r"such as p\.zarr::A/1/0"):
+        ImageStack(f"{tmp_path}/{place}")
+    assert len(ImageStack(f"{tmp_path}/p.zarr::A/1/0")) == 4
