@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
@@ -144,8 +144,10 @@ def _without_effect(batch: Sample) -> Sample:
 
 def training_batches(
     samples: TrainingSamples, batches: Iterable[Sequence[Draw]], workers: int
-) -> Iterator[Sample]:
+) -> Generator[Sample]:
     """Load the batches of a whole training; workers keep running through all epochs.
+
+    Close the generator to end the thread and the processes that read ahead.
 
     Raises:
         InputError: a file cannot be used, or the images of a batch differ in shape.
@@ -155,7 +157,7 @@ def training_batches(
 
 def validation_batches(
     pairs: Pairs, workers: int, rank: int = 0, size: int = 1
-) -> Iterator[Sample]:
+) -> Generator[Sample]:
     """Load whole pairs one at a time, so that their sizes may differ.
 
     Each of ``size`` processes gets its shard, all of them the same number of batches; dummy batches
@@ -169,7 +171,7 @@ def validation_batches(
     return _load(reader, Shard(rounds, rank, size), workers)
 
 
-def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Iterator[Sample]:
+def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Generator[Sample]:
     results: Iterator[Sample | InputError] = map(reader.__getitem__, batches)
     if workers:
         loader: DataLoader[Any] = DataLoader(
@@ -181,13 +183,14 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
             multiprocessing_context=_start_method(),
         )
         results = iter(loader)
-    for batch in _ahead(results):
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    with closing(_ahead(results)) as batches_ahead:
+        for batch in batches_ahead:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
-def _ahead(results: Iterator[T]) -> Iterator[T]:
+def _ahead(results: Iterator[T]) -> Generator[T]:
     """Fetch the next results in a thread while one is in use.
 
     Even if worker processes read, receiving a batch from them takes milliseconds.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -91,20 +92,21 @@ class TrainingRun:
         save = partial(self.processes.on_main, partial(self.record.save, best=False))
         save()
         saved = time.monotonic()
-        for event in self._guarded(self._train()):
-            if isinstance(event, EpochDone):
-                self._end_epoch(event)
-                saved = time.monotonic()
-            elif (request := self._request(saved)) is not _Request.CONTINUE:
-                # All processes wait for it: when one exits, launchers end the others.
-                save()
-                saved = time.monotonic()
-                if request is _Request.STOP:
+        with closing(self._guarded(self._train())) as events:
+            for event in events:
+                if isinstance(event, EpochDone):
+                    self._end_epoch(event)
+                    saved = time.monotonic()
+                elif (request := self._request(saved)) is not _Request.CONTINUE:
+                    # All processes wait for it: when one exits, launchers end the others.
+                    save()
+                    saved = time.monotonic()
+                    if request is _Request.STOP:
+                        raise self._stopped()
+                yield event
+                between = isinstance(event, EpochDone) and not self.learner.progress.finished
+                if between and self._request(saved) is _Request.STOP:
                     raise self._stopped()
-            yield event
-            is_between_epochs = isinstance(event, EpochDone) and not self.learner.progress.finished
-            if is_between_epochs and self._request(saved) is _Request.STOP:
-                raise self._stopped()
         self.processes.on_main(self.record.finish)
 
     def _request(self, saved: float) -> "_Request":
@@ -125,7 +127,7 @@ class TrainingRun:
         write = partial(self.record.write_epoch, row, event, self.validation_pairs)
         self.processes.on_main(write)
 
-    def _guarded(self, events: Iterator[Event]) -> Iterator[Event]:
+    def _guarded(self, events: Iterator[Event]) -> Generator[Event]:
         """Explain the death of another process, which torch may notice at any moment."""
         try:
             yield from events
@@ -166,24 +168,28 @@ class TrainingRun:
             seed=training.seed,
         )
         shard = Shard(order, self.processes.rank, self.processes.size)
-        batches = training_batches(samples, shard, self.config.data.workers)
         validate = None if self.validation_pairs is None else self._validate
-        return train(self.learner, plan, batches, validate, self.train_pairs.name)
+        with closing(training_batches(samples, shard, self.config.data.workers)) as batches:
+            yield from train(self.learner, plan, batches, validate, self.train_pairs.name)
 
     def _validate(self) -> Generator[ImageValidated, None, Validation]:
         pairs, processes = self.validation_pairs, self.processes
         assert pairs is not None
         normalisation = self.record.normalisation
-        return validation(
-            self.learner.result,
-            self.learner.device,
-            build_loss(self.config, normalisation),
-            build_metrics(self.config.label_values, normalisation.data_range),
-            validation_batches(pairs, self.config.data.workers, processes.rank, processes.size),
-            pairs.name,
-            self.baseline,
-            processes,
-        )
+        workers = self.config.data.workers
+        with closing(validation_batches(pairs, workers, processes.rank, processes.size)) as batches:
+            return (
+                yield from validation(
+                    self.learner.result,
+                    self.learner.device,
+                    build_loss(self.config, normalisation),
+                    build_metrics(self.config.label_values, normalisation.data_range),
+                    batches,
+                    pairs.name,
+                    self.baseline,
+                    processes,
+                )
+            )
 
 
 class _Request(IntEnum):

@@ -218,6 +218,7 @@ def test_batches_are_taken_over_while_one_is_used(dataset, workers):
             read.append(draw)
             return super().sample(draw)
 
+    earlier = set(threading.enumerate())
     batches = training_batches(Samples(dataset, seed=0), ShuffledBatches(5, 1, 1, 0), workers)
     next(batches)
     if workers == 0:
@@ -226,4 +227,5 @@ def test_batches_are_taken_over_while_one_is_used(dataset, workers):
             time.sleep(0.001)
         assert len(read) == 1 + BATCHES_AHEAD
     batches.close()  # and a loop that ends early ends them, too
-    assert not [thread for thread in threading.enumerate() if "read-ahead" in thread.name]
+    started = set(threading.enumerate()) - earlier
+    assert not [thread for thread in started if "read-ahead" in thread.name]
