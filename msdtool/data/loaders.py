@@ -172,22 +172,28 @@ def validation_batches(
 
 
 def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Generator[Sample]:
-    results: Iterator[Sample | InputError] = map(reader.__getitem__, batches)
-    if workers:
-        loader: DataLoader[Any] = DataLoader(
-            reader,
-            batch_size=None,  # the reader collates the batches
-            sampler=batches,
-            num_workers=workers,
-            worker_init_fn=_prepare_worker,
-            multiprocessing_context=_start_method(),
-        )
-        results = iter(loader)
-    with closing(_ahead(results)) as batches_ahead:
-        for batch in batches_ahead:
+    # Nothing else holds the results, so that their worker processes end when this is closed.
+    with closing(_ahead(_results(reader, batches, workers))) as ahead:
+        for batch in ahead:
             if isinstance(batch, InputError):
                 raise batch
             yield batch
+
+
+def _results(
+    reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int
+) -> Iterator[Sample | InputError]:
+    if not workers:
+        return map(reader.__getitem__, batches)
+    loader: DataLoader[Any] = DataLoader(
+        reader,
+        batch_size=None,  # the reader collates the batches
+        sampler=batches,
+        num_workers=workers,
+        worker_init_fn=_prepare_worker,
+        multiprocessing_context=_start_method(),
+    )
+    return iter(loader)
 
 
 def _ahead(results: Iterator[T]) -> Generator[T]:

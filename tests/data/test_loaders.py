@@ -1,5 +1,6 @@
 """Batches: the same whatever the number of workers and wherever a run was stopped."""
 
+import multiprocessing
 import threading
 import time
 from collections import Counter
@@ -218,7 +219,7 @@ def test_batches_are_taken_over_while_one_is_used(dataset, workers):
             read.append(draw)
             return super().sample(draw)
 
-    earlier = set(threading.enumerate())
+    threads, processes = set(threading.enumerate()), set(multiprocessing.active_children())
     batches = training_batches(Samples(dataset, seed=0), ShuffledBatches(5, 1, 1, 0), workers)
     next(batches)
     if workers == 0:
@@ -227,5 +228,15 @@ def test_batches_are_taken_over_while_one_is_used(dataset, workers):
             time.sleep(0.001)
         assert len(read) == 1 + BATCHES_AHEAD
     batches.close()  # and a loop that ends early ends them, too
-    started = set(threading.enumerate()) - earlier
-    assert not [thread for thread in started if "read-ahead" in thread.name]
+    assert not {thread.name for thread in set(threading.enumerate()) - threads}
+    assert not set(multiprocessing.active_children()) - processes
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_batch_leaves_no_process_behind(tmp_path, workers):
+    dataset = write_pairs(tmp_path, [(6, 6), (6, 3)])
+    processes = set(multiprocessing.active_children())
+    with pytest.raises(InputError) as error:
+        load(dataset, workers, crop=(4, 4))
+    assert not set(multiprocessing.active_children()) - processes
+    del error  # held until here, and with it all that the failing frames held
