@@ -141,15 +141,14 @@ class Architecture:
         Raises:
             ValueError: a number cannot be; names the key.
         """
-        smallest = [(self, name, ("c_in", "c_out", "depth", "width"))]
+        sizes = {key: getattr(self, key) for key in ("c_in", "c_out", "depth", "width")}
         if self.stream is not None:
-            smallest.append((self.stream, f"{name}.stream", ("dt",)))
+            sizes["stream.dt"] = self.stream.dt
         if self.outer is not None:
-            smallest.append((self.outer, name, ("c_stem", "features", "scale")))
-        for part, place, keys in smallest:
-            for key in keys:
-                if getattr(part, key) < 1:
-                    raise ValueError(f"{place}.{key} is {getattr(part, key)}; expected 1 or more")
+            sizes |= {key: getattr(self.outer, key) for key in ("c_stem", "features", "scale")}
+        for key, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name}.{key} is {size}; expected 1 or more")
         if self.ndim not in (2, 3):
             raise ValueError(f"{name}.ndim is {self.ndim}; expected 2 or 3")
         if not self.dilations or min(self.dilations) < 1:

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 LARGEST = 2**63 - 1
 """The largest integer, of either sign: what tensors, files and other programs count with."""
-MAX_VALUES = 1_000_000
+MAX_VALUES = 200_000
 """Largest number of values that are looked at; a few shared lists can stand for billions."""
 MAX_LEVELS = 100
 
@@ -98,10 +98,10 @@ def check_plain(value: Any, name: str) -> None:
                 raise ValueError(f"{place} has the keys {shown(list(item))}; expected strings")
             waiting += [(inner, f"{place}.{key:.60}", level + 1) for key, inner in item.items()]
         elif isinstance(item, (list, tuple)):
-            waiting += [(inner, f"{place}[{i}]", level + 1) for i, inner in enumerate(item)]
+            waiting += [(inner, place, level + 1) for inner in item]
         elif not fits(item, bool | int | float | str | None):
             raise ValueError(
-                f"{place} is {shown(item)}; expected a string, a number, true, false or null"
+                f"{place} has {shown(item)}; expected strings, numbers, true, false or null"
             )
 
 
@@ -137,6 +137,10 @@ def _field(value: Any, hint: Any, name: str) -> Any:
             hint.from_dict(value, name) if hasattr(hint, "from_dict") else read(hint, value, name)
         )
     if not fits(value, hint):
+        if isinstance(value, dict) and get_origin(hint) is dict:
+            for key, inner in value.items():
+                _field(key, get_args(hint)[0], f"a key of {name}")
+                _field(inner, get_args(hint)[1], f"{name}.{key:.60}")
         expected = type_text(hint) or f"a {getattr(hint, '__name__', hint)}"
         raise ValueError(f"{name} is {shown(value)}; expected {expected}")
     return tuple(value) if get_origin(hint) is tuple else value

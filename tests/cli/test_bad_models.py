@@ -140,8 +140,8 @@ CHANGES = {
     ),
     "slab a list": (replace("model", "slab", value=[]), "is damaged: model.slab is []; expected an "
                     "integer"),
-    "state of numbers": (replace("model", "state", value={"a": 1}), "is damaged: model.state is "
-                         "{'a': 1}; expected"),
+    "state of numbers": (replace("model", "state", value={"a": 1}),
+                         "is damaged: model.state.a is 1; expected a Tensor"),
     "no statistics": (replace("model", "normalisation", value={}), "is damaged: model."
                       "normalisation.input_mean, model.normalisation.input_std, "),
     "epoch a string": (replace("progress", "epoch", value="2"), "is damaged: progress.epoch is "
@@ -162,22 +162,19 @@ CHANGES = {
                    "is damaged: model.architecture.c_stem, "),
     "time of five axes": (replace("model", "architecture", "stream", value={"axis": 5, "dt": 1}),
                           "is damaged: model.architecture.stream.axis is 5; expected 0, 1 or 2"),
-}  # fmt: skip
-MISFITS = {
     "weight missing": (remove("model", "state", "msd.msd_block.bias"),
-                       'is damaged, its weights do not fit its network: Missing key(s) in '
-                       'state_dict: "msd.msd_block.bias"'),
+                       "is damaged: model.state has no msd.msd_block.bias"),
     "weight too many": (replace("model", "state", "msd.extra", value=torch.zeros(1)),
-                        'is damaged, its weights do not fit its network: Unexpected key(s) in '
-                        'state_dict: "msd.extra"'),
-    "weight of another shape": (replace("model", "state", "msd.msd_block.bias",
-                                        value=torch.zeros(7)),
-                                "is damaged, its weights do not fit its network: size mismatch "
-                                "for msd.msd_block.bias"),
-    "deeper network": (replace("model", "architecture", "depth", value=4),
-                       "is damaged, its weights do not fit its network: it has no weights"),
+                        "is damaged: model.state has 'msd.extra', which the architecture does not"),
+    "weight of another shape": (
+        replace("model", "state", "msd.msd_block.bias", value=torch.zeros(7)),
+        "is damaged: model.state.msd.msd_block.bias has shape (7,); the architecture needs (3,)",
+    ),
     "endless network": (replace("model", "architecture", "depth", value=10**9),
-                        "is damaged, its weights do not fit its network: it has no weights of"),
+                        "is damaged: model.state has the weights of 3 hidden layers; the "
+                        "architecture has 1000000000"),
+    "slab without end": (replace("model", "slab", value=10**12),
+                         "is damaged: model.slab is 1000000000000; expected slices that make up 1"),
 }  # fmt: skip
 
 
@@ -192,15 +189,6 @@ def write_changed(path, run, change):
 def test_a_checkpoint_that_lacks_something(run_command, regression_run, tmp_path, command, name):
     path = tmp_path / "model.pt"
     change, message = CHANGES[name]
-    write_changed(path, regression_run, change)
-    assert run_command(command, path).startswith(f"{path}: {message}")
-
-
-@pytest.mark.parametrize("name", MISFITS)
-@pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_weights_that_do_not_fit(run_command, regression_run, tmp_path, command, name):
-    path = tmp_path / "model.pt"
-    change, message = MISFITS[name]
     write_changed(path, regression_run, change)
     assert run_command(command, path).startswith(f"{path}: {message}")
 
