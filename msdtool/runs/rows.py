@@ -21,7 +21,7 @@ def parse_row(line: bytes) -> Row:
     """
     try:
         row = json.loads(line, parse_constant=lambda _: None)
-    except RecursionError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise ValueError("is not a JSON object")

@@ -88,8 +88,8 @@ class Schedule:
         if "updates" not in state:  # torch's own state, as versions without warm-up saved it
             present = [group["lr"] for group in self.optimizer.param_groups]
             rates = state.get("base_lrs", present)
-            rate = rates[0] if isinstance(rates, list) and rates else None
-            state = {"updates": state.get("last_epoch", 0), "rate": rate, "plateau": state}
+            first = rates[0] if isinstance(rates, list) and rates else None
+            state = {"updates": state.get("last_epoch", 0), "rate": first, "plateau": state}
         updates: Any = state["updates"]
         rate: Any = state.get("rate")
         if not fits(updates, int) or updates < 0:

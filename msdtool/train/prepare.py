@@ -21,7 +21,6 @@ from msdtool.ops.engines import is_fallback
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.runs.rundir import RunDirectory
-from msdtool.runs.weights import check_weights
 from msdtool.train.baseline import Baseline
 from msdtool.train.build import (
     build_learner,
@@ -243,8 +242,6 @@ def _earlier_network(directory: RunDirectory, earlier: Earlier) -> ScaledNetwork
     """Build the network of an earlier run, with the weights that training continues from."""
     model, weights = earlier.checkpoint.model, earlier.state.weights
     with damaged(directory.last):
-        if weights is not None:
-            check_weights(model.architecture, weights, "training.weights")
         return restore_network(model.architecture, model.state if weights is None else weights)
 
 

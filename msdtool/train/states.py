@@ -13,7 +13,7 @@ from msdtool.data.build import build_batches
 from msdtool.plain_data import fits, read, shown
 from msdtool.runs.checkpoint import Checkpoint
 from msdtool.runs.training_progress import TrainingProgress
-from msdtool.runs.weights import check_tensors
+from msdtool.runs.weights import check_tensors, check_weights
 from msdtool.train.loop import Learner
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -58,6 +58,8 @@ def read_state(checkpoint: Checkpoint, config: ExperimentConfig) -> TrainingStat
         raise ValueError(f"training.metrics_bytes is {state.metrics_bytes}; expected 0 or more")
     if (state.weights is None) != (config.training.average is None):
         raise ValueError("training.weights does not agree with training.average of the run")
+    if state.weights is not None:
+        check_weights(checkpoint.model.architecture, state.weights, "training.weights")
     per_epoch = build_batches(config, state.num_pairs["training"], 0).batches_per_epoch
     _check_counters(checkpoint.progress, per_epoch, config.training.accumulate)
     return state
@@ -91,12 +93,12 @@ def restore(learner: Learner, checkpoint: Checkpoint, state: TrainingState) -> N
             )
         learner.average.load(checkpoint.model.state, state.averaged_updates)
     learner.optimizer.load_state_dict(_optimizer_state(learner, state.optimizer, step))
-    if state.schedule.get("updates", step) != step:
-        raise ValueError(f"training.schedule.updates is not {step}, the number of updates")
     try:
         learner.schedule.load_state_dict(state.schedule)
     except ValueError as error:
         raise ValueError(f"training.schedule.{error}") from None
+    if "updates" in state.schedule and learner.schedule.updates != step:
+        raise ValueError(f"training.schedule.updates is not {step}, the number of updates")
 
 
 def _optimizer_state(learner: Learner, saved: dict[str, Any], step: int) -> dict[str, Any]:
@@ -109,7 +111,8 @@ def _optimizer_state(learner: Learner, saved: dict[str, Any], step: int) -> dict
     rate: Any = found[0].get("lr")
     if not fits(rate, float) or not 0 <= rate < float("inf"):
         raise ValueError(f"{name}[0].lr is {shown(rate)}; expected 0 or more")
-    if found[0].get("params") != group["params"]:
+    params = found[0].get("params")
+    if not fits(params, list[int]) or params != group["params"]:
         raise ValueError(f"{name}[0].params are not those of the {len(group['params'])} weights")
     moments = saved.get("state")
     if not isinstance(moments, dict) or not set(moments) <= set(group["params"]):
