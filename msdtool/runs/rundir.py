@@ -41,7 +41,7 @@ class RunDirectory:
     def holds_run(self) -> bool:
         """Whether a run was started in this folder."""
         # A config.yaml alone may be a user's own experiment.
-        return self.environment.exists() or self.last.exists()
+        return is_there(self.environment) or is_there(self.last)
 
     def claim(self, *, resume: bool, overwrite: bool) -> None:
         """Make the folder and check that a run may use it; nothing in it is replaced yet.
@@ -52,7 +52,7 @@ class RunDirectory:
             RunDirectoryError: it holds a run and neither flag says what to do with it, or it holds
                 other files, or another process uses it, or it cannot be created.
         """
-        if self.path.exists() and not self.path.is_dir():
+        if is_there(self.path) and not self.path.is_dir():
             raise RunDirectoryError(
                 f"{self.path}: is a file; choose another run.directory", hint_key="run.directory"
             )
@@ -156,7 +156,7 @@ class RunDirectory:
     @property
     def metrics_bytes(self) -> int:
         """Length of metrics.jsonl in bytes; a checkpoint records it."""
-        return self.metrics.stat().st_size if self.metrics.exists() else 0
+        return self.metrics.stat().st_size if is_there(self.metrics) else 0
 
     def resume_rows(self, progress: TrainingProgress, metrics_bytes: int) -> list[str]:
         """Drop the events written after a checkpoint: they are about to happen again.
@@ -208,6 +208,16 @@ class RunDirectory:
             self.log_file.open("a", encoding="utf-8", errors="backslashreplace") as file,
         ):
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder of a run exists.
+
+    Raises:
+        ModelFileError: its folder may not be read.
+    """
+    with cannot_read(path, ModelFileError):
+        return path.exists()
 
 
 def writing(path: Path) -> AbstractContextManager[None]:

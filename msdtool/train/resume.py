@@ -11,7 +11,7 @@ from msdtool.config.schema import TrainingConfig
 from msdtool.errors import InputError, ModelFileError, RunDirectoryError
 from msdtool.plain_data import shown
 from msdtool.runs.checkpoint import Checkpoint, Model, load_checkpoint
-from msdtool.runs.rundir import RunDirectory
+from msdtool.runs.rundir import RunDirectory, is_there
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.train.states import TrainingState, read_state
 
@@ -22,7 +22,7 @@ def as_started(directory: RunDirectory, config: ExperimentConfig) -> ExperimentC
     Raises:
         ConfigError: the run's config cannot be used.
     """
-    if not directory.last.exists():
+    if not is_there(directory.last):
         return config
     return earlier_defaults.as_started(config, load_saved_config(directory.config))
 
@@ -58,8 +58,8 @@ def earlier_run(
         InputError: it used other data.
         ModelFileError: its checkpoint cannot be used.
     """
-    if not directory.last.exists():
-        if directory.best.exists() or directory.metrics_bytes:
+    if not is_there(directory.last):
+        if is_there(directory.best) or directory.metrics_bytes:
             raise RunDirectoryError(
                 f"{directory.last}: is missing, so the run cannot be resumed; overwrite the run to "
                 "start from scratch, which replaces best.pt",
@@ -160,10 +160,10 @@ def _check_best(directory: RunDirectory, checkpoint: Checkpoint) -> None:
 
 def is_unstarted(directory: RunDirectory) -> bool:
     """Whether the run in a directory ended before its first update, so that nothing is lost."""
-    if not directory.path.is_dir() or directory.best.exists() or directory.metrics_bytes:
+    if not is_there(directory.path) or is_there(directory.best) or directory.metrics_bytes:
         return False
     try:
-        return not directory.last.exists() or load_checkpoint(directory.last).progress.step == 0
+        return not is_there(directory.last) or load_checkpoint(directory.last).progress.step == 0
     except ModelFileError:
         return False
 
