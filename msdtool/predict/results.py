@@ -13,7 +13,7 @@ from torch import Tensor
 from msdtool.data.sinks import Journal, Sink, claim, open_sink
 from msdtool.errors import Error
 from msdtool.predict.jobs import Job, results_of
-from msdtool.predict.plausibility import num_unusable
+from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.predict.predictor import Predictor
 
 log = logging.getLogger(__name__)
