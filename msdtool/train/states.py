@@ -3,10 +3,12 @@
 torch takes states of any shape and type, and fails at the first update, or never.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from msdtool.config import ExperimentConfig
 from msdtool.data.build import build_batches
@@ -92,7 +94,7 @@ def restore(learner: Learner, checkpoint: Checkpoint, state: TrainingState) -> N
                 f"training.averaged_updates is {state.averaged_updates}; expected {step}"
             )
         learner.average.load(checkpoint.model.state, state.averaged_updates)
-    learner.optimizer.load_state_dict(_optimizer_state(learner, state.optimizer, step))
+    restore_optimizer(learner.optimizer, learner.network, state.optimizer, step)
     try:
         learner.schedule.load_state_dict(state.schedule)
     except ValueError as error:
@@ -101,15 +103,28 @@ def restore(learner: Learner, checkpoint: Checkpoint, state: TrainingState) -> N
         raise ValueError(f"training.schedule.updates is not {step}, the number of updates")
 
 
-def _optimizer_state(learner: Learner, saved: dict[str, Any], step: int) -> dict[str, Any]:
-    """Return the moments and the rate of a saved state, with everything else as configured."""
-    own = learner.optimizer.state_dict()
-    (group,), found = own["param_groups"], saved.get("param_groups")
+def restore_optimizer(
+    optimizer: Optimizer, network: nn.Module, saved: Any, step: int | None
+) -> None:
+    """Restore moments and learning rate of a saved state; everything else stays as configured.
+
+    Args:
+        optimizer: Adam or AdamW, of one group.
+        network: whose parameters it updates.
+        saved: its state dict.
+        step: number of updates so far; None: unknown.
+
+    Raises:
+        ValueError: the state is that of another network, or damaged; names what differs.
+    """
+    if not isinstance(saved, dict):
+        raise ValueError(f"training.optimizer is {shown(saved)}; expected keys and values")
+    (group,), found = optimizer.state_dict()["param_groups"], saved.get("param_groups")
     name = "training.optimizer.param_groups"
     if not (isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)):
         raise ValueError(f"{name} is {shown(found)}; expected one group")
     rate: Any = found[0].get("lr")
-    if not fits(rate, float) or not 0 <= rate < float("inf"):
+    if not fits(rate, float) or not 0 <= rate < math.inf:
         raise ValueError(f"{name}[0].lr is {shown(rate)}; expected 0 or more")
     params = found[0].get("params")
     if not fits(params, list[int]) or params != group["params"]:
@@ -117,18 +132,18 @@ def _optimizer_state(learner: Learner, saved: dict[str, Any], step: int) -> dict
     moments = saved.get("state")
     if not isinstance(moments, dict) or not set(moments) <= set(group["params"]):
         raise ValueError(f"training.optimizer.state is {shown(moments)}; expected the weights'")
-    trained = [item for item in learner.network.named_parameters() if item[1].requires_grad]
+    trained = [item for item in network.named_parameters() if item[1].requires_grad]
     for number, (weight, parameter) in enumerate(trained):
         place = f"training.optimizer.state.{number}"
         if number in moments:
             _check_moments(moments[number], parameter, step, place)
         elif step and weight.startswith("msd."):  # layers around it may not use all of theirs
             raise ValueError(f"{place}, that of {weight}, is missing")
-    return {"state": moments, "param_groups": [{**group, "lr": rate}]}
+    optimizer.load_state_dict({"state": moments, "param_groups": [{**group, "lr": rate}]})
 
 
-def _check_moments(found: Any, parameter: nn.Parameter, step: int, name: str) -> None:
-    """Raise ValueError unless a weight's state is that of Adam after so many updates."""
+def _check_moments(found: Any, parameter: nn.Parameter, step: int | None, name: str) -> None:
+    """Raise ValueError unless a weight's state is that of Adam after at most so many updates."""
     tensors = found if isinstance(found, dict) and fits(found, dict[str, Tensor]) else {}
     if set(tensors) != {"step", *MOMENTS}:
         raise ValueError(f"{name} is {shown(found)}; expected step, {', '.join(MOMENTS)}")
@@ -141,5 +156,6 @@ def _check_moments(found: Any, parameter: nn.Parameter, step: int, name: str) ->
             )
     if (tensors["exp_avg_sq"] < 0).any():
         raise ValueError(f"{name}.exp_avg_sq has negative values")
-    if tensors["step"].numel() != 1 or not 1 <= float(tensors["step"]) <= step:
-        raise ValueError(f"{name}.step is {shown(tensors['step'])}; expected at most {step}")
+    most = math.inf if step is None else step
+    if tensors["step"].numel() != 1 or not 1 <= float(tensors["step"]) <= most:
+        raise ValueError(f"{name}.step is {shown(tensors['step'])}; expected 1 to {most}")
