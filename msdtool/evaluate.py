@@ -23,6 +23,7 @@ from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import compare
 from msdtool.measure.metrics import Metrics, build_metrics
 from msdtool.predict import Predictor
+from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.progress import Progress, no_progress
 from msdtool.report.pictures import save_comparisons
 
@@ -124,6 +125,9 @@ def evaluate(
         predictor.check(sample.input, pairs.name(index))
         _check_target(predictor, sample.target, pairs.target_name(index))
         output = predictor(sample.input, pairs.name(index)).unsqueeze(0)
+        bad, total = num_unusable(output[0], labels=bool(labels))
+        if bad:
+            log.warning(unusable_text(pairs.name(index), bad, total))
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
         images.append({"image": pairs.name(index), **outputs.update(output, target, mask)})

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,7 @@ def command(
             f"{mine}: pass --output, the shared folder for partial results; or --num-parts 1, to "
             "measure all images here"
         )
-    if data_range is not None and not data_range > 0:
+    if data_range is not None and not 0 < data_range < inf:
         raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
     if figure is not None:
         with cannot_write(figure):  # now, not after hours of work

@@ -16,6 +16,9 @@ from msdtool.wording import choices
 SSIM_WINDOW = 11
 """Side of the window of SSIM, in pixels (Wang et al., IEEE TIP 2004)."""
 
+MAX_WEIGHTS = 10**9
+"""With the optimizer's state these take 16 GB."""
+
 Problem = tuple[str, str]
 """A key and what is wrong with it."""
 
@@ -33,6 +36,7 @@ def find_problems(
         *(_segmentation(data, training) if task == "segmentation" else _regression(data, training)),
         *_splits(task, data),
         *_unused(task, network, training),
+        *_size(network),
         *_stream(data, network, stream),
         *_windows(data, network, stream, training),
         *_samples(data, network.ndim),
@@ -127,6 +131,17 @@ def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iter
     is_weighted = training.class_weights is not None and task == "segmentation"
     if is_weighted and "cross_entropy" not in training.loss_terms:
         yield "training.class_weights", "only cross_entropy uses it; remove it or change the loss"
+
+
+def _size(network: NetworkConfig) -> Iterator[Problem]:
+    depth, width = network.depth, network.width
+    weights = 3**network.ndim * width**2 * depth * (depth + 1) // 2  # of one input channel
+    if weights > MAX_WEIGHTS:
+        yield (
+            "network.width",
+            f"{width}, with network.depth {depth}, needs {weights:.2g} weights; at most "
+            f"{MAX_WEIGHTS:.0g} are supported. MSD networks are narrow: choose a smaller one",
+        )
 
 
 def _stream(

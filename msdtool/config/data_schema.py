@@ -96,7 +96,7 @@ class DataConfig(Section):
         "Null: whole images",
     )
     crops_per_image: int = Field(
-        1, ge=1, description="crops of each training image, or volume, in an epoch"
+        1, ge=1, le=100_000, description="crops of each training image, or volume, in an epoch"
     )
     foreground: ForegroundConfig | None = Field(
         None, description="make crops contain something of interest more often"

@@ -14,7 +14,15 @@ from msdtool.config.image_schema import ImageSource
 from msdtool.config.messages import problems
 from msdtool.config.renamed import with_new_names
 from msdtool.config.schema import RunConfig
-from msdtool.config.yaml_file import KeyPath, Origin, YamlFile, dotted, parse_value, read_yaml
+from msdtool.config.yaml_file import (
+    KeyPath,
+    Origin,
+    YamlFile,
+    dotted,
+    parse_value,
+    read_yaml,
+    reason,
+)
 from msdtool.errors import ConfigError
 from msdtool.specifier_grammar import Source, anchor, anchor_path, detach
 
@@ -184,6 +192,8 @@ def _parse_override(item: str, origin: str) -> tuple[KeyPath, Any]:
         raise ConfigError(f"{origin}: expected key=value, such as training.epochs=20")
     try:
         return tuple(key.split(".")), parse_value(text)
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{origin}: the value is not valid YAML: {reason(error)}") from None
     except yaml.YAMLError:
         raise ConfigError(f"{origin}: the value is not valid YAML") from None
 

@@ -9,6 +9,7 @@ import logging
 import torch
 from torch import Tensor
 
+from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.errors import InputError
 from msdtool.runs.checkpoint import Normalisation
 
@@ -94,6 +95,27 @@ class Plausibility:
                 "the unit of the training images (see the warning); convert them, or train the "
                 "network on such images"
             )
+
+
+def num_unusable(output: Tensor, *, labels: bool) -> tuple[int, int]:
+    """Count the values, or the pixels of a segmentation, that are not finite, and all of them.
+
+    Args:
+        output: values or scores [C, *space]. A score may be minus infinity, a probability of 0,
+            but not all of a pixel's.
+        labels: the output are scores.
+    """
+    values = output.amax(0) if labels else output
+    return num_not_finite(values), values.numel()
+
+
+def unusable_text(name: str, bad: int, total: int) -> str:
+    """Say that ``bad`` of ``total`` values of the output for a finite image are not finite."""
+    return (
+        f"{not_finite_text(name, bad, total)} in the network's output, although the image's are "
+        "not: do not trust the result. Compare the image with the training images, or train again "
+        "with a lower training.learning_rate"
+    )
 
 
 def _figures(mean: Tensor, std: Tensor) -> str:

@@ -1,6 +1,7 @@
 """The results of a job while they are written: in the background, and kept for a later try."""
 
 import io
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -12,7 +13,10 @@ from torch import Tensor
 from msdtool.data.sinks import Journal, Sink, claim, open_sink
 from msdtool.errors import Error
 from msdtool.predict.jobs import Job, results_of
+from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.predict.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_SAVES = 10.0
 
@@ -59,6 +63,7 @@ class Results:
         self._is_new = overwrite or not self._look_back()
         self._sinks: list[Sink] = []
         self._writing: _Writing | None = None
+        self._unusable = self._total = 0
         self._saved = time.monotonic()
 
     def _look_back(self) -> bool:
@@ -106,6 +111,9 @@ class Results:
         self._writing = _Writing(future, number + 1 if completes else number)
 
     def _write(self, number: int, start: int, output: Tensor, axis: int) -> None:
+        labels = self._predictor.label_map is not None
+        bad, total = num_unusable(output, labels=labels)
+        self._unusable, self._total = self._unusable + bad, self._total + total
         self._sinks[0].write(number, start, self._predictor.to_image(output), axis)
         if len(self._sinks) > 1:
             self._sinks[1].write(number, start, output.softmax(0).numpy(), axis)
@@ -161,6 +169,8 @@ class Results:
         self._release()
 
     def _release(self) -> None:
+        if self._unusable:
+            log.warning(unusable_text(str(self._job.location), self._unusable, self._total))
         for lock in self._locks:
             lock.release()
 

@@ -13,13 +13,13 @@ from msdtool.config import ExperimentConfig, dump_config
 from msdtool.data import Pairs
 from msdtool.data.build import build_datasets
 from msdtool.errors import ConfigError, Stopped
-from msdtool.nn.build import build_network
+from msdtool.nn.build import build_network, restore_network
 from msdtool.nn.device import choose_device
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.ops.engines import is_fallback
 from msdtool.progress import Progress, no_progress
-from msdtool.runs.checkpoint import Checkpoint, Normalisation
+from msdtool.runs.checkpoint import Normalisation
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.baseline import Baseline
 from msdtool.train.build import (
@@ -31,10 +31,12 @@ from msdtool.train.build import (
     set_normalisation,
 )
 from msdtool.train.environment import environment
+from msdtool.train.loop import Learner
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.record import Record
-from msdtool.train.resume import as_started, earlier_checkpoint, is_unstarted, reopen
+from msdtool.train.resume import Earlier, as_started, damaged, earlier_run, is_unstarted, reopen
 from msdtool.train.run import TrainingRun
+from msdtool.train.states import restore
 from msdtool.train.tensorboard import TensorBoardLog
 
 log = logging.getLogger(__name__)
@@ -77,22 +79,24 @@ def prepare_run(
             "made for this device; msdtool doctor says why"
         )
     try:
-        checkpoint = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))
-        if checkpoint is None:
+        earlier = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))
+        if earlier is None:
             if plan.validation_pairs is not None:
                 processes.on_main(partial(check_validation, config, plan.validation_pairs))
             network = _new_network(config, plan)
             normalisation = _measure(config, plan, processes, should_stop, progress)
             set_normalisation(network, normalisation)
         else:
-            plan = replace(plan, architecture=checkpoint.model.architecture)
-            network = build_network(plan.architecture)
-            normalisation = checkpoint.model.normalisation
-        processes.on_main(
-            lambda: _describe(directory, config, plan, processes, is_new=checkpoint is None)
-        )
+            plan = replace(plan, architecture=earlier.checkpoint.model.architecture)
+            network = processes.together(partial(_earlier_network, directory, earlier))
+            normalisation = earlier.checkpoint.model.normalisation
         learner = build_learner(
             config, network, normalisation, len(plan.train_pairs), plan.device, processes
+        )
+        if earlier is not None:
+            processes.together(partial(_restore, directory, learner, earlier))
+        processes.on_main(
+            lambda: _describe(directory, config, plan, processes, is_new=earlier is None)
         )
         record = Record(
             config,
@@ -103,8 +107,10 @@ def prepare_run(
             num_pairs=plan.num_pairs,
             tensorboard=tensorboard,
         )
-        if checkpoint is not None:
-            _restore(record, checkpoint)
+        if earlier is not None:
+            processes.on_main(partial(_resume_rows, directory, earlier))
+            record.metrics = earlier.checkpoint.metrics
+            reopen(learner.progress, config.training)
     except BaseException:
         directory.release()
         raise
@@ -181,14 +187,16 @@ def _open(config: ExperimentConfig, processes: Processes) -> _Plan:
 
 def _claim(
     directory: RunDirectory, config: ExperimentConfig, plan: _Plan, resume: bool, overwrite: bool
-) -> Checkpoint | None:
-    """Claim the directory; return the checkpoint to resume from, if there is one."""
+) -> Earlier | None:
+    """Claim the directory; return what to resume from, if there is a run."""
     is_new = overwrite or is_unstarted(directory)
     directory.claim(resume=resume, overwrite=is_new)
     if is_new and not overwrite and not is_unstarted(directory):
         directory.claim(resume=resume, overwrite=False)  # another process was faster
         is_new = False
-    return None if is_new else earlier_checkpoint(directory, config, plan.num_pairs)
+    if is_new:
+        return None
+    return earlier_run(directory, config, plan.num_pairs, plan.architecture)
 
 
 def _new_network(config: ExperimentConfig, plan: _Plan) -> ScaledNetwork:
@@ -230,18 +238,23 @@ def _describe(
     directory.write_text(directory.config, dump_config(config))
 
 
-def _restore(record: Record, checkpoint: Checkpoint) -> None:
+def _earlier_network(directory: RunDirectory, earlier: Earlier) -> ScaledNetwork:
+    """Build the network of an earlier run, with the weights that training continues from."""
+    model, weights = earlier.checkpoint.model, earlier.state.weights
+    with damaged(directory.last):
+        return restore_network(model.architecture, model.state if weights is None else weights)
+
+
+def _restore(directory: RunDirectory, learner: Learner, earlier: Earlier) -> None:
     """Continue from the state of an earlier run."""
-    learner, training = record.learner, checkpoint.training
-    if learner.average is None:
-        learner.network.load_state_dict(checkpoint.model.state)
-    else:
-        learner.network.load_state_dict(training["weights"])
-        learner.average.load(checkpoint.model.state, training["averaged_updates"])
-    learner.optimizer.load_state_dict(training["optimizer"])
-    learner.schedule.load_state_dict(training["schedule"])
-    learner.progress = replace(checkpoint.progress)
-    record.metrics = checkpoint.metrics
-    reopen(learner.progress, record.config.training)
-    if learner.processes.is_main:
-        record.directory.forget_rows_after(training["metrics_bytes"])
+    with damaged(directory.last):
+        restore(learner, *earlier)
+    learner.progress = replace(earlier.checkpoint.progress)
+
+
+def _resume_rows(directory: RunDirectory, earlier: Earlier) -> None:
+    """Drop the rows that are about to be written again, and say what had to be repaired."""
+    progress, state = earlier.checkpoint.progress, earlier.state
+    for message in directory.resume_rows(progress, state.metrics_bytes):
+        directory.log(f"warning: {message}")
+        log.warning(message)

@@ -126,3 +126,21 @@ def test_dilations_reach_over_frames_only():
 )
 def test_a_key_that_is_read_is_accepted(training):
     assert parse_config(f"{REGRESSION}training: {training}").task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("network", "fits"),
+    [
+        ("{depth: 10000}", True),
+        ("{depth: 100, width: 100}", True),
+        ("{depth: 10000, width: 10000}", False),
+        ("{depth: 10000, ndim: 3}", False),
+    ],
+)
+def test_a_network_that_no_memory_holds_is_refused(network, fits):
+    text = REGRESSION + f"network: {network}\n"
+    if fits:
+        parse_config(text)
+        return
+    with pytest.raises(ConfigError, match=r"network.width: \d+, with network.depth 10000, needs "):
+        parse_config(text)

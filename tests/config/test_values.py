@@ -68,12 +68,12 @@ def test_labels(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (10**9, "expected 2 to 65536 labels"),
+        (10**9, "expected 2 to 4096 labels"),
         ([0, 10**20], "integers of magnitude at most 2147483647"),
-        (1, "expected 2 to 65536 labels"),
-        (0, "expected 2 to 65536 labels"),
-        ([7], "expected 2 to 65536 labels"),
-        ([], "expected 2 to 65536 labels"),
+        (1, "expected 2 to 4096 labels"),
+        (0, "expected 2 to 4096 labels"),
+        ([7], "expected 2 to 4096 labels"),
+        ([], "expected 2 to 4096 labels"),
         ([1, 2, 1], "distinct label values"),
         (True, "the number of labels, or a list of integers"),
         (2.0, "the number of labels, or a list of integers"),

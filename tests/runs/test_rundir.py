@@ -151,19 +151,6 @@ def test_what_is_not_a_number_becomes_null(run):
     assert row == {"ssim": None, "psnr": None, "iou": {"0": None, "1": 0.5}}
 
 
-def test_rows_after_a_checkpoint_are_forgotten(run):
-    run.claim(resume=False, overwrite=False)
-    run.append_row({"epoch": 1})
-    length = run.metrics_bytes
-    run.append_row({"epoch": 2})
-    with run.metrics.open("a") as file:
-        file.write('{"epoch": 3, "los')  # killed in the middle of a line
-    run.forget_rows_after(length)
-    assert run.read_rows() == [{"epoch": 1}]
-    run.forget_rows_after(length + 100)
-    assert run.read_rows() == [{"epoch": 1}]
-
-
 def test_log_lines_carry_the_time(run):
     run.claim(resume=False, overwrite=False)
     run.log("first")
