@@ -37,7 +37,7 @@ class Hdf5Array(Container):
             raise
         self.shape, self.dtype = self.dataset.shape, self.dataset.dtype
         self.notes = tuple(_notes(self.dataset.attrs))
-        self.axes = letters([axis.label for axis in self.dataset.dims], len(self.shape))
+        self.axes = letters(_labels(self.dataset.attrs, len(self.shape)), len(self.shape))
 
     def _find(self, h5py: Any, path: Path, inner: str) -> "h5py.Dataset":
         item = self.file.get(inner) if inner else None
@@ -131,6 +131,20 @@ def _check_sources(h5py: Any, path: Path, dataset: Any) -> None:
                 f"{path}::{dataset.name}: a virtual dataset whose source {name} in the file {file} "
                 "is missing; HDF5 would read zeros there: copy it beside this file"
             )
+
+
+def _labels(attributes: Any, count: int) -> list[str | None]:
+    """The names of a dataset's dimensions.
+
+    HDF5's own function for them takes on trust that there are as many as dimensions: of a damaged
+    file it reads and frees memory that is not its own.
+    """
+    name = "DIMENSION_LABELS"
+    if name not in attributes or attributes.get_id(name).shape != (count,):
+        return []
+    labels = np.asarray(attributes[name]).tolist()
+    return [label.decode("utf-8", "replace") if isinstance(label, bytes) else label
+            for label in labels]
 
 
 def _notes(attributes: Mapping[str, Any]) -> Iterator[str]:
