@@ -15,6 +15,7 @@ from msdtool.data.bystanders import is_bystander
 from msdtool.data.containers.zarr import is_zarr
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
+from msdtool.special_files import read_start
 from msdtool.specifier_grammar import (
     LIST,
     Location,
@@ -28,6 +29,7 @@ from msdtool.specifier_grammar import (
 __all__ = ["Location", "Source", "Specifier", "expand"]
 
 MAX_NAMED = 3
+MAX_LIST_BYTES = 100_000_000
 Entry = Path | os.DirEntry[str]
 log = logging.getLogger(__name__)
 
@@ -111,14 +113,19 @@ def _listed(path: Path) -> list[tuple[Path, str]]:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file in UTF-8 or, as PowerShell writes it, UTF-16."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file{_nearest_folder(path)}")
     try:
-        with path.open("rb") as file:
-            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        return path.read_text(encoding="utf-16" if is_utf16 else "utf-8-sig").splitlines()
+        with cannot_read(path, InputError):
+            content = read_start(path, MAX_LIST_BYTES + 1)
+        if len(content) > MAX_LIST_BYTES:
+            raise InputError(
+                f"{path}: is larger than {MAX_LIST_BYTES // 10**6} MB, which no list of files is"
+            )
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig").splitlines()
     except UnicodeError:
         raise InputError(f"{path}: is not a text file with one path per line") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file{_nearest_folder(path)}") from None
 
 
 def _matches(pattern: str) -> Iterator[Entry]:

@@ -114,7 +114,7 @@ def problems(end: End, place: Path) -> list[str]:
         found.append(f"exit code {end.code}")
     if end.memory > MEMORY:
         found.append(f"{end.memory / GIGABYTE:.1f} GB")
-    found += [word for word in ("Traceback", "unexpected", "Warning") if word in end.text]
+    found += [word for word in ("Traceback", "error: unexpected", "Warning:") if word in end.text]
     errors = end.text.count("error: ") + end.text.count("problem: ")
     if end.code and not errors:
         found.append("no message")
@@ -180,7 +180,7 @@ def main_program(place: Path, model: str, kind: str, seeds: range) -> dict[str, 
         command = options[(seed or 0) % len(options)]
         end = run(command, folder / "log")
         found = problems(end, folder)
-        codes[str(end.code)] += seed is not None
+        codes[str(end.code) if seed is not None else f"sound {end.code}"] += 1
         if found:
             findings.append(f"{kind} {seed} ({done}): {', '.join(found)}: {command}\n{end.text}")
         if not found or "KEEP" not in os.environ:
