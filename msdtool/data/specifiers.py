@@ -136,9 +136,11 @@ def _matches(pattern: str) -> Iterator[Entry]:
     """
     folder, name = os.path.split(pattern)
     if name == "**":
-        yield from map(Path, glob.iglob(pattern, recursive=True))
+        for place in _folders(pattern):
+            with os.scandir(place) as entries:
+                yield from entries
         return
-    for found in glob.iglob(folder, recursive=True) if is_pattern(folder) else [folder]:
+    for found in _folders(folder):
         place = Path(found or ".")
         if not place.is_dir():
             if not place.suffix:
@@ -148,6 +150,43 @@ def _matches(pattern: str) -> Iterator[Entry]:
         else:
             with os.scandir(found or ".") as entries:
                 yield from (entry for entry in entries if fnmatch.fnmatch(entry.name, name))
+
+
+def _folders(pattern: str) -> Iterator[str]:
+    """What a pattern of folders matches; "" for the current one."""
+    if not is_pattern(pattern):
+        yield pattern
+        return
+    above, name = os.path.split(pattern)
+    for folder in _folders(above):
+        if name != "**":
+            yield from glob.iglob(os.path.join(glob.escape(folder), name))
+        elif os.path.isdir(folder or "."):
+            yield from _below(folder)
+
+
+def _below(folder: str) -> Iterator[str]:
+    """A folder and all below that are not hidden; a link to one of those above is not followed.
+
+    Through such links, glob finds each file again and again, up to forty links deep.
+    """
+    places: list[tuple[str, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while places:
+        place, above = places.pop()
+        state = os.stat(place or ".")
+        identity = state.st_dev, state.st_ino
+        if identity in above:
+            continue
+        yield place
+        with os.scandir(place or ".") as entries:
+            names = [item.name for item in entries if item.name[0] != "." and _is_folder(item)]
+        places += ((os.path.join(place, name), above | {identity}) for name in names)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink() and not Path(entry.name).suffix:
+        _check_link(Path(entry))
+    return entry.is_dir()
 
 
 def _image_files(pattern: Path, entries: Iterable[Entry]) -> list[Path]:

@@ -55,7 +55,8 @@ def _raster(path: Path, mode: str = "L", **options: Any) -> None:
 
 
 def _animation(path: Path) -> None:
-    frames = [Image.fromarray(_values(SIZE, np.uint8) + np.uint8(k)) for k in range(2)]
+    values = _values(SIZE, np.uint8)
+    frames = [Image.fromarray(frame) for frame in (values, values.T.reshape(SIZE))]
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
@@ -97,14 +98,14 @@ CONFIG = """\
 task: regression
 data:
   train:
-    input: [a.tif, {path: "b.tif", axes: YX}]
+    input: {path: [a.tif, "b.t*f"], axes: YX}
     target: "*.tif"
-    mask: "@list.txt"
+    mask: ["@list.txt"]
   validation: {fraction: 0.5}
   crop: [8, 8]
   augment: true
 network: {depth: 3, width: 1, dilations: [1, 2, 3], ndim: 2, padding: symmetric}
-training: {epochs: 2, batch_size: 1, learning_rate: 1.0e-3, loss: {L2: 0.5, L1: 0.5}, seed: 0}
+training: {epochs: 2, batch_size: 1, learning_rate: 1.0e-3, loss: L1, seed: 0}
 run: {directory: run, previews: false}
 """
 
