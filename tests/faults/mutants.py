@@ -16,7 +16,7 @@ from pathlib import Path
 from traceback import print_exc
 from typing import NamedTuple
 
-import h5py  # noqa: F401 - imported once, before the fork
+import h5py
 import imageio.v3  # noqa: F401
 import numpy as np
 import PIL.Image
@@ -24,7 +24,7 @@ import tifffile
 import zarr
 
 import msdtool.check
-import msdtool.predict  # noqa: F401
+import msdtool.predict
 import msdtool.train.prepare  # noqa: F401
 from msdtool.cli import main
 from tests.faults.mutations import mutate
@@ -144,7 +144,7 @@ def _unreadable(path: Path) -> list[str]:
             case ".h5":
                 with h5py.File(path) as file:
                     file.visititems(lambda _, item: item[()] if hasattr(item, "shape") else None)
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:
         return [f"the result {path.name} cannot be read: {error}"]
     return []
 

@@ -18,7 +18,9 @@ def _values(shape: tuple[int, ...], dtype: Any = np.uint16) -> Array:
     return np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
 
 
-def _tiff(path: Path, shape: tuple[int, ...] = SIZE, dtype: Any = np.uint16, **options: Any) -> None:
+def _tiff(
+    path: Path, shape: tuple[int, ...] = SIZE, dtype: Any = np.uint16, **options: Any
+) -> None:
     photometric = "rgb" if shape[-1] == 3 else "minisblack"
     axes = {"metadata": {"axes": "YXS" if photometric == "rgb" else "ZYX"[-len(shape) :]}}
     options = axes | {"photometric": photometric} | options

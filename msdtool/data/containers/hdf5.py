@@ -159,8 +159,9 @@ def _labels(attributes: Any, count: int) -> list[str | None]:
     if name not in attributes or attributes.get_id(name).shape != (count,):
         return []
     labels = np.asarray(attributes[name]).tolist()
-    return [label.decode("utf-8", "replace") if isinstance(label, bytes) else label
-            for label in labels]
+    return [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else label for label in labels
+    ]
 
 
 def _notes(attributes: Mapping[str, Any]) -> Iterator[str]:

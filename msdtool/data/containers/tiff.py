@@ -77,9 +77,7 @@ def _check_chain(file: tifffile.TiffFile, path: Path) -> None:
     offset = file.pages.first.offset
     while 0 < offset < handle.size:
         if offset in seen:
-            raise InputError(
-                f"{path}: is damaged: page {len(seen)} is followed by an earlier page"
-            )
+            raise InputError(f"{path}: is damaged: page {len(seen)} is followed by an earlier page")
         seen.add(offset)
         handle.seek(offset)
         (tags,) = struct.unpack(tiff.tagnoformat, handle.read(tiff.tagnosize))
