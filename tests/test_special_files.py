@@ -1,4 +1,4 @@
-"""What has a name like a file but is none is refused, or read as far as it goes; never waited for."""
+"""What is no file though it has a name is refused, or read as far as it goes: never waited for."""
 
 import os
 import socket

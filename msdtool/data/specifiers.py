@@ -123,7 +123,10 @@ def _lines(path: Path) -> list[str]:
                 f"{path}: is larger than {MAX_LIST_BYTES // 10**6} MB, which no list of files is"
             )
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return content.decode("utf-16" if is_utf16 else "utf-8-sig").splitlines()
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if "\0" in text:  # no file is called so
+            raise UnicodeError
+        return text.splitlines()
     except UnicodeError:
         raise InputError(f"{path}: is not a text file with one path per line") from None
 
@@ -136,8 +139,8 @@ def _matches(pattern: str) -> Iterator[Entry]:
     """
     folder, name = os.path.split(pattern)
     if name == "**":
-        for place in _folders(pattern):
-            with os.scandir(place) as entries:
+        for found in _folders(pattern):
+            with os.scandir(found or ".") as entries:
                 yield from entries
         return
     for found in _folders(folder):
@@ -160,7 +163,7 @@ def _folders(pattern: str) -> Iterator[str]:
     above, name = os.path.split(pattern)
     for folder in _folders(above):
         if name != "**":
-            yield from glob.iglob(os.path.join(glob.escape(folder), name))
+            yield from glob.iglob(str(Path(glob.escape(folder), name)))
         elif os.path.isdir(folder or "."):
             yield from _below(folder)
 
@@ -180,7 +183,8 @@ def _below(folder: str) -> Iterator[str]:
         yield place
         with os.scandir(place or ".") as entries:
             names = [item.name for item in entries if item.name[0] != "." and _is_folder(item)]
-        places += ((os.path.join(place, name), above | {identity}) for name in names)
+        within = above | {identity}
+        places += [(str(Path(place, name)), within) for name in names]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -231,10 +231,11 @@ def test_a_list_that_is_wrong_is_named_with_its_line(scans):
     )
     (scans / "list.txt").write_text("# none\n")
     assert refusal(f"@{scans}/list.txt") == f"{scans}/list.txt: the list names no file"
-    (scans / "list.txt").write_bytes(b"II*\0\xff\xfe")
-    assert refusal(f"@{scans}/list.txt") == (
-        f"{scans}/list.txt: is not a text file with one path per line"
-    )
+    for content in (b"II*\0\xff\xfe", b"II*\0"):
+        (scans / "list.txt").write_bytes(content)
+        assert refusal(f"@{scans}/list.txt") == (
+            f"{scans}/list.txt: is not a text file with one path per line"
+        )
     assert refusal(f"@{scans}/lost.txt").startswith(f"{scans}/lost.txt: no such file; the folder")
 
 

@@ -4,6 +4,7 @@ Forked children need no second each to import torch, and what one leaves behind,
 does not touch the others.
 """
 
+import gc
 import json
 import os
 import random
@@ -21,12 +22,13 @@ import imageio.v3  # noqa: F401
 import numpy as np
 import PIL.Image
 import tifffile
+import typer
 import zarr
 
 import msdtool.check
 import msdtool.predict
 import msdtool.train.prepare  # noqa: F401
-from msdtool.cli import main
+from msdtool.cli import app, main
 from tests.faults.mutations import mutate
 from tests.faults.specimens import KINDS, source
 from tests.helpers import write_experiment
@@ -62,7 +64,7 @@ def run(arguments: list[object], log: Path) -> End:
         try:
             _limit()
             output = os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-            sys.stdin = open(os.devnull)  # noqa: SIM115 - until the process ends
+            sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - until the process ends
             os.dup2(output, 1)
             os.dup2(output, 2)
             sys.argv = ["msdtool", *map(str, arguments)]
@@ -189,9 +191,11 @@ def main_program(place: Path, model: str, kind: str, seeds: range) -> dict[str, 
 
 
 if __name__ == "__main__":
-    # Whatever was imported before the fork need not be imported in each child.
+    # Whatever was imported and made before the fork need not be in each child.
     PIL.Image.init()
     assert zarr.__version__
+    app.app = typer.main.get_command(app.app)
+    gc.freeze()
     for line in sys.stdin:
         options = json.loads(line)
         options |= {"place": Path(options["place"]), "seeds": range(*options["seeds"])}

@@ -73,7 +73,8 @@ def _check_chain(file: tifffile.TiffFile, path: Path) -> None:
     """Raise InputError if a page is followed by an earlier one: tifffile would read for ever."""
     if file.is_ndpi:  # whose offsets are in other places
         return
-    tiff, handle, seen = file.tiff, file.filehandle, set()
+    tiff, handle = file.tiff, file.filehandle
+    seen: set[int] = set()
     offset = file.pages.first.offset
     while 0 < offset < handle.size:
         if offset in seen:
