@@ -181,10 +181,14 @@ def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -
             multiprocessing_context=_start_method(),
         )
         results = iter(loader)
-    for batch in _ahead(results):
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    try:
+        for batch in _ahead(results):
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    finally:
+        # Worker processes end with the iterator; who keeps an error would keep this frame's.
+        del results
 
 
 def _ahead(results: Iterator[T]) -> Iterator[T]:

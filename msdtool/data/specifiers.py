@@ -164,7 +164,7 @@ def _folders(pattern: str) -> Iterator[str]:
     for folder in _folders(above):
         if name != "**":
             yield from glob.iglob(str(Path(glob.escape(folder), name)))
-        elif os.path.isdir(folder or "."):
+        elif Path(folder).is_dir():
             yield from _below(folder)
 
 
@@ -176,7 +176,7 @@ def _below(folder: str) -> Iterator[str]:
     places: list[tuple[str, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
     while places:
         place, above = places.pop()
-        state = os.stat(place or ".")
+        state = Path(place).stat()
         identity = state.st_dev, state.st_ino
         if identity in above:
             continue

@@ -25,7 +25,7 @@ OPACITY = {1, 2}
 ORIENTATION, GDAL_NODATA = 274, 42113
 _OME_FILE = re.compile(r"<(?:\w+:)?OME\b[^>]*\bUUID=\"([^\"]+)\"")
 _OME_PART = re.compile(r"<(?:\w+:)?UUID\b[^>]*>([^<]+)</")
-# How often a byte may stand for one at most, where the code sets a bound: of LZW, the longest string
+# How many bytes one may stand for at most, where the code sets a bound: of LZW, the longest string
 # in a table of 4096 by 12 bits; of Deflate, 258 bytes by 2 bits; of PackBits, 128 by 2 bytes; of
 # Zstandard, a block of 2^17 by 4 bytes.
 LARGEST_RATIO = {1: 1, 5: 2560, 8: 1032, 32946: 1032, 32773: 64, 50000: 2**15}
