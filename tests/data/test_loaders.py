@@ -1,5 +1,6 @@
 """Batches: the same whatever the number of workers and wherever a run was stopped."""
 
+import multiprocessing
 import threading
 import time
 from collections import Counter
@@ -185,6 +186,20 @@ def test_a_bad_file_is_named_in_clean_text(tmp_path, workers):
     message = error.value.message
     assert message.startswith(f"{tmp_path}/in/1.tif: cannot be read as an image: not a TIFF file")
     assert "Traceback" not in message and "\n" not in message
+
+
+def test_workers_end_although_the_error_is_kept(tmp_path):
+    """Else they would live until Python ends, and could keep it from ending."""
+    image = np.zeros((8, 8), np.float32)
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", image)
+    (tmp_path / "b.tif").write_text("no image")
+    dataset = ImageDataset(tmp_path, tmp_path)
+    others = set(multiprocessing.active_children())
+    with pytest.raises(InputError) as error:
+        load(dataset, workers=2, crop=None)
+    assert set(multiprocessing.active_children()) <= others
+    assert error.value.__traceback__ is not None
 
 
 @pytest.mark.parametrize("workers", [0, 2])
