@@ -109,7 +109,6 @@ def _check_size(page: Any, path: Path) -> None:
 def _pages(file: tifffile.TiffFile, path: Path) -> Container:
     if not file.series:
         raise ValueError("it is damaged or truncated: there is no image in it")
-    _check_size(file.pages.first, path)
     images = [series for series in file.series if _shows_the_image(series.keyframe)]
     all_series = images or file.series
     kinds = {(series.shape, series.axes, series.dtype) for series in all_series}
@@ -118,6 +117,8 @@ def _pages(file: tifffile.TiffFile, path: Path) -> Container:
         raise InputError(f"{path}: contains images of different shapes or types: {shapes}")
     series = all_series[0]
     container = _container(file, path, all_series)
+    if not isinstance(container, FlatArray):  # which sees to that itself
+        _check_size(series.keyframe, path)
     container.has_alpha = "S" in series.axes and bool(set(series.keyframe.extrasamples) & OPACITY)
     container.notes = tuple(_notes(series.keyframe))
     return container
