@@ -10,6 +10,7 @@ from yaml.reader import ReaderError
 
 from msdtool.errors import ConfigError
 from msdtool.file_errors import cannot_read
+from msdtool.special_files import read_start
 
 KeyPath = tuple[str | int, ...]
 
@@ -196,8 +197,8 @@ def read_yaml(path: Path) -> YamlFile:
             mapping.
     """
     advice = "'msdtool init' writes a config to start from"
-    with cannot_read(path, ConfigError, advice=advice), path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+    with cannot_read(path, ConfigError, advice=advice):
+        content = read_start(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ConfigError(
             f"{path}: is larger than {MAX_BYTES // 10**6} MB, which no config is; name many images "

@@ -17,6 +17,7 @@ from msdtool.data.containers.registry import format_at
 from msdtool.data.patches import Window
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
+from msdtool.special_files import refuse_special
 from msdtool.specifier_grammar import Location
 
 __all__ = [
@@ -168,8 +169,9 @@ _decoded: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
 
 def _opened(location: Location, indexed: bool) -> Container:
     """Open a file, unless it is open and has not changed since."""
-    opener = format_at(location).open
     state = location.path.stat()
+    refuse_special(state)
+    opener = format_at(location).open
     key = (location.path, location.inner, location.shape, location.dtype, indexed)
     version = (*key, state.st_mtime_ns, state.st_size, state.st_ino)
     files, limit = (_open, MAX_OPEN) if opener else (_decoded, MAX_DECODED)

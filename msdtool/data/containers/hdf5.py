@@ -37,10 +37,10 @@ class Hdf5Array(Container):
             raise
         self.shape, self.dtype = self.dataset.shape, self.dataset.dtype
         self.notes = tuple(_notes(self.dataset.attrs))
-        self.axes = letters([axis.label for axis in self.dataset.dims], len(self.shape))
+        self.axes = letters(_labels(self.dataset.attrs, len(self.shape)), len(self.shape))
 
     def _find(self, h5py: Any, path: Path, inner: str) -> "h5py.Dataset":
-        item = self.file.get(inner) if inner else None
+        item = _target(self.file, inner) if inner else None
         if isinstance(item, h5py.Dataset):
             return item
         found, broken = _images(h5py, self.file)
@@ -51,7 +51,9 @@ class Hdf5Array(Container):
             what = "is a group" if isinstance(item, h5py.Group) else "has no dataset of that name"
             held = ", ".join(found) or "none"
             raise InputError(f"{path}::{inner}: the file {what}; it holds {held}")
-        name = pick(path, [*found, *broken])
+        names = [*found, *(name for name, link in broken.items() if _is_external(h5py, link))]
+        # A file may have other links that lead nowhere beside its images.
+        name = pick(path, names or list(broken))
         if name in broken:
             raise InputError(f"{path}::{name}: {_lost(broken[name])}")
         return found[name]
@@ -66,8 +68,14 @@ class Hdf5Array(Container):
         self.file.close()
 
 
+def _is_external(h5py: Any, link: Any) -> bool:
+    return isinstance(link, h5py.ExternalLink)
+
+
 def _lost(link: Any) -> str:
-    """What is wrong with an external link."""
+    """What is wrong with a link."""
+    if not hasattr(link, "filename"):
+        return f"links to {link.path}, which is not there or leads back to the link"
     return (
         f"links to {link.path} in the file {link.filename}, which is not there or has no such "
         "dataset; copy it beside this file"
@@ -75,7 +83,7 @@ def _lost(link: Any) -> str:
 
 
 def _images(h5py: Any, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Datasets that could be images, by path, and external links whose target is missing.
+    """Datasets that could be images, by path, and links whose target is missing.
 
     Links are followed: the master files of detectors, and NeXus files, consist of them.
     """
@@ -86,10 +94,10 @@ def _images(h5py: Any, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     while groups:
         prefix, group = groups.pop(0)
         for name in group:
-            path, item = f"{prefix}/{name}", group.get(name)
+            path, link = f"{prefix}/{name}", group.get(name, getlink=True)
+            item = _target(group, name)
             if item is None:
-                link = group.get(name, getlink=True)
-                if isinstance(link, h5py.ExternalLink):
+                if not isinstance(link, h5py.HardLink):
                     broken[path] = link
                 continue
             info = h5py.h5o.get_info(item.id)
@@ -101,6 +109,14 @@ def _images(h5py: Any, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf" and item.ndim >= 2:
                 found[path] = item
     return found, broken
+
+
+def _target(group: Any, name: str) -> Any:
+    """What a name in a group stands for; None for a link that leads nowhere, or to itself."""
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError, ValueError):
+        return None
 
 
 def _check_sources(h5py: Any, path: Path, dataset: Any) -> None:
@@ -131,6 +147,21 @@ def _check_sources(h5py: Any, path: Path, dataset: Any) -> None:
                 f"{path}::{dataset.name}: a virtual dataset whose source {name} in the file {file} "
                 "is missing; HDF5 would read zeros there: copy it beside this file"
             )
+
+
+def _labels(attributes: Any, count: int) -> list[str | None]:
+    """The names of a dataset's dimensions.
+
+    HDF5's own function for them takes on trust that there are as many as dimensions: of a damaged
+    file it reads and frees memory that is not its own.
+    """
+    name = "DIMENSION_LABELS"
+    if name not in attributes or attributes.get_id(name).shape != (count,):
+        return []
+    labels = np.asarray(attributes[name]).tolist()
+    return [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else label for label in labels
+    ]
 
 
 def _notes(attributes: Mapping[str, Any]) -> Iterator[str]:
