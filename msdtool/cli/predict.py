@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FOLDERS = re.compile(r"(?:^|(?<=[\s=,{]))[^\s=:,{}]*/")
+"""The folders of a path in an argument, but not those within a file, as in a.h5::/entry/data."""
+
 
 def command(
     model: ModelPath,
@@ -50,6 +55,31 @@ def command(
             metavar="FORMAT",
             help="Output format: tif, h5, zarr, npy, or files (a folder with one TIFF per image). "
             "Default: the one that --output names, or the input's.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="Type of the pixels: float32, float16, uint16, uint8, or input (that of the "
+            "input). Integers are rounded and clipped. Default: float32, or the smallest for all "
+            "labels.",
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="The values for which the smallest and largest integer stand; slope and offset "
+            "are recorded in the result.",
+        ),
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="none, deflate, lzw (TIFF), zstd, or blosc (HDF5, zarr). Default: zstd for zarr, "
+            "otherwise none.",
         ),
     ] = None,
     part: PartIndex = None,
@@ -106,6 +136,7 @@ def command(
     with no_collection():
         from msdtool.data.build import locate
         from msdtool.predict import Inputs, Predictor, check_outputs, plan_jobs, predict, unfinished
+        from msdtool.predict.encoding import Encoding
         from msdtool.predict.memory import parse_memory
 
     console.listen(quiet=quiet)
@@ -115,9 +146,18 @@ def command(
     predictor = Predictor.load(model, device, memory_bytes=memory_bytes, scratch=scratch, tta=tta)
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is for regression and has none")
+    encoding = Encoding.parse(dtype, scale)
+    encoding.check(predictor.model.labels)
     names = _from_stdin(inputs)
     sources = [locate([name]) for name in names] if splits else [locate(names)]
-    all_jobs = plan_jobs(sources[0], output, probabilities=probabilities, format=format)
+    all_jobs = plan_jobs(
+        sources[0],
+        output,
+        probabilities=probabilities,
+        format=format,
+        encoding=encoding,
+        compression=compress,
+    )
     if missing:
         _print_missing(unfinished(all_jobs), json)
         return
@@ -141,6 +181,7 @@ def command(
             images,
             skip_existing=skip_existing,
             overwrite=overwrite,
+            command=command_line(sys.argv),
             progress=bar,
             stop=stop,
         )
@@ -181,6 +222,14 @@ def _print_missing(jobs: "list[Job]", json: bool) -> None:
             console.result(str(job.location))
     if jobs:
         raise typer.Exit(1)
+
+
+def command_line(arguments: list[str]) -> str:
+    """Return a command line as results record it: names of files without their folders."""
+    words = [
+        Path(word).name if os.path.exists(word) else FOLDERS.sub("", word) for word in arguments[1:]
+    ]
+    return shlex.join(["msdtool", *words])
 
 
 def _from_stdin(inputs: list[str]) -> list[str]:

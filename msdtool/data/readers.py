@@ -8,12 +8,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from msdtool.data.axes import Arrangement, arrange
 from msdtool.data.containers import Array, Container
 from msdtool.data.containers.raster import RasterImage
 from msdtool.data.containers.registry import format_at
+from msdtool.data.metadata import Metadata
 from msdtool.data.patches import Window
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
@@ -25,7 +28,9 @@ __all__ = [
     "count_images",
     "image_name",
     "is_raster_image",
+    "metadata",
     "notes",
+    "pixel_type",
     "read_image",
 ]
 
@@ -95,6 +100,15 @@ def arrangement(location: Location | Path, ndim: int = 2) -> Arrangement:
     return _use(_as_location(location), ndim, lambda _container, found: found)
 
 
+def pixel_type(location: Location | Path) -> np.dtype[Any]:
+    """The dtype of a file's pixels.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    return _use(_as_location(location), 2, lambda container, _: container.dtype)
+
+
 def notes(location: Location | Path, ndim: int = 2) -> tuple[str, ...]:
     """What a file says about its pixels that reading them does not take into account.
 
@@ -102,6 +116,20 @@ def notes(location: Location | Path, ndim: int = 2) -> tuple[str, ...]:
         InputError: the file cannot be read as images.
     """
     return _use(_as_location(location), ndim, lambda container, _: container.notes)
+
+
+def metadata(location: Location | Path, ndim: int = 2) -> Metadata:
+    """What a file says about its array besides the pixels.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    location = _as_location(location)
+    axes = arrangement(location, ndim).axes
+    describe = format_at(location).describe
+    if describe is None:
+        return Metadata()
+    return _guarded(location, lambda: describe(location, axes))
 
 
 def image_name(location: Location | Path, index: int | None) -> str:

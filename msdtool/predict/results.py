@@ -6,12 +6,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from msdtool.data.sinks import Journal, Sink, claim, open_sink
 from msdtool.errors import Error
-from msdtool.predict.jobs import Job, results_of
+from msdtool.predict.contents import results_of
+from msdtool.predict.encoding import Encoder
+from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
 
 SECONDS_BETWEEN_SAVES = 10.0
@@ -37,6 +40,7 @@ class Results:
         predictor: turns the network's output into what they hold.
         writer: writes, one piece at a time, while the caller computes the next.
         overwrite: start from scratch instead of resuming what an earlier try left.
+        command: the command line, for the record; "" if there is none.
 
     Attributes:
         main: path and content of the first result, which every job has.
@@ -48,10 +52,19 @@ class Results:
     """
 
     def __init__(
-        self, job: Job, predictor: Predictor, writer: ThreadPoolExecutor, *, overwrite: bool
+        self,
+        job: Job,
+        predictor: Predictor,
+        writer: ThreadPoolExecutor,
+        *,
+        overwrite: bool,
+        command: str = "",
     ) -> None:
         self._job, self._predictor, self._writer = job, predictor, writer
-        self._results = results_of(job, predictor)
+        self._results = results_of(job, predictor, command)
+        main = self._results[0][1]
+        packing = main.description.packing
+        self._encode = Encoder(np.dtype(main.dtype), packing, str(job.output))
         self._locks = [claim(path) for path in job.outputs]
         self.main = self._results[0]
         self.done = 0
@@ -106,7 +119,8 @@ class Results:
         self._writing = _Writing(future, number + 1 if completes else number)
 
     def _write(self, number: int, start: int, output: Tensor, axis: int) -> None:
-        self._sinks[0].write(number, start, self._predictor.to_image(output), axis)
+        pixels = self._encode(self._predictor.to_image(output))
+        self._sinks[0].write(number, start, pixels, axis)
         if len(self._sinks) > 1:
             self._sinks[1].write(number, start, output.softmax(0).numpy(), axis)
 
@@ -158,6 +172,7 @@ class Results:
         self.open()  # the earlier try may have been killed when all images were complete
         for sink in self._sinks:
             sink.finish()
+        self._encode.report()
         self._release()
 
     def _release(self) -> None:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -48,6 +48,7 @@ def predict(
     *,
     skip_existing: bool = False,
     overwrite: bool = False,
+    command: str = "",
     progress: Progress = no_progress,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Prediction]:
@@ -63,6 +64,7 @@ def predict(
         inputs: the images of these and other files; None opens those of the jobs alone.
         skip_existing: skip jobs whose results exist.
         overwrite: start from scratch instead of resuming what an earlier call left.
+        command: the command line, which the results record.
         progress: called with the number of images that are done, the number of images of all jobs,
             and the name of the file.
         stop: asked now and then; once it returns True, what is complete is saved and the iterator
@@ -86,7 +88,7 @@ def predict(
                 if number + 1 < len(jobs) and not (skip_existing and jobs[number + 1].is_done()):
                     following = inputs.images(jobs[number + 1]).start
                 report = _Report(progress, stop, before, len(images), total, job.input.name)
-                results = Results(job, predictor, writer, overwrite=overwrite)
+                results = Results(job, predictor, writer, overwrite=overwrite, command=command)
                 work = _Work(predictor, inputs, images, results, report)
                 if not work.run(ahead, following):
                     return
@@ -191,7 +193,7 @@ class _Work:
     def _channels_folder(self, number: int) -> Path:
         """Return the folder of the channels of an image in strips: the same for a later try."""
         path, result = self.results.main
-        facts = json.dumps([str(path.absolute()), number, asdict(result)])
+        facts = json.dumps([str(path.absolute()), number, result.identity])
         name = f"msdtool-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
         return (self.predictor.scratch or Path(tempfile.gettempdir())) / name
 
