@@ -2,8 +2,6 @@
 
 import logging
 import os
-import re
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from msdtool.predict import Job, Prediction
 
 log = logging.getLogger(__name__)
-
-FOLDERS = re.compile(r"(?:^|(?<=[\s=,{]))[^\s=:,{}]*/")
-"""The folders of a path in an argument, but not those within a file, as in a.h5::/entry/data."""
 
 
 def command(
@@ -181,7 +176,6 @@ def command(
             images,
             skip_existing=skip_existing,
             overwrite=overwrite,
-            command=command_line(sys.argv),
             progress=bar,
             stop=stop,
         )
@@ -222,14 +216,6 @@ def _print_missing(jobs: "list[Job]", json: bool) -> None:
             console.result(str(job.location))
     if jobs:
         raise typer.Exit(1)
-
-
-def command_line(arguments: list[str]) -> str:
-    """Return a command line as results record it: names of files without their folders."""
-    words = [
-        Path(word).name if os.path.exists(word) else FOLDERS.sub("", word) for word in arguments[1:]
-    ]
-    return shlex.join(["msdtool", *words])
 
 
 def _from_stdin(inputs: list[str]) -> list[str]:

@@ -182,7 +182,7 @@ def _guarded(location: Location, read: Callable[[], T]) -> T:
         if reason.startswith("Could not find a backend"):
             reason = "its content is not in a known image format"
         if "required filter" in reason or "filter plugin" in reason:
-            reason = "its compression needs: pip install hdf5plugin"
+            reason = "its compression is unknown to the package hdf5plugin"
         if location.path.is_file() and location.path.stat().st_size == 0:
             reason = "the file is empty"
         raise InputError(f"{location}: cannot be read as an image: {reason}") from None

@@ -1,25 +1,22 @@
 """What the results of a job hold, and say about themselves."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import msdtool
 from msdtool.data.metadata import Description, Provenance
 from msdtool.data.readers import arrangement, metadata, pixel_type
 from msdtool.data.sinks import Result
 from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
+from msdtool.runs.versions import versions
+from msdtool.specifier_grammar import INNER
 
 
-def results_of(job: Job, predictor: Predictor, command: str = "") -> list[tuple[Path, Result]]:
+def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
     """Return where the results of a job are written and what they hold.
-
-    Args:
-        job: names the files.
-        predictor: makes the results.
-        command: the command line, see `msdtool.data.metadata.Provenance`.
 
     Raises:
         ConfigError: the input's dtype cannot be that of a result.
@@ -38,7 +35,9 @@ def results_of(job: Job, predictor: Predictor, command: str = "") -> list[tuple[
     names = "".join(found.axes[axis] for axis in found.counting)
     space = predictor.result_space(found.image_shape[1:])
     says = metadata(location, predictor.ndim)
-    provenance = Provenance(f"msdtool {msdtool.__version__}", predictor.digest, command)
+    provenance = Provenance(
+        f"msdtool {versions()['msdtool']}", predictor.digest, _command(job, predictor)
+    )
     scale = predictor.model.architecture.scale
 
     def result(path: Path, channels: int, dtype: np.dtype[Any], *, are_labels: bool) -> Result:
@@ -65,3 +64,17 @@ def results_of(job: Job, predictor: Predictor, command: str = "") -> list[tuple[
         scores = result(job.probabilities, predictor.c_out, np.dtype(np.float32), are_labels=False)
         results.append((job.probabilities, scores))
     return results
+
+
+def _command(job: Job, predictor: Predictor) -> str:
+    """The command that makes these results: the same for all ways to them, without any folder."""
+    words = ["msdtool", "predict", "MODEL", job.location.path.name]
+    if job.location.inner:
+        words[-1] += f"{INNER}{job.location.inner}"
+    if predictor.tta:
+        words.append("--tta")
+    if job.encoding.dtype is not None:
+        words += ["--dtype", job.encoding.dtype]
+    if job.encoding.scale is not None:
+        words += ["--scale", "{:g}:{:g}".format(*job.encoding.scale)]
+    return shlex.join(words)

@@ -40,7 +40,6 @@ class Results:
         predictor: turns the network's output into what they hold.
         writer: writes, one piece at a time, while the caller computes the next.
         overwrite: start from scratch instead of resuming what an earlier try left.
-        command: the command line, for the record; "" if there is none.
 
     Attributes:
         main: path and content of the first result, which every job has.
@@ -52,16 +51,10 @@ class Results:
     """
 
     def __init__(
-        self,
-        job: Job,
-        predictor: Predictor,
-        writer: ThreadPoolExecutor,
-        *,
-        overwrite: bool,
-        command: str = "",
+        self, job: Job, predictor: Predictor, writer: ThreadPoolExecutor, *, overwrite: bool
     ) -> None:
         self._job, self._predictor, self._writer = job, predictor, writer
-        self._results = results_of(job, predictor, command)
+        self._results = results_of(job, predictor)
         main = self._results[0][1]
         packing = main.description.packing
         self._encode = Encoder(np.dtype(main.dtype), packing, str(job.output))

@@ -48,7 +48,6 @@ def predict(
     *,
     skip_existing: bool = False,
     overwrite: bool = False,
-    command: str = "",
     progress: Progress = no_progress,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Prediction]:
@@ -64,7 +63,6 @@ def predict(
         inputs: the images of these and other files; None opens those of the jobs alone.
         skip_existing: skip jobs whose results exist.
         overwrite: start from scratch instead of resuming what an earlier call left.
-        command: the command line, which the results record.
         progress: called with the number of images that are done, the number of images of all jobs,
             and the name of the file.
         stop: asked now and then; once it returns True, what is complete is saved and the iterator
@@ -88,7 +86,7 @@ def predict(
                 if number + 1 < len(jobs) and not (skip_existing and jobs[number + 1].is_done()):
                     following = inputs.images(jobs[number + 1]).start
                 report = _Report(progress, stop, before, len(images), total, job.input.name)
-                results = Results(job, predictor, writer, overwrite=overwrite, command=command)
+                results = Results(job, predictor, writer, overwrite=overwrite)
                 work = _Work(predictor, inputs, images, results, report)
                 if not work.run(ahead, following):
                     return

@@ -8,10 +8,12 @@ from typing import Any
 from msdtool.errors import InputError
 
 MAX_NAMED = 8
+EXTRAS = {"h5py": "volumes", "zarr": "volumes", "hdf5plugin": "codecs", "imagecodecs": "codecs"}
+"""The extra of msdtool that brings each package."""
 
 
 def load_extra(name: str, path: Path) -> Any:
-    """Import h5py or zarr.
+    """Import one of `EXTRAS`, or a module of it.
 
     Raises:
         InputError: it is not installed.
@@ -19,9 +21,10 @@ def load_extra(name: str, path: Path) -> Any:
     try:
         return import_module(name)
     except ImportError:
+        package = name.split(".", maxsplit=1)[0]
         raise InputError(
-            f"{path}: needs the package {name}, which is not installed; "
-            "install it with: pip install 'msdtool[volumes]'"
+            f"{path}: needs the package {package}, which is not installed; "
+            f"install it with: pip install 'msdtool[{EXTRAS[package]}]'"
         ) from None
 
 

@@ -32,6 +32,7 @@ class Hdf5Array(Container):
         try:
             self.dataset = self._find(h5py, path, inner)
             _check_sources(h5py, path, self.dataset)
+            _load_filters(path, self.dataset)
         except BaseException:
             self.file.close()
             raise
@@ -64,6 +65,22 @@ class Hdf5Array(Container):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+FIRST_REGISTERED = 256
+"""Filters of smaller numbers are part of the HDF5 library."""
+
+
+def _load_filters(path: Path, dataset: Any) -> None:
+    """Have HDF5 know the compression of a dataset.
+
+    Raises:
+        InputError: it needs a package that is not installed.
+    """
+    options = dataset.id.get_create_plist()
+    codes = [options.get_filter(number)[0] for number in range(options.get_nfilters())]
+    if any(code >= FIRST_REGISTERED for code in codes):
+        load_extra("hdf5plugin", path)
 
 
 def _lost(link: Any) -> str:

@@ -70,7 +70,7 @@ class Tag(NamedTuple):
 
     code: int
     type: int
-    count: int
+    length: int
     value: Any
 
 
@@ -80,12 +80,12 @@ class Provenance(NamedTuple):
     Attributes:
         program: its name and version.
         model: a hash of the network and its use.
-        command: the command line without the folders in it, "" if there was none.
+        command: the command line, with MODEL for the network and no folders.
     """
 
     program: str
     model: str
-    command: str = ""
+    command: str
 
 
 class Packing(NamedTuple):

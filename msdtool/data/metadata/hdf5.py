@@ -130,6 +130,7 @@ def write(dataset: Any, axes: str, description: Description) -> None:
         dataset.attrs[ELEMENT_SIZE] = sizes
     names = []
     for axis, letter in enumerate(axes):
+        dataset.dims[axis].label = letter.lower()
         names.append(_add_scale(dataset, axis, letter, steps[letter]) if letter in steps else ".")
     group = dataset.parent
     if group.name != "/":  # of the root, NeXus requires another class

@@ -61,7 +61,7 @@ def read(group: Any, name: str, axes: str) -> Metadata:
     """
     image = multiscales(group)
     datasets = image.get("datasets", [])
-    level = next((one for one in datasets if one.get("path") == name), {})
+    level: dict[str, Any] = next((one for one in datasets if one.get("path") == name), {})
     scale, start = _transformation(level, len(axes))
     outer_scale, outer_start = _transformation(image, len(axes))
     units = [axis.get("unit") if isinstance(axis, dict) else "" for axis in image.get("axes", [])]

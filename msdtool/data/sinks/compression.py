@@ -19,7 +19,6 @@ from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.flat import FlatArray
 from msdtool.data.metadata import hdf5
 from msdtool.data.sinks.result import Result, tiff_header
-from msdtool.errors import InputError
 
 CHUNK = 512
 """Largest number of pixels of a chunk along each axis of an image."""
@@ -33,18 +32,10 @@ def compress_tiff(pixels: FlatArray, target: Path, result: Result) -> None:
         InputError: the compression needs a package that is missing.
     """
     assert result.compression is not None
-    is_float = np.dtype(result.dtype).kind == "f"
-    compression = {"compression": result.compression.upper(), "predictor": True}
-    try:
-        import imagecodecs  # noqa: F401 - tifffile needs it for all but deflate of integers
-    except ImportError:
-        if result.compression != "deflate":
-            raise InputError(
-                f"{target}: compression {result.compression} needs: pip install 'msdtool[codecs]'"
-            ) from None
-        compression["predictor"] = not is_float
-    options = {**tiff_header(result), **compression}
-    tifffile.imwrite(target, _pages(pixels), **options)
+    options: dict[str, Any] = {"compression": result.compression, "predictor": True}
+    if result.compression != "deflate" or np.dtype(result.dtype).kind == "f":
+        load_extra("imagecodecs", target)
+    tifffile.imwrite(target, _pages(pixels), **tiff_header(result), **options)
 
 
 def _pages(pixels: FlatArray) -> Iterator[Array]:
@@ -80,13 +71,7 @@ def _filters(result: Result, target: Path) -> dict[str, Any]:
     """The arguments of h5py for a compression."""
     if result.compression == "deflate":
         return {"compression": "gzip", "shuffle": True}
-    try:
-        import hdf5plugin
-    except ImportError:
-        raise InputError(
-            f"{target}: compression {result.compression} of HDF5 needs: pip install hdf5plugin; "
-            "deflate needs nothing"
-        ) from None
+    hdf5plugin = load_extra("hdf5plugin", target)
     if result.compression == "zstd":
         return {**hdf5plugin.Zstd(), "shuffle": True}
     return dict(hdf5plugin.Blosc(cname="zstd", shuffle=hdf5plugin.Blosc.SHUFFLE))

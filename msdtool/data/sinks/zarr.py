@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from msdtool.data.containers import Array, Key
+from msdtool.data.containers import Array
 from msdtool.data.containers.extras import load_extra
 from msdtool.data.metadata import ngff
 from msdtool.data.metadata.hdf5 import packed
@@ -153,7 +153,7 @@ class OmeZarrSink(ZarrSink):
             finer = coarser
         return self.partial
 
-    def _smaller(self, finer: Any, key: Key, factors: tuple[int, ...]) -> Array:
+    def _smaller(self, finer: Any, key: tuple[slice, ...], factors: tuple[int, ...]) -> Array:
         """A part of the next level: means of its pixels, of labels the first ones."""
         within = zip(key, factors, finer.shape, strict=True)
         source: Array = finer[
