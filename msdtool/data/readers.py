@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,9 +128,10 @@ def metadata(location: Location | Path, ndim: int = 2) -> Metadata:
     location = _as_location(location)
     axes = arrangement(location, ndim).axes
     describe = format_at(location).describe
-    if describe is None:
-        return Metadata()
-    return _guarded(location, lambda: describe(location, axes))
+    with suppress(Exception):  # whatever strange content raises: the pixels do not need it
+        if describe is not None:
+            return describe(location, axes)
+    return Metadata()
 
 
 def image_name(location: Location | Path, index: int | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
+from msdtool.data.metadata import nexus
 from msdtool.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ class Hdf5Array(Container):
 
     Args:
         path: the file.
-        inner: the dataset's path in it; empty: the only one that could be images.
+        inner: the dataset's path in it; empty: the only one that could be images, or the one that
+            the file says to be its default, see `msdtool.data.metadata.nexus.default`.
 
     Raises:
         InputError: h5py is not installed, or there is no such dataset.
@@ -52,7 +54,8 @@ class Hdf5Array(Container):
             what = "is a group" if isinstance(item, h5py.Group) else "has no dataset of that name"
             held = ", ".join(found) or "none"
             raise InputError(f"{path}::{inner}: the file {what}; it holds {held}")
-        name = pick(path, [*found, *broken])
+        shapes = {name: item.shape for name, item in found.items()} | dict.fromkeys(broken)
+        name = nexus.default(self.file, shapes) or pick(path, shapes)
         if name in broken:
             raise InputError(f"{path}::{name}: {_lost(broken[name])}")
         return found[name]

@@ -17,6 +17,7 @@ from msdtool.data.containers.tiff import open_alone, open_tiff
 from msdtool.data.containers.zarr import SUFFIX as ZARR_SUFFIX
 from msdtool.data.containers.zarr import ZarrArray
 from msdtool.data.metadata import Metadata, hdf5, ngff, tiff
+from msdtool.data.metadata.base import steps_of
 from msdtool.errors import InputError
 from msdtool.specifier_grammar import INNER, Location
 
@@ -54,7 +55,9 @@ def _describe_zarr(location: Location, axes: str) -> Metadata:
     with closing(ZarrArray(location.path, location.inner)) as found:
         if found.group is not None and ngff.multiscales(found.group):
             return ngff.read(found.group, found.array.basename, axes)
-        return Metadata(attributes=dict(found.array.attrs))
+        attributes = dict(found.array.attrs)
+        steps = steps_of(attributes.pop("steps", None))
+        return Metadata(steps=steps, attributes=attributes)
 
 
 def _open_raw(location: Location) -> Container:

@@ -69,7 +69,7 @@ class ZarrArray(Container):
             images = {
                 f"{within}{name}": name for name in sorted(filter(str.isdigit, group), key=int)
             }
-            return self._default(group[images[pick(path, list(images))]], path)
+            return self._default(group[images[pick(path, dict.fromkeys(images))]], path)
         members = {f"{within}{name}": item for name, item in group.members(max_depth=None)}
         if {"plate", "well"} & set(attributes(group)):
             field = next((name for name, item in members.items() if multiscales(item)), "A/1/0")
@@ -82,7 +82,7 @@ class ZarrArray(Container):
             for name, item in members.items()
             if isinstance(item, self.zarr.Array) and item.dtype.kind in "biuf"
         }
-        return arrays[pick(path, sorted(arrays))]
+        return arrays[pick(path, {name: arrays[name].shape for name in sorted(arrays)})]
 
     def read(self, key: Key) -> Array:
         """Read a part."""

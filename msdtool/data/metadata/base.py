@@ -181,6 +181,17 @@ def step_of(size: Any, unit: Any = "", start: Any = 0.0) -> Step | None:
     )
 
 
+def steps_of(content: Any) -> dict[str, Step]:
+    """Return the steps that a result records as lists by letter, where no convention names them."""
+    found = {}
+    for letter, values in content.items() if isinstance(content, dict) else ():
+        if isinstance(values, list) and len(values) == len(Step._fields):
+            step = step_of(*values)
+            if step is not None:
+                found[letter] = step
+    return found
+
+
 def _finer(step: Step, scale: int) -> Step:
     """The step of pixels of which ``scale`` cover one of before."""
     size = step.size / scale

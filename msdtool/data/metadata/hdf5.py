@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from msdtool.data.metadata import nexus
 from msdtool.data.metadata.base import METRES, Description, Metadata, Packing, Step, step_of
 
 STRUCTURE = {
@@ -59,25 +60,11 @@ def _note(steps: dict[str, Step], letter: str, step: Step | None) -> None:
 
 def _scales(dataset: Any) -> list[Any]:
     """The positions along each axis, None where there are none."""
-    named = _nexus_axes(dataset)
+    named = nexus.axes(dataset)
     return [
         named.get(axis) if axis in named else (dimension[0] if len(dimension) else None)
         for axis, dimension in enumerate(dataset.dims)
     ]
-
-
-def _nexus_axes(dataset: Any) -> dict[int, Any]:
-    """The datasets that the group's attribute ``axes`` names, by axis."""
-    group = dataset.parent
-    names = group.attrs.get("axes", dataset.attrs.get("axes", ()))
-    if isinstance(names, str | bytes):
-        text = names.decode(errors="replace") if isinstance(names, bytes) else names
-        names = text.strip("[]").replace(",", ":").split(":")
-    names = [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names]
-    if len(names) != dataset.ndim:
-        return {}
-    found = {axis: group.get(str(name)) for axis, name in enumerate(names)}
-    return {axis: scale for axis, scale in found.items() if hasattr(scale, "shape")}
 
 
 def _step(scale: Any) -> Step | None:
@@ -88,10 +75,7 @@ def _step(scale: Any) -> Step | None:
     size = (positions[-1] - positions[0]) / (len(positions) - 1)
     if not np.allclose(np.diff(positions), size, rtol=REGULAR, atol=0):
         return None
-    units = scale.attrs.get("units", "")
-    return step_of(
-        size, units.decode(errors="replace") if isinstance(units, bytes) else units, positions[0]
-    )
+    return step_of(size, nexus.text(scale.attrs.get("units", "")), positions[0])
 
 
 def _attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

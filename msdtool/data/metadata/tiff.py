@@ -21,6 +21,7 @@ from msdtool.data.metadata.base import (
     Tag,
     known_unit,
     step_of,
+    steps_of,
 )
 from msdtool.errors import InputError
 
@@ -46,7 +47,7 @@ def read(file: tifffile.TiffFile) -> Metadata:
         steps = _from_imagej(file.imagej_metadata or {}, page)
     elif file.shaped_metadata:
         content = file.shaped_metadata[0]
-        steps |= _from_description(content.get("steps"))
+        steps |= steps_of(content.get("steps"))
         channels = _names(content.get("channels"))
     tags = tuple(
         Tag(tag.code, int(tag.dtype), tag.count, tag.value)
@@ -122,17 +123,6 @@ def _from_imagej(content: Mapping[str, Any], page: Any) -> dict[str, Step]:
 def _unescaped(text: str) -> str:
     """Text in which Java wrote characters outside of ASCII by their numbers."""
     return re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), text)
-
-
-def _from_description(content: Any) -> dict[str, Step]:
-    """The steps of results that follow no other convention, see `_plain`."""
-    found = {}
-    for letter, values in content.items() if isinstance(content, dict) else ():
-        if isinstance(values, list) and len(values) == 3:
-            step = step_of(*values)
-            if step is not None:
-                found[letter] = step
-    return found
 
 
 def header(

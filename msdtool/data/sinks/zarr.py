@@ -65,8 +65,8 @@ class ZarrSink(Sink):
         if description.metadata.steps:
             steps = description.metadata.steps.items()
             found["steps"] = {letter: list(step) for letter, step in steps}
-        if description.provenance is not None:
-            found["msdtool"] = description.provenance._asdict()
+        if description.facts:
+            found["msdtool"] = description.facts
         plain: dict[str, Any] = json.loads(json.dumps(found, default=_to_plain))
         return plain
 
