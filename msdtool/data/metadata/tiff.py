@@ -41,7 +41,7 @@ def read(file: tifffile.TiffFile) -> Metadata:
     channels: tuple[str, ...] = ()
     if file.ome_metadata:
         convention = "ome"
-        steps, channels = _from_ome(file.ome_metadata)
+        steps, channels = from_ome(file.ome_metadata)
     elif file.is_imagej:
         convention = "imagej"
         steps = _from_imagej(file.imagej_metadata or {}, page)
@@ -68,7 +68,7 @@ def _resolution(page: Any) -> dict[str, Step]:
     return found
 
 
-def _from_ome(xml: str) -> tuple[dict[str, Step], tuple[str, ...]]:
+def from_ome(xml: str) -> tuple[dict[str, Step], tuple[str, ...]]:
     """The steps and channels of the first image of OME-XML; units have defaults there."""
     try:
         images = _each(tifffile.xml2dict(xml).get("OME", {}).get("Image"))
