@@ -1,5 +1,6 @@
 """msdtool info"""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,13 +16,15 @@ from msdtool.errors import ConfigError
 MODEL_SUFFIXES = (".pt", ".pth", ".ckpt")
 ZIP = b"PK"
 """How a checkpoint begins."""
+PATTERN = re.compile(r"[*?\[{]|::")
+"""What specifiers of images have, and names of folders do not."""
 
 
 def command(
     path: Annotated[
-        str,
+        Path,
         typer.Argument(
-            metavar="MODEL|IMAGE",
+            metavar="PATH",
             help="A run directory, a checkpoint, or a file of images, such as a.h5::/data.",
         ),
     ],
@@ -38,7 +41,7 @@ def command(
     """
     if ndim not in (2, 3):
         raise ConfigError(f"--ndim: got {ndim}; allowed: 2, 3")
-    facts = _of_model(Path(path)) if _is_model(path) else _of_images(path, ndim)
+    facts = _of_model(path) if _is_model(path.expanduser()) else _of_images(str(path), ndim)
     if json:
         console.result_json(facts)
         return
@@ -55,17 +58,21 @@ def _distance(letter: str, size: float, unit: str, start: float) -> str:
     return f"{letter} {number(size)} {unit}{origin}".rstrip()
 
 
-def _is_model(path: str) -> bool:
-    """Whether a path is not one of images."""
+def _is_model(place: Path) -> bool:
+    """Whether a path is not one of images, of a pattern of such or of an array in a file."""
     with no_collection():
         from msdtool.data.containers.zarr import is_zarr
 
-    place = Path(path).expanduser()
     if place.is_dir():
         return not is_zarr(place)
-    if place.suffix.lower() in MODEL_SUFFIXES or not (place.suffix or place.exists()):
+    if place.suffix.lower() in MODEL_SUFFIXES:
         return True
-    return place.is_file() and not place.suffix and place.open("rb").read(2) == ZIP
+    if not place.is_file():
+        return not (place.suffix or PATTERN.search(str(place)))
+    if place.suffix:
+        return False
+    with place.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
 
 
 def _of_model(path: Path) -> dict[str, Any]:

@@ -45,12 +45,15 @@ class Encoding:
             ConfigError: there is no such encoding.
         """
         if dtype not in (None, *DTYPES):
-            raise ConfigError(f"dtype: got {dtype!r}; allowed: {', '.join(DTYPES)}")
+            raise ConfigError(
+                f"dtype: got {dtype!r}; allowed: {', '.join(DTYPES)}", hint_key="dtype"
+            )
         if scale is None:
             return cls(dtype)
         if dtype in (None, "float32", "float16"):
             raise ConfigError(
-                f"scale: {scale}: only integers need a range; choose the dtype uint16 or uint8 too"
+                f"scale: {scale}: only integers need a range; choose the dtype uint16 or uint8 too",
+                hint_key="dtype",
             )
         return cls(dtype, _range(scale))
 
@@ -90,7 +93,10 @@ class Encoding:
         if self.dtype != "input":
             return np.dtype(self.dtype)
         if input.kind not in "iuf":
-            raise ConfigError(f"dtype: input: the input has the type {input}; choose another dtype")
+            raise ConfigError(
+                f"dtype: input: the input has the type {input}; choose another dtype",
+                hint_key="dtype",
+            )
         return input.newbyteorder("=")
 
     def packing(self, dtype: np.dtype[Any]) -> Packing | None:
@@ -104,7 +110,8 @@ class Encoding:
         if dtype.kind not in "iu":
             raise ConfigError(
                 f"scale: the results have the type {dtype}, and only integers need a range; choose "
-                "the dtype uint16 or uint8"
+                "the dtype uint16 or uint8",
+                hint_key="dtype",
             )
         low, high = self.scale
         smallest, largest = _limits(dtype)
@@ -119,7 +126,9 @@ def _range(text: str) -> tuple[float, float]:
     except ValueError:
         low = high = 0.0
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ConfigError(f"scale: got {text!r}; expected LOW:HIGH, two numbers such as 0:1.5")
+        raise ConfigError(
+            f"scale: got {text!r}; expected LOW:HIGH, two numbers such as 0:1.5", hint_key="scale"
+        )
     return low, high
 
 

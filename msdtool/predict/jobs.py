@@ -120,7 +120,7 @@ def _check_compression(format: str, compression: str | None) -> None:
         raise ConfigError(
             f"compress: {compression}: a result in the format {format} can be compressed by "
             f"{', '.join(allowed)}",
-            hint_key="format",
+            hint_key="compress format",
         )
 
 

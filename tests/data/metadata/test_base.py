@@ -8,7 +8,14 @@ from msdtool.data.metadata.base import known_unit, step_of, steps_of
 
 @pytest.mark.parametrize(
     ("name", "unit"),
-    [("um", "µm"), ("micron", "µm"), ("\u03bcm", "µm"), ("Å", "Å"), ("furlong", "furlong"), ("", "")],
+    [
+        ("um", "µm"),
+        ("micron", "µm"),
+        ("\u03bcm", "µm"),
+        ("Å", "Å"),
+        ("furlong", "furlong"),
+        ("", ""),
+    ],
 )
 def test_a_unit_has_one_spelling(name, unit):
     assert known_unit(name) == unit

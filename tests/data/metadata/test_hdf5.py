@@ -47,7 +47,11 @@ def test_attributes_are_kept_unless_they_are_about_the_file_or_its_missing_value
     dataset.attrs["long"] = np.zeros(2000)
     kept = hdf5.read(dataset, "ZYX").attributes
     assert list(kept) == ["exposure", "positions", "units"]
-    assert (kept["units"], kept["exposure"], kept["positions"].tolist()) == ("counts", 0.5, [1, 2, 3])
+    assert (kept["units"], kept["exposure"], kept["positions"].tolist()) == (
+        "counts",
+        0.5,
+        [1, 2, 3],
+    )
 
 
 def test_what_is_written_is_read_again(dataset):

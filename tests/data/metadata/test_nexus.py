@@ -53,7 +53,9 @@ def test_a_broken_chain_is_no_reason_to_guess(tmp_path, missing):
     datasets = {"entry/plot/image": IMAGE, "entry/flat": FLAT}
     attributes = {place: name for place, name in DEFAULT.items() if place != missing}
     path = write(tmp_path / "a.nxs", datasets, attributes)
-    with pytest.raises(InputError, match=r"holds 2 arrays: /entry/flat \(6 x 7\), .* \(4 x 6 x 7\)"):
+    with pytest.raises(
+        InputError, match=r"holds 2 arrays: /entry/flat \(6 x 7\), .* \(4 x 6 x 7\)"
+    ):
         ImageStack(path)
 
 

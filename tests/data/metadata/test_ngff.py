@@ -38,9 +38,7 @@ def write(path, multiscales, channels=(), version="0.5"):
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("inner", ["", "full"])
 def test_pixel_size_position_and_channels(tmp_path, version, inner):
-    place = write(
-        tmp_path / "a.zarr", image([1, 0.5, 0.25], [0, 3, 4]), ("red", "green"), version
-    )
+    place = write(tmp_path / "a.zarr", image([1, 0.5, 0.25], [0, 3, 4]), ("red", "green"), version)
     found = metadata(Location(place.path, inner), 2)
     assert found.convention == "ome"
     assert found.steps == {"Y": Step(0.5, "µm", 3.0), "X": Step(0.25, "µm", 4.0)}

@@ -33,8 +33,14 @@ def check(found, expected):
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ({"resolution": (400, 200), "resolutionunit": 3}, {"X": Step(1 / 400, "cm"), "Y": Step(1 / 200, "cm")}),
-        ({"resolution": (300, 300), "resolutionunit": 2}, {"X": Step(1 / 300, "inch"), "Y": Step(1 / 300, "inch")}),
+        (
+            {"resolution": (400, 200), "resolutionunit": 3},
+            {"X": Step(1 / 400, "cm"), "Y": Step(1 / 200, "cm")},
+        ),
+        (
+            {"resolution": (300, 300), "resolutionunit": 2},
+            {"X": Step(1 / 300, "inch"), "Y": Step(1 / 300, "inch")},
+        ),
         ({"resolution": (300, 300), "resolutionunit": 1}, {}),
         ({"resolution": (1, 1), "resolutionunit": 2}, {}),
         ({}, {}),
@@ -48,8 +54,24 @@ def test_resolution_counts_where_it_has_a_unit(tmp_path, options, steps):
 @pytest.mark.parametrize(
     ("unit", "steps"),
     [
-        ("um", {"X": Step(0.25, "µm", -0.5), "Y": Step(1.0, "µm"), "Z": Step(2.0, "µm"), "T": Step(4.0, "s")}),
-        (r"\u00B5m", {"X": Step(0.25, "µm", -0.5), "Y": Step(1.0, "µm"), "Z": Step(2.0, "µm"), "T": Step(4.0, "s")}),
+        (
+            "um",
+            {
+                "X": Step(0.25, "µm", -0.5),
+                "Y": Step(1.0, "µm"),
+                "Z": Step(2.0, "µm"),
+                "T": Step(4.0, "s"),
+            },
+        ),
+        (
+            r"\u00B5m",
+            {
+                "X": Step(0.25, "µm", -0.5),
+                "Y": Step(1.0, "µm"),
+                "Z": Step(2.0, "µm"),
+                "T": Step(4.0, "s"),
+            },
+        ),
         ("pixel", {"T": Step(4.0, "s")}),
     ],
 )
@@ -76,9 +98,7 @@ def test_ome(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", PIXELS, metadata=metadata)
     found = read(tmp_path / "a.ome.tif")
     assert (found.convention, found.channels) == ("ome", ("DAPI",))
-    check(
-        found.steps, {"X": Step(650.0, "nm", 7.0), "Y": Step(0.5, "µm"), "T": Step(3.0, "s")}
-    )
+    check(found.steps, {"X": Step(650.0, "nm", 7.0), "Y": Step(0.5, "µm"), "T": Step(3.0, "s")})
 
 
 @pytest.mark.parametrize("xml", ["<OME", "<OME/>", "<OME><Image/></OME>", "<a><b></a>"])
@@ -98,7 +118,9 @@ def test_geographic_tags_are_kept_as_they_are(tmp_path):
 
 
 def test_another_program_finds_the_resolution_of_a_plain_result(tmp_path):
-    write(tmp_path / "a.tif", metadata=Metadata(steps=STEPS), provenance=MADE, packing=Packing(2, 3))
+    write(
+        tmp_path / "a.tif", metadata=Metadata(steps=STEPS), provenance=MADE, packing=Packing(2, 3)
+    )
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         tags = file.pages[0].tags
         pixels, units = tags["XResolution"].value
