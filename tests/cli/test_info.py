@@ -65,7 +65,7 @@ def test_info_of_a_file_of_several_arrays_lists_them(cli, tmp_path):
         "holds 2 arrays: /one (4 x 5), /two (2 x 4 x 5); select one, such as a.h5::/one"
         in result.err
     )
-    assert "shape    [2, 4, 5]" in cli("info", f"{tmp_path}/a.h5::/two").out
+    assert "shape   [2, 4, 5]" in cli("info", f"{tmp_path}/a.h5::/two").out
 
 
 def test_a_checkpoint_without_a_suffix_is_a_model(cli, regression_run, tmp_path):
