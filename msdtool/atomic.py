@@ -138,7 +138,7 @@ def mark(folder: Path, place: Path) -> None:
 
     Args:
         folder: the complete result.
-        place: where the note lies, in the folder or the only one inside it.
+        place: where the note lies, in the folder or the first one inside it.
 
     Raises:
         OSError: something cannot be written.
@@ -182,8 +182,8 @@ def _listed(folder: Path) -> frozenset[str] | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         place = folder
         while not (place / MARKER).is_file():
-            # Zarr warns of strange files in a group, so there the marker lies in the array.
-            (place,) = (entry for entry in place.iterdir() if entry.is_dir())
+            # Zarr warns of strange files in a group, so there the marker lies in the first array.
+            place = min(entry for entry in place.iterdir() if entry.is_dir())
         return frozenset(json.loads((place / MARKER).read_text(encoding="utf-8"))["files"])
     return None
 

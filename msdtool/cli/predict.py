@@ -52,6 +52,31 @@ def command(
             "Default: the one that --output names, or the input's.",
         ),
     ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="Type of the pixels: float32, float16, uint16, uint8, or input (that of the "
+            "input). Integers are rounded and clipped. Default: float32, or the smallest for all "
+            "labels.",
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="The values for which the smallest and largest integer stand; slope and offset "
+            "are recorded in the result.",
+        ),
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="none, deflate, lzw (TIFF), zstd, or blosc (HDF5, zarr). Default: zstd for zarr, "
+            "otherwise none.",
+        ),
+    ] = None,
     part: PartIndex = None,
     num_parts: NumParts = None,
     overwrite: Annotated[
@@ -106,6 +131,7 @@ def command(
     with no_collection():
         from msdtool.data.build import locate
         from msdtool.predict import Inputs, Predictor, check_outputs, plan_jobs, predict, unfinished
+        from msdtool.predict.encoding import Encoding
         from msdtool.predict.memory import parse_memory
 
     console.listen(quiet=quiet)
@@ -115,9 +141,18 @@ def command(
     predictor = Predictor.load(model, device, memory_bytes=memory_bytes, scratch=scratch, tta=tta)
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is for regression and has none")
+    encoding = Encoding.parse(dtype, scale)
+    encoding.check(predictor.model.labels)
     names = _from_stdin(inputs)
     sources = [locate([name]) for name in names] if splits else [locate(names)]
-    all_jobs = plan_jobs(sources[0], output, probabilities=probabilities, format=format)
+    all_jobs = plan_jobs(
+        sources[0],
+        output,
+        probabilities=probabilities,
+        format=format,
+        encoding=encoding,
+        compression=compress,
+    )
     if missing:
         _print_missing(unfinished(all_jobs), json)
         return

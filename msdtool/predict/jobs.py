@@ -1,17 +1,16 @@
 """Which files a prediction reads and writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msdtool.atomic import destination, is_marked
 from msdtool.data.containers.registry import FORMATS
-from msdtool.data.readers import arrangement
-from msdtool.data.sinks import SUFFIXES, Result, is_folder
+from msdtool.data.sinks import COMPRESSIONS, SUFFIXES, is_folder
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import ConfigError, RunDirectoryError
 from msdtool.file_errors import cannot_write
-from msdtool.predict.predictor import Predictor
+from msdtool.predict.encoding import Encoding
 
 WRITTEN_AS = {
     suffix: format.name
@@ -31,12 +30,16 @@ class Job:
         output: the result.
         probabilities: the probability of each label, or None.
         format: of both, one of `msdtool.data.sinks.SUFFIXES`.
+        encoding: how values become pixels.
+        compression: one of `msdtool.data.sinks.COMPRESSIONS`, or None for that of the format.
     """
 
     location: Location
     output: Path
     probabilities: Path | None
     format: str
+    encoding: Encoding = field(default_factory=Encoding)
+    compression: str | None = None
 
     @property
     def input(self) -> Path:
@@ -64,6 +67,8 @@ def plan_jobs(
     *,
     probabilities: bool = False,
     format: str | None = None,
+    encoding: Encoding | None = None,
+    compression: str | None = None,
 ) -> list[Job]:
     """Decide which files to predict and what the results are called.
 
@@ -75,11 +80,13 @@ def plan_jobs(
         output: the folder for the results, or the result itself if it has the suffix of one.
         probabilities: also write the probability of each label.
         format: format of the results, one of `msdtool.data.sinks.SUFFIXES`; None decides by name.
+        encoding: how values become pixels; None: float32 values, or label values.
+        compression: one of `msdtool.data.sinks.COMPRESSIONS`; None: that of the format.
 
     Raises:
         InputError: a specifier names no file.
-        ConfigError: two results would have the same name, a result would replace an input, or the
-            format is unknown.
+        ConfigError: two results would have the same name, a result would replace an input, the
+            format is unknown, or it has no such compression.
     """
     if format not in (None, *SUFFIXES):
         raise ConfigError(
@@ -97,12 +104,24 @@ def plan_jobs(
     for location in locations:
         named = output if is_file else location.path
         kind = format or WRITTEN_AS.get(named.suffix.lower(), "tif")
+        _check_compression(kind, compression)
         folder, stem = (output.parent, output.stem) if is_file else (output, location.path.stem)
         suffix = output.suffix if is_file and not format else SUFFIXES[kind]
         extra = folder / f"{stem}_probabilities{suffix}" if probabilities else None
-        jobs.append(Job(location, folder / f"{stem}{suffix}", extra, kind))
+        main = folder / f"{stem}{suffix}"
+        jobs.append(Job(location, main, extra, kind, encoding or Encoding(), compression))
     _check_names(jobs)
     return jobs
+
+
+def _check_compression(format: str, compression: str | None) -> None:
+    allowed = COMPRESSIONS[format]
+    if compression not in (None, *allowed):
+        raise ConfigError(
+            f"compress: {compression}: a result in the format {format} can be compressed by "
+            f"{', '.join(allowed)}",
+            hint_key="compress format",
+        )
 
 
 def _each_once(locations: Sequence[Location]) -> list[Location]:
@@ -161,29 +180,3 @@ def check_outputs(
             "results, or overwrite them",
             hint_key="skip_existing overwrite",
         )
-
-
-def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
-    """Return where the results of a job are written and what they hold."""
-    location = job.location
-    found = arrangement(location, predictor.ndim)
-    state = location.path.stat()
-    origin = {
-        "input": str(location),
-        "axes": found.axes,
-        "changed": state.st_mtime_ns,
-        "model": predictor.digest,
-    }
-    counts = tuple(found.shape[axis] for axis in found.counting)
-    names = "".join(found.axes[axis] for axis in found.counting)
-    space = predictor.result_space(found.image_shape[1:])
-
-    def result(channels: int, dtype: str) -> Result:
-        return Result(counts, names, (channels, *space), dtype, origin, location.inner)
-
-    is_labels = predictor.label_map is not None
-    main = result(1 if is_labels else predictor.c_out, str(predictor.result_dtype))
-    results = [(job.output, main)]
-    if job.probabilities is not None:
-        results.append((job.probabilities, result(predictor.c_out, "float32")))
-    return results

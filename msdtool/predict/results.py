@@ -7,12 +7,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from msdtool.data.sinks import Journal, Sink, claim, open_sink
 from msdtool.errors import Error
-from msdtool.predict.jobs import Job, results_of
+from msdtool.predict.contents import results_of
+from msdtool.predict.encoding import Encoder
+from msdtool.predict.jobs import Job
 from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.predict.predictor import Predictor
 
@@ -56,6 +59,9 @@ class Results:
     ) -> None:
         self._job, self._predictor, self._writer = job, predictor, writer
         self._results = results_of(job, predictor)
+        main = self._results[0][1]
+        packing = main.description.packing
+        self._encode = Encoder(np.dtype(main.dtype), packing, str(job.output))
         self._locks = [claim(path) for path in job.outputs]
         self.main = self._results[0]
         self.done = 0
@@ -114,7 +120,8 @@ class Results:
         labels = self._predictor.label_map is not None
         bad, total = num_unusable(output, labels=labels)
         self._unusable, self._total = self._unusable + bad, self._total + total
-        self._sinks[0].write(number, start, self._predictor.to_image(output), axis)
+        pixels = self._encode(self._predictor.to_image(output))
+        self._sinks[0].write(number, start, pixels, axis)
         if len(self._sinks) > 1:
             self._sinks[1].write(number, start, output.softmax(0).numpy(), axis)
 
@@ -166,6 +173,7 @@ class Results:
         self.open()  # the earlier try may have been killed when all images were complete
         for sink in self._sinks:
             sink.finish()
+        self._encode.report()
         self._release()
 
     def _release(self) -> None:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -191,7 +191,7 @@ class _Work:
     def _channels_folder(self, number: int) -> Path:
         """Return the folder of the channels of an image in strips: the same for a later try."""
         path, result = self.results.main
-        facts = json.dumps([str(path.absolute()), number, asdict(result)])
+        facts = json.dumps([str(path.absolute()), number, result.identity])
         name = f"msdtool-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
         return (self.predictor.scratch or Path(tempfile.gettempdir())) / name
 

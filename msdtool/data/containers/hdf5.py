@@ -9,10 +9,14 @@ import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
+from msdtool.data.metadata import nexus
 from msdtool.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
+
+FIRST_REGISTERED = 256
+"""Filters of smaller numbers are part of the HDF5 library."""
 
 
 class Hdf5Array(Container):
@@ -20,7 +24,8 @@ class Hdf5Array(Container):
 
     Args:
         path: the file.
-        inner: the dataset's path in it; empty: the only one that could be images.
+        inner: the dataset's path in it; empty: the only one that could be images, or the one that
+            the file says to be its default, see `msdtool.data.metadata.nexus.default`.
 
     Raises:
         InputError: h5py is not installed, or there is no such dataset.
@@ -32,6 +37,7 @@ class Hdf5Array(Container):
         try:
             self.dataset = self._find(h5py, path, inner)
             _check_sources(h5py, path, self.dataset)
+            _load_filters(path, self.dataset)
         except BaseException:
             self.file.close()
             raise
@@ -51,9 +57,14 @@ class Hdf5Array(Container):
             what = "is a group" if isinstance(item, h5py.Group) else "has no dataset of that name"
             held = ", ".join(found) or "none"
             raise InputError(f"{path}::{inner}: the file {what}; it holds {held}")
-        names = [*found, *(name for name, link in broken.items() if _is_external(h5py, link))]
+        shapes = {name: item.shape for name, item in found.items()} | dict.fromkeys(broken)
         # A file may have other links that lead nowhere beside its images.
-        name = pick(path, names or list(broken))
+        images = {
+            name: shape
+            for name, shape in shapes.items()
+            if name in found or _is_external(h5py, broken[name])
+        }
+        name = nexus.default(self.file, shapes) or pick(path, images or shapes)
         if name in broken:
             raise InputError(f"{path}::{name}: {_lost(broken[name])}")
         return found[name]
@@ -66,6 +77,18 @@ class Hdf5Array(Container):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def _load_filters(path: Path, dataset: Any) -> None:
+    """Have HDF5 know the compression of a dataset.
+
+    Raises:
+        InputError: it needs a package that is not installed.
+    """
+    options = dataset.id.get_create_plist()
+    codes = [options.get_filter(number)[0] for number in range(options.get_nfilters())]
+    if any(code >= FIRST_REGISTERED for code in codes):
+        load_extra("hdf5plugin", path)
 
 
 def _is_external(h5py: Any, link: Any) -> bool:

@@ -4,6 +4,7 @@ Another format is another entry of `FORMATS`.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import numpy as np
 from msdtool.data.containers.base import Container
 from msdtool.data.containers.flat import open_npy, open_raw
 from msdtool.data.containers.hdf5 import Hdf5Array
-from msdtool.data.containers.tiff import open_tiff
+from msdtool.data.containers.tiff import open_alone, open_tiff
 from msdtool.data.containers.zarr import SUFFIX as ZARR_SUFFIX
 from msdtool.data.containers.zarr import ZarrArray
+from msdtool.data.metadata import Metadata, hdf5, ngff, tiff
+from msdtool.data.metadata.base import steps_of
 from msdtool.errors import InputError
 from msdtool.specifier_grammar import INNER, Location
 
@@ -28,12 +31,33 @@ class Format:
         suffixes: of its files, in lower case.
         signatures: what its files begin with, by which those of other suffixes are recognised.
         open: opens a file without reading its pixels; None: an image that is decoded as a whole.
+        describe: reads what a file says besides the pixels, given a letter per axis; None: nothing.
     """
 
     name: str
     suffixes: frozenset[str]
     open: Callable[[Location], Container] | None
     signatures: tuple[bytes, ...] = ()
+    describe: Callable[[Location, str], Metadata] | None = None
+
+
+def _describe_tiff(location: Location, _axes: str) -> Metadata:
+    with open_alone(location.path) as file:
+        return tiff.read(file)
+
+
+def _describe_hdf5(location: Location, axes: str) -> Metadata:
+    with closing(Hdf5Array(location.path, location.inner)) as array:
+        return hdf5.read(array.dataset, axes)
+
+
+def _describe_zarr(location: Location, axes: str) -> Metadata:
+    with closing(ZarrArray(location.path, location.inner)) as found:
+        if found.group is not None and ngff.multiscales(found.group):
+            return ngff.read(found.group, found.array.basename, axes)
+        attributes = dict(found.array.attrs)
+        steps = steps_of(attributes.pop("steps", None))
+        return Metadata(steps=steps, attributes=attributes)
 
 
 def _open_raw(location: Location) -> Container:
@@ -66,14 +90,16 @@ TIFF = Format(
     frozenset({".tif", ".tiff", ".btf", ".tf8"}),
     lambda place: open_tiff(place.path),
     (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    _describe_tiff,
 )
 HDF5 = Format(
     "h5",
     frozenset({".h5", ".hdf5", ".hdf", ".he5", ".nxs"}),
     lambda place: Hdf5Array(place.path, place.inner),
     (b"\x89HDF\r\n\x1a\n",),
+    _describe_hdf5,
 )
-ZARR = Format("zarr", frozenset({ZARR_SUFFIX}), _open_zarr)
+ZARR = Format("zarr", frozenset({ZARR_SUFFIX}), _open_zarr, describe=_describe_zarr)
 NPY = Format(
     "npy", frozenset({".npy"}), lambda place: open_npy(place.path), (np.lib.format.MAGIC_PREFIX,)
 )

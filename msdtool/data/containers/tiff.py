@@ -41,7 +41,7 @@ def open_tiff(path: Path) -> Container:
         Exception: whatever tifffile raises for a file that is not a TIFF.
     """
     with _tifffile_log() as log:
-        file = _open_alone(path)
+        file = open_alone(path)
         try:
             _check_chain(file, path)
             pages = _pages(file, path)
@@ -55,8 +55,8 @@ def open_tiff(path: Path) -> Container:
     return pages
 
 
-def _open_alone(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF for the pixels that it holds itself.
+def open_alone(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF for the pixels that it holds itself, and what it says about these.
 
     Each file of an OME data set describes the whole set, and tifffile would read the others, too,
     as if they were pages of this one: a folder of n files would hold n * n slices.

@@ -10,9 +10,10 @@ from msdtool.data.sinks.base import Sink
 from msdtool.data.sinks.flat import FilesSink, Hdf5Sink, NpySink, TiffSink
 from msdtool.data.sinks.journal import Journal, Past, claim, tidy
 from msdtool.data.sinks.result import Result
-from msdtool.data.sinks.zarr import ZarrSink
+from msdtool.data.sinks.zarr import OmeZarrSink, ZarrSink, is_ome
 
 __all__ = [
+    "COMPRESSIONS",
     "SUFFIXES",
     "Journal",
     "Past",
@@ -26,6 +27,15 @@ __all__ = [
 
 SUFFIXES = {"tif": ".tif", "h5": ".h5", "zarr": ".zarr", "npy": ".npy", "files": ""}
 """Suffixes of the formats of results; "files" is a folder with one TIFF per image."""
+
+COMPRESSIONS = {
+    "tif": ("none", "deflate", "lzw", "zstd"),
+    "files": ("none", "deflate", "lzw", "zstd"),
+    "h5": ("none", "deflate", "zstd", "blosc"),
+    "zarr": ("none", "deflate", "zstd", "blosc"),
+    "npy": ("none",),
+}
+"""How results of each format can be compressed, without loss."""
 
 _SINKS: dict[str, type[Sink]] = {
     "tif": TiffSink,
@@ -52,6 +62,7 @@ def open_sink(format: str, path: Path, result: Result, *, is_new: bool = True) -
 
     Raises:
         Error: the file cannot be written.
-        InputError: h5py or zarr is missing.
+        InputError: h5py or zarr is missing, or the format has no such pixels.
     """
-    return _SINKS[format](path, result, is_new)
+    kind = OmeZarrSink if format == "zarr" and is_ome(path, result) else _SINKS[format]
+    return kind(path, result, is_new)

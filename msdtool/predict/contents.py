@@ -1,0 +1,80 @@
+"""What the results of a job hold, and say about themselves."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdtool.data.metadata import Description, Provenance
+from msdtool.data.readers import arrangement, metadata, pixel_type
+from msdtool.data.sinks import Result
+from msdtool.predict.jobs import Job
+from msdtool.predict.predictor import Predictor
+from msdtool.runs.versions import versions
+from msdtool.specifier_grammar import INNER
+
+
+def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
+    """Return where the results of a job are written and what they hold.
+
+    Raises:
+        ConfigError: the input's dtype cannot be that of a result.
+        InputError: the input cannot be read.
+    """
+    location = job.location
+    found, input_dtype = arrangement(location, predictor.ndim), pixel_type(location)
+    state = location.path.stat()
+    origin = {
+        "input": str(location),
+        "axes": found.axes,
+        "changed": state.st_mtime_ns,
+        "model": predictor.digest,
+    }
+    counts = tuple(found.shape[axis] for axis in found.counting)
+    names = "".join(found.axes[axis] for axis in found.counting)
+    space = predictor.result_space(found.image_shape[1:])
+    says = metadata(location, predictor.ndim)
+    provenance = Provenance(
+        f"msdtool {versions()['msdtool']}", predictor.digest, _command(job, predictor)
+    )
+    scale = predictor.model.architecture.scale
+
+    def result(path: Path, channels: int, dtype: np.dtype[Any], *, are_labels: bool) -> Result:
+        kept = says.of_result(found.axes, channels, scale=scale, are_values=is_regression)
+        return Result(
+            counts=counts,
+            names=names,
+            image=(channels, *space),
+            dtype=dtype.name,
+            origin=origin,
+            inner=location.inner,
+            name=path.name,
+            compression=job.compression,
+            are_labels=are_labels,
+            description=Description(kept, provenance, job.encoding.packing(dtype)),
+        )
+
+    is_regression = predictor.label_map is None
+    dtype = job.encoding.dtype_for(input_dtype, predictor.result_dtype)
+    if is_regression:
+        return [(job.output, result(job.output, predictor.c_out, dtype, are_labels=False))]
+    results = [(job.output, result(job.output, 1, dtype, are_labels=True))]
+    if job.probabilities is not None:
+        scores = result(job.probabilities, predictor.c_out, np.dtype(np.float32), are_labels=False)
+        results.append((job.probabilities, scores))
+    return results
+
+
+def _command(job: Job, predictor: Predictor) -> str:
+    """The command that makes these results: the same for all ways to them, without any folder."""
+    words = ["msdtool", "predict", "MODEL", job.location.path.name]
+    if job.location.inner:
+        words[-1] += f"{INNER}{job.location.inner}"
+    if predictor.tta:
+        words.append("--tta")
+    if job.encoding.dtype is not None:
+        words += ["--dtype", job.encoding.dtype]
+    if job.encoding.scale is not None:
+        words += ["--scale", "{:g}:{:g}".format(*job.encoding.scale)]
+    return shlex.join(words)
