@@ -1,6 +1,6 @@
 """The experiment's YAML: its schema, and how a file and overrides become a validated config."""
 
-from msdtool.config.agreement import SSIM_WINDOW
+from msdtool.config.agreement import SSIM_WINDOW, multiscale_window, size_for_loss
 from msdtool.config.data_schema import DataConfig
 from msdtool.config.experiment import ExperimentConfig
 from msdtool.config.image_schema import ImagePairs, ImageSource, ValidationData
@@ -29,6 +29,8 @@ __all__ = [
     "dump_config",
     "load_config",
     "load_saved_config",
+    "multiscale_window",
     "parse_config",
     "parse_source",
+    "size_for_loss",
 ]

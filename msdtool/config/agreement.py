@@ -20,6 +20,24 @@ Problem = tuple[str, str]
 """A key and what is wrong with it."""
 
 
+def multiscale_window(scales: int) -> int:
+    """The smallest side of an image that has so many scales: the coarsest one holds the window."""
+    return SSIM_WINDOW * 2 ** (scales - 1)
+
+
+def size_for_loss(training: TrainingConfig) -> tuple[int, str]:
+    """The smallest side of an image that the loss can measure, and why; (1, "") if any can be."""
+    if "MS-SSIM" in training.loss_terms:
+        size = multiscale_window(training.ms_ssim_scales)
+        return size, (
+            f"MS-SSIM, in training.loss, needs at least {size} pixels with "
+            f"training.ms_ssim_scales: {training.ms_ssim_scales}"
+        )
+    if "SSIM" in training.loss_terms:
+        return SSIM_WINDOW, f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"
+    return 1, ""
+
+
 def find_problems(
     task: str,
     data: DataConfig,
@@ -114,9 +132,15 @@ def _splits(task: str, data: DataConfig) -> Iterator[Problem]:
 
 def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
     """Keys that differ from their default although nothing would read them."""
+    terms = training.loss_terms
     uses = {
-        "huber_delta": ("loss: Huber", "Huber" in training.loss_terms),
-        "ssim_weight": ("a loss with SSIM", str(training.loss).endswith("SSIM")),
+        "huber_delta": ("loss: Huber", "Huber" in terms),
+        "ssim_weight": ("a loss with SSIM", str(training.loss).endswith("+SSIM")),
+        "ms_ssim_scales": ("loss: MS-SSIM", "MS-SSIM" in terms),
+        "top_k_fraction": ("loss: top_k", "top_k" in terms),
+        "focal_gamma": ("loss: focal", "focal" in terms),
+        "tversky_alpha": ("loss: tversky", "tversky" in terms),
+        "tversky_beta": ("loss: tversky", "tversky" in terms),
         "plateau_patience": ("schedule: plateau", training.schedule == "plateau"),
     }
     for key, (user, used) in uses.items():
@@ -125,8 +149,11 @@ def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iter
     if network.features is not None and not network.head:
         yield "network.features", "only network.head uses it; remove it"
     is_weighted = training.class_weights is not None and task == "segmentation"
-    if is_weighted and "cross_entropy" not in training.loss_terms:
-        yield "training.class_weights", "only cross_entropy uses it; remove it or change the loss"
+    if is_weighted and not {"cross_entropy", "focal"} & terms.keys():
+        yield (
+            "training.class_weights",
+            "only cross_entropy and focal use it; remove it or change the loss",
+        )
 
 
 def _stream(
@@ -180,8 +207,9 @@ def _window(
             f"{smallest} is too small for the dilation {reach} in network.dilations with "
             f"{network.padding} padding",
         )
-    if "SSIM" in training.loss_terms and min(size) < SSIM_WINDOW:
-        yield key, f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"
+    needed, why = size_for_loss(training)
+    if min(size) < needed:
+        yield key, why
 
 
 def _samples(data: DataConfig, ndim: int) -> Iterator[Problem]:
