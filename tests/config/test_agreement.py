@@ -27,7 +27,7 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         ),
         (
             SEGMENTATION + "training: {loss: dice, class_weights: balanced}",
-            "training.class_weights: only cross_entropy and focal use it; remove it or change the loss",
+            "training.class_weights: only cross_entropy and focal use it; remove it or change",
         ),
         (
             REGRESSION.replace("}}", "}, crop: 10}") + "training: {loss: L1+SSIM}",
