@@ -21,12 +21,17 @@ from msdtool.data.statistics import Moments
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import compare
-from msdtool.measure.metrics import Metrics, build_metrics
+from msdtool.measure.intervals import metric_intervals
+from msdtool.measure.metrics import Metrics, SegmentationMetrics, build_metrics, counted
+from msdtool.measure.surfaces import mean_surface_metrics, surface_metrics
 from msdtool.predict import Predictor
 from msdtool.progress import Progress, no_progress
 from msdtool.report.pictures import save_comparisons
 
 log = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Of the partial results; those of earlier versions lack surface distances and pixels."""
 
 
 @dataclass
@@ -34,7 +39,8 @@ class Evaluation:
     """Metrics of a network over a data set.
 
     Attributes:
-        images: per image, its input file and metrics.
+        images: per image, its input file and metrics; of a segmentation also the pixels of each
+            label: in output and target, in the target, in the output.
         outputs: metrics of the network's outputs over all images.
         inputs: metrics of the unprocessed inputs, if they can be compared with the targets.
     """
@@ -46,12 +52,32 @@ class Evaluation:
     @property
     def output(self) -> dict[str, Any]:
         """Metrics of the outputs, by name."""
-        return self.outputs.compute()
+        metrics = self.outputs.compute()
+        if isinstance(self.outputs, SegmentationMetrics):
+            metrics |= mean_surface_metrics(self.images)
+        return metrics
 
     @property
     def input(self) -> dict[str, Any] | None:
         """Metrics of the unprocessed inputs, by name."""
         return None if self.inputs is None else self.inputs.compute()
+
+    @property
+    def confusion(self) -> dict[str, Any] | None:
+        """The confusion matrix of a segmentation: a row per label of the targets."""
+        if not isinstance(self.outputs, SegmentationMetrics):
+            return None
+        return {"labels": self.outputs.labels, "pixels": self.outputs.confusion.tolist()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All results, as plain data."""
+        return {
+            "output": self.output,
+            "input": self.input,
+            "intervals": metric_intervals(self.images),
+            "confusion": self.confusion,
+            "images": self.images,
+        }
 
 
 def open_pairs(
@@ -126,7 +152,10 @@ def evaluate(
         output = predictor(sample.input, pairs.name(index)).unsqueeze(0)
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
-        images.append({"image": pairs.name(index), **outputs.update(output, target, mask)})
+        measured = outputs.update(output, target, mask)
+        if labels:
+            measured |= surface_metrics(output[0].argmax(0), counted(target, mask)[0, 0], labels)
+        images.append({"image": pairs.name(index), **measured})
         shown = pairs.sample(index, central_only=True).input
         comparable = comparable and shown.shape == sample.target.shape
         if comparable:
@@ -216,7 +245,12 @@ class PartFiles:
         self.predictor = predictor
         self.count = count
         self.data_range = data_range
-        self.identity = {"network": predictor.digest, "data_range": data_range, **specifiers}
+        self.identity = {
+            "format": FORMAT,
+            "network": predictor.digest,
+            "data_range": data_range,
+            **specifiers,
+        }
 
     def path(self, part: int) -> Path:
         """Return the file of a part."""

@@ -2,7 +2,7 @@
 
 The squared distance is separable: along one axis after the other it is the lower envelope
 min_y D(y) + (x - y)^2 (Felzenszwalb & Huttenlocher, Theory of Computing 8, 2012, eq. 3). It is
-computed in integers, so that it is exact, and for all sets of a batch at once.
+computed in integers, so that it is exact.
 """
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 NOWHERE = 2**29
 """More than any squared distance: of a set without pixels."""
+PIECE = 2**20
+"""Pixels of which lines are searched at once, about."""
 STEPS = 16
 """Steps between two looks at whether a further one could change anything."""
 
@@ -24,12 +26,14 @@ def squared_distances(sets: Tensor) -> Tensor:
         [N, *space], int32; `NOWHERE` for a set without pixels.
     """
     squared = torch.full(sets.shape, NOWHERE, dtype=torch.int32, device=sets.device)
-    present = sets.flatten(1).any(1)
-    if present.any():
-        found = _along_lines(sets[present])
-        for axis in range(1, sets.dim() - 1):
-            found = _envelope(found, axis)
-        squared[present] = found
+    for pixels, found in zip(sets, squared, strict=True):  # one at a time fits in a cache
+        if pixels.any():
+            lines, into = pixels.reshape(-1, pixels.shape[-1]), found.view(-1, pixels.shape[-1])
+            rows = max(1, PIECE // pixels.shape[-1])
+            for piece, place in zip(lines.split(rows), into.split(rows), strict=True):
+                place.copy_(_along_lines(piece))
+            for axis in range(pixels.dim() - 1):
+                _lower(found, axis)
     return squared
 
 
@@ -41,20 +45,18 @@ def _along_lines(sets: Tensor) -> Tensor:
     before = torch.where(sets, places, -far).cummax(-1).values
     after = torch.where(sets, places, far).flip(-1).cummin(-1).values.flip(-1)
     distance = torch.minimum(places - before, after - places)
-    squared = torch.where(distance < length, distance.square(), NOWHERE)
-    return squared.to(torch.int32)
+    return torch.where(distance < length, distance.square(), NOWHERE)
 
 
-def _envelope(squared: Tensor, axis: int) -> Tensor:
-    """The lower envelope along an axis of parabolas that stand on ``squared``."""
+def _lower(squared: Tensor, axis: int) -> None:
+    """Replace ``squared`` by the lower envelope, along an axis, of parabolas that stand on it."""
     length = squared.shape[axis]
-    best, shifted = squared.clone(), torch.empty_like(squared)
+    given, shifted = squared.clone(), torch.empty_like(squared)
     for step in range(1, length):
-        if step % STEPS == 1 and step**2 >= int(best.max()):
+        if step % STEPS == 1 and step**2 >= int(squared.max()):
             break
-        torch.add(squared, step**2, out=shifted)
+        torch.add(given, step**2, out=shifted)
         rest = length - step
         for to, source in ((step, 0), (0, step)):
-            part = best.narrow(axis, to, rest)
+            part = squared.narrow(axis, to, rest)
             torch.minimum(part, shifted.narrow(axis, source, rest), out=part)
-    return best.clamp_(max=NOWHERE)

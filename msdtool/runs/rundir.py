@@ -34,6 +34,7 @@ class RunDirectory:
         self.best = self.checkpoints / "best.pt"
         self.previews = self.path / "previews"
         self.report = self.path / "report"
+        self.evaluation = self.report / "evaluation.json"
         self.tensorboard = self.path / "tensorboard"
         self._lock: Lock | None = None
 
@@ -108,6 +109,7 @@ class RunDirectory:
             (self.checkpoints, "*.pt"),
             (self.previews, "*.png"),
             (self.report, "curves.png"),
+            (self.report, self.evaluation.name),
             (self.tensorboard, "events.*"),
         ):
             for file in folder.glob(pattern):
