@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from msdtool.border import largest_dilation
-from msdtool.config.data_schema import DataConfig
+from msdtool.config.data_schema import DataConfig, GeometryConfig
 from msdtool.config.schema import (
     LOSS_TERMS,
     LOSSES,
@@ -165,6 +165,11 @@ def _stream(
         yield "network.ndim", "stream needs 3: it treats volumes as image sequences"
     if data.augment and (stream.axis != 0 or data.augment != "in_plane"):
         yield "data.augment", "would mix time and space; set in_plane, with stream.axis: 0"
+    if data.geometry is not None and (stream.axis != 0 or not data.geometry.in_plane):
+        yield (
+            "data.geometry.in_plane",
+            "must be true, with stream.axis: 0, or time and space would mix",
+        )
 
 
 def _windows(
@@ -225,9 +230,30 @@ def _samples(data: DataConfig, ndim: int) -> Iterator[Problem]:
         yield "data.crops_per_image", "only data.crop uses it; remove it"
     if data.crop is None and data.foreground is not None:
         yield "data.foreground", "only data.crop uses it; remove it"
+    if data.geometry is not None:
+        yield from _geometry(data.geometry, ndim)
     if data.intensity is not None and not any(data.intensity.model_dump().values()):
         keys = ", ".join(type(data.intensity).model_fields)
         yield "data.intensity", f"is empty; give some of {keys}, or remove it"
+
+
+def _geometry(geometry: GeometryConfig, ndim: int) -> Iterator[Problem]:
+    if not (geometry.rotation or geometry.scale or geometry.elastic):
+        yield (
+            "data.geometry",
+            "changes nothing; give some of rotation, scale, elastic, or remove it",
+        )
+    if geometry.in_plane and ndim == 2:
+        yield "data.geometry.in_plane", "is for network.ndim: 3; remove it"
+    sigma = geometry.elastic_sigma
+    if geometry.elastic is None and sigma != type(geometry).model_fields["elastic_sigma"].default:
+        yield "data.geometry.elastic_sigma", "only elastic uses it; remove it"
+    if geometry.elastic is not None and geometry.elastic[1] > sigma / 2:
+        yield (
+            "data.geometry.elastic",
+            f"{geometry.elastic[1]:g} is more than half of elastic_sigma, {sigma:g}: the image "
+            "would fold over itself; lower the one or raise the other",
+        )
 
 
 def _foreground(task: str, data: DataConfig) -> Iterator[Problem]:
