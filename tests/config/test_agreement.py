@@ -91,6 +91,27 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             REGRESSION.replace("}}", "}, crop: 32, foreground: {fraction: 1}}"),
             "data.foreground.above: missing: the target value above which a pixel is foreground",
         ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {in_plane: false}}"),
+            "data.geometry: changes nothing; give some of rotation, scale, elastic, or remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {scale: [1, 2], in_plane: true}}"),
+            "data.geometry.in_plane: is for network.ndim: 3; remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {scale: [1, 2], elastic_sigma: 9}}"),
+            "data.geometry.elastic_sigma: only elastic uses it; remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {elastic: [0, 5]}}"),
+            "data.geometry.elastic: 5 is more than half of elastic_sigma, 8: the image would fold",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {rotation: [0, 9]}}")
+            + "stream: {axis: 0}\nnetwork: {ndim: 3}",
+            "data.geometry.in_plane: must be true, with stream.axis: 0, or time and space would",
+        ),
         (REGRESSION.replace("}}", "}, intensity: {}}"), "data.intensity: is empty; give some of"),
         (
             REGRESSION.replace("}}", "}, validation: {fraction: 0.1, overlap: 2}}"),

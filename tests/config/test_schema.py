@@ -203,6 +203,20 @@ WRONG_DATA = [
     ("intensity: {offset: [0, .nan]}", "data.intensity.offset: got [0, nan]; expected the"),
     ("intensity: {contrast: [0, 1]}", "data.intensity.contrast: unknown key; allowed: blur, gamma, "
      "gain, offset, poisson_noise, gaussian_noise"),
+    ("geometry: {rotation: [-200, 0]}", "data.geometry.rotation: got [-200, 0]; expected a range "
+     "within -180 to 180 degrees, such as [-15, 15]"),
+    ("geometry: {rotation: 15}", "data.geometry.rotation: got 15; expected the minimum and the"),
+    ("geometry: {scale: [0, 1]}",
+     "data.geometry.scale: got [0, 1]; expected a range above 0, such as [0.8, 1.25]"),
+    ("geometry: {elastic: [-1, 1]}", "data.geometry.elastic: got [-1, 1]; expected a range not "
+     "below 0"),
+    ("geometry: {elastic: [0, 1], elastic_sigma: 0}",
+     "data.geometry.elastic_sigma: got 0; expected a number greater than 0"),
+    ("geometry: {shear: [0, 1]}",
+     "data.geometry.shear: unknown key; allowed: rotation, scale, elastic, elastic_sigma"),
+    ("cut_out: [0, 1]",
+     "data.cut_out: got [0, 1]; expected a range from 0 to below 1, such as [0, 0.25]"),
+    ("cut_out: 0.5", "data.cut_out: got 0.5; expected the minimum and the maximum"),
     ("foreground: {}", "data.foreground.fraction: missing: fraction of the crops that contain a "
      "foreground pixel, 0 to 1"),
     ("foreground: {fraction: 2}", "data.foreground.fraction: got 2; expected a number not greater"),

@@ -32,7 +32,9 @@ def test_a_box_is_replaced_by_the_mean_and_does_not_count(space, seed):
     assert int(hidden.sum()) == np.prod(sizes)
     for old, new in zip(before.input, after.input, strict=True):
         assert torch.equal(old[~hidden[0]], new[~hidden[0]])
-        assert new[hidden[0]].tolist() == pytest.approx([old.double().mean().item()] * np.prod(sizes))
+        assert new[hidden[0]].tolist() == pytest.approx(
+            [old.double().mean().item()] * np.prod(sizes)
+        )
     assert torch.equal(after.target[after.mask], before.target[after.mask])
     assert int(after.indices) == 4
     assert before.mask is None and not (before.input == after.input).all()

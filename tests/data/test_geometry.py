@@ -55,10 +55,10 @@ def inside(places, space):
 
 def interpolated(image, places, order):
     """`map_coordinates` of each channel, mirrored at the pixels' outer edges."""
+    options = {"order": order, "mode": "reflect", "prefilter": False}
     return np.stack(
-        [map_coordinates(channel.astype(float), places, order=order, mode="reflect", prefilter=False)
-         for channel in image]
-    )  # fmt: skip
+        [map_coordinates(channel.astype(float), places, **options) for channel in image]
+    )
 
 
 def draw(space, seed, **ranges):
@@ -92,7 +92,9 @@ def test_labels_are_those_of_the_nearest_pixel(space, seed):
     rng = np.random.default_rng(seed)
     target = rng.choice([0, 1, 2, 65_535, IGNORED], (1, *space))
     deformation = draw(space, seed)
-    sample = deformed(Images(target.astype(np.float32), target), 3, whole(space), space, deformation)
+    sample = deformed(
+        Images(target.astype(np.float32), target), 3, whole(space), space, deformation
+    )
     places = places_formula(deformation)
     expected = np.where(inside(places, space), interpolated(target, places, 0), IGNORED)
     # Half-way between two pixels, rounding decides.
