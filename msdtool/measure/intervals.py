@@ -81,16 +81,17 @@ def paired_differences(first: Sequence[Image], other: Sequence[Image]) -> dict[s
     """
     pairs = [(flat_metrics(a), flat_metrics(b)) for a, b in zip(first, other, strict=True)]
     names = list(dict.fromkeys(name for a, b in pairs for name in a if name in b))
-    found = {}
-    for name in names:
-        values = np.array([b.get(name, np.nan) - a.get(name, np.nan) for a, b in pairs])
-        known = values[np.isfinite(values)]
-        found[name] = {
-            "difference": float(known.mean()) if known.size else None,
-            "interval": interval_of_means(known[:, None])[:, 0].tolist(),
-            "images": int(known.size),
+    values = np.array(
+        [[b.get(name, np.nan) - a.get(name, np.nan) for name in names] for a, b in pairs]
+    ).reshape(len(pairs), len(names))
+    return {
+        name: {
+            "difference": float(np.nanmean(column)),
+            "interval": bounds.tolist(),
+            "images": int(np.isfinite(column).sum()),
         }
-    return found
+        for name, column, bounds in zip(names, values.T, interval_of_means(values).T, strict=True)
+    }
 
 
 def flat_metrics(image: Image) -> dict[str, float]:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from msdtool.config import SSIM_WINDOW, multiscale_window
 from msdtool.measure.masking import Total, masked_mean, of_one
@@ -98,8 +97,6 @@ def multiscale_ssim(
     if data_range is None:
         data_range = wider_range(output, target)
     x, y = output.double(), target.double()  # means of 2 x 2 in float32 would round offsets
-    pool = {4: (F.avg_pool2d, F.max_pool2d), 5: (F.avg_pool3d, F.max_pool3d)}
-    mean_of, any_of = pool[output.dim()]
     similarity = x.new_ones(len(x))
     for scale, weight in enumerate(weights, 1):
         factors = _similarity if scale == scales else _structure
@@ -111,9 +108,22 @@ def multiscale_ssim(
             mean = (difference * counts).sum(1) / counts.sum(1).clamp(min=1)
         similarity = similarity * (1 - mean).clamp(min=LEAST) ** (weight / sum(weights))
         if scale < scales:
-            x, y = mean_of(x, 2), mean_of(y, 2)
-            mask = None if mask is None else any_of(mask.double(), 2) > 0
+            x, y = _blocks(x).mean(-1), _blocks(y).mean(-1)
+            mask = None if mask is None else _blocks(mask).any(-1)
     return similarity
+
+
+def _blocks(images: Tensor) -> Tensor:
+    """The pixels of each 2 x 2 (x 2) block of [B, C, *space], [B, C, *(space // 2), 4 or 8].
+
+    Torch's own pooling has no deterministic gradient of volumes on a GPU.
+    """
+    for axis in range(2, images.dim()):
+        half = images.shape[axis] // 2
+        # The halves of each pair become the last axis.
+        pairs = images.narrow(axis, 0, 2 * half).unflatten(axis, (half, 2)).movedim(axis + 1, -1)
+        images = pairs if axis == 2 else pairs.flatten(-2)
+    return images
 
 
 def wider_range(output: Tensor, target: Tensor) -> float:
