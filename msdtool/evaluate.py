@@ -1,5 +1,6 @@
 """Measure a trained network on pairs of images."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from msdtool.report.pictures import save_comparisons
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Of the partial results; those of earlier versions lack surface distances and pixels."""
+"""Of the partial results; those of earlier versions lack surface distances, pixels and hashes."""
 
 
 @dataclass
@@ -39,8 +40,8 @@ class Evaluation:
     """Metrics of a network over a data set.
 
     Attributes:
-        images: per image, its input file and metrics; of a segmentation also the pixels of each
-            label: in output and target, in the target, in the output.
+        images: per image, its input file, a hash of its target, and metrics; of a segmentation also
+            the pixels of each label: in output and target, in the target, in the output.
         outputs: metrics of the network's outputs over all images.
         inputs: metrics of the unprocessed inputs, if they can be compared with the targets.
     """
@@ -155,13 +156,23 @@ def evaluate(
         measured = outputs.update(output, target, mask)
         if labels:
             measured |= surface_metrics(output[0].argmax(0), counted(target, mask)[0, 0], labels)
-        images.append({"image": pairs.name(index), **measured})
+        digest = _digest(sample.target, sample.mask)
+        images.append({"image": pairs.name(index), "target_digest": digest, **measured})
         shown = pairs.sample(index, central_only=True).input
         comparable = comparable and shown.shape == sample.target.shape
         if comparable:
             inputs.update(shown.unsqueeze(0), target, mask)
         progress(done, len(indices))
     return Evaluation(images, outputs, inputs if comparable else None)
+
+
+def _digest(target: Tensor, mask: Tensor | None) -> str:
+    """A hash of the pixels that are measured: outputs can be compared if it is the same."""
+    digest = hashlib.blake2b(repr(tuple(target.shape)).encode(), digest_size=8)
+    for image in (target, mask):
+        if image is not None:
+            digest.update(image.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def target_range(predictor: Predictor, pairs: MeasuredPairs) -> float:

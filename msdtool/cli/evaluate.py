@@ -169,8 +169,8 @@ def _text(results: dict[str, Any]) -> str:
 def _surface_notes(counts: dict[str, int], images: int) -> list[str]:
     """Say which means of surface distances leave out images."""
     return [
-        f"hd95 and assd {label}: means over the {count} of {images} images with this label in both "
-        "output and target"
+        f"hd95 and assd {label}: over {count} of {images} images, with this label in both output "
+        "and target"
         for label, count in counts.items()
         if count < images
     ]

@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Show the results of one or several runs side by side.
 
-    Runs that were evaluated on the same images are compared with the first one, image by image.
+    Runs that were evaluated on the same targets are compared with the first one, image by image.
 
     Example: msdtool report runs/* --figure curves.png
     """
@@ -92,7 +92,7 @@ def _evaluation_text(
     missing = [name for name in others if name not in differences]
     if missing:
         yield (
-            f"not compared with {first}, as evaluated on other images or by another value range: "
+            f"not compared with {first}, as evaluated on other targets or by another value range: "
             f"{', '.join(missing)}"
         )
     for name, content in evaluations.items():

@@ -1,4 +1,4 @@
-"""Intervals of the metrics of a set of images, and of the differences between two networks."""
+"""Intervals of the metrics of a set of images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,45 +63,4 @@ def _surface_intervals(images: Sequence[Image], labels: Sequence[str]) -> dict[s
         # Like the mean: over the images whose output and target have the label.
         bounds = interval_of_means(np.where(np.isfinite(values), values, np.nan)).T.tolist()
         found[name] = dict(zip(labels, bounds, strict=True))
-    return found
-
-
-def paired_differences(first: Sequence[Image], other: Sequence[Image]) -> dict[str, dict[str, Any]]:
-    """Return what another network's metrics differ by, image by image.
-
-    Comparing image by image leaves out what makes images differ from each other.
-
-    Args:
-        first: the metrics of each image; None stands for a value that is not finite.
-        other: those of the other network, of the same images.
-
-    Returns:
-        By metric, such as "psnr" or "iou 127": the mean ``difference``, other - first, over the
-        ``images`` in which both are finite, and its 95 % ``interval``, see `bootstrap`.
-    """
-    pairs = [(flat_metrics(a), flat_metrics(b)) for a, b in zip(first, other, strict=True)]
-    names = list(dict.fromkeys(name for a, b in pairs for name in a if name in b))
-    values = np.array(
-        [[b.get(name, np.nan) - a.get(name, np.nan) for name in names] for a, b in pairs]
-    ).reshape(len(pairs), len(names))
-    return {
-        name: {
-            "difference": float(np.nanmean(column)),
-            "interval": bounds.tolist(),
-            "images": int(np.isfinite(column).sum()),
-        }
-        for name, column, bounds in zip(names, values.T, interval_of_means(values).T, strict=True)
-    }
-
-
-def flat_metrics(image: Image) -> dict[str, float]:
-    """The finite metrics of an image, by name and label, such as "psnr" or "iou 127"."""
-    found = {}
-    for name, value in image.items():
-        by_name = {name: value}
-        if isinstance(value, Mapping):
-            by_name = {f"{name} {label}": item for label, item in value.items()}
-        for key, item in by_name.items():
-            if isinstance(item, float) and np.isfinite(item):
-                found[key] = item
     return found

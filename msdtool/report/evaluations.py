@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msdtool.measure.intervals import paired_differences
+from msdtool.measure.differences import paired_differences
 from msdtool.runs.evaluations import read_evaluation
 from msdtool.runs.rundir import RunDirectory
-
-SAME = ("targets", "masks")
-"""What must agree, beside the images, for two evaluations to be comparable."""
 
 
 def read_evaluations(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -23,19 +20,20 @@ def read_evaluations(paths: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def comparable(first: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two evaluations are of the same images, measured alike."""
+    """Whether two evaluations are of the same targets and masks, measured alike."""
     return _measured(first) == _measured(other)
 
 
 def _measured(content: dict[str, Any]) -> Any:
-    names = [image["image"] for image in content["images"]]
-    return names, content["output"].get("data_range"), [content[key] for key in SAME]
+    """What must agree; targets by content, as files may have been moved or inputs changed."""
+    targets = [image["target_digest"] for image in content["images"]]
+    return targets, content["output"].get("data_range")
 
 
 def compare(evaluations: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return what each run differs by from the first one, image by image, by the run's path.
 
-    Runs that were not evaluated on the images of the first one are left out; see
+    Runs that were not evaluated on the targets of the first one are left out; see
     `paired_differences`.
     """
     if not evaluations:

@@ -236,10 +236,9 @@ def find_model(path: str | Path) -> Path:
         raise ModelFileError(f"{path}: no such run directory or checkpoint file")
     if not path.is_dir():
         return path
-    directory = RunDirectory(path)
-    for checkpoint in (directory.best, directory.last):
-        if checkpoint.exists():
-            return checkpoint
+    checkpoint = RunDirectory(path).model
+    if checkpoint is not None:
+        return checkpoint
     raise ModelFileError(
         f"{path}: no checkpoint in this folder; expected checkpoints/best.pt, which "
         "'msdtool train' writes"

@@ -8,7 +8,6 @@ from msdtool import strict_json
 from msdtool.atomic import atomic_path
 from msdtool.errors import ModelFileError
 from msdtool.file_errors import cannot_read, cannot_write
-from msdtool.runs.checkpoint import find_model
 from msdtool.runs.rundir import RunDirectory
 
 Content = dict[str, Any]
@@ -52,8 +51,10 @@ def read_evaluation(directory: RunDirectory) -> Content | None:
     return content if known == _network(directory) else None
 
 
-def _network(directory: RunDirectory) -> str:
-    """A hash of the checkpoint that evaluations of the run use."""
-    path = find_model(directory.path)
+def _network(directory: RunDirectory) -> str | None:
+    """A hash of the checkpoint that evaluations of the run use; None if there is none."""
+    path = directory.model
+    if path is None:
+        return None
     with cannot_read(path, ModelFileError), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

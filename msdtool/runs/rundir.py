@@ -39,6 +39,11 @@ class RunDirectory:
         self._lock: Lock | None = None
 
     @property
+    def model(self) -> Path | None:
+        """The checkpoint that stands for the run: the best one, or the last; None without any."""
+        return next((file for file in (self.best, self.last) if file.exists()), None)
+
+    @property
     def holds_run(self) -> bool:
         """Whether a run was started in this folder."""
         # A config.yaml alone may be a user's own experiment.

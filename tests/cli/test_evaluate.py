@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from msdtool.cli import console
-from tests.helpers import LABELS, PNG_START, write_labelled_pairs, write_noisy_pairs
+from tests.helpers import LABELS, PNG_START, write_labelled_pairs, write_noisy_pairs, write_stack
 
 LABEL_TEXTS = list(map(str, LABELS))
 
@@ -68,9 +68,26 @@ def test_labels_that_an_image_lacks_are_told_and_many_labels_have_no_table(
     assert report["output"]["surface_images"]["255"] <= 1
     count = report["output"]["surface_images"]["255"]
     text = cli("evaluate", segmentation_run, *labelled).out
-    assert f"hd95 and assd 255: means over the {count} of 2 images with this label" in text
+    assert f"hd95 and assd 255: over {count} of 2 images, with this label" in text
     many = {"labels": list(range(40)), "pixels": [[0] * 40] * 40}
     assert console.confusion(many) == "confusion of 40 labels: with --json"
+
+
+def test_targets_are_known_by_their_pixels(cli, regression_run, noisy, tmp_path):
+    def digests(*more):
+        report = json.loads(cli("evaluate", regression_run, *noisy, *more, "--json").out)
+        return [image["target_digest"] for image in report["images"]]
+
+    first = digests()
+    assert len(set(first)) == 2
+    shutil.copytree(noisy[3], tmp_path / "moved")
+    noisy[3] = str(tmp_path / "moved")
+    assert digests() == first
+    masks = write_stack(tmp_path / "masks", [np.ones((20, 24), np.uint8), np.eye(20, 24)])
+    assert not set(digests("--mask", masks)) & set(first)
+    file = sorted(Path(noisy[3]).iterdir())[1]
+    tifffile.imwrite(file, tifffile.imread(file) + 1)
+    assert digests()[0] == first[0] and digests()[1] != first[1]
 
 
 def test_the_run_keeps_its_last_evaluation(cli, regression_run, noisy, tmp_path):

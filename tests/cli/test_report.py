@@ -66,11 +66,16 @@ def evaluated(run, gain, images=("a.tif", "b.tif", "c.tif"), **others):
     (run / "checkpoints").mkdir(exist_ok=True)
     (run / "checkpoints" / "best.pt").write_bytes(run.name.encode())
     rows = [
-        {"image": image, "psnr": 20.0 + 5 * number + gain, "ssim": None}
+        {
+            "image": image,
+            "target_digest": f"of {image}",
+            "psnr": 20.0 + 5 * number + gain,
+            "ssim": None,
+        }
         for number, image in enumerate(images)
     ]
     content = {
-        "targets": "t", "masks": None, "output": {"psnr": 25.0 + gain, "data_range": 1.0},
+        "output": {"psnr": 25.0 + gain, "data_range": 1.0},
         "intervals": {"psnr": [20.0 + gain, 30.0 + gain]}, "confusion": None, "images": rows,
         **others,
     }  # fmt: skip
@@ -104,8 +109,6 @@ def test_evaluations_on_the_same_images_are_compared_image_by_image(report, runs
     [
         {"images": ("a.tif", "b.tif", "d.tif")},
         {"images": ("a.tif",)},
-        {"targets": "other"},
-        {"masks": "m"},
         {"output": {"psnr": 25.0, "data_range": 2.0}},
     ],
 )
@@ -114,7 +117,7 @@ def test_evaluations_of_something_else_are_not_compared(report, runs, others):
     evaluated(runs[1], 0.5, **others)
     out = report(*runs)[1]
     assert "difference" not in out
-    assert f"not compared with {runs[0]}, as evaluated on other images" in out
+    assert f"not compared with {runs[0]}, as evaluated on other targets" in out
     assert out.splitlines()[-1].endswith(str(runs[1]))
 
 

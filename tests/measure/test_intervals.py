@@ -1,4 +1,4 @@
-"""Intervals and differences of metrics against ones drawn and computed one by one in numpy."""
+"""Intervals of metrics against ones drawn and computed one by one in numpy."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from msdtool.measure.bootstrap import RESAMPLES, SEED, interval_of_means
-from msdtool.measure.intervals import flat_metrics, metric_intervals, paired_differences
+from msdtool.measure.intervals import metric_intervals
 from msdtool.measure.metrics import RegressionMetrics, SegmentationMetrics
 from msdtool.measure.surfaces import surface_metrics
 
@@ -68,31 +68,3 @@ def test_intervals_of_a_segmentation_come_from_the_pixels_of_the_images_drawn():
     only = rows[0]["hd95"]["255"]
     assert found["hd95"]["255"] == [only, only]  # where it was drawn
     assert metric_intervals([]) == {}
-
-
-def test_differences_are_paired_image_by_image():
-    rng = np.random.default_rng(3)
-    hard = 10 * rng.random(30)  # what makes images differ, for both networks alike
-    gain = 0.5 + 0.1 * rng.normal(size=30)
-    first = [{"image": "a", "psnr": float(h), "mse": 1.0} for h in hard]
-    other = [
-        {"image": "a", "psnr": float(p), "iou": {"7": 0.5}, "pixels": {"7": [1, 2, 3]}}
-        for p in hard + gain
-    ]
-    other[4]["psnr"] = None
-    found = paired_differences(first, other)
-    assert found.keys() == {"psnr"}
-    expected = np.delete(gain, 4)
-    assert found["psnr"]["images"] == 29
-    assert found["psnr"]["difference"] == pytest.approx(expected.mean())
-    low, high = found["psnr"]["interval"]
-    assert 0.4 < low < expected.mean() < high < 0.6
-    draws = np.random.default_rng(SEED).integers(0, 30, (RESAMPLES, 30))
-    gain[4] = math.nan
-    assert found["psnr"]["interval"] == pytest.approx(percentiles(np.nanmean(gain[draws], 1)))
-    assert paired_differences([{"psnr": None}], [{"psnr": 1.0}]) == {}
-
-
-def test_metrics_by_label_have_names_of_their_own_and_only_finite_ones_count():
-    image = {"image": "x", "psnr": math.inf, "ssim": 0.5, "iou": {"0": 0.25, "7": None}}
-    assert flat_metrics(image) == {"ssim": 0.5, "iou 0": 0.25}
