@@ -201,7 +201,8 @@ def deformed(
     inside = ((places >= -0.5) & (places <= ends)).all(0, keepdim=True)
     if read.target.is_floating_point():
         target, counts = _interpolated_target(read.target, read.mask, grid)
-        return masked(Sample(input, target, counts, read.indices), inside)
+        counted = inside if counts is None else inside & counts
+        return masked(Sample(input, target, None, read.indices), counted)
     # Float32 holds indices up to 2^24.
     target = _sampled(read.target.float(), grid, "nearest").long()
     return read._replace(input=input, target=torch.where(inside, target, IGNORED))

@@ -117,6 +117,7 @@ def test_what_does_not_count_has_no_share_in_what_does(space, seed):
     np.testing.assert_allclose(
         sample.target[sample.mask], interpolated(true, places, 1)[sample.mask], atol=3e-3
     )
+    assert not sample.target[~sample.mask].any()
     share = interpolated(mask.astype(float), places, 1)[0]  # of pixels that count
     counts = sample.mask[0].numpy()
     assert not counts[share < 1 - 1e-4].any()
