@@ -13,7 +13,7 @@ from msdtool.data.pairing import masked
 
 @dataclass(frozen=True)
 class CutOut:
-    """Replaces a box of each input by its mean (DeVries & Taylor, arXiv 1708.04552, 3.2).
+    """Replaces a box of each input by its mean (DeVries & Taylor, arXiv 1708.04552).
 
     What the box hides does not count: a network that had to tell what it cannot see would learn to
     invent. All channels, and all slices of a slab, have the same hole.

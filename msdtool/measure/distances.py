@@ -1,7 +1,7 @@
 """Exact Euclidean distances to the nearest pixel of a set.
 
 The squared distance is separable: along one axis after the other it is the lower envelope
-min_y D(y) + (x - y)^2 (Felzenszwalb & Huttenlocher, Theory of Computing 8, 2012, eq. 3). It is
+min_y D(y) + (x - y)^2 (Felzenszwalb & Huttenlocher, Theory of Computing 8, 2012). It is
 computed in integers, so that it is exact.
 """
 

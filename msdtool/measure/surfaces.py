@@ -23,7 +23,7 @@ def surface_metrics(output: Tensor, target: Tensor, labels: Sequence[int]) -> di
     the distances from the pixels of one surface to the nearest one of the other, the larger of the
     two ways round (Huttenlocher et al., IEEE TPAMI 1993, eq. 1, with the percentile for the
     maximum). ASSD, the average symmetric surface distance, is the mean of the distances of both
-    ways together (Heimann et al., IEEE TMI 2009, eq. 4).
+    ways together (Heimann et al., IEEE TMI 2009).
 
     Args:
         output: class indices [*space].

@@ -75,9 +75,9 @@ class EdgeLoss:
 
 
 class FourierLoss:
-    """Mean modulus of the difference's Fourier coefficients (Cho et al., ICCV 2021, 3.4).
+    """Mean modulus of the difference's Fourier coefficients (Cho et al., ICCV 2021).
 
-    The loss is their multi-scale frequency reconstruction loss at full scale. The transform is
+    Of their multi-scale frequency reconstruction loss, this is the full scale. The transform is
     over the spatial axes and orthonormal, so that the coefficients of white noise have its standard
     deviation. Differences of pixels that do not count are 0, and the mean is the sum of the moduli
     divided by the number of values that count.
@@ -104,9 +104,9 @@ class FourierLoss:
 
 
 class TotalVariationLoss:
-    """Total variation of the output: mean length of its gradient (Rudin et al. 1992, eq. 2.1a).
+    """Total variation of the output: mean length of its gradient.
 
-    Rudin, Osher & Fatemi, Physica D 60. Gradients are differences to the next pixel along each
+    Rudin, Osher & Fatemi, Physica D 60, 1992, what they minimise. Gradients are differences to the next pixel along each
     axis, 0 at the last one and where one of the two pixels does not count. It is for use beside
     another loss, which looks at the target.
 
@@ -143,7 +143,7 @@ class TotalVariationLoss:
 class HardestSquaresLoss:
     """Mean squared difference over the values of each image that differ most.
 
-    The regression's form of `HardestEntropyLoss` (Wu et al., arXiv 1605.06885, 3.2).
+    The regression's form of `HardestEntropyLoss` (Wu et al., arXiv 1605.06885).
 
     Args:
         scale: unit of the values; see the module.

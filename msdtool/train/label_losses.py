@@ -114,7 +114,7 @@ class BoundaryLoss:
 
 
 class HardestEntropyLoss:
-    """Cross entropy, mean over the hardest pixels of each image (Wu et al., arXiv 1605.06885, 3.2).
+    """Cross entropy, mean over the hardest pixels of each image (Wu et al., arXiv 1605.06885).
 
     Args:
         fraction: of an image's pixels that count, rounded up; above 0, at most 1.
