@@ -2,7 +2,7 @@
 
 The images are a sample of those that there could be. Drawing as many of them again, with
 replacement, shows how much a metric would vary from sample to sample; the middle 95 % of its values
-are its percentile interval (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+are its percentile interval (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chap. 13).
 """
 
 from collections.abc import Callable, Iterator

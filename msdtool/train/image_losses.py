@@ -106,9 +106,9 @@ class FourierLoss:
 class TotalVariationLoss:
     """Total variation of the output: mean length of its gradient.
 
-    Rudin, Osher & Fatemi, Physica D 60, 1992, what they minimise. Gradients are differences to the next pixel along each
-    axis, 0 at the last one and where one of the two pixels does not count. It is for use beside
-    another loss, which looks at the target.
+    It is what Rudin, Osher & Fatemi minimise (Physica D 60, 1992). Gradients are differences to the
+    next pixel along each axis, 0 at the last one and where one of the two pixels does not count.
+    It is for use beside another loss, which looks at the target.
 
     Args:
         scale: unit of the values; see the module.
