@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from msdtool.config import SSIM_WINDOW, ExperimentConfig
+from msdtool.config import ExperimentConfig, size_for_loss
 from msdtool.data import ImageStack, Pairs
 from msdtool.data.build import build_datasets
 from msdtool.data.pair_names import disagreeing_pairs
@@ -266,12 +266,9 @@ def _check_smallest(
 ) -> None:
     """Report images that are too small for the loss or a dilation."""
     smallest = min(min(shape[1:]) for shape in inputs)
-    ssim = "SSIM" in config.training.loss_terms
-    if ssim and config.crop_size is None and smallest < SSIM_WINDOW:
-        report.problems.append(
-            f"an image is {smallest} pixels wide or high; SSIM, in training.loss, needs at least "
-            f"{SSIM_WINDOW}"
-        )
+    needed, why = size_for_loss(config.training)
+    if config.crop_size is None and smallest < needed:
+        report.problems.append(f"an image is {smallest} pixels wide or high; {why}")
     for shape in inputs:
         try:
             used = config.network.dilations[: config.network.depth]

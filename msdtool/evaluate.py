@@ -1,5 +1,6 @@
 """Measure a trained network on pairs of images."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,9 @@ from msdtool.data.statistics import Moments
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import compare
-from msdtool.measure.metrics import Metrics, build_metrics
+from msdtool.measure.intervals import metric_intervals
+from msdtool.measure.metrics import Metrics, SegmentationMetrics, build_metrics, counted
+from msdtool.measure.surfaces import mean_surface_metrics, surface_metrics
 from msdtool.predict import Predictor
 from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.progress import Progress, no_progress
@@ -29,13 +32,17 @@ from msdtool.report.pictures import save_comparisons
 
 log = logging.getLogger(__name__)
 
+FORMAT = 2
+"""Of the partial results; those of earlier versions lack surface distances, pixels and hashes."""
+
 
 @dataclass
 class Evaluation:
     """Metrics of a network over a data set.
 
     Attributes:
-        images: per image, its input file and metrics.
+        images: per image, its input file, a hash of its target, and metrics; of a segmentation also
+            the pixels of each label: in output and target, in the target, in the output.
         outputs: metrics of the network's outputs over all images.
         inputs: metrics of the unprocessed inputs, if they can be compared with the targets.
     """
@@ -47,12 +54,32 @@ class Evaluation:
     @property
     def output(self) -> dict[str, Any]:
         """Metrics of the outputs, by name."""
-        return self.outputs.compute()
+        metrics = self.outputs.compute()
+        if isinstance(self.outputs, SegmentationMetrics):
+            metrics |= mean_surface_metrics(self.images)
+        return metrics
 
     @property
     def input(self) -> dict[str, Any] | None:
         """Metrics of the unprocessed inputs, by name."""
         return None if self.inputs is None else self.inputs.compute()
+
+    @property
+    def confusion(self) -> dict[str, Any] | None:
+        """The confusion matrix of a segmentation: a row per label of the targets."""
+        if not isinstance(self.outputs, SegmentationMetrics):
+            return None
+        return {"labels": self.outputs.labels, "pixels": self.outputs.confusion.tolist()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All results, as plain data."""
+        return {
+            "output": self.output,
+            "input": self.input,
+            "intervals": metric_intervals(self.images),
+            "confusion": self.confusion,
+            "images": self.images,
+        }
 
 
 def open_pairs(
@@ -130,13 +157,26 @@ def evaluate(
             log.warning(unusable_text(pairs.name(index), bad, total))
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
-        images.append({"image": pairs.name(index), **outputs.update(output, target, mask)})
+        measured = outputs.update(output, target, mask)
+        if labels:
+            measured |= surface_metrics(output[0].argmax(0), counted(target, mask)[0, 0], labels)
+        digest = _digest(sample.target, sample.mask)
+        images.append({"image": pairs.name(index), "target_digest": digest, **measured})
         shown = pairs.sample(index, central_only=True).input
         comparable = comparable and shown.shape == sample.target.shape
         if comparable:
             inputs.update(shown.unsqueeze(0), target, mask)
         progress(done, len(indices))
     return Evaluation(images, outputs, inputs if comparable else None)
+
+
+def _digest(target: Tensor, mask: Tensor | None) -> str:
+    """A hash of the pixels that are measured: outputs can be compared if it is the same."""
+    digest = hashlib.blake2b(repr(tuple(target.shape)).encode(), digest_size=8)
+    for image in (target, mask):
+        if image is not None:
+            digest.update(image.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def target_range(predictor: Predictor, pairs: MeasuredPairs) -> float:
@@ -220,7 +260,12 @@ class PartFiles:
         self.predictor = predictor
         self.count = count
         self.data_range = data_range
-        self.identity = {"network": predictor.digest, "data_range": data_range, **specifiers}
+        self.identity = {
+            "format": FORMAT,
+            "network": predictor.digest,
+            "data_range": data_range,
+            **specifiers,
+        }
 
     def path(self, part: int) -> Path:
         """Return the file of a part."""

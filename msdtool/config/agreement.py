@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from msdtool.border import largest_dilation
-from msdtool.config.data_schema import DataConfig
+from msdtool.config.data_schema import DataConfig, GeometryConfig
 from msdtool.config.schema import (
     LOSS_TERMS,
     LOSSES,
@@ -21,6 +21,24 @@ MAX_WEIGHTS = 10**9
 
 Problem = tuple[str, str]
 """A key and what is wrong with it."""
+
+
+def multiscale_window(scales: int) -> int:
+    """The smallest side of an image that has so many scales: the coarsest one holds the window."""
+    return SSIM_WINDOW * 2 ** (scales - 1)
+
+
+def size_for_loss(training: TrainingConfig) -> tuple[int, str]:
+    """The smallest side of an image that the loss can measure, and why; (1, "") if any can be."""
+    if "MS-SSIM" in training.loss_terms:
+        size = multiscale_window(training.ms_ssim_scales)
+        return size, (
+            f"MS-SSIM, in training.loss, needs at least {size} pixels with "
+            f"training.ms_ssim_scales: {training.ms_ssim_scales}"
+        )
+    if "SSIM" in training.loss_terms:
+        return SSIM_WINDOW, f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"
+    return 1, ""
 
 
 def find_problems(
@@ -118,9 +136,15 @@ def _splits(task: str, data: DataConfig) -> Iterator[Problem]:
 
 def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
     """Keys that differ from their default although nothing would read them."""
+    terms = training.loss_terms
     uses = {
-        "huber_delta": ("loss: Huber", "Huber" in training.loss_terms),
-        "ssim_weight": ("a loss with SSIM", str(training.loss).endswith("SSIM")),
+        "huber_delta": ("loss: Huber", "Huber" in terms),
+        "ssim_weight": ("a loss with SSIM", str(training.loss).endswith("+SSIM")),
+        "ms_ssim_scales": ("loss: MS-SSIM", "MS-SSIM" in terms),
+        "top_k_fraction": ("loss: top_k", "top_k" in terms),
+        "focal_gamma": ("loss: focal", "focal" in terms),
+        "tversky_alpha": ("loss: tversky", "tversky" in terms),
+        "tversky_beta": ("loss: tversky", "tversky" in terms),
         "plateau_patience": ("schedule: plateau", training.schedule == "plateau"),
     }
     for key, (user, used) in uses.items():
@@ -129,8 +153,11 @@ def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iter
     if network.features is not None and not network.head:
         yield "network.features", "only network.head uses it; remove it"
     is_weighted = training.class_weights is not None and task == "segmentation"
-    if is_weighted and "cross_entropy" not in training.loss_terms:
-        yield "training.class_weights", "only cross_entropy uses it; remove it or change the loss"
+    if is_weighted and not {"cross_entropy", "focal"} & terms.keys():
+        yield (
+            "training.class_weights",
+            "only cross_entropy and focal use it; remove it or change the loss",
+        )
 
 
 def _size(network: NetworkConfig) -> Iterator[Problem]:
@@ -153,6 +180,11 @@ def _stream(
         yield "network.ndim", "stream needs 3: it treats volumes as image sequences"
     if data.augment and (stream.axis != 0 or data.augment != "in_plane"):
         yield "data.augment", "would mix time and space; set in_plane, with stream.axis: 0"
+    if data.geometry is not None and (stream.axis != 0 or not data.geometry.in_plane):
+        yield (
+            "data.geometry.in_plane",
+            "must be true, with stream.axis: 0, or time and space would mix",
+        )
 
 
 def _windows(
@@ -195,8 +227,9 @@ def _window(
             f"{smallest} is too small for the dilation {reach} in network.dilations with "
             f"{network.padding} padding",
         )
-    if "SSIM" in training.loss_terms and min(size) < SSIM_WINDOW:
-        yield key, f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"
+    needed, why = size_for_loss(training)
+    if min(size) < needed:
+        yield key, why
 
 
 def _samples(data: DataConfig, ndim: int) -> Iterator[Problem]:
@@ -212,9 +245,30 @@ def _samples(data: DataConfig, ndim: int) -> Iterator[Problem]:
         yield "data.crops_per_image", "only data.crop uses it; remove it"
     if data.crop is None and data.foreground is not None:
         yield "data.foreground", "only data.crop uses it; remove it"
+    if data.geometry is not None:
+        yield from _geometry(data.geometry, ndim)
     if data.intensity is not None and not any(data.intensity.model_dump().values()):
         keys = ", ".join(type(data.intensity).model_fields)
         yield "data.intensity", f"is empty; give some of {keys}, or remove it"
+
+
+def _geometry(geometry: GeometryConfig, ndim: int) -> Iterator[Problem]:
+    if not (geometry.rotation or geometry.scale or geometry.elastic):
+        yield (
+            "data.geometry",
+            "changes nothing; give some of rotation, scale, elastic, or remove it",
+        )
+    if geometry.in_plane and ndim == 2:
+        yield "data.geometry.in_plane", "is for network.ndim: 3; remove it"
+    sigma = geometry.elastic_sigma
+    if geometry.elastic is None and sigma != type(geometry).model_fields["elastic_sigma"].default:
+        yield "data.geometry.elastic_sigma", "only elastic uses it; remove it"
+    if geometry.elastic is not None and geometry.elastic[1] > sigma / 2:
+        yield (
+            "data.geometry.elastic",
+            f"{geometry.elastic[1]:g} is more than half of elastic_sigma, {sigma:g}: the image "
+            "would fold over itself; lower the one or raise the other",
+        )
 
 
 def _foreground(task: str, data: DataConfig) -> Iterator[Problem]:

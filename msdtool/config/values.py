@@ -123,6 +123,22 @@ def parse_strengths(value: Any) -> Any:
     return bounds
 
 
+def parse_fractions(value: Any) -> Any:
+    """A range of fractions of a size, below all of it."""
+    bounds = parse_range(value)
+    if not 0 <= bounds[0] <= bounds[1] < 1:
+        raise ValueError("expected a range from 0 to below 1, such as [0, 0.25]")
+    return bounds
+
+
+def parse_angles(value: Any) -> Any:
+    """A range of angles in degrees."""
+    bounds = parse_range(value)
+    if not -180 <= bounds[0] <= bounds[1] <= 180:
+        raise ValueError("expected a range within -180 to 180 degrees, such as [-15, 15]")
+    return bounds
+
+
 def parse_slices(value: Any) -> Any:
     """A range of slices, or a list of ranges that do not overlap, sorted."""
     ranges = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]

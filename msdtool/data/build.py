@@ -1,18 +1,23 @@
 """Data sets of an experiment; the only reader of the config in this package."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from msdtool.config import (
     DataConfig,
     ExperimentConfig,
+    GeometryConfig,
     ImagePairs,
     ImageSource,
+    IntensityConfig,
     ValidationData,
     parse_source,
 )
 from msdtool.data.augment import Intensity
+from msdtool.data.cut_out import CutOut
 from msdtool.data.datasets import ImageDataset
 from msdtool.data.foreground import Foreground
+from msdtool.data.geometry import Geometry
 from msdtool.data.holdout import hold_out_fraction, hold_out_slices, patchwise, use_fraction
 from msdtool.data.interfaces import Pairs
 from msdtool.data.loaders import ShuffledBatches
@@ -111,8 +116,7 @@ def build_samples(
         )
     intensity = None
     if data.intensity is not None:
-        ranges = data.intensity.model_dump(exclude_none=True)
-        intensity = Intensity(input_std, **{key: tuple(value) for key, value in ranges.items()})
+        intensity = Intensity(input_std, **_arguments(data.intensity))
     return TrainingSamples(
         pairs,
         seed=seed,
@@ -123,8 +127,16 @@ def build_samples(
         augment=bool(data.augment),
         in_plane=data.augment == "in_plane",
         keep_shape=config.training.batch_size > 1,
+        geometry=None if data.geometry is None else Geometry(**_arguments(data.geometry)),
         intensity=intensity,
+        cut_out=None if data.cut_out is None else CutOut((data.cut_out[0], data.cut_out[1])),
     )
+
+
+def _arguments(section: GeometryConfig | IntensityConfig) -> dict[str, Any]:
+    """The values of a section that are set, its ranges as tuples."""
+    values = section.model_dump(exclude_none=True)
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
 def _foreground_indices(data: DataConfig) -> list[int]:

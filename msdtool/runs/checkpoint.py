@@ -260,15 +260,14 @@ def find_model(path: str | Path) -> Path:
         ModelFileError: there is none.
     """
     path = Path(path).expanduser()
-    directory = RunDirectory(path)
     with cannot_read(None, ModelFileError):
         if not path.exists():
             raise ModelFileError(f"{path}: no such run directory or checkpoint file")
         if not path.is_dir():
             return path
-        for checkpoint in (directory.best, directory.last):
-            if checkpoint.exists():
-                return checkpoint
+        checkpoint = RunDirectory(path).model
+        if checkpoint is not None:
+            return checkpoint
     raise ModelFileError(
         f"{path}: no checkpoint in this folder; expected checkpoints/best.pt, which "
         "'msdtool train' writes"

@@ -34,8 +34,14 @@ class RunDirectory:
         self.best = self.checkpoints / "best.pt"
         self.previews = self.path / "previews"
         self.report = self.path / "report"
+        self.evaluation = self.report / "evaluation.json"
         self.tensorboard = self.path / "tensorboard"
         self._lock: Lock | None = None
+
+    @property
+    def model(self) -> Path | None:
+        """The checkpoint that stands for the run: the best one, or the last; None without any."""
+        return next((file for file in (self.best, self.last) if file.exists()), None)
 
     @property
     def holds_run(self) -> bool:
@@ -108,6 +114,7 @@ class RunDirectory:
             (self.checkpoints, "*.pt"),
             (self.previews, "*.png"),
             (self.report, "curves.png"),
+            (self.report, self.evaluation.name),
             (self.tensorboard, "events.*"),
             (self.path, "metrics-damaged-*.jsonl"),
         ):

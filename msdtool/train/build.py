@@ -19,6 +19,14 @@ from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.progress import Progress
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.train.averaging import WeightAverage
+from msdtool.train.image_losses import (
+    EdgeLoss,
+    FourierLoss,
+    HardestSquaresLoss,
+    MultiScaleSSIMLoss,
+    TotalVariationLoss,
+)
+from msdtool.train.label_losses import BoundaryLoss, FocalLoss, HardestEntropyLoss, TverskyLoss
 from msdtool.train.loop import Learner
 from msdtool.train.losses import (
     CrossEntropyLoss,
@@ -132,23 +140,54 @@ def _build_term(
     name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
 ) -> Loss:
     """Return the loss that `TrainingConfig.loss_terms` calls ``name``."""
+    if config.num_labels:
+        return _build_label_term(name, config, normalisation, total)
     training = config.training
     mean, std = normalisation.target_mean, normalisation.target_std
     match name:
-        case "cross_entropy":
-            weights = training.class_weights
-            if weights == "balanced":
-                weights = balanced_weights(normalisation.label_counts)
-            assert not isinstance(weights, str)
-            return CrossEntropyLoss(weights, total=total)
-        case "dice":
-            return DiceLoss(total=total)
         case "SSIM":
             return SSIMLoss(normalisation.data_range, total=total)
+        case "MS-SSIM":
+            scales = training.ms_ssim_scales
+            return MultiScaleSSIMLoss(normalisation.data_range, scales, total=total)
         case "Gram":
             return GramLoss(mean, std, config.network.ndim, total=total)
+        case "edge":
+            return EdgeLoss(std, total=total)
+        case "FFT":
+            return FourierLoss(std, total=total)
+        case "TV":
+            return TotalVariationLoss(std, total=total)
+        case "top_k":
+            return HardestSquaresLoss(std, training.top_k_fraction, total=total)
         case _:
             return RegressionLoss(name, std, huber_delta=training.huber_delta, total=total)
+
+
+def _build_label_term(
+    name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
+) -> Loss:
+    """`_build_term` of a segmentation."""
+    training = config.training
+    weights = training.class_weights
+    if weights == "balanced":
+        weights = balanced_weights(normalisation.label_counts)
+    assert not isinstance(weights, str)
+    match name:
+        case "dice":
+            return DiceLoss(total=total)
+        case "focal":
+            return FocalLoss(training.focal_gamma, weights, total=total)
+        case "tversky":
+            return TverskyLoss(training.tversky_alpha, training.tversky_beta, total=total)
+        case "boundary":
+            return BoundaryLoss(total=total)
+        case "TV":
+            return TotalVariationLoss(labels=True, total=total)
+        case "top_k":
+            return HardestEntropyLoss(training.top_k_fraction, total=total)
+        case _:
+            return CrossEntropyLoss(weights, total=total)
 
 
 def total_updates(config: ExperimentConfig, num_pairs: int) -> int:

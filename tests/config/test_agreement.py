@@ -27,11 +27,35 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         ),
         (
             SEGMENTATION + "training: {loss: dice, class_weights: balanced}",
-            "training.class_weights: only cross_entropy uses it; remove it or change the loss",
+            "training.class_weights: only cross_entropy and focal use it; remove it or change",
         ),
         (
             REGRESSION.replace("}}", "}, crop: 10}") + "training: {loss: L1+SSIM}",
             "data.crop: SSIM, in training.loss, needs at least 11 pixels",
+        ),
+        (
+            REGRESSION.replace("}}", "}, crop: 87}")
+            + "training: {loss: MS-SSIM, ms_ssim_scales: 4}",
+            "data.crop: MS-SSIM, in training.loss, needs at least 88 pixels with training.ms_ssim_",
+        ),
+        *(
+            (f"{start}training: {{{key}: {value}}}", f"training.{key}: only loss: {loss} uses it")
+            for start, key, value, loss in (
+                (REGRESSION, "ms_ssim_scales", 3, "MS-SSIM"),
+                (REGRESSION, "top_k_fraction", 0.2, "top_k"),
+                (SEGMENTATION, "focal_gamma", 1.0, "focal"),
+                (SEGMENTATION, "tversky_alpha", 0.5, "tversky"),
+                (SEGMENTATION, "tversky_beta", 0.5, "tversky"),
+            )
+        ),
+        (REGRESSION + "training: {loss: TV}", "training.loss: got 'TV'"),
+        (
+            SEGMENTATION + "training: {loss: [dice, edge]}",
+            "training.loss: in a list for segmentation: got 'edge'; allowed: cross_entropy, dice",
+        ),
+        (
+            REGRESSION + "training: {loss: MS-SSIM, ssim_weight: 0.5}",
+            "training.ssim_weight: only a loss with SSIM uses it; remove it",
         ),
         (
             REGRESSION.replace("}}", "}, slab: 2}") + "network: {ndim: 3}",
@@ -66,6 +90,27 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         (
             REGRESSION.replace("}}", "}, crop: 32, foreground: {fraction: 1}}"),
             "data.foreground.above: missing: the target value above which a pixel is foreground",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {in_plane: false}}"),
+            "data.geometry: changes nothing; give some of rotation, scale, elastic, or remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {scale: [1, 2], in_plane: true}}"),
+            "data.geometry.in_plane: is for network.ndim: 3; remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {scale: [1, 2], elastic_sigma: 9}}"),
+            "data.geometry.elastic_sigma: only elastic uses it; remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {elastic: [0, 5]}}"),
+            "data.geometry.elastic: 5 is more than half of elastic_sigma, 8: the image would fold",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {rotation: [0, 9]}}")
+            + "stream: {axis: 0}\nnetwork: {ndim: 3}",
+            "data.geometry.in_plane: must be true, with stream.axis: 0, or time and space would",
         ),
         (REGRESSION.replace("}}", "}, intensity: {}}"), "data.intensity: is empty; give some of"),
         (

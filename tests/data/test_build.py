@@ -5,6 +5,8 @@ import pytest
 from msdtool import InputError
 from msdtool.config import load_config
 from msdtool.data.build import build_batches, build_datasets, build_samples
+from msdtool.data.cut_out import CutOut
+from msdtool.data.geometry import Geometry
 
 from ..helpers import write_experiment, write_labelled_pairs, write_noisy_pairs
 
@@ -103,7 +105,9 @@ def test_every_option_of_samples_reaches_them(tmp_path):
         "fraction": 0.5,
         "augment": True,
         "foreground": {"fraction": 0.4, "labels": [255]},
+        "geometry": {"rotation": [-9, 9], "elastic": [0, 1], "elastic_sigma": 3.0},
         "intensity": {"gain": [0.5, 2], "gaussian_noise": [0, 0.3]},
+        "cut_out": [0, 0.3],
         "validation": {"slices": [[0, 1]], "patch": [10, 12], "overlap": 3},
     }
     config = experiment(tmp_path, data, task="segmentation")
@@ -115,6 +119,8 @@ def test_every_option_of_samples_reaches_them(tmp_path):
     intensity = samples.intensity
     assert (intensity.gain, intensity.gaussian_noise, intensity.blur) == ((0.5, 2), (0, 0.3), None)
     assert list(intensity.unit) == [2.0] * 3
+    assert samples.geometry == Geometry(rotation=(-9, 9), elastic=(0, 1), elastic_sigma=3.0)
+    assert samples.cut_out == CutOut((0, 0.3))
     assert samples.sample((0, 5)).input.shape == (3, 8, 8)
     assert build_batches(config, len(train), 0).batches_per_epoch == 6
 
@@ -128,6 +134,8 @@ def test_foreground_is_all_but_the_first_label(tmp_path):
 
 def test_volumes_may_keep_their_slices(tmp_path):
     data = {"train": write_noisy_pairs(tmp_path / "t", 2, (12, 12, 12)), "augment": "in_plane"}
+    data["geometry"] = {"scale": [0.9, 1.1], "in_plane": True}
     config = experiment(tmp_path, data, network={"depth": 2, "ndim": 3})
     samples = build_samples(config, build_datasets(config)[0], [1.0])
     assert samples.augment and samples.in_plane
+    assert samples.geometry == Geometry(scale=(0.9, 1.1), in_plane=True)

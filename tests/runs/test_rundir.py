@@ -70,6 +70,7 @@ def test_overwriting_removes_what_a_run_writes_and_nothing_else(run):
     start(run)
     (run.path / "report").mkdir(exist_ok=True)
     (run.path / "report" / "thesis.tex").write_text("years of work")
+    run.evaluation.write_text("{}")
     run.claim(resume=False, overwrite=True)
     run.clear()
     run.release()

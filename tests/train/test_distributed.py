@@ -18,6 +18,14 @@ from msdtool.nn import MSDBlock2d, MSDModule
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.events import StepDone
+from msdtool.train.image_losses import (
+    EdgeLoss,
+    FourierLoss,
+    HardestSquaresLoss,
+    MultiScaleSSIMLoss,
+    TotalVariationLoss,
+)
+from msdtool.train.label_losses import BoundaryLoss, FocalLoss, HardestEntropyLoss, TverskyLoss
 from msdtool.train.loop import Learner, Plan, train
 from msdtool.train.losses import (
     CrossEntropyLoss,
@@ -169,11 +177,38 @@ LOSSES = {
         ),
         {"masked": True},
     ),
+    "masked MS-SSIM": (
+        lambda total: MultiScaleSSIMLoss(4.0, 1, total=total),
+        {"masked": True},
+    ),
+    "masked edges, frequencies, variation and hard pixels": (
+        lambda total: WeightedSum(
+            [
+                (1.0, EdgeLoss([2.0], total=total)),
+                (0.5, FourierLoss([2.0], total=total)),
+                (0.1, TotalVariationLoss([2.0], total=total)),
+                (1.0, HardestSquaresLoss([2.0], 0.3, total=total)),
+            ]
+        ),
+        {"masked": True},
+    ),
     "Gram": (lambda total: GramLoss([0.0], [1.0], 2, total=total), {"masked": True}),
     "weighted": (lambda total: CrossEntropyLoss([1.0, 2.0, 0.5], total=total), {"labels": 3}),
     "dice": (
         lambda total: WeightedSum(
             [(1.0, CrossEntropyLoss(total=total)), (1.0, DiceLoss(total=total))]
+        ),
+        {"labels": 3},
+    ),
+    "rare labels, boundaries and hard pixels": (
+        lambda total: WeightedSum(
+            [
+                (1.0, FocalLoss(2.0, [1.0, 2.0, 0.5], total=total)),
+                (1.0, TverskyLoss(total=total)),
+                (0.3, BoundaryLoss(total=total)),
+                (0.1, TotalVariationLoss(labels=True, total=total)),
+                (0.5, HardestEntropyLoss(0.3, total=total)),
+            ]
         ),
         {"labels": 3},
     ),

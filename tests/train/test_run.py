@@ -30,7 +30,7 @@ from tests.train.running import check_same, finish, open_run
 
 def test_a_run_directory_holds_what_the_contract_names(regression_run):
     names = {str(path.relative_to(regression_run)) for path in regression_run.rglob("*.*")}
-    assert names == {
+    assert names - {"report/evaluation.json"} == {  # which `evaluate` writes, in other tests
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
