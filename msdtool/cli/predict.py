@@ -48,8 +48,8 @@ def command(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Output format: tif, h5, zarr, npy, or files (a folder with one TIFF per image). "
-            "Default: the one that --output names, or the input's.",
+            help="Output format: tif, h5, zarr, npy, mrc, nii, or files (a folder with one TIFF "
+            "per image). Default: the one that --output names, or the input's.",
         ),
     ] = None,
     dtype: Annotated[

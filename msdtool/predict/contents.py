@@ -8,7 +8,7 @@ import numpy as np
 
 from msdtool.data.metadata import Description, Provenance
 from msdtool.data.readers import arrangement, metadata, pixel_type
-from msdtool.data.sinks import Result
+from msdtool.data.sinks import Result, stored_type
 from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
 from msdtool.runs.versions import versions
@@ -56,7 +56,7 @@ def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
         )
 
     is_regression = predictor.label_map is None
-    dtype = job.encoding.dtype_for(input_dtype, predictor.result_dtype)
+    dtype = stored_type(job.format, job.encoding.dtype_for(input_dtype, predictor.result_dtype))
     if is_regression:
         return [(job.output, result(job.output, predictor.c_out, dtype, are_labels=False))]
     results = [(job.output, result(job.output, 1, dtype, are_labels=True))]

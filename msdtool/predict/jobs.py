@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msdtool.atomic import destination, is_marked
-from msdtool.data.containers.registry import FORMATS
+from msdtool.data.containers.registry import FORMATS, stem_of, suffix_of
 from msdtool.data.sinks import COMPRESSIONS, SUFFIXES, is_folder
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import ConfigError, RunDirectoryError
@@ -94,18 +94,22 @@ def plan_jobs(
         )
     output = Path(output).expanduser()
     locations = _each_once(expand(inputs))
-    named_format = WRITTEN_AS.get(output.suffix.lower())
+    named_format = WRITTEN_AS.get(suffix_of(output))
     is_file = named_format == "zarr" or (named_format is not None and not output.is_dir())
     if is_file and len(locations) > 1:
         raise ConfigError(
             f"{output}: is a single file, but there are {len(locations)} inputs; name a folder"
         )
+    if is_file and output.suffix.lower() == ".gz":
+        raise ConfigError(f"{output}: results are written uncompressed; name it {output.stem}")
     jobs = []
     for location in locations:
         named = output if is_file else location.path
-        kind = format or WRITTEN_AS.get(named.suffix.lower(), "tif")
+        kind = format or WRITTEN_AS.get(suffix_of(named), "tif")
         _check_compression(kind, compression)
-        folder, stem = (output.parent, output.stem) if is_file else (output, location.path.stem)
+        folder, stem = (
+            (output.parent, stem_of(output)) if is_file else (output, stem_of(location.path))
+        )
         suffix = output.suffix if is_file and not format else SUFFIXES[kind]
         extra = folder / f"{stem}_probabilities{suffix}" if probabilities else None
         main = folder / f"{stem}{suffix}"

@@ -9,7 +9,16 @@ from msdtool.errors import InputError
 from msdtool.wording import size_text
 
 MAX_NAMED = 8
-EXTRAS = {"h5py": "volumes", "zarr": "volumes", "hdf5plugin": "codecs", "imagecodecs": "codecs"}
+EXTRAS = {
+    "h5py": "volumes",
+    "zarr": "volumes",
+    "hdf5plugin": "codecs",
+    "imagecodecs": "codecs",
+    "mrcfile": "mrc",
+    "nibabel": "nifti",
+    "nrrd": "nrrd",
+    "fabio": "detectors",
+}
 """The extra of msdtool that brings each package."""
 
 

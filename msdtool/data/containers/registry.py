@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from msdtool.data.containers.base import Container
+from msdtool.data.containers.detector import DetectorFrames
 from msdtool.data.containers.flat import open_npy, open_raw
 from msdtool.data.containers.hdf5 import Hdf5Array
+from msdtool.data.containers.mrc import describe_mrc, open_mrc
+from msdtool.data.containers.nifti import NiftiArray, describe_nifti
+from msdtool.data.containers.nrrd import describe_nrrd, open_nrrd
 from msdtool.data.containers.tiff import open_alone, open_tiff
 from msdtool.data.containers.zarr import SUFFIX as ZARR_SUFFIX
 from msdtool.data.containers.zarr import ZarrArray
@@ -104,19 +108,34 @@ NPY = Format(
     "npy", frozenset({".npy"}), lambda place: open_npy(place.path), (np.lib.format.MAGIC_PREFIX,)
 )
 NPZ = Format("npz", frozenset({".npz"}), _refuse_npz)
+MRC = Format("mrc", frozenset({".mrc", ".mrcs", ".rec", ".st", ".ali"}), open_mrc, (), describe_mrc)
+NIFTI = Format("nii", frozenset({".nii", ".nii.gz"}), NiftiArray, (), describe_nifti)
+NRRD = Format("nrrd", frozenset({".nrrd"}), open_nrrd, (b"NRRD000",), describe_nrrd)
+DETECTOR = Format("detector", frozenset({".edf", ".cbf"}), DetectorFrames)
 RAW = Format("raw", frozenset({".raw", ".bin"}), _open_raw)
 RASTER = Format("raster", frozenset(), None)
 """PNG, JPEG, BMP and whatever else imageio reads: what no other format has."""
 
-FORMATS = (TIFF, HDF5, ZARR, NPY, NPZ, RAW)
+FORMATS = (TIFF, HDF5, ZARR, NPY, NPZ, MRC, NIFTI, NRRD, DETECTOR, RAW)
 USER_BLOCKS = (0, 512, 1024, 2048)
 """Where an HDF5 file may begin, as that of MATLAB does at 512."""
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix of a path that stands for a format, in lower case, such as ".nii.gz"."""
+    double = "".join(path.suffixes[-2:]).lower()
+    return double if double in _BY_SUFFIX else path.suffix.lower()
+
+
+def stem_of(path: Path) -> str:
+    """The name of a path without that suffix."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
 def format_of(path: Path) -> Format:
     """The format that the suffix of a path stands for."""
-    return _BY_SUFFIX.get(path.suffix.lower(), RASTER)
+    return _BY_SUFFIX.get(suffix_of(path), RASTER)
 
 
 def format_at(location: Location) -> Format:

@@ -105,6 +105,7 @@ class Metadata:
         channels: names of the channels.
         tags: geographic tags of a TIFF.
         attributes: other attributes of the array by name: numbers, text and lists of these.
+        affine: 4 x 4, the place in space of the voxel at (x, y, z), as NIfTI has it.
     """
 
     convention: str = ""
@@ -112,6 +113,7 @@ class Metadata:
     channels: tuple[str, ...] = ()
     tags: tuple[Tag, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    affine: tuple[tuple[float, ...], ...] | None = None
 
     def of_result(
         self, axes: str, channels: int, *, scale: int = 1, are_values: bool = True
@@ -140,6 +142,7 @@ class Metadata:
             channels=names,
             tags=tuple(_finer_tag(tag, scale) for tag in self.tags),
             attributes=attributes,
+            affine=self.affine and _finer_affine(self.affine, scale),
         )
 
 
@@ -196,6 +199,18 @@ def _finer(step: Step, scale: int) -> Step:
     """The step of pixels of which ``scale`` cover one of before."""
     size = step.size / scale
     return Step(size, step.unit, step.start - (step.size - size) / 2)
+
+
+def _finer_affine(
+    affine: tuple[tuple[float, ...], ...], scale: int
+) -> tuple[tuple[float, ...], ...]:
+    """The place of voxels of which ``scale`` cover one of before, along each axis."""
+    first = (1 / scale - 1) / 2  # where the centre of the first one was, in voxels of before
+    rows = []
+    for *directions, origin in affine[:3]:
+        moved = origin + first * sum(directions)
+        rows.append((*(direction / scale for direction in directions), moved))
+    return (*rows, affine[3])
 
 
 # ModelPixelScale, ModelTiepoint and ModelTransformation, GeoTIFF 1.1, section 7.

@@ -5,9 +5,12 @@ other starts from scratch.
 """
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from msdtool.data.sinks.base import Sink
-from msdtool.data.sinks.flat import FilesSink, Hdf5Sink, NpySink, TiffSink
+from msdtool.data.sinks.flat import FilesSink, Hdf5Sink, MrcSink, NiftiSink, NpySink, TiffSink
 from msdtool.data.sinks.journal import Journal, Past, claim, tidy
 from msdtool.data.sinks.result import Result
 from msdtool.data.sinks.zarr import OmeZarrSink, ZarrSink, is_ome
@@ -22,10 +25,19 @@ __all__ = [
     "claim",
     "is_folder",
     "open_sink",
+    "stored_type",
     "tidy",
 ]
 
-SUFFIXES = {"tif": ".tif", "h5": ".h5", "zarr": ".zarr", "npy": ".npy", "files": ""}
+SUFFIXES = {
+    "tif": ".tif",
+    "h5": ".h5",
+    "zarr": ".zarr",
+    "npy": ".npy",
+    "mrc": ".mrc",
+    "nii": ".nii",
+    "files": "",
+}
 """Suffixes of the formats of results; "files" is a folder with one TIFF per image."""
 
 COMPRESSIONS = {
@@ -34,6 +46,8 @@ COMPRESSIONS = {
     "h5": ("none", "deflate", "zstd", "blosc"),
     "zarr": ("none", "deflate", "zstd", "blosc"),
     "npy": ("none",),
+    "mrc": ("none",),
+    "nii": ("none",),
 }
 """How results of each format can be compressed, without loss."""
 
@@ -41,9 +55,16 @@ _SINKS: dict[str, type[Sink]] = {
     "tif": TiffSink,
     "npy": NpySink,
     "h5": Hdf5Sink,
+    "mrc": MrcSink,
+    "nii": NiftiSink,
     "zarr": ZarrSink,
     "files": FilesSink,
 }
+
+
+def stored_type(format: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type by which a format holds pixels of a type, without loss."""
+    return np.dtype(np.uint16) if format == "mrc" and dtype == np.uint8 else dtype
 
 
 def is_folder(format: str) -> bool:

@@ -3,8 +3,8 @@
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from math import prod
@@ -18,10 +18,11 @@ from msdtool.atomic import atomic_path, sync, temporary_name
 from msdtool.data.containers import Array
 from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.flat import FlatArray
-from msdtool.data.metadata import hdf5
+from msdtool.data.metadata import hdf5, mrc, nifti
 from msdtool.data.sinks.base import Sink
 from msdtool.data.sinks.compression import compress_hdf5, compress_tiff
 from msdtool.data.sinks.result import Result, tiff_header
+from msdtool.errors import InputError
 
 
 class FlatFile(ABC):
@@ -125,6 +126,43 @@ class Hdf5File(FlatFile):
             return int(file[self.result.dataset].id.get_offset())
 
 
+class PixelsLast(FlatFile):
+    """A file that ends with the pixels."""
+
+    def _pixels_offset(self, path: Path) -> int:
+        size = prod(self.result.shape) * np.dtype(self.result.dtype).itemsize
+        return path.stat().st_size - size
+
+
+class MrcFile(PixelsLast):
+    """An MRC file."""
+
+    def _write_header(self, path: Path) -> None:
+        result = self.result
+        dtype = np.dtype(result.dtype)
+        with naming(result.name):
+            mrc.write(path, result.shape, result.axes, dtype, result.description)
+
+
+class NiftiFile(PixelsLast):
+    """A NIfTI file, whose pixels lie in memory's order if its axes are read backwards."""
+
+    def _write_header(self, path: Path) -> None:
+        result = self.result
+        dtype = np.dtype(result.dtype)
+        with naming(result.name):
+            nifti.write(path, result.shape, result.axes, dtype, result.description)
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Put the name of the result before what a format says about it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{file}: {error.message}") from None
+
+
 class FlatSink(Sink):
     """A single flat file."""
 
@@ -179,6 +217,18 @@ class Hdf5Sink(FlatSink):
     def _open(self, *, is_new: bool) -> None:
         load_extra("h5py", self.path)
         super()._open(is_new=is_new)
+
+
+class MrcSink(FlatSink):
+    """An MRC file."""
+
+    kind = MrcFile
+
+
+class NiftiSink(FlatSink):
+    """A NIfTI file."""
+
+    kind = NiftiFile
 
 
 class FilesSink(Sink):
