@@ -207,6 +207,13 @@ class RunDirectory:
         names = (self.path / f"metrics-damaged-{number}.jsonl" for number in itertools.count(1))
         return next(path for path in names if not path.exists())
 
+    @property
+    def last_logged(self) -> str:
+        """The last message of log.txt; "" without any."""
+        with cannot_read(self.log_file, ModelFileError):
+            content = self.log_file.read_bytes() if self.log_file.exists() else b""
+        return content.decode(errors="replace").rstrip("\n").rpartition("\n")[2].partition("  ")[2]
+
     def log(self, message: str) -> None:
         """Append a line with the time to log.txt."""
         # A message may name files whose names are not UTF-8.

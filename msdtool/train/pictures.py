@@ -28,6 +28,9 @@ class RunPictures:
         network: whose outputs are drawn.
         num_labels: 0 for a regression.
         data_range: value range that PSNR and SSIM refer to.
+
+    Attributes:
+        chosen: indices of the images to draw, by the loss of the best network so far.
     """
 
     def __init__(
@@ -39,22 +42,26 @@ class RunPictures:
         self.data_range = data_range
         self.started = time.monotonic()
         self.spent = 0.0
-        self.latest: tuple[Pairs, Validation] | None = None
+        self.chosen: dict[str, int] = {}
 
-    def update(self, pairs: Pairs, validation: Validation) -> None:
-        """Remember the best validation so far, and draw it if there is time."""
-        self.latest = (pairs, validation)
+    def choose(self, validation: Validation) -> None:
+        """Choose the images to draw by the best validation so far."""
+        order = np.argsort(validation.image_losses).tolist()
+        self.chosen = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
+
+    def update(self, pairs: Pairs) -> None:
+        """Draw the chosen images and the curves, if there is time."""
         if self.spent <= SHARE_OF_TIME * (time.monotonic() - self.started):
-            self._draw(pairs, validation)
+            self._draw(pairs)
             self._draw_curves()
 
-    def finish(self) -> None:
+    def finish(self, pairs: Pairs | None) -> None:
         """Draw the curves and the outputs of the best network, whose weights are loaded."""
         self._draw_curves()
-        if self.latest is not None:
+        if pairs is not None and self.chosen:
             best = load_checkpoint(self.directory.best)
             self.network.load_state_dict(best.model.state)
-            self._draw(*self.latest)
+            self._draw(pairs)
 
     def _draw_curves(self) -> None:
         start = time.monotonic()
@@ -62,12 +69,10 @@ class RunPictures:
         save_curves(self.directory.report / "curves.png", {self.directory.path.name: rows})
         self.spent += time.monotonic() - start
 
-    def _draw(self, pairs: Pairs, validation: Validation) -> None:
+    def _draw(self, pairs: Pairs) -> None:
         start = time.monotonic()
-        order = np.argsort(validation.image_losses)
-        chosen = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
-        for name, index in chosen.items():
-            comparison = self._compare(pairs, int(index), f"{name} of {len(order)}")
+        for name, index in self.chosen.items():
+            comparison = self._compare(pairs, index, f"{name} of {len(pairs)}")
             path = self.directory.previews / f"{name}.png"
             save_comparisons(path, [comparison], self.num_labels)
         self.spent += time.monotonic() - start

@@ -110,7 +110,10 @@ def prepare_run(
         if earlier is not None:
             processes.on_main(partial(_resume_rows, directory, earlier))
             record.metrics = earlier.checkpoint.metrics
+            record.pictures.chosen = earlier.state.pictured
             reopen(learner.progress, config.training)
+            if learner.progress.finished:
+                processes.on_main(partial(record.finish, plan.validation_pairs))
     except BaseException:
         directory.release()
         raise

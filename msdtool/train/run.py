@@ -107,7 +107,7 @@ class TrainingRun:
                 between = isinstance(event, EpochDone) and not self.learner.progress.finished
                 if between and self._request(saved) is _Request.STOP:
                     raise self._stopped()
-        self.processes.on_main(self.record.finish)
+        self.processes.on_main(partial(self.record.finish, self.validation_pairs))
 
     def _request(self, saved: float) -> "_Request":
         """Return the most urgent request of all processes.

@@ -4,7 +4,7 @@ torch takes states of any shape and type, and fails at the first update, or neve
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class TrainingState:
         num_pairs: number of pairs by kind.
         weights: of the network itself, if the model has their average; else None.
         averaged_updates: number of updates that are averaged.
+        pictured: indices of the validation images that are drawn.
     """
 
     optimizer: dict[str, Any]
@@ -40,6 +41,7 @@ class TrainingState:
     num_pairs: dict[str, int]
     weights: dict[str, Tensor] | None = None
     averaged_updates: int = 0
+    pictured: dict[str, int] = field(default_factory=dict)
 
 
 def read_state(checkpoint: Checkpoint, config: ExperimentConfig) -> TrainingState:
@@ -56,6 +58,8 @@ def read_state(checkpoint: Checkpoint, config: ExperimentConfig) -> TrainingStat
     for key in ("training", "validation"):
         if state.num_pairs.get(key, -1) < (key == "training"):
             raise ValueError(f"training.num_pairs is {shown(state.num_pairs)}; expected counts")
+    if not all(0 <= index < state.num_pairs["validation"] for index in state.pictured.values()):
+        raise ValueError(f"training.pictured is {shown(state.pictured)}; expected indices of pairs")
     if state.metrics_bytes < 0:
         raise ValueError(f"training.metrics_bytes is {state.metrics_bytes}; expected 0 or more")
     if (state.weights is None) != (config.training.average is None):

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import tifffile
 
-from msdtool.atomic import atomic_path, sync, temporary_name
+from msdtool.atomic import PARTIAL, atomic_path, sync, temporary_name
 from msdtool.data.containers import Array
 from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.flat import FlatArray
@@ -261,11 +261,13 @@ class FilesSink(Sink):
             sync(self.partial)
 
     def _completed(self) -> Path:
+        for unfinished in self.partial.glob(PARTIAL):  # by an earlier try
+            unfinished.unlink()
         if self.result.compression not in (None, "none"):
             for file in self.partial.glob("*.tif"):
                 if not _is_compressed(file):  # by an earlier try
                     flat = TiffFile(file, self._single(), is_new=False)
-                    with closing(flat), atomic_path(file) as compressed:
+                    with closing(flat), atomic_path(file, is_claimed=True) as compressed:
                         compress_tiff(flat.pixels, compressed, self._single())
         return self.partial
 

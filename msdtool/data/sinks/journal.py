@@ -109,10 +109,10 @@ class Journal:
     def save(self, partial: Path, result: Result, done: int, state: bytes) -> None:
         """Record on disk that the first ``done`` images are complete; see `Sink.save`."""
         record = {"partial": partial.name, "done": done, "result": result.identity}
-        with atomic_path(self._journal) as file:
+        with atomic_path(self._journal, is_claimed=True) as file:
             file.write_text(json.dumps(record), encoding="utf-8")
         if state:
-            with atomic_path(self._state) as file:
+            with atomic_path(self._state, is_claimed=True) as file:
                 file.write_bytes(state)
 
     def forget(self) -> None:
