@@ -48,8 +48,9 @@ def command(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Output format: tif, h5, zarr, npy, mrc, nii, or files (a folder with one TIFF "
-            "per image). Default: the one that --output names, or the input's.",
+            help="Output format: tif, h5, zarr, npy, mrc, nii, png (one image of uint8 or uint16), "
+            "or files (a folder with one TIFF per image). Default: the one that --output names, "
+            "or the input's.",
         ),
     ] = None,
     dtype: Annotated[
@@ -77,6 +78,10 @@ def command(
             "otherwise none.",
         ),
     ] = None,
+    stack: Annotated[
+        bool,
+        typer.Option("--stack", help="Make one volume of all inputs, slice by slice."),
+    ] = False,
     part: PartIndex = None,
     num_parts: NumParts = None,
     overwrite: Annotated[
@@ -143,13 +148,18 @@ def command(
         raise ConfigError("--probabilities: the model is for regression and has none")
     encoding = Encoding.parse(dtype, scale)
     encoding.check(predictor.model.labels)
+    if stack and predictor.ndim != 2:
+        raise ConfigError("--stack: the network's images are volumes already; leave it out")
     names = _from_stdin(inputs)
     sources = [locate([name]) for name in names] if splits else [locate(names)]
     all_jobs = plan_jobs(
         sources[0],
         output,
+        other_splits=sources[1:],
+        stack=stack,
         probabilities=probabilities,
         format=format,
+        pixels=predictor.pixels(encoding),
         encoding=encoding,
         compression=compress,
     )
@@ -167,7 +177,8 @@ def command(
             "treated as a separate reconstruction, --splits averages over splits"
         )
     stop = StopRequest()
-    images = Inputs(predictor, sources)
+    # Each file once, as in the job.
+    images = Inputs(predictor, [list(jobs[0].slices), *sources[1:]] if stack and jobs else sources)
     count = 0
     with console.progress("predict", log_every=log_every) as bar:
         done = predict(
@@ -210,10 +221,11 @@ def _show(item: "Prediction", json: bool) -> None:
 
 def _print_missing(jobs: "list[Job]", json: bool) -> None:
     for job in jobs:
-        if json:
-            console.result_json({"input": str(job.location), "output": str(job.output)})
-        else:
-            console.result(str(job.location))
+        for location in job.slices or [job.location]:
+            if json:
+                console.result_json({"input": str(location), "output": str(job.output)})
+            else:
+                console.result(str(location))
     if jobs:
         raise typer.Exit(1)
 

@@ -27,6 +27,7 @@ from msdtool.specifier_grammar import Location
 __all__ = [
     "Array",
     "arrangement",
+    "count_arrays",
     "count_images",
     "image_name",
     "is_raster_image",
@@ -133,6 +134,16 @@ def metadata(location: Location | Path, ndim: int = 2) -> Metadata:
         if describe is not None:
             return describe(location, axes)
     return Metadata()
+
+
+def count_arrays(location: Location) -> int:
+    """Number of arrays in a file that could be images.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    count = format_at(location).count_arrays
+    return 1 if count is None else _guarded(location, lambda: count(location.path))
 
 
 def image_name(location: Location | Path, index: int | None) -> str:

@@ -1,5 +1,6 @@
 """What the results of a job hold, and say about themselves."""
 
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.metadata import Description, Provenance
-from msdtool.data.readers import arrangement, metadata, pixel_type
+from msdtool.data.readers import arrangement, count_images, metadata, pixel_type
 from msdtool.data.sinks import Result, stored_type
+from msdtool.data.sinks.png import refusal
+from msdtool.errors import ConfigError
 from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
 from msdtool.runs.versions import versions
@@ -19,29 +22,33 @@ def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
     """Return where the results of a job are written and what they hold.
 
     Raises:
-        ConfigError: the input's dtype cannot be that of a result.
+        ConfigError: the input's dtype cannot be that of a result, or the format cannot hold it.
         InputError: the input cannot be read.
     """
     location = job.location
+    locations = job.slices or (location,)
     found, input_dtype = arrangement(location, predictor.ndim), pixel_type(location)
-    state = location.path.stat()
+    changed = [place.path.stat().st_mtime_ns for place in locations]
     origin = {
-        "input": str(location),
+        "input": [str(place) for place in job.slices] or str(location),
         "axes": found.axes,
-        "changed": state.st_mtime_ns,
+        "changed": changed if job.slices else changed[0],
         "model": predictor.digest,
     }
     counts = tuple(found.shape[axis] for axis in found.counting)
     names = "".join(found.axes[axis] for axis in found.counting)
+    if job.slices:
+        counts, names = (sum(count_images(place, predictor.ndim) for place in locations),), "Z"
     space = predictor.result_space(found.image_shape[1:])
     says = metadata(location, predictor.ndim)
+    axes = names + "C" + found.space
     provenance = Provenance(
         f"msdtool {versions()['msdtool']}", predictor.digest, _command(job, predictor)
     )
     scale = predictor.model.architecture.scale
 
     def result(path: Path, channels: int, dtype: np.dtype[Any], *, are_labels: bool) -> Result:
-        kept = says.of_result(found.axes, channels, scale=scale, are_values=is_regression)
+        kept = says.of_result(axes, channels, scale=scale, are_values=is_regression)
         return Result(
             counts=counts,
             names=names,
@@ -57,6 +64,11 @@ def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
 
     is_regression = predictor.label_map is None
     dtype = stored_type(job.format, job.encoding.dtype_for(input_dtype, predictor.result_dtype))
+    if job.format == "png":
+        channels = predictor.c_out if is_regression else 1
+        reason = refusal((channels, *space), dtype, math.prod(counts))
+        if reason is not None:
+            raise ConfigError(f"format: png: {location}: {reason}", hint_key="format dtype")
     if is_regression:
         return [(job.output, result(job.output, predictor.c_out, dtype, are_labels=False))]
     results = [(job.output, result(job.output, 1, dtype, are_labels=True))]
@@ -71,6 +83,8 @@ def _command(job: Job, predictor: Predictor) -> str:
     words = ["msdtool", "predict", "MODEL", job.location.path.name]
     if job.location.inner:
         words[-1] += f"{INNER}{job.location.inner}"
+    if job.slices:
+        words += ["...", "--stack"]
     if predictor.tta:
         words.append("--tta")
     if job.encoding.dtype is not None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from msdtool.data.containers import Array
 from msdtool.data.metadata import Packing
+from msdtool.data.sinks.png import refusal
 from msdtool.errors import ConfigError, Error
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,12 @@ class Encoding:
             )
         return input.newbyteorder("=")
 
+    def pixels(self, channels: int, ndim: int, default: np.dtype[Any]) -> "Pixels":
+        """Return what results hold; see `Pixels`, and `dtype_for` for ``default``."""
+        if self.dtype == "input":
+            return Pixels(channels, ndim, None)
+        return Pixels(channels, ndim, default if self.dtype is None else np.dtype(self.dtype))
+
     def packing(self, dtype: np.dtype[Any]) -> Packing | None:
         """Return what integers of a dtype stand for; None: for themselves.
 
@@ -135,6 +142,26 @@ def _range(text: str) -> tuple[float, float]:
 def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     limits = np.iinfo(dtype)
     return int(limits.min), int(limits.max)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What results hold, as far as it is known before any file is opened.
+
+    Attributes:
+        channels: of an image.
+        ndim: number of its spatial axes.
+        dtype: of its pixels; None: that of each input.
+    """
+
+    channels: int
+    ndim: int
+    dtype: np.dtype[Any] | None
+
+    def png_refusal(self) -> str | None:
+        """Say why results cannot be PNGs; see `msdtool.data.sinks.png.refusal`."""
+        dtype = np.dtype(np.uint8) if self.dtype is None else self.dtype
+        return refusal((self.channels, *[1] * self.ndim), dtype)
 
 
 class Encoder:

@@ -93,8 +93,8 @@ class Results:
         """
         if not self._sinks:
             self._sinks = [
-                open_sink(self._job.format, path, result, is_new=self._is_new)
-                for path, result in self._results
+                open_sink(format, path, result, is_new=self._is_new)
+                for format, (path, result) in zip(self._job.formats, self._results, strict=True)
             ]
 
     def write(

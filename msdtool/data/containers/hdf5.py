@@ -79,6 +79,13 @@ class Hdf5Array(Container):
         self.file.close()
 
 
+def count_arrays(path: Path) -> int:
+    """Return the number of datasets of a file that could be images."""
+    h5py = load_extra("h5py", path)
+    with h5py.File(path, "r") as file:
+        return len(_images(h5py, file)[0])
+
+
 def _load_filters(path: Path, dataset: Any) -> None:
     """Have HDF5 know the compression of a dataset.
 

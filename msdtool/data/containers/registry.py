@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from msdtool.data.containers import hdf5 as hdf5_file
+from msdtool.data.containers import zarr as zarr_store
 from msdtool.data.containers.base import Container
 from msdtool.data.containers.detector import DetectorFrames
 from msdtool.data.containers.flat import open_npy, open_raw
@@ -36,6 +38,7 @@ class Format:
         signatures: what its files begin with, by which those of other suffixes are recognised.
         open: opens a file without reading its pixels; None: an image that is decoded as a whole.
         describe: reads what a file says besides the pixels, given a letter per axis; None: nothing.
+        count_arrays: number of arrays in a file that could be images; None: it holds one.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Format:
     open: Callable[[Location], Container] | None
     signatures: tuple[bytes, ...] = ()
     describe: Callable[[Location, str], Metadata] | None = None
+    count_arrays: Callable[[Path], int] | None = None
 
 
 def _describe_tiff(location: Location, _axes: str) -> Metadata:
@@ -102,8 +106,15 @@ HDF5 = Format(
     lambda place: Hdf5Array(place.path, place.inner),
     (b"\x89HDF\r\n\x1a\n",),
     _describe_hdf5,
+    hdf5_file.count_arrays,
 )
-ZARR = Format("zarr", frozenset({ZARR_SUFFIX}), _open_zarr, describe=_describe_zarr)
+ZARR = Format(
+    "zarr",
+    frozenset({ZARR_SUFFIX}),
+    _open_zarr,
+    describe=_describe_zarr,
+    count_arrays=zarr_store.count_arrays,
+)
 NPY = Format(
     "npy", frozenset({".npy"}), lambda place: open_npy(place.path), (np.lib.format.MAGIC_PREFIX,)
 )

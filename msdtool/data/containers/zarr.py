@@ -93,6 +93,27 @@ class ZarrArray(Container):
         """Do nothing: chunks are opened only to be read."""
 
 
+def count_arrays(path: Path) -> int:
+    """Return the number of images of a store; the levels of an OME-Zarr image are one."""
+    zarr = load_extra("zarr", path)
+    node = zarr.open(str(path), mode="r")
+    if isinstance(node, zarr.Array):
+        return 1
+    arrays = {
+        name
+        for name, item in node.members(max_depth=None)
+        if isinstance(item, zarr.Array) and item.dtype.kind in "biuf"
+    }
+    return len({_image_of(node, name) for name in arrays})
+
+
+def _image_of(node: Any, name: str) -> str:
+    """The OME-Zarr image that an array is a level of, or else the array."""
+    folder, _, level = name.rpartition("/")
+    scales = multiscales(node[folder] if folder else node)
+    return folder if scales and level in [item["path"] for item in scales["datasets"]] else name
+
+
 def _array_axes(array: Any) -> str:
     """Dimension names, as in zarr format 3 or as written by xarray."""
     metadata = getattr(array, "metadata", None)

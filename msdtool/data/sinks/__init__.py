@@ -12,10 +12,12 @@ import numpy as np
 from msdtool.data.sinks.base import Sink
 from msdtool.data.sinks.flat import FilesSink, Hdf5Sink, MrcSink, NiftiSink, NpySink, TiffSink
 from msdtool.data.sinks.journal import Journal, Past, claim, tidy
+from msdtool.data.sinks.png import PngSink
 from msdtool.data.sinks.result import Result
 from msdtool.data.sinks.zarr import OmeZarrSink, ZarrSink, is_ome
 
 __all__ = [
+    "ALL_SUFFIXES",
     "COMPRESSIONS",
     "SUFFIXES",
     "Journal",
@@ -38,7 +40,9 @@ SUFFIXES = {
     "nii": ".nii",
     "files": "",
 }
-"""Suffixes of the formats of results; "files" is a folder with one TIFF per image."""
+"""Suffixes of the formats of any result; "files" is a folder with one TIFF per image."""
+ALL_SUFFIXES = {**SUFFIXES, "png": ".png"}
+"""Suffixes of all formats of results; `msdtool.data.sinks.png.refusal` says what a PNG holds."""
 
 COMPRESSIONS = {
     "tif": ("none", "deflate", "lzw", "zstd"),
@@ -48,6 +52,7 @@ COMPRESSIONS = {
     "npy": ("none",),
     "mrc": ("none",),
     "nii": ("none",),
+    "png": ("deflate",),
 }
 """How results of each format can be compressed, without loss."""
 
@@ -59,6 +64,7 @@ _SINKS: dict[str, type[Sink]] = {
     "nii": NiftiSink,
     "zarr": ZarrSink,
     "files": FilesSink,
+    "png": PngSink,
 }
 
 
@@ -68,7 +74,7 @@ def stored_type(format: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def is_folder(format: str) -> bool:
-    """Whether a result of a format, one of `SUFFIXES`, is a folder."""
+    """Whether a result of a format, one of `ALL_SUFFIXES`, is a folder."""
     return _SINKS[format].is_folder
 
 
@@ -76,7 +82,7 @@ def open_sink(format: str, path: Path, result: Result, *, is_new: bool = True) -
     """Begin a result, or continue one.
 
     Args:
-        format: one of `SUFFIXES`.
+        format: one of `ALL_SUFFIXES`.
         path: of the complete result.
         result: what it will hold.
         is_new: start from scratch; otherwise `Journal.past` must have found an earlier try.

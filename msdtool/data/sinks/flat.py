@@ -182,8 +182,12 @@ class FlatSink(Sink):
         """Close the file; what is written stays for a later try."""
         self.file.close()
 
+    def _is_encoded(self) -> bool:
+        """Whether the complete result is written once more, in another form."""
+        return self.result.compression not in (None, "none")
+
     def _completed(self) -> Path:
-        if self.result.compression in (None, "none"):
+        if not self._is_encoded():
             return self.partial
         compressed = temporary_name(self.journal.target)
         try:
