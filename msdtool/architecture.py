@@ -1,4 +1,4 @@
-"""What a network is made of, as plain data: a config is planned into it, a checkpoint holds it."""
+"""The architecture of a network as plain data: derived from a config, stored in checkpoints."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -6,6 +6,9 @@ from typing import Any
 
 from msdtool.border import PADDINGS
 from msdtool.plain_data import read, shown
+
+MAX_WEIGHTS = 10**9
+"""With the optimizer's state these take 16 GB."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class HiddenLayers:
 
     Attributes:
         operation: "conv", or a layer with all arguments.
-        activation: likewise a layer.
-        norm: likewise; None: no normalisation.
+        activation: a layer with all arguments.
+        norm: the same; None: no normalisation.
     """
 
     operation: Any
@@ -133,7 +136,7 @@ class Architecture:
         return found
 
     def check(self, name: str = "architecture") -> None:
-        """Check each number on its own; whether weights fit is for whoever has them.
+        """Check each number on its own; whether weights fit is checked where they are loaded.
 
         Args:
             name: where it is, for error messages.

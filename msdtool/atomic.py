@@ -113,7 +113,7 @@ def destination(path: Path, *, is_folder: bool = False) -> Path:
 
     Raises:
         FileExistsError: what is there must not be replaced; it says why and what to do.
-        OSError: nobody can tell what is there.
+        OSError: the target cannot be inspected.
     """
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -133,7 +133,7 @@ def _refuse(path: Path, reason: str) -> None:
 
 
 def _check_links(path: Path) -> None:
-    """Refuse a link that a stranger may have laid in a folder shared by all, such as /tmp.
+    """Refuse a link that another user may have planted in a world-writable folder, such as /tmp.
 
     The rule is Linux's own (protected_symlinks), which is not in force everywhere.
     """

@@ -11,6 +11,8 @@ T = TypeVar("T")
 
 LARGEST = 2**63 - 1
 """The largest integer, of either sign: what tensors, files and other programs count with."""
+MAX_LABEL_VALUE = 2**31 - 1
+"""The largest value of a label, of either sign."""
 MAX_VALUES = 200_000
 """Largest number of values that are looked at; a few shared lists can stand for billions."""
 MAX_LEVELS = 100
@@ -70,7 +72,7 @@ def type_text(hint: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value for a message: short, and in little time however much it holds."""
+    """Return a value for a message: shortened, and fast even for huge values."""
     return f"{_repr.repr(value):.60}"
 
 
@@ -90,8 +92,8 @@ def check_plain(value: Any, name: str) -> None:
         count += 1
         if count > MAX_VALUES or level > MAX_LEVELS:
             raise ValueError(
-                f"{name} has more than {MAX_VALUES:,} values or {MAX_LEVELS} levels; no checkpoint "
-                "has"
+                f"{name} has more than {MAX_VALUES:,} values or {MAX_LEVELS} levels, more "
+                "than any valid checkpoint"
             )
         if isinstance(item, dict):
             if not all(isinstance(key, str) for key in item):

@@ -49,7 +49,7 @@ _log = _Log()
 def accept_all_names() -> None:
     """Let stdin and stdout pass names of files that their encoding does not have.
 
-    Bytes that are no characters pass as they are, as with other programs in a pipe; characters that
+    Undecodable bytes are passed through unchanged, as by other programs in a pipe; characters that
     a terminal does not have are shown as Python writes them, "\\xe9" for é.
     """
     codecs.register_error("names", _encode_name)

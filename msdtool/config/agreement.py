@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from msdtool.architecture import MAX_WEIGHTS
 from msdtool.border import largest_dilation
 from msdtool.config.data_schema import DataConfig, GeometryConfig
 from msdtool.config.schema import (
@@ -15,9 +16,6 @@ from msdtool.wording import choices
 
 SSIM_WINDOW = 11
 """Side of the window of SSIM, in pixels (Wang et al., IEEE TIP 2004)."""
-
-MAX_WEIGHTS = 10**9
-"""With the optimizer's state these take 16 GB."""
 
 Problem = tuple[str, str]
 """A key and what is wrong with it."""

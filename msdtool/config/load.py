@@ -129,8 +129,8 @@ def dump_config(config: ExperimentConfig) -> str:
 def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
     """Keys in which two configs differ so that one cannot continue the other's run.
 
-    Images that lie where they lay, or lie so seen from the run directory, are the same: a project
-    may be moved.
+    Image paths count as unchanged if they are equal, absolutely or relative to the run directory: a
+    project may be moved.
     """
     old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, after))
     folders = [Path(config.run.directory).expanduser() for config in (before, after)]
@@ -205,7 +205,7 @@ def _set(tree: dict[str, Any], key: KeyPath, value: Any, origin: str) -> None:
         tree = tree[str(part)]
         if not isinstance(tree, dict):
             raise ConfigError(
-                f"{origin}: {dotted(key[: depth + 1])} is a value and has no keys below it"
+                f"{origin}: {dotted(key[: depth + 1])} is a single value, not a section with keys"
             )
     tree[str(key[-1])] = value
 

@@ -5,9 +5,10 @@ import math
 import re
 from typing import Any
 
+from msdtool.plain_data import MAX_LABEL_VALUE
+
 MAX_LABELS = 4096
 """A network, and its confusion matrix, need memory for the square of their number."""
-MAX_LABEL_VALUE = 2**31 - 1
 DTYPE = r"u?int(8|16|32|64)|float(16|32|64)|[<>]?([iu][1248]|f[248])"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

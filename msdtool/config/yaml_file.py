@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
             if isinstance(value, str) and b"\0" in value.encode("utf-8", "surrogateescape"):
-                raise ValueError  # as does text that is no Unicode: no file is called so
+                raise ValueError  # as does invalid Unicode, which no file name contains
             return value
         except (ValueError, KeyError, AttributeError):
             text = str(node.value)

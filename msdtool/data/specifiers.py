@@ -120,7 +120,7 @@ def _lines(path: Path) -> list[str]:
             content = read_start(path, MAX_LIST_BYTES + 1)
         if len(content) > MAX_LIST_BYTES:
             raise InputError(
-                f"{path}: is larger than {MAX_LIST_BYTES // 10**6} MB, which no list of files is"
+                f"{path}: is larger than {MAX_LIST_BYTES // 10**6} MB, too large for a list"
             )
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
@@ -209,7 +209,7 @@ def _image_files(pattern: Path, entries: Iterable[Entry]) -> list[Path]:
     if others:
         more = f" ... ({len(others)} files)" if len(others) > MAX_NAMED else ""
         names = ", ".join(natsorted(others)[:MAX_NAMED])
-        log.info(f"{pattern.parent}: left out what is not an image: {names}{more}")
+        log.info(f"{pattern.parent}: ignored files that are not images: {names}{more}")
     return files
 
 

@@ -91,7 +91,7 @@ class StoredModel:
 
     @property
     def scale_out(self) -> nn.Module:
-        """The layer that gives the output the mean and spread of the targets."""
+        """The layer that rescales the output to the targets' mean and standard deviation."""
         return self.net.scale_out
 
     def set_normalization(self, dataloader: Batches) -> None:

@@ -72,7 +72,7 @@ class Encoding:
             smallest, largest = _limits(np.dtype(self.dtype))
             wrong = [label for label in labels if not smallest <= label <= largest]
             if wrong:
-                raise ConfigError(f"dtype: {self.dtype} has no number for the label {wrong[0]}")
+                raise ConfigError(f"dtype: {self.dtype} cannot represent the label {wrong[0]}")
         elif self.dtype is not None:
             raise ConfigError(
                 f"dtype: {self.dtype}: the results are labels; choose uint8 or uint16, or none for "
@@ -192,8 +192,8 @@ class Encoder:
             return values.clip(-limit, limit).astype(self.dtype)
         if not np.isfinite(values).all():
             raise Error(
-                f"{self.name}: the network's output has values that are not finite, for which "
-                f"{self.dtype} has no number; choose the dtype float32"
+                f"{self.name}: the network's output has values that are not finite, which "
+                f"{self.dtype} cannot represent; choose the dtype float32"
             )
         smallest, largest = _limits(self.dtype)
         exact = np.rint((values.astype(np.float64) - self.packing.offset) / self.packing.slope)

@@ -216,7 +216,7 @@ def _check_compression(format: str, compression: str | None) -> None:
     allowed = COMPRESSIONS[format]
     if compression not in (None, *allowed):
         raise ConfigError(
-            f"compress: {compression}: a result in the format {format} can be compressed by "
+            f"compress: {compression}: the compressions of {format} results are "
             f"{', '.join(allowed)}",
             hint_key="compress format",
         )
@@ -259,7 +259,7 @@ def check_outputs(
     skip_existing: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Refuse to replace existing results unless told to, and ever what is no result.
+    """Refuse to replace existing results unless told to, and anything that is not a result.
 
     Raises:
         RunDirectoryError: a result exists, or the folder is a file.

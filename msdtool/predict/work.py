@@ -66,7 +66,7 @@ def predict(
         overwrite: start from scratch instead of resuming what an earlier call left.
         progress: called with the number of images that are done, the number of images of all jobs,
             and the name of the file.
-        stop: asked now and then; once it returns True, what is complete is saved and the iterator
+        stop: asked periodically; once it returns True, what is complete is saved and the iterator
             ends.
 
     Raises:

@@ -184,7 +184,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     not_ours = "not a checkpoint of msdtool, or a damaged one"
     with open_file(path) as file:
-        # Other files of torch are pickles, which are not worth a try.
+        # Other files of torch are pickles, which we do not try to read.
         if not _is_archive(file):
             raise ModelFileError(f"{path}: {not_ours}")
     content = load_plain(path, not_ours)
@@ -218,7 +218,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def _is_archive(file: BinaryIO) -> bool:
-    """Whether a file is a zip archive as torch writes it, which holds what it is said to hold."""
+    """Whether a file is a zip archive as torch writes it, as large as its entries claim to be."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -249,7 +249,7 @@ def load_plain(path: Path, otherwise: str) -> Any:
                 "it is not loaded"
             ) from None
         raise ModelFileError(f"{path}: {otherwise}") from None
-    except Exception:  # whatever torch and pickle stumble over in a file of any content
+    except Exception:  # torch and pickle may raise anything on arbitrary bytes
         raise ModelFileError(f"{path}: {otherwise}") from None
 
 

@@ -9,8 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from msdtool.config.values import MAX_LABEL_VALUE
-from msdtool.plain_data import check_plain, shown
+from msdtool.plain_data import MAX_LABEL_VALUE, check_plain, shown
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.weights import check_weights
 

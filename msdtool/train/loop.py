@@ -73,7 +73,7 @@ class Learner:
 
     @property
     def result(self) -> nn.Module:
-        """What training gives, to be validated and saved: the average, or the network itself."""
+        """The network to validate and save: the average, or the one that is trained."""
         return self.network if self.average is None else self.average.network
 
     def spend(self, since: float) -> None:

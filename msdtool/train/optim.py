@@ -48,7 +48,7 @@ class Schedule:
         self._set_rate()
 
     def _factor(self) -> float:
-        """The share of the full rate that the next update is made with."""
+        """The fraction of the full learning rate that the next update uses."""
         rising = min((self.updates + 1) / (self.warmup + 1), 1.0)
         if not self.falls:
             return rising

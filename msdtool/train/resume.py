@@ -122,7 +122,7 @@ def _advice() -> Iterator[None]:
 
 
 def _check_model(model: Model, config: ExperimentConfig, planned: Architecture) -> None:
-    """Raise ValueError if a checkpoint is that of another run; its layers may be described anew."""
+    """Raise ValueError for another run's checkpoint; its layers may be worded differently."""
     keys = ("c_in", "c_out", "depth", "width", "dilations", "ndim", "padding", "stream")
     pairs = {f"architecture.{key}": (model.architecture, planned, key) for key in keys}
     found = {name: (getattr(a, key), getattr(b, key)) for name, (a, b, key) in pairs.items()}
@@ -153,7 +153,7 @@ def _check_best(directory: RunDirectory, checkpoint: Checkpoint) -> None:
         load_checkpoint(directory.best)
     except ModelFileError as error:
         raise ModelFileError(
-            f"{error.message}; the best network so far was there: restore the file, or copy "
+            f"{error.message}; it held the best network so far: restore the file, or copy "
             "last.pt to its place, which then counts as the best"
         ) from None
 

@@ -55,7 +55,7 @@ def test_results_are_of_the_format_that_is_asked_for(cli, regression_run, volume
 def test_an_unknown_format(refused, regression_run, volume, tmp_path):
     arguments = ["predict", regression_run, tmp_path / "v.h5", "-o", tmp_path / "out"]
     assert refused(*arguments, "--format", "jpg", code=2).startswith(
-        "format: got 'jpg'; allowed: tif, h5, zarr, npy, files, png"
+        "format: got 'jpg'; allowed: tif, h5, zarr, npy, mrc, nii, files, png"
     )
 
 

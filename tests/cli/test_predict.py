@@ -184,9 +184,9 @@ def test_type_range_and_compression_are_chosen(cli, regression_run, inputs, tmp_
             "dtype: got 'int8'; allowed: float32, float16, uint16, uint8, input (--dtype)",
         ),
         (["--scale", "0:1"], "scale: 0:1: only integers need a range; choose the dtype uint16"),
-        (["--compress", "lzma"], "compress: lzma: a result in the format tif"),
-        (["--compress", "blosc"], "can be compressed by none, deflate, lzw, zstd"),
-        (["--compress", "zstd", "--format", "npy"], "can be compressed by none"),
+        (["--compress", "lzma"], "compress: lzma: the compressions of tif results are"),
+        (["--compress", "blosc"], "of tif results are none, deflate, lzw, zstd"),
+        (["--compress", "zstd", "--format", "npy"], "of npy results are none"),
     ],
 )
 def test_what_cannot_be_written_is_refused_first(

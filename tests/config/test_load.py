@@ -124,7 +124,7 @@ def test_an_override_may_hold_an_equals_sign(experiment):
         ("=3", "expected key=value, such as training.epochs=20"),
         ("training..epochs=3", "expected key=value, such as training.epochs=20"),
         ("training.epochs=[1", "the value is not valid YAML"),
-        ("training.epochs.x=3", "training.epochs is a value and has no keys below it"),
+        ("training.epochs.x=3", "training.epochs is a single value, not a section with keys"),
         ("training.epochs=many", "training.epochs: got 'many'; expected an integer"),
         ("training.epoch=3", "training.epoch: unknown key; did you mean 'epochs'?"),
         ("network.depth.x=3", "network.depth: got {'x': 3}; expected an integer"),

@@ -83,7 +83,7 @@ def test_many_bystanders_are_counted(scans, caplog):
     with caplog.at_level("INFO"):
         names(scans)
     assert caplog.messages == [
-        f"{scans}: left out what is not an image: notes.txt, scan0.xml, scan1.xml ... (5 files)"
+        f"{scans}: ignored files that are not images: notes.txt, scan0.xml, scan1.xml ... (5 files)"
     ]
 
 

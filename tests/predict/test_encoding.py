@@ -49,7 +49,7 @@ def test_half_precision_does_not_overflow():
 
 
 def test_integers_hold_no_nan():
-    with pytest.raises(Error, match=r"a\.tif: .* not finite, for which uint8 has no number"):
+    with pytest.raises(Error, match=r"a\.tif: .* not finite, which uint8 cannot represent"):
         encode(np.array([0.0, np.nan], np.float32), "uint8")
 
 
@@ -107,7 +107,7 @@ def test_a_range_needs_an_input_of_integers():
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        (Encoding("uint8"), "uint8 has no number for the label 300"),
+        (Encoding("uint8"), "uint8 cannot represent the label 300"),
         (Encoding("float32"), "the results are labels; choose uint8 or uint16"),
         (Encoding("input"), "the results are labels"),
         (Encoding("uint16", (0, 1)), "the results are labels, which are written as they are"),

@@ -44,6 +44,7 @@ RIGHT = {
     "schedule.plateau.last_epoch": {"0", "1e12"},
     "optimizer.param_groups.lr": {"0", "0.001", "1e12"},
     "metrics_bytes": {"0", "1e12"},
+    "pictured": {"{}"},
     "num_pairs.validation": {"0", "1e12"},
 }
 CONFIGURED = ("schedule.plateau.", "optimizer.param_groups.")
@@ -160,7 +161,7 @@ def test_a_best_checkpoint_that_cannot_be_used_is_not_continued(begun, last, dam
         open_run(begun, *OPTIONS, resume=True)
     assert error.value.message.startswith(f"{best}: ")
     assert error.value.message.endswith(
-        "the best network so far was there: restore the file, or copy last.pt to its place, which "
+        "it held the best network so far: restore the file, or copy last.pt to its place, which "
         "then counts as the best"
     )
     shutil.copy(last, best)

@@ -108,7 +108,7 @@ def _check_size(page: Any, path: Path) -> None:
 
 def _pages(file: tifffile.TiffFile, path: Path) -> Container:
     if not file.series:
-        raise ValueError("it is damaged or truncated: there is no image in it")
+        raise ValueError("it is damaged or truncated: it contains no image")
     images = [series for series in file.series if _shows_the_image(series.keyframe)]
     all_series = images or file.series
     kinds = {(series.shape, series.axes, series.dtype) for series in all_series}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msdtool.config.agreement import MAX_WEIGHTS
+from msdtool.architecture import MAX_WEIGHTS
 from msdtool.nn.layers import NormType
 from msdtool.nn.yaml_layers.registry import LAYERS, NESTED, SHORTCUTS, Kind, make_layer, split
 from msdtool.nn.yaml_layers.signatures import did_you_mean, hints, parameters, signature
