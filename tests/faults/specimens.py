@@ -34,7 +34,9 @@ def _imagej(path: Path) -> None:
 
 def _ome(path: Path) -> None:
     metadata = {"axes": "ZYX", "Channel": {"Name": ["DAPI"]}, "TimeIncrement": 5.0}
-    metadata |= {f"PhysicalSize{letter}": size for letter, size in zip("XYZ", (1, 2, 3))}
+    metadata |= {
+        f"PhysicalSize{letter}": size for letter, size in zip("XYZ", (1, 2, 3), strict=True)
+    }
     metadata["Plane"] = {"PositionX": [7.5] * 3, "PositionXUnit": ["µm"] * 3}
     tifffile.imwrite(path, _values(PAGES), ome=True, photometric="minisblack", metadata=metadata)
 
@@ -46,7 +48,9 @@ def _geographic(path: Path) -> None:
         (code, 2 if isinstance(value, str) else 12, len(value), value, True)
         for code, value in numbers
     ]
-    _tiff(path, dtype=np.float32, extratags=tags, resolution=(300, 300), resolutionunit="CENTIMETER")
+    _tiff(
+        path, dtype=np.float32, extratags=tags, resolution=(300, 300), resolutionunit="CENTIMETER"
+    )
 
 
 def _appended(path: Path) -> None:
