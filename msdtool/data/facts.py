@@ -1,5 +1,6 @@
 """What a file of images is, for people who look at it before they use it."""
 
+from textwrap import shorten
 from typing import Any
 
 from msdtool.data.containers.registry import format_at
@@ -7,6 +8,7 @@ from msdtool.data.metadata import Metadata, Step
 from msdtool.data.readers import arrangement, metadata, notes, pixel_type
 from msdtool.specifier_grammar import Location
 
+MAX_CHANNELS = 100
 MAX_ATTRIBUTE = 60
 """Attributes whose text is longer are left out."""
 
@@ -31,7 +33,7 @@ def file_facts(location: Location, ndim: int = 2) -> dict[str, Any]:
         "images": found.num_images,
         "dtype": pixel_type(location).name,
         "pixels": {letter: _step(step) for letter, step in says.steps.items()},
-        "channels": list(says.channels),
+        "channels": [shorten(name, MAX_ATTRIBUTE) for name in says.channels[:MAX_CHANNELS]],
         "convention": says.convention or None,
         "geographic_tags": [tag.code for tag in says.tags],
         "attributes": _plain(says),
@@ -48,4 +50,6 @@ def _plain(says: Metadata) -> dict[str, str]:
         name: value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         for name, value in says.attributes.items()
     }
-    return {name: text for name, text in texts.items() if len(text) <= MAX_ATTRIBUTE}
+    return {
+        name: text for name, text in texts.items() if max(len(name), len(text)) <= MAX_ATTRIBUTE
+    }

@@ -106,7 +106,8 @@ def commands(specimen: Path, place: Path, model: str) -> list[list[object]]:
         for name, sections in (("pairs", pairs), ("labels", labels))
     ]
     predict = ["predict", model, source(specimen), "-o", place / "out", "-q"]
-    return [predict, predict, *(["check", config] for config in configs)]
+    checks = [["check", config] for config in configs]
+    return [predict, ["info", source(specimen)], predict, *checks]
 
 
 def problems(end: End, place: Path) -> list[str]:

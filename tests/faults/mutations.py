@@ -71,7 +71,7 @@ def renumber(content: bytes, rng: random.Random) -> bytes:
     digits = list(re.finditer(rb"\d+", content))
     if digits and rng.random() < 0.3:
         found = rng.choice(digits)
-        text = rng.choice((str(number), f"-{number}", "1e400", "nan")).encode()
+        text = rng.choice((str(number), f"-{number}", "1e400", "1e300", "1e-300", "nan")).encode()
         return _with(content, slice(*found.span()), text)
     size = rng.choice((1, 2, 2, 4, 4, 8))
     start = _place(content, rng)

@@ -28,7 +28,29 @@ def _tiff(
 
 
 def _imagej(path: Path) -> None:
-    tifffile.imwrite(path, _values(PAGES), imagej=True, metadata={"axes": "ZYX"})
+    metadata = {"axes": "ZYX", "unit": "um", "spacing": 2.5, "zorigin": 3, "Info": "a = 1"}
+    tifffile.imwrite(path, _values(PAGES), imagej=True, resolution=(4, 2), metadata=metadata)
+
+
+def _ome(path: Path) -> None:
+    metadata = {"axes": "ZYX", "Channel": {"Name": ["DAPI"]}, "TimeIncrement": 5.0}
+    metadata |= {
+        f"PhysicalSize{letter}": size for letter, size in zip("XYZ", (1, 2, 3), strict=True)
+    }
+    metadata["Plane"] = {"PositionX": [7.5] * 3, "PositionXUnit": ["µm"] * 3}
+    tifffile.imwrite(path, _values(PAGES), ome=True, photometric="minisblack", metadata=metadata)
+
+
+def _geographic(path: Path) -> None:
+    numbers = ((33550, (0.5, 0.5, 0.0)), (33922, (0.0, 0.0, 0.0, 4e5, 5e6, 0.0)), (34737, "UTM|"))
+    tags = [(34735, 3, 4, (1, 1, 0, 0), True)]
+    tags += [
+        (code, 2 if isinstance(value, str) else 12, len(value), value, True)
+        for code, value in numbers
+    ]
+    _tiff(
+        path, dtype=np.float32, extratags=tags, resolution=(300, 300), resolutionunit="CENTIMETER"
+    )
 
 
 def _appended(path: Path) -> None:
@@ -70,6 +92,7 @@ def _npy(path: Path, *, fortran: bool = False) -> None:
 def _hdf5(path: Path, **options: Any) -> None:
     import h5py
 
+    says = options.pop("says", "")
     with h5py.File(path, "w", libver=options.pop("libver", "earliest")) as file:
         dataset = file.create_dataset("entry/data", data=_values(PAGES), **options)
         dataset.attrs["_FillValue"] = 3
@@ -77,6 +100,18 @@ def _hdf5(path: Path, **options: Any) -> None:
             axis.label = letter
         file["entry/angles"] = np.zeros(3)
         file["link"] = h5py.SoftLink("/entry/angles")
+        dataset.attrs.update({"units": "counts", "scale_factor": 0.5} if says else {})
+        if says == "scales":
+            dataset.attrs["element_size_um"] = [2.0, 1.0, 1.0]
+        for axis, letter in enumerate("zyx" if says else ""):
+            scale = file.create_dataset(f"entry/{letter}", data=1.5 * np.arange(PAGES[axis]))
+            scale.attrs["units"] = "um"
+            if says == "scales":
+                scale.make_scale(letter)
+                dataset.dims[axis].attach_scale(scale)
+        if says == "nexus":
+            file["entry"].attrs.update({"signal": "data", "axes": list("zyx")})
+            file.attrs["default"] = "entry"
 
 
 def _zarr(path: Path, **options: Any) -> None:
@@ -85,9 +120,20 @@ def _zarr(path: Path, **options: Any) -> None:
     group = zarr.create_group(path, **options)
     array = group.create_array("0", shape=PAGES, dtype="uint16", chunks=(1, *SIZE))
     array[...] = _values(PAGES)
-    axes = [{"name": name} for name in "zyx"]
-    described = {"axes": axes, "datasets": [{"path": "0"}], "version": "0.4"}
-    group.attrs["multiscales"] = [described]
+    group.create_array("1", data=_values((3, 6, 8)))
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    levels = [
+        {
+            "path": str(level),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [2.0, 0.5 * factor, 0.5 * factor]},
+                {"type": "translation", "translation": [0.0, factor, factor]},
+            ],
+        }
+        for level, factor in enumerate((1, 2))
+    ]
+    group.attrs["multiscales"] = [{"axes": axes, "datasets": levels, "version": "0.4"}]
+    group.attrs["omero"] = {"channels": [{"label": "DAPI"}]}
 
 
 def _list(path: Path) -> None:
@@ -131,7 +177,8 @@ TIFFS: dict[str, Writer] = {
     "colour.tif": partial(_tiff, shape=(*SIZE, 3), dtype=np.uint8, compression="zlib"),
     "bits.tif": partial(_tiff, dtype=bool, metadata=None),
     "big.tif": partial(_tiff, shape=PAGES, bigtiff=True),
-    "ome.tif": partial(_tiff, shape=PAGES, ome=True),
+    "ome.tif": _ome,
+    "geographic.tif": _geographic,
     "imagej.tif": _imagej,
     "appended.tif": _appended,
     "pyramid.tif": _pyramid,
@@ -166,6 +213,8 @@ ARRAYS: dict[str, Writer] = {
     "plain.h5": _hdf5,
     "chunks.h5": partial(_hdf5, chunks=(1, *SIZE), compression="gzip", shuffle=True),
     "latest.h5": partial(_hdf5, chunks=(1, *SIZE), fletcher32=True, libver="latest"),
+    "scales.h5": partial(_hdf5, says="scales"),
+    "nexus.h5": partial(_hdf5, says="nexus", libver="latest"),
     "two.zarr": partial(_zarr, zarr_format=2),
     "three.zarr": _zarr,
 }

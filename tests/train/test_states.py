@@ -46,6 +46,7 @@ RIGHT = {
     "metrics_bytes": {"0", "1e12"},
     "pictured": {"{}"},
     "num_pairs.validation": {"0", "1e12"},
+    "pictured": {"{}"},
 }
 CONFIGURED = ("schedule.plateau.", "optimizer.param_groups.")
 """Other keys of these are read from nowhere."""
@@ -123,6 +124,7 @@ CONTRADICTIONS = [
     (("progress", "step"), 2, "progress.step is 2; expected 3"),
     (("training", "averaged_updates"), 2, "training.averaged_updates is 2; expected 3"),
     (("training", "schedule", "updates"), 2, "training.schedule.updates is not 3, the number of"),
+    (("training", "pictured"), {"best": 9}, "training.pictured is {'best': 9}; expected indices "),
     (("training", "num_pairs", "training"), 0, "training.num_pairs is {'training': 0, 'validatio"),
     (("training", "optimizer", "state"), {}, "training.optimizer.state.0, that of msd.msd_block."),
     (("training", "weights", "msd.msd_block.bias"), torch.ones(7), "training.weights.msd.msd_bl"),

@@ -1,7 +1,8 @@
 """HDF5: one dataset of a file, read by ranges."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,15 +195,19 @@ def _labels(attributes: Any, count: int) -> list[str | None]:
     ]
 
 
-def _notes(attributes: Mapping[str, Any]) -> Iterator[str]:
+def _notes(attributes: Any) -> Iterator[str]:
     """What attributes of the CF conventions (netCDF) say about values, see `Container`."""
     for name in ("_FillValue", "missing_value"):
-        if name in attributes:
+        if _has_number(attributes, name):
             yield f"the value {_number(attributes[name])} stands for missing ones ({name})"
-    packing = [name for name in ("scale_factor", "add_offset") if name in attributes]
+    packing = [name for name in ("scale_factor", "add_offset") if _has_number(attributes, name)]
     if packing:
         facts = ", ".join(f"{name} {_number(attributes[name])}" for name in packing)
         yield f"values are read as they are stored, the file says {facts}"
+
+
+def _has_number(attributes: Any, name: str) -> bool:
+    return name in attributes and bool(prod(attributes.get_id(name).shape or ()))
 
 
 def _number(value: Any) -> str:

@@ -23,8 +23,9 @@ JPEG = {6, 7, 34892, 33007}
 REDUCED, MASK = 1, 4
 OPACITY = {1, 2}
 ORIENTATION, GDAL_NODATA = 274, 42113
-_OME_FILE = re.compile(r"<(?:\w+:)?OME\b[^>]*\bUUID=\"([^\"]+)\"")
-_OME_PART = re.compile(r"<(?:\w+:)?UUID\b[^>]*>([^<]+)</")
+# The time they take grows with the text, not with its square, whatever it holds.
+_OME_FILE = re.compile(r"<(?:\w+:)?OME\b[^<>]*\bUUID=\"([^\"]+)\"")
+_OME_PART = re.compile(r"<(?:\w+:)?UUID\b[^<>]*>([^<]+)</")
 # How many bytes one may stand for at most, where the code sets a bound: of LZW, the longest string
 # in a table of 4096 by 12 bits; of Deflate, 258 bytes by 2 bits; of PackBits, 128 by 2 bytes; of
 # Zstandard, a block of 2^17 by 4 bytes.

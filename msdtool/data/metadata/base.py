@@ -1,6 +1,5 @@
 """What a file says about its array besides the pixels, whatever its format."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -42,6 +41,8 @@ SPELLINGS = {
     "minute": "min",
     "hour": "h",
 }
+LARGEST = 1e50
+"""No distance is larger in any unit, and none smaller than its inverse: others are damage."""
 ABOUT_VALUES = ("units", "long_name", "standard_name", "unit", "scale_factor", "add_offset")
 """Attributes about values, which hold for labels and probabilities no more."""
 
@@ -177,11 +178,10 @@ def step_of(size: Any, unit: Any = "", start: Any = 0.0) -> Step | None:
     """Return a step, or None if a file's numbers are not one."""
     try:
         step = Step(float(size), known_unit(str(unit or "")), float(start))
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         return None
-    return (
-        step if math.isfinite(step.size) and step.size > 0 and math.isfinite(step.start) else None
-    )
+    is_possible = 1 / LARGEST <= step.size <= LARGEST and abs(step.start) <= LARGEST
+    return step if is_possible else None
 
 
 def steps_of(content: Any) -> dict[str, Step]:

@@ -5,6 +5,9 @@ order Z, Y, X, is what ilastik and the HDF5 plugin of Fiji use.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,13 @@ STRUCTURE = {
 OF_STORED_VALUES = {"_FillValue", "missing_value", "valid_min", "valid_max", "valid_range"}
 """Attributes about the values of the input, which those of the result are not."""
 MAX_VALUES = 1000
+MAX_BYTES = 2**16
+"""Attributes of more values or bytes than these are data of their own."""
+MAX_ATTRIBUTES = 200
+MAX_POSITIONS = 2**24
+"""Longer axes are not looked at; a damaged file may name any length."""
 ELEMENT_SIZE = "element_size_um"
+SCALES = "DIMENSION_LIST"
 REGULAR = 1e-4
 """Largest difference of steps, relative to their mean, of an axis whose pixels are regular."""
 
@@ -42,15 +51,16 @@ def read(dataset: Any, axes: str) -> Metadata:
         axes: the letter of each of its axes.
     """
     steps: dict[str, Step] = {}
-    sizes = np.ravel(dataset.attrs.get(ELEMENT_SIZE, ()))
+    sizes = np.ravel(_value(dataset.attrs, ELEMENT_SIZE))
     space = [letter for letter in axes if letter in "ZYX"]
     if len(sizes) in (len(space), 3):
         for letter, size in zip(reversed(space), reversed(sizes.tolist()), strict=False):
             _note(steps, letter, step_of(size, "µm"))
-    for letter, scale in zip(axes, _scales(dataset), strict=True):
+    for letter, scale, length in zip(axes, _scales(dataset), dataset.shape, strict=True):
         if scale is not None:
-            _note(steps, letter, _step(scale))
-    return Metadata("", steps, (), (), dict(_attributes(dataset.attrs)))
+            _note(steps, letter, _step(scale, length))
+    attributes = dict(islice(_attributes(dataset.attrs), MAX_ATTRIBUTES))
+    return Metadata("", steps, (), (), attributes)
 
 
 def _note(steps: dict[str, Step], letter: str, step: Step | None) -> None:
@@ -60,35 +70,59 @@ def _note(steps: dict[str, Step], letter: str, step: Step | None) -> None:
 
 def _scales(dataset: Any) -> list[Any]:
     """The positions along each axis, None where there are none."""
-    named = nexus.axes(dataset)
-    return [
-        named.get(axis) if axis in named else (dimension[0] if len(dimension) else None)
-        for axis, dimension in enumerate(dataset.dims)
-    ]
+    found = dict(_attached(dataset)) | nexus.axes(dataset)
+    return [found.get(axis) for axis in range(dataset.ndim)]
 
 
-def _step(scale: Any) -> Step | None:
-    """The step of positions, if it is the same between all of them."""
-    if len(scale.shape) != 1 or scale.shape[0] < 2 or scale.dtype.kind not in "iuf":
+def _attached(dataset: Any) -> Iterator[tuple[int, Any]]:
+    """The first dimension scale of each axis that has one.
+
+    HDF5's own functions for them take on trust what the attribute holds; see
+    `msdtool.data.containers.hdf5`.
+    """
+    attributes = dataset.attrs
+    if SCALES not in attributes or attributes.get_id(SCALES).shape != (dataset.ndim,):
+        return
+    for axis, references in enumerate(attributes[SCALES]):
+        # Of a damaged file they may be of another type, or lead nowhere.
+        with suppress(IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError):
+            scale = dataset.file[references[0]]
+            if hasattr(scale, "shape"):
+                yield axis, scale
+
+
+def _step(scale: Any, length: int) -> Step | None:
+    """The step of positions of so many pixels, if it is the same between all of them."""
+    is_line = scale.shape in ((length,), (length + 1,)) and 2 <= scale.shape[0] <= MAX_POSITIONS
+    if not is_line or scale.dtype.kind not in "iuf":
         return None
     positions = np.asarray(scale[()], np.float64)
-    size = (positions[-1] - positions[0]) / (len(positions) - 1)
-    if not np.allclose(np.diff(positions), size, rtol=REGULAR, atol=0):
-        return None
+    with np.errstate(all="ignore"):
+        size = (positions[-1] - positions[0]) / (len(positions) - 1)
+        if not np.allclose(np.diff(positions), size, rtol=REGULAR, atol=0):
+            return None
     return step_of(size, nexus.text(scale.attrs.get("units", "")), positions[0])
 
 
-def _attributes(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _attributes(attributes: Any) -> Iterator[tuple[str, Any]]:
     """The attributes that are numbers, text or short lists of these."""
     for name in attributes:
-        try:
-            value = attributes[name]
-        except (OSError, TypeError, ValueError):  # of a type that h5py cannot read
-            continue
-        array = np.asarray(value)
-        is_plain = array.dtype.kind in "biufSU" or isinstance(value, str)
-        if name not in STRUCTURE | OF_STORED_VALUES and is_plain and array.size <= MAX_VALUES:
-            yield name, value
+        if name not in STRUCTURE | OF_STORED_VALUES:
+            value = _value(attributes, name)
+            array = np.asarray(value)
+            is_plain = array.dtype.kind in "biufSU" or isinstance(value, str)
+            if array.size and is_plain and array.nbytes <= MAX_BYTES:
+                yield name, value
+
+
+def _value(attributes: Any, name: str) -> Any:
+    """An attribute; an empty tuple if there is none, a large one, or one that cannot be read."""
+    with suppress(KeyError, OSError, RuntimeError, TypeError, ValueError):
+        stored = attributes.get_id(name)
+        size = prod(stored.shape or ())
+        if size <= MAX_VALUES and size * stored.dtype.itemsize <= MAX_BYTES:
+            return attributes[name]
+    return ()
 
 
 def write(dataset: Any, axes: str, description: Description) -> None:
@@ -130,7 +164,7 @@ def packed(attributes: Mapping[str, Any], packing: Packing | None) -> dict[str, 
     if packing is None:
         return dict(attributes)
     slope, offset = (
-        float(np.ravel(attributes.get(name, default))[0])
+        _number(attributes.get(name), default)
         for name, default in (("scale_factor", 1.0), ("add_offset", 0.0))
     )
     return {
@@ -138,6 +172,15 @@ def packed(attributes: Mapping[str, Any], packing: Packing | None) -> dict[str, 
         "scale_factor": slope * packing.slope,
         "add_offset": slope * packing.offset + offset,
     }
+
+
+def _number(value: Any, default: float) -> float:
+    """A number that a file gives, or the default if it is none."""
+    try:
+        found = float(np.ravel(value)[0])
+    except (IndexError, TypeError, ValueError):
+        return default
+    return found if isfinite(found) else default
 
 
 def _add_scale(dataset: Any, axis: int, letter: str, step: Step) -> str:

@@ -30,6 +30,7 @@ RESOLUTION_UNITS = {2: "inch", 3: "cm"}
 IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 IMAGEJ_BYTES = 2**32 - 2**25
 """ImageJ cannot read larger files: their offsets have 32 bits."""
+MAX_INTEGER = 2**32 - 1
 OME_TYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 OME_NAME = re.compile(r"\.ome\.(tiff?|btf|tf[28])$", re.IGNORECASE)
 
@@ -197,7 +198,7 @@ def _imagej(axes: str, description: Description) -> dict[str, Any]:
     if {"X", "Y"} <= steps.keys():
         unit = steps["X"].unit
         content["unit"] = "um" if unit == "µm" else unit
-        options["resolution"] = (1 / steps["X"].size, 1 / steps["Y"].size)
+        options |= _resolutions(1 / steps["X"].size, 1 / steps["Y"].size)
         for letter in SPACE:
             if letter in steps and steps[letter].start:
                 content[f"{letter.lower()}origin"] = -steps[letter].start / steps[letter].size
@@ -226,6 +227,12 @@ def _plain(axes: str, description: Description) -> dict[str, Any]:
     x, y = metadata.steps.get("X"), metadata.steps.get("Y")
     if x is not None and y is not None and x.metres is not None and y.metres is not None:
         unit = "inch" if x.unit == "inch" else "cm"
-        options["resolution"] = (METRES[unit] / x.metres, METRES[unit] / y.metres)
+        options |= _resolutions(METRES[unit] / x.metres, METRES[unit] / y.metres)
         options["resolutionunit"] = unit.upper().replace("CM", "CENTIMETER")
     return options
+
+
+def _resolutions(x: float, y: float) -> dict[str, Any]:
+    """Pixels per unit, where fractions of 32 bits can express them."""
+    can_be_said = all(1 / MAX_INTEGER <= value <= MAX_INTEGER for value in (x, y))
+    return {"resolution": (x, y)} if can_be_said else {}
