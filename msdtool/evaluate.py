@@ -9,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from msdtool.atomic import atomic_path
@@ -21,7 +20,7 @@ from msdtool.data.specifiers import Specifier
 from msdtool.data.statistics import Moments
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_write
-from msdtool.measure.comparisons import compare
+from msdtool.measure.comparisons import compare, rank_text, ranked
 from msdtool.measure.intervals import metric_intervals
 from msdtool.measure.metrics import Metrics, SegmentationMetrics, build_metrics, counted
 from msdtool.measure.surfaces import mean_surface_metrics, surface_metrics
@@ -219,19 +218,18 @@ def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, pat
     """Draw input, output and target of the best, a typical and the worst image as a PNG."""
     labels = predictor.model.labels
     key = "accuracy" if labels else "psnr"
-    order = np.argsort([-image[key] for image in evaluation.images])
-    ranks = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
+    ranks = ranked([-image[key] for image in evaluation.images])
     rows = [
         compare(
-            pairs.sample(int(index), central_only=True),
-            predictor(pairs.sample(int(index)).input),
+            pairs.sample(index, central_only=True),
+            predictor(pairs.sample(index).input),
             len(labels),
             evaluation.output.get("data_range", 0.0),
-            f"{rank}, {Path(pairs.name(int(index))).name}",
+            f"{rank_text(rank, len(pairs))}, {Path(pairs.name(index)).name}",
         )
         for rank, index in ranks.items()
     ]
-    save_comparisons(path, rows[: len(pairs)], len(labels))
+    save_comparisons(path, rows, labels)
 
 
 # In parts ------------------------------------------------------------------------------------

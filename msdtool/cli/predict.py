@@ -151,6 +151,9 @@ def command(
     if stack and predictor.ndim != 2:
         raise ConfigError("--stack: the network's images are volumes already; leave it out")
     names = _from_stdin(inputs)
+    if not names:
+        log.info("stdin names no files: nothing to do")
+        return
     sources = [locate([name]) for name in names] if splits else [locate(names)]
     all_jobs = plan_jobs(
         sources[0],

@@ -29,6 +29,7 @@ __all__ = [
     "arrangement",
     "count_arrays",
     "count_images",
+    "has_alpha",
     "image_name",
     "is_raster_image",
     "metadata",
@@ -119,6 +120,15 @@ def notes(location: Location | Path, ndim: int = 2) -> tuple[str, ...]:
         InputError: the file cannot be read as images.
     """
     return _use(_as_location(location), ndim, lambda container, _: container.notes)
+
+
+def has_alpha(location: Location | Path, ndim: int = 2) -> bool:
+    """Whether a file says that the last channel of its images is opacity.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    return _use(_as_location(location), ndim, lambda container, _: container.has_alpha)
 
 
 def metadata(location: Location | Path, ndim: int = 2) -> Metadata:

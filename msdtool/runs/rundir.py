@@ -52,7 +52,8 @@ class RunDirectory:
     def claim(self, *, resume: bool, overwrite: bool) -> None:
         """Make the folder and check that a run may use it; nothing in it is replaced yet.
 
-        Until `release`, other processes cannot claim it; see `msdtool.lock.Lock`.
+        Until `release`, other processes cannot claim it; see `msdtool.lock.Lock`. A folder that was
+        made here and is still empty then is removed.
 
         Raises:
             RunDirectoryError: it holds a run and neither flag says what to do with it, or it holds
@@ -73,8 +74,7 @@ class RunDirectory:
                 f"{self.path}: holds files that are not a run; choose an empty or new folder"
             )
         with cannot_write(self.path, RunDirectoryError, doing="used as run directory"):
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.path, os.W_OK):
+            if is_there(self.path) and not os.access(self.path, os.W_OK):
                 raise RunDirectoryError(f"{self.path}: no permission to write there")
             self.release()
             try:

@@ -8,8 +8,6 @@ from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
 from msdtool.data.build import build_batches
-from msdtool.data.labels import IGNORED
-from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import ConfigError, InputError
 from msdtool.measure.masking import Total, of_one
@@ -100,21 +98,6 @@ def nothing_counts(config: ExperimentConfig, name: str) -> str:
     keys = f"data.ignore and data.{name}.mask" if config.num_labels else f"data.{name}.mask"
     kind = {"train": "training"}.get(name, name)
     return f"no pixel of the {kind} targets counts; look at {keys}"
-
-
-def check_validation(config: ExperimentConfig, pairs: Pairs) -> None:
-    """Read validation targets until a pixel counts: without one, every epoch would be perfect.
-
-    Raises:
-        InputError: no pixel counts, or a file cannot be used.
-    """
-    for index in pairs.to_measure():
-        for window in blocks(pairs.space(index), BLOCK_PIXELS):
-            sample = pairs.sample(index, window, central_only=True)
-            counted = sample.target != IGNORED if config.num_labels else sample.mask
-            if counted is None or counted.any():
-                return
-    raise InputError(nothing_counts(config, "validation"))
 
 
 def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:

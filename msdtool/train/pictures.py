@@ -1,15 +1,15 @@
 """Figures of a run while it is training, at little cost."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from msdtool.data import Pairs
 from msdtool.data.slabs import central_slice
-from msdtool.measure.comparisons import Comparison, compare
+from msdtool.measure.comparisons import Comparison, compare, rank_text, ranked
 from msdtool.report.curves import save_curves
 from msdtool.report.pictures import save_comparisons
 from msdtool.runs.checkpoint import load_checkpoint
@@ -26,7 +26,7 @@ class RunPictures:
     Args:
         directory: where to write the figures.
         network: whose outputs are drawn.
-        num_labels: 0 for a regression.
+        labels: the label values; empty for a regression.
         data_range: value range that PSNR and SSIM refer to.
 
     Attributes:
@@ -34,11 +34,11 @@ class RunPictures:
     """
 
     def __init__(
-        self, directory: RunDirectory, network: nn.Module, num_labels: int, data_range: float
+        self, directory: RunDirectory, network: nn.Module, labels: Sequence[int], data_range: float
     ) -> None:
         self.directory = directory
         self.network = network
-        self.num_labels = num_labels
+        self.labels = labels
         self.data_range = data_range
         self.started = time.monotonic()
         self.spent = 0.0
@@ -72,9 +72,9 @@ class RunPictures:
     def _draw(self, pairs: Pairs) -> None:
         start = time.monotonic()
         for name, index in self.chosen.items():
-            comparison = self._compare(pairs, index, f"{name} of {len(pairs)}")
+            comparison = self._compare(pairs, index, rank_text(name, len(pairs)))
             path = self.directory.previews / f"{name}.png"
-            save_comparisons(path, [comparison], self.num_labels)
+            save_comparisons(path, [comparison], self.labels)
         self.spent += time.monotonic() - start
 
     def _compare(self, pairs: Pairs, index: int, rank: str) -> Comparison:
@@ -84,4 +84,4 @@ class RunPictures:
             output = self.network(sample.input.unsqueeze(0).to(device))[0].cpu()
         title = f"{rank}, {Path(pairs.name(index)).name}"
         shown = sample._replace(input=central_slice(sample.input, pairs.slab))
-        return compare(shown, output, self.num_labels, self.data_range, title)
+        return compare(shown, output, len(self.labels), self.data_range, title)

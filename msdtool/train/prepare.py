@@ -26,10 +26,10 @@ from msdtool.train.build import (
     build_learner,
     check_graphs,
     check_images,
-    check_validation,
     measure_normalisation,
     set_normalisation,
 )
+from msdtool.train.data_checks import check_data
 from msdtool.train.environment import environment
 from msdtool.train.loop import Learner
 from msdtool.train.processes import ALONE, Processes
@@ -39,6 +39,7 @@ from msdtool.train.run import TrainingRun
 from msdtool.train.states import restore
 from msdtool.train.tensorboard import TensorBoardLog
 
+STOPPED = "stopped before the first step; nothing is lost, start again"
 log = logging.getLogger(__name__)
 
 
@@ -81,8 +82,7 @@ def prepare_run(
     try:
         earlier = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))
         if earlier is None:
-            if plan.validation_pairs is not None:
-                processes.on_main(partial(check_validation, config, plan.validation_pairs))
+            processes.on_main(lambda: _check(config, plan, should_stop))
             network = _new_network(config, plan)
             normalisation = _measure(config, plan, processes, should_stop, progress)
             set_normalisation(network, normalisation)
@@ -207,6 +207,16 @@ def _new_network(config: ExperimentConfig, plan: _Plan) -> ScaledNetwork:
     return build_network(plan.architecture)
 
 
+def _check(config: ExperimentConfig, plan: _Plan, should_stop: Callable[[], bool]) -> None:
+    """Find what training would fail on, unless asked to stop."""
+
+    def stoppable() -> None:
+        if should_stop():
+            raise Stopped(STOPPED)
+
+    check_data(config, plan.architecture, plan.train_pairs, plan.validation_pairs, stoppable)
+
+
 def _measure(
     config: ExperimentConfig,
     plan: _Plan,
@@ -218,7 +228,7 @@ def _measure(
 
     def stoppable(done: float, total: float, note: str = "", /) -> None:
         if should_stop():
-            raise Stopped("stopped before the first step; nothing is lost, start again")
+            raise Stopped(STOPPED)
         progress(done, total, note)
 
     log.info(f"measuring {len(plan.train_pairs)} training pairs")

@@ -58,7 +58,7 @@ class Record:
         self.tensorboard = tensorboard
         self.metrics: dict[str, Any] = {}
         self.pictures = RunPictures(
-            directory, learner.result, config.num_labels, normalisation.data_range
+            directory, learner.result, config.label_values, normalisation.data_range
         )
 
     def note_epoch(self, event: EpochDone) -> dict[str, Any]:

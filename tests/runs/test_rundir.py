@@ -27,10 +27,12 @@ def start(run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_new_folder_is_made_with_its_parents(run, resume):
+def test_a_new_folder_is_made_with_its_parents_and_removed_if_nothing_comes_into_it(run, resume):
+    parents = [folder for folder in run.path.parents if not folder.exists()]
     run.claim(resume=resume, overwrite=False)
+    assert run.path.is_dir()
     run.release()
-    assert run.path.is_dir() and not any(run.path.iterdir())
+    assert not any(folder.exists() for folder in [run.path, *parents])
 
 
 def test_an_empty_folder_is_taken(run):

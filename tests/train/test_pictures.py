@@ -16,7 +16,7 @@ def drawn(monkeypatch):
     """The pictures that would be drawn: name of the file to its comparison."""
     found = {}
     monkeypatch.setattr(
-        pictures, "save_comparisons", lambda path, rows, labels: found.update({path.name: rows[0]})
+        pictures, "save_comparisons", lambda path, rows, _: found.update({path.name: rows[0]})
     )
     monkeypatch.setattr(pictures, "save_curves", lambda path, runs: found.update({path.name: runs}))
     return found
@@ -38,7 +38,7 @@ def pairs(tmp_path):
 def run_pictures(run):
     best = load_checkpoint(run / "checkpoints" / "best.pt")
     network = build_network(best.model.architecture)
-    return pictures.RunPictures(RunDirectory(run), network, 0, 12.0)
+    return pictures.RunPictures(RunDirectory(run), network, (), 12.0)
 
 
 def test_best_typical_and_worst_are_chosen_by_loss(regression_run, pairs, drawn):
@@ -52,6 +52,12 @@ def test_best_typical_and_worst_are_chosen_by_loss(regression_run, pairs, drawn)
         "worst.png": "worst of 5, image_002.tif",
     }
     assert "PSNR" in drawn["best.png"].input_note and "SSIM" in drawn["best.png"].output_note
+
+
+def test_of_one_image_nothing_is_best(regression_run, pairs, drawn):
+    run_pictures(regression_run).update(pairs, Validation(0, {}, [0.3]))
+    (name,) = [name for name, row in drawn.items() if isinstance(row, Comparison)]
+    assert (name, drawn[name].title) == ("typical.png", "the only image, image_000.tif")
 
 
 def test_curves_are_drawn_of_the_epochs(regression_run, drawn):
