@@ -13,12 +13,13 @@ from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.statistics import count_labels
-from msdtool.errors import ConfigError, InputError
+from msdtool.errors import ConfigError, InputError, ModelFileError
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.memory import training_bytes
 from msdtool.ops.checks import check_dilations
 from msdtool.progress import Progress, no_progress
 from msdtool.train.build import check_images, nothing_counts, sizes_of
+from msdtool.train.initial import load_initial
 from msdtool.wording import size_text
 
 MAX_LISTED = 10
@@ -227,7 +228,8 @@ def _check_sizes(
         if not report.problems:
             check_scale(config, planned, train.scale)
             check_images(config, planned, train, validation)
-    except ConfigError as error:
+            load_initial(config, planned)
+    except (ConfigError, ModelFileError) as error:
         report.problems.append(error.message)
     report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
 

@@ -60,6 +60,7 @@ def find_problems(
         *_samples(data, network.ndim),
         *_foreground(task, data),
         *_graphs(network, training),
+        *_initial(network, training),
     ]
 
 
@@ -146,6 +147,9 @@ def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iter
         "tversky_alpha": ("loss: tversky", "tversky" in terms),
         "tversky_beta": ("loss: tversky", "tversky" in terms),
         "plateau_patience": ("schedule: plateau", training.schedule == "plateau"),
+        "initial_sha256": ("training.initial", training.initial is not None),
+        "initial_normalisation": ("training.initial", training.initial is not None),
+        "freeze": ("training.initial", training.initial is not None),
     }
     for key, (user, used) in uses.items():
         if not used and getattr(training, key) != type(training).model_fields[key].default:
@@ -310,3 +314,16 @@ def _graphs(network: NetworkConfig, training: TrainingConfig) -> Iterator[Proble
                 "training.cuda_graphs",
                 f"only the MSD network itself can be captured; remove network.{key} or this key",
             )
+
+
+def _initial(network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
+    """Only parts that the network has can be frozen."""
+    for key, layers in (("stem", network.stem), ("head", network.head)):
+        if key in training.freeze and not layers:
+            yield "training.freeze", f"{key}: network.{key} has no layers; remove it"
+    if training.frozen_layers(network.depth) > network.depth:
+        yield (
+            "training.freeze",
+            f"block: got {training.frozen_layers(network.depth)} layers; network.depth is "
+            f"{network.depth}",
+        )
