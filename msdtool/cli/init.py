@@ -18,6 +18,7 @@ class Template(StrEnum):
 
     DENOISE = "denoise"
     SEGMENT = "segment"
+    FINETUNE = "finetune"
     SEQUENCE = "sequence"
     VOLUME = "volume"
     NOISE2INVERSE = "noise2inverse"

@@ -57,6 +57,14 @@ def test_the_run_directory_counts_from_the_files_folder(experiment):
     assert load_config(experiment).run.directory == f"{experiment.parent}/runs/experiment"
 
 
+def test_the_initial_network_counts_from_the_files_folder(experiment):
+    text = TEXT.replace("{epochs: 5}", "{initial: 'runs/[1]/best.pt'}")
+    experiment.write_text(text)
+    assert load_config(experiment).training.initial == f"{experiment.parent}/runs/[1]/best.pt"
+    found = load_config(experiment, ["training.initial=run"]).training.initial
+    assert found == f"{experiment.parent.parent}/elsewhere/run"
+
+
 def test_brackets_in_the_files_folder_are_no_pattern(tmp_path):
     folder = tmp_path / "scan[1]"
     (folder / "noisy").mkdir(parents=True)
