@@ -121,6 +121,17 @@ class StreamConfig(Section):
 class TrainingConfig(Section):
     """How the network learns."""
 
+    epochs: int = Field(100, ge=1, description="passes over the training set")
+    batch_size: int = Field(
+        1,
+        ge=1,
+        description="images per step over all processes: each takes its shard, so that an "
+        "experiment is the same on any number of GPUs. The images of one process must have the "
+        "same size",
+    )
+    accumulate: int = Field(
+        1, ge=1, description="batches whose gradients are averaged for one update"
+    )
     initial: PathName | None = Field(
         None,
         description="start from the weights of this trained network, a run directory or a "
@@ -140,17 +151,6 @@ class TrainingConfig(Section):
         [],
         description="parts of the `initial` network that are not trained: `stem`, `head`, `block` "
         "(all hidden layers), `{block: 20}` (the first 20 of them). They work as in prediction",
-    )
-    epochs: int = Field(100, ge=1, description="passes over the training set")
-    batch_size: int = Field(
-        1,
-        ge=1,
-        description="images per step over all processes: each takes its shard, so that an "
-        "experiment is the same on any number of GPUs. The images of one process must have the "
-        "same size",
-    )
-    accumulate: int = Field(
-        1, ge=1, description="batches whose gradients are averaged for one update"
     )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
     learning_rate: float = Field(

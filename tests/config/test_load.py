@@ -231,6 +231,7 @@ data:
     target: "@list.txt"
     mask: /masks/*.png
   validation: {input: [val/1.tif, "~/val", /data/2.tif], target: ../clean}
+training: {initial: first}
 run: {directory: run}
 """
 
@@ -250,7 +251,7 @@ def test_a_project_may_be_moved_between_two_starts(tmp_path, old, new):
     )
     assert changed_keys(before, elsewhere) == [
         *("data.train.input.path", "data.train.target"),
-        *("data.validation.input", "data.validation.target"),
+        *("data.validation.input", "data.validation.target", "training.initial"),
     ]
 
 

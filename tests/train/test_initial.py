@@ -209,8 +209,8 @@ def test_a_run_resumes_bit_for_bit_without_the_initial_file(tuned, tmp_path):
     config.write_text(text.replace("epochs: 2", "epochs: 2\n  freeze: [{block: 2}]"))
     whole = finish(open_run(config, f"run.directory={tmp_path}/whole"))
     every = "training.checkpoint_every=1.0e-9"
-    places = [f"run.directory={tmp_path}/stopped{count}" for count in (2, 4, 6)]
-    for count, place in zip((2, 4, 6), places, strict=True):
+    places = [f"run.directory={tmp_path}/stopped{count}" for count in (2, 5)]
+    for count, place in zip((2, 5), places, strict=True):
         stop_at(open_run(config, place, every), count)
     shutil.rmtree(folder / "first")
     for place in places:
