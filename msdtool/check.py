@@ -1,6 +1,7 @@
 """Examine an experiment's data before training on it."""
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from msdtool.config import ExperimentConfig, size_for_loss
 from msdtool.data import ImageStack, Pairs
 from msdtool.data.build import build_datasets
+from msdtool.data.likeness import likeness
 from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.data.patches import BLOCK_PIXELS, blocks
@@ -141,9 +143,27 @@ def _check_pairs(
         report.label_counts = dict(zip(config.label_values, counted.labels.tolist(), strict=True))
     if not problems and not counted.values and not counted.labels.any():
         problems.append(nothing_counts(config, name))
+    if not problems and (config.data.train.splits or (name == "train" and config.data.train.swap)):
+        report.warnings += _unlike_repeats(name, stacks, images)
     report.problems += problems[:MAX_LISTED]
     if len(problems) > MAX_LISTED:
         report.problems.append(f"... and {len(problems) - MAX_LISTED} more of {name}")
+
+
+def _unlike_repeats(
+    name: str, stacks: Mapping[str, ImageStack], images: Sequence[int]
+) -> Iterator[str]:
+    """Say which noisy repeats have no more in common with the first ones than other images."""
+    (first, stack), *others = ((k, s) for k, s in stacks.items() if k != "mask")
+    for kind, other in others:
+        found = likeness(stack, other, images)
+        if found is not None and not found.is_paired:
+            yield (
+                f"{name}: the {first} and {kind} of an image are no more alike (correlation "
+                f"{found.own:.2g}) than those of different images ({found.others:.2g}): are files "
+                "missing or in another order? Where all images show the same, or noise hides it, "
+                "this means nothing"
+            )
 
 
 def _add_facts(report: Report, facts: StackFacts, stack: ImageStack, index: int) -> None:

@@ -22,6 +22,7 @@ class Template(StrEnum):
     SEQUENCE = "sequence"
     VOLUME = "volume"
     NOISE2INVERSE = "noise2inverse"
+    NOISE2NOISE = "noise2noise"
     CLOSING = "closing"
     CONTEXT = "context"
     SUPERRESOLUTION = "superresolution"

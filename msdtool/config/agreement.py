@@ -111,6 +111,10 @@ def _regression(data: DataConfig, training: TrainingConfig) -> Iterator[Problem]
 
 def _splits(task: str, data: DataConfig) -> Iterator[Problem]:
     train, validation = data.train, data.validation
+    if train.swap and task != "regression":
+        yield "data.train.swap", "is for task: regression"
+    if train.swap and train.splits is not None:
+        yield "data.train.swap", "splits go in all directions anyway; remove it"
     if train.splits is None:
         if train.strategy != "X:1":
             yield "data.train.strategy", "only splits use it; remove it"

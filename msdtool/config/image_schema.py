@@ -109,6 +109,11 @@ class ImagePairs(Section):
     mask: Specifier | None = Field(
         None, description="mask images, one per pair: only nonzero pixels count"
     )
+    swap: bool = Field(
+        False,
+        description="Noise2Noise: inputs and targets are noisy repeats of the same images, and "
+        "each also serves as the other, so that an epoch shows every pair in both directions",
+    )
 
     @field_validator("input", "target", mode="before")
     @classmethod

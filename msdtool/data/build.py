@@ -71,14 +71,19 @@ def _source(configured: str | list[str] | ImageSource) -> Source:
 def _dataset(data: DataConfig, images: ImagePairs | ValidationData, ndim: int) -> Pairs:
     pairs: Pairs
     mask = None if images.mask is None else _source(images.mask)
-    if images.splits is not None:
+    repeats, kinds = images.splits, None
+    if isinstance(images, ImagePairs) and images.swap:
+        assert images.input is not None and images.target is not None
+        repeats, kinds = [images.input, images.target], ("input", "target")
+    if repeats is not None:
         pairs = SplitPairs(
-            [_source(split) for split in images.splits],
+            [_source(repeat) for repeat in repeats],
             strategy=data.train.strategy,
             collapse_channels=data.collapse_channels,
             mask_path_specifier=mask,
             ndim=ndim,
             slab=data.slab,
+            kinds=kinds,
         )
     else:
         assert images.input is not None and images.target is not None

@@ -64,6 +64,14 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             REGRESSION + "training: {initial: a, freeze: [{block: 101}]}",
             "training.freeze: block: got 101 layers; network.depth is 100",
         ),
+        (
+            SEGMENTATION.replace("target: b", "target: b, swap: true"),
+            "data.train.swap: is for task: regression",
+        ),
+        (
+            "task: regression\ndata: {train: {splits: [a, b], swap: true}}",
+            "data.train.swap: splits go in all directions anyway; remove it",
+        ),
         (REGRESSION + "training: {loss: TV}", "training.loss: got 'TV'"),
         (
             SEGMENTATION + "training: {loss: [dice, edge]}",
