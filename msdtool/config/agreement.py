@@ -16,6 +16,9 @@ from msdtool.wording import choices
 SSIM_WINDOW = 11
 """Side of the window of SSIM, in pixels (Wang et al., IEEE TIP 2004)."""
 
+PIXEL_LOSSES = ("L1", "L2", "Huber")
+"""Losses in which each pixel counts on its own."""
+
 MAX_WEIGHTS = 10**9
 """With the optimizer's state these take 16 GB."""
 
@@ -53,6 +56,7 @@ def find_problems(
         *_loss(task, training),
         *(_segmentation(data, training) if task == "segmentation" else _regression(data, training)),
         *_splits(task, data),
+        *_blind_spots(task, data, network.ndim, training),
         *_unused(task, network, training),
         *_size(network),
         *_stream(data, network, stream),
@@ -137,6 +141,35 @@ def _splits(task: str, data: DataConfig) -> Iterator[Problem]:
             "data.validation.splits",
             f"got {len(validation.splits or [])}; data.train.splits are {len(train.splits)}",
         )
+
+
+def _blind_spots(
+    task: str, data: DataConfig, ndim: int, training: TrainingConfig
+) -> Iterator[Problem]:
+    train, key = data.train, "data.train.blind_spot"
+    if train.blind_spot is None:
+        return
+    if task != "regression":
+        yield key, "is for task: regression"
+    for other, value in (("splits", train.splits), ("target", train.target)):
+        if value is not None:
+            yield f"data.train.{other}", "blind_spot replaces it; remove one of them"
+    if train.swap:
+        yield "data.train.swap", "blind_spot has no pairs; remove one of them"
+    if data.geometry is not None:
+        yield (
+            "data.geometry",
+            "interpolation spreads the noise of a hidden pixel over its neighbours; remove it, or "
+            "blind_spot. data.augment interpolates nothing",
+        )
+    for name in training.loss_terms:
+        if name not in PIXEL_LOSSES:
+            yield (
+                "training.loss",
+                f"got {name}; with blind_spot single pixels count: {', '.join(PIXEL_LOSSES)}",
+            )
+    if "Z" in train.blind_spot.mask and ndim == 2 and data.slab == 0:
+        yield f"{key}.mask", "Z is for network.ndim: 3, or data.slab; remove it"
 
 
 def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:

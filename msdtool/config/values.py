@@ -9,6 +9,7 @@ MAX_LABELS = 4096
 """A network, and its confusion matrix, need memory for the square of their number."""
 MAX_LABEL_VALUE = 2**31 - 1
 DTYPE = r"u?int(8|16|32|64)|float(16|32|64)|[<>]?([iu][1248]|f[248])"
+MAX_MASK = 50
 FROZEN_PARTS = ("stem", "head", "block")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -75,6 +76,17 @@ def parse_axes(value: Any) -> Any:
             "such as ZYX or YXC"
         )
     return letters
+
+
+def parse_blind_mask(value: Any) -> Any:
+    """A number of pixels for some of the axes Z, Y and X."""
+    are_pixels = isinstance(value, dict) and all(
+        axis in ("Z", "Y", "X") and _is_int(length) and 1 <= length <= MAX_MASK
+        for axis, length in value.items()
+    )
+    if not are_pixels:
+        raise ValueError(f"expected 1 to {MAX_MASK} pixels for some of Z, Y, X, such as {{X: 5}}")
+    return value
 
 
 def parse_dtype(value: Any) -> Any:
