@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,16 +11,18 @@ import numpy as np
 from msdtool.config import ExperimentConfig
 from msdtool.data import ImageStack, Pairs
 from msdtool.data.build import build_datasets
+from msdtool.data.likeness import likeness
 from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.statistics import count_labels
-from msdtool.errors import ConfigError, InputError
+from msdtool.errors import ConfigError, InputError, ModelFileError
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.memory import training_bytes
 from msdtool.progress import Progress, no_progress
 from msdtool.train.build import check_images, nothing_counts, sizes_of
 from msdtool.train.data_checks import size_problems
+from msdtool.train.initial import load_initial
 from msdtool.wording import size_text
 
 MAX_LISTED = 10
@@ -188,11 +190,29 @@ def _check_pairs(
         report.label_counts = dict(zip(config.label_values, counted.labels.tolist(), strict=True))
     if not problems and not counted.values and not counted.labels.any():
         problems.append(Finding(nothing_counts(config, name), ()))
+    if not problems and (config.data.train.splits or (name == "train" and config.data.train.swap)):
+        report.warnings += _unlike_repeats(name, stacks, images)
     report.warnings += summed_up(warnings, len(images) * len(stacks), f"{name} images")
     summed = summed_up(problems, len(to_measure), f"{name} pairs")
     report.problems += summed[:MAX_LISTED]
     if len(summed) > MAX_LISTED:
         report.problems.append(f"... and {len(summed) - MAX_LISTED} more of {name}")
+
+
+def _unlike_repeats(
+    name: str, stacks: Mapping[str, ImageStack], images: Sequence[int]
+) -> Iterator[str]:
+    """Say which noisy repeats have no more in common with the first ones than other images."""
+    (first, stack), *others = ((k, s) for k, s in stacks.items() if k != "mask")
+    for kind, other in others:
+        found = likeness(stack, other, images)
+        if found is not None and not found.is_paired:
+            yield (
+                f"{name}: the {first} and {kind} of an image are no more alike (correlation "
+                f"{found.own:.2g}) than those of different images ({found.others:.2g}): are files "
+                "missing or in another order? Where all images show the same, or noise hides it, "
+                "this means nothing"
+            )
 
 
 def _add_facts(facts: StackFacts, stack: ImageStack, index: int) -> list[Finding]:
@@ -275,7 +295,8 @@ def _check_sizes(
         if not report.problems:
             check_scale(config, planned, train.scale)
             check_images(config, planned, train, validation)
-    except ConfigError as error:
+            load_initial(config, planned)
+    except (ConfigError, ModelFileError) as error:
         report.problems.append(error.message)
     report.slices = 2 * config.data.slab + 1
     report.input_channels, report.output_channels = planned.c_in, planned.c_out

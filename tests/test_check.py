@@ -13,6 +13,7 @@ from msdtool.errors import InputError
 
 from .helpers import (
     LABELS,
+    smooth_image,
     write_experiment,
     write_image,
     write_labelled_pairs,
@@ -221,6 +222,32 @@ def test_names_that_differ_are_a_warning(tmp_path, noisy):
         "train: in 1 pairs the names disagree, such as image_003.tif and image_004.tif; files are "
         "paired in natural order, is one missing?"
     )
+
+
+def repeats(folder, shift):
+    """Noisy repeats of five objects; the second stack starts with another object."""
+    rng = np.random.default_rng(0)
+    clean = [smooth_image((20, 24), rng) for _ in range(5)]
+    first, second = (
+        [(image + rng.normal(0, 1, image.shape)).astype(np.float32) for image in images]
+        for images in (clean, [*clean[shift:], *clean[:shift]])
+    )
+    return [
+        str(write_stack(folder / name, images)) for name, images in (("a", first), ("b", second))
+    ]
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_repeats_of_different_objects_are_a_warning(tmp_path, shift):
+    first, second = repeats(tmp_path, shift)
+    swapped = {"train": {"input": first, "target": second, "swap": True}}
+    for data, kinds in (
+        (swapped, "input and target"),
+        ({"train": {"splits": [first, second]}}, "split 1 and split 2"),
+    ):
+        found = report(tmp_path, data).warnings
+        assert len(found) == shift
+        assert all(f"train: the {kinds} of an image are no more alike (" in w for w in found)
 
 
 def test_sizes_that_fit_no_crop_batch_or_dilation_are_problems(tmp_path, noisy):

@@ -18,11 +18,13 @@ class Template(StrEnum):
 
     DENOISE = "denoise"
     SEGMENT = "segment"
+    FINETUNE = "finetune"
     SLAB = "slab"
     VOLUME = "volume"
     SEGMENT_VOLUME = "segment-volume"
     SEQUENCE = "sequence"
     NOISE2INVERSE = "noise2inverse"
+    NOISE2NOISE = "noise2noise"
     CLOSING = "closing"
     CONTEXT = "context"
     SUPERRESOLUTION = "superresolution"

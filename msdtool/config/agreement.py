@@ -17,6 +17,9 @@ from msdtool.wording import choices
 SSIM_WINDOW = 11
 """Side of the window of SSIM, in pixels (Wang et al., IEEE TIP 2004)."""
 
+PIXEL_LOSSES = ("L1", "L2", "Huber")
+"""Losses in which each pixel counts on its own."""
+
 Problem = tuple[str, str]
 """A key and what is wrong with it."""
 
@@ -51,6 +54,7 @@ def find_problems(
         *_loss(task, training),
         *(_segmentation(data, training) if task == "segmentation" else _regression(data, training)),
         *_splits(task, data),
+        *_blind_spots(task, data, network.ndim, training),
         *_unused(task, network, training),
         *_size(network),
         *_stream(data, network, stream),
@@ -58,6 +62,7 @@ def find_problems(
         *_samples(data, network.ndim),
         *_foreground(task, data),
         *_graphs(network, training),
+        *_initial(network, training),
     ]
 
 
@@ -108,6 +113,10 @@ def _regression(data: DataConfig, training: TrainingConfig) -> Iterator[Problem]
 
 def _splits(task: str, data: DataConfig) -> Iterator[Problem]:
     train, validation = data.train, data.validation
+    if train.swap and task != "regression":
+        yield "data.train.swap", "is for task: regression"
+    if train.swap and train.splits is not None:
+        yield "data.train.swap", "splits go in all directions anyway; remove it"
     if train.splits is None:
         if train.strategy != "X:1":
             yield "data.train.strategy", "only splits use it; remove it"
@@ -132,6 +141,35 @@ def _splits(task: str, data: DataConfig) -> Iterator[Problem]:
         )
 
 
+def _blind_spots(
+    task: str, data: DataConfig, ndim: int, training: TrainingConfig
+) -> Iterator[Problem]:
+    train, key = data.train, "data.train.blind_spot"
+    if train.blind_spot is None:
+        return
+    if task != "regression":
+        yield key, "is for task: regression"
+    for other, value in (("splits", train.splits), ("target", train.target)):
+        if value is not None:
+            yield f"data.train.{other}", "blind_spot replaces it; remove one of them"
+    if train.swap:
+        yield "data.train.swap", "blind_spot has no pairs; remove one of them"
+    if data.geometry is not None:
+        yield (
+            "data.geometry",
+            "interpolation spreads the noise of a hidden pixel over its neighbours; remove it, or "
+            "blind_spot. data.augment interpolates nothing",
+        )
+    for name in training.loss_terms:
+        if name not in PIXEL_LOSSES:
+            yield (
+                "training.loss",
+                f"got {name}; with blind_spot single pixels count: {', '.join(PIXEL_LOSSES)}",
+            )
+    if "Z" in train.blind_spot.mask and ndim == 2 and data.slab == 0:
+        yield f"{key}.mask", "Z is for network.ndim: 3, or data.slab; remove it"
+
+
 def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
     """Keys that differ from their default although nothing would read them."""
     terms = training.loss_terms
@@ -144,6 +182,9 @@ def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iter
         "tversky_alpha": ("loss: tversky", "tversky" in terms),
         "tversky_beta": ("loss: tversky", "tversky" in terms),
         "plateau_patience": ("schedule: plateau", training.schedule == "plateau"),
+        "initial_sha256": ("training.initial", training.initial is not None),
+        "initial_normalisation": ("training.initial", training.initial is not None),
+        "freeze": ("training.initial", training.initial is not None),
     }
     for key, (user, used) in uses.items():
         if not used and getattr(training, key) != type(training).model_fields[key].default:
@@ -308,3 +349,16 @@ def _graphs(network: NetworkConfig, training: TrainingConfig) -> Iterator[Proble
                 "training.cuda_graphs",
                 f"only the MSD network itself can be captured; remove network.{key} or this key",
             )
+
+
+def _initial(network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
+    """Only parts that the network has can be frozen."""
+    for key, layers in (("stem", network.stem), ("head", network.head)):
+        if key in training.freeze and not layers:
+            yield "training.freeze", f"{key}: network.{key} has no layers; remove it"
+    if training.frozen_layers(network.depth) > network.depth:
+        yield (
+            "training.freeze",
+            f"block: got {training.frozen_layers(network.depth)} layers; network.depth is "
+            f"{network.depth}",
+        )

@@ -33,6 +33,7 @@ SPECIFIERS = {
     for below in ((), ("path",))
 }
 RUN_DIRECTORY = ("run", "directory")
+INITIAL = ("training", "initial")
 
 SECTIONS = ("data", "network", "training", "run")
 
@@ -129,7 +130,7 @@ def dump_config(config: ExperimentConfig) -> str:
 def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
     """Keys in which two configs differ so that one cannot continue the other's run.
 
-    Image paths count as unchanged if they are equal, absolutely or relative to the run directory: a
+    Paths of files count as unchanged if they are equal, absolutely or relative to the run directory: a
     project may be moved.
     """
     old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, after))
@@ -139,18 +140,20 @@ def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]
         for key in {**old, **new}
         if key not in RESUMABLE_KEYS
         and old.get(key) != new.get(key)
-        and not (key in SPECIFIERS and _are_same_images(old.get(key), new.get(key), *folders))
+        and not (
+            key in {*SPECIFIERS, INITIAL} and _are_same_files(old.get(key), new.get(key), *folders)
+        )
     ]
 
 
-def _are_same_images(old: Any, new: Any, old_folder: Path, new_folder: Path) -> bool:
+def _are_same_files(old: Any, new: Any, old_folder: Path, new_folder: Path) -> bool:
     """Whether two specifiers are equal, or are so relative to the folder of each."""
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return all(
-            _are_same_images(*items, old_folder, new_folder) for items in zip(old, new, strict=True)
+            _are_same_files(*items, old_folder, new_folder) for items in zip(old, new, strict=True)
         )
     if isinstance(old, dict) and isinstance(new, dict):
-        return old | {"path": ""} == new | {"path": ""} and _are_same_images(
+        return old | {"path": ""} == new | {"path": ""} and _are_same_files(
             old["path"], new["path"], old_folder, new_folder
         )
     are_texts = isinstance(old, str) and isinstance(new, str)
@@ -181,7 +184,7 @@ def _anchored(value: Any, folder: Path, path: KeyPath = ()) -> Any:
         return [_anchored(item, folder, path) for item in value]
     if not isinstance(value, str):
         return value
-    if path == RUN_DIRECTORY:
+    if path in (RUN_DIRECTORY, INITIAL):
         return anchor_path(value, folder)
     return anchor(value, folder) if path in SPECIFIERS else value
 

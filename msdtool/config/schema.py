@@ -12,7 +12,9 @@ from msdtool.border import Padding
 from msdtool.config.section import Section
 from msdtool.config.values import (
     parse_class_weights,
+    parse_digest,
     parse_duration,
+    parse_freeze,
     parse_layer,
     parse_layers,
     parse_loss_terms,
@@ -24,7 +26,9 @@ Layers = Annotated[list[Any], BeforeValidator(parse_layers)]
 ClassWeights = Annotated[str | list[float], BeforeValidator(parse_class_weights)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 # Not pydantic's own string, which must be UTF-8.
-DirectoryName = Annotated[str, PlainValidator(parse_path)]
+PathName = Annotated[str, PlainValidator(parse_path)]
+Digest = Annotated[str, BeforeValidator(parse_digest)]
+Freeze = Annotated[list[str | dict[str, int]], BeforeValidator(parse_freeze)]
 
 RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM", "MS-SSIM", "FFT", "top_k"]
 SegmentationLoss = Literal[
@@ -127,6 +131,26 @@ class TrainingConfig(Section):
     )
     accumulate: int = Field(
         1, ge=1, description="batches whose gradients are averaged for one update"
+    )
+    initial: PathName | None = Field(
+        None,
+        description="start from the weights of this trained network, a run directory or a "
+        "checkpoint, instead of random ones; see [fine-tuning](training.md#fine-tuning)",
+    )
+    initial_sha256: Digest | None = Field(
+        None,
+        description="SHA-256 of the checkpoint that `initial` names: any other is refused. A run's "
+        "own config.yaml states it",
+    )
+    initial_normalisation: Literal["measure", "keep"] = Field(
+        "measure",
+        description="mean and standard deviation by which images are scaled, if there is an "
+        "`initial` network: those of the new training set, or those that the network has",
+    )
+    freeze: Freeze = Field(
+        [],
+        description="parts of the `initial` network that are not trained: `stem`, `head`, `block` "
+        "(all hidden layers), `{block: 20}` (the first 20 of them). They work as in prediction",
     )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
     learning_rate: float = Field(
@@ -232,6 +256,12 @@ class TrainingConfig(Section):
         "auto", description="auto uses the GPU if there is one"
     )
 
+    def frozen_layers(self, depth: int) -> int:
+        """How many hidden layers, of ``depth``, are not trained: the first ones."""
+        if "block" in self.freeze:
+            return depth
+        return next((part["block"] for part in self.freeze if isinstance(part, dict)), 0)
+
     @property
     def loss_terms(self) -> dict[str, float]:
         """The weight of each term of the loss."""
@@ -246,7 +276,7 @@ class TrainingConfig(Section):
 class RunConfig(Section):
     """Where results go."""
 
-    directory: DirectoryName = Field("runs/experiment", description="the run directory")
+    directory: PathName = Field("runs/experiment", description="the run directory")
     previews: bool = Field(
         True, description="figures of the best, typical and worst validation image"
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from msdtool.data.augment import Intensity
+from msdtool.data.blind_spots import BlindSpots
 from msdtool.data.cut_out import CutOut
 from msdtool.data.foreground import Foreground
 from msdtool.data.geometry import Geometry, deformed
@@ -33,6 +34,7 @@ class TrainingSamples:
         keep_shape: leave out symmetries that change a sample's shape.
         geometry: rotations, changes of size and elastic deformations.
         intensity: changes of the inputs' values.
+        blind_spots: pixels that are hidden in the inputs, before anything else changes.
         cut_out: holes in the inputs.
     """
 
@@ -50,6 +52,7 @@ class TrainingSamples:
         keep_shape: bool = False,
         geometry: Geometry | None = None,
         intensity: Intensity | None = None,
+        blind_spots: BlindSpots | None = None,
         cut_out: CutOut | None = None,
     ) -> None:
         self.pairs = pairs
@@ -63,6 +66,7 @@ class TrainingSamples:
         self.keep_shape = keep_shape
         self.geometry = geometry
         self.intensity = intensity
+        self.blind_spots = blind_spots
         self.cut_out = cut_out
 
     def __len__(self) -> int:
@@ -80,6 +84,8 @@ class TrainingSamples:
         rng = np.random.default_rng([self.seed, epoch, number])
         window = None if self.crop is None else self._window(index, self.crop, rng)
         sample = self._read(index, window, rng)
+        if self.blind_spots is not None:
+            sample = self.blind_spots(sample, rng, self.pairs.slab)
         if self.augment:
             sample = random_symmetry(
                 sample, rng, self.keep_shape, slab=self.pairs.slab, in_plane=self.in_plane

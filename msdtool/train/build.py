@@ -17,6 +17,7 @@ from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.progress import Progress
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.train.averaging import WeightAverage
+from msdtool.train.freezing import Frozen
 from msdtool.train.image_losses import (
     EdgeLoss,
     FourierLoss,
@@ -199,6 +200,11 @@ def build_learner(
     """
     training = config.training
     network.to(device)
+    frozen = None
+    if training.freeze:
+        parts = [part for part in training.freeze if part in ("stem", "head")]
+        layers = training.frozen_layers(config.network.depth)
+        frozen = Frozen(network, parts, layers=layers)
     optimizer = build_optimizer(
         training.optimizer, network.parameters(), training.learning_rate, training.weight_decay
     )
@@ -212,7 +218,14 @@ def build_learner(
     loss = build_loss(config, normalisation, processes.total)
     average = None if training.average is None else WeightAverage(network, training.average)
     learner = Learner(
-        network, loss, optimizer, schedule, device, processes=processes, average=average
+        network,
+        loss,
+        optimizer,
+        schedule,
+        device,
+        processes=processes,
+        average=average,
+        frozen=frozen,
     )
     if training.cuda_graphs:
         learner.parallel = GraphedNetwork(network)

@@ -9,7 +9,7 @@ from torch import nn
 
 from msdtool.data import Pairs
 from msdtool.data.slabs import central_slice
-from msdtool.measure.comparisons import Comparison, compare, rank_text, ranked
+from msdtool.measure.comparisons import Comparison, compare, rank_text
 from msdtool.report.curves import save_curves
 from msdtool.report.pictures import save_comparisons
 from msdtool.runs.checkpoint import load_checkpoint
@@ -46,8 +46,7 @@ class RunPictures:
 
     def choose(self, validation: Validation) -> None:
         """Choose the images to draw by the best validation so far."""
-        order = np.argsort(validation.image_losses).tolist()
-        self.chosen = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
+        self.chosen = ranked(validation.image_losses)
 
     def update(self, pairs: Pairs) -> None:
         """Draw the chosen images and the curves, if there is time."""

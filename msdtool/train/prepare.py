@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,6 +31,7 @@ from msdtool.train.build import (
 )
 from msdtool.train.data_checks import check_data
 from msdtool.train.environment import environment
+from msdtool.train.initial import load_initial
 from msdtool.train.loop import Learner
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.record import Record
@@ -79,13 +80,20 @@ def prepare_run(
             "the network is computed by torch's matrix products, which is slower than the engine "
             "made for this device; msdtool doctor says why"
         )
+    notes: list[str] = []
     try:
         earlier = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))
         if earlier is None:
             processes.on_main(lambda: _check(config, plan, should_stop))
+            initial = processes.on_main(partial(load_initial, config, plan.architecture))
             network = _new_network(config, plan)
             normalisation = _measure(config, plan, processes, should_stop, progress)
             set_normalisation(network, normalisation)
+            if initial is not None:
+                config = config.starting_from(initial.sha256)
+                notes = list(initial.describe(config, normalisation))
+                keep = config.training.initial_normalisation == "keep"
+                normalisation = initial.start(network, normalisation, keep=keep)
         else:
             plan = replace(plan, architecture=earlier.checkpoint.model.architecture)
             network = processes.together(partial(_earlier_network, directory, earlier))
@@ -96,7 +104,7 @@ def prepare_run(
         if earlier is not None:
             processes.together(partial(_restore, directory, learner, earlier))
         processes.on_main(
-            lambda: _describe(directory, config, plan, processes, is_new=earlier is None)
+            lambda: _describe(directory, config, plan, processes, notes, is_new=earlier is None)
         )
         record = Record(
             config,
@@ -240,15 +248,22 @@ def _describe(
     config: ExperimentConfig,
     plan: _Plan,
     processes: Processes,
+    notes: Sequence[str],
     *,
     is_new: bool,
 ) -> None:
-    """Write environment.json and config.yaml, of a new run after clearing the directory."""
+    """Write environment.json and config.yaml, of a new run after clearing the directory.
+
+    Notes on the network that it starts from go to the log.
+    """
     if is_new:
         directory.clear()
     text = json.dumps(environment(plan.device, processes.size), indent=2)
     directory.write_text(directory.environment, text + "\n")
     directory.write_text(directory.config, dump_config(config))
+    for note in notes:
+        directory.log(note)
+        log.info(note)
 
 
 def _earlier_network(directory: RunDirectory, earlier: Earlier) -> ScaledNetwork:

@@ -19,12 +19,19 @@ from msdtool.train.states import TrainingState, read_state
 def as_started(directory: RunDirectory, config: ExperimentConfig) -> ExperimentConfig:
     """Return the experiment with the defaults of the version that started its run.
 
+    It started from the initial network that it started from, whose file is not needed any more.
+
     Raises:
         ConfigError: the run's config cannot be used.
     """
     if not is_there(directory.last):
         return config
-    return earlier_defaults.as_started(config, load_saved_config(directory.config))
+    saved = load_saved_config(directory.config)
+    training = config.training
+    is_open = training.initial is not None and training.initial_sha256 is None
+    if is_open and not is_unstarted(directory):
+        config = config.starting_from(saved.training.initial_sha256)
+    return earlier_defaults.as_started(config, saved)
 
 
 class Earlier(NamedTuple):

@@ -6,6 +6,7 @@ from msdtool.config import parse_config
 from msdtool.errors import ConfigError
 
 REGRESSION = "task: regression\ndata: {train: {input: a, target: b}}\n"
+SHA = "ab" * 32
 SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels: 3}\n"
 
 
@@ -47,6 +48,29 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
                 (SEGMENTATION, "tversky_alpha", 0.5, "tversky"),
                 (SEGMENTATION, "tversky_beta", 0.5, "tversky"),
             )
+        ),
+        *(
+            (
+                f"{REGRESSION}training: {{{text}}}",
+                f"training.{text.split(':')[0]}: only training.initial uses it; remove it",
+            )
+            for text in ("freeze: [block]", "initial_normalisation: keep", f"initial_sha256: {SHA}")
+        ),
+        (
+            REGRESSION + "training: {initial: a, freeze: [stem]}",
+            "training.freeze: stem: network.stem has no layers; remove it",
+        ),
+        (
+            REGRESSION + "training: {initial: a, freeze: [{block: 101}]}",
+            "training.freeze: block: got 101 layers; network.depth is 100",
+        ),
+        (
+            SEGMENTATION.replace("target: b", "target: b, swap: true"),
+            "data.train.swap: is for task: regression",
+        ),
+        (
+            "task: regression\ndata: {train: {splits: [a, b], swap: true}}",
+            "data.train.swap: splits go in all directions anyway; remove it",
         ),
         (REGRESSION + "training: {loss: TV}", "training.loss: got 'TV'"),
         (

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from msdtool.config.values import (
     parse_class_weights,
     parse_crop,
+    parse_digest,
     parse_duration,
+    parse_freeze,
     parse_labels,
     parse_specifier,
 )
@@ -47,6 +49,22 @@ def test_durations_as_clusters_write_them(days, hours, minutes, seconds):
 def test_what_is_no_duration_is_refused(value):
     with pytest.raises(ValueError, match="expected a time such as 30s"):
         parse_duration(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["block", ["blocks"], [3], [{"block": 0}], [{"block": True}], [{"stem": 2}], [{}], [None],
+     [{"block": 2, "stem": 1}], ["block", {"block": 2}], ["stem", "stem"], {"block": 2}],
+)  # fmt: skip
+def test_what_is_no_part_of_a_network_cannot_be_frozen(value):
+    with pytest.raises(ValueError, match="expected"):
+        parse_freeze(value)
+
+
+@pytest.mark.parametrize("value", ["ab" * 31, "AB" * 32, "xy" * 32, 5, None])
+def test_what_is_no_digest_is_refused(value):
+    with pytest.raises(ValueError, match="expected 64 hexadecimal digits"):
+        parse_digest(value)
 
 
 @pytest.mark.parametrize("value", ["a.tif", "b/*.tif", ["a", "b/**/*.png"]])

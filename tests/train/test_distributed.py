@@ -422,6 +422,24 @@ def test_two_processes_train_like_one(team, kind, request, tmp_path):
         torch.testing.assert_close(model.state[key], value, rtol=1e-3, atol=1e-5)
 
 
+def test_two_processes_start_from_a_network_and_keep_what_is_frozen(team, regression, tmp_path):
+    first = finish(open_run(regression, f"run.directory={tmp_path}/first")).best
+    options = [f"training.initial={first}", "training.freeze=[{block: 2}]", "training.average=0.5"]
+    options += ["training.optimizer=adamw", "training.weight_decay=0.1", "training.seed=5"]
+    one = finish(open_run(regression, *options, f"run.directory={tmp_path}/one"))
+    team(train_run, regression, [*options, f"run.directory={tmp_path}/two"])
+    paths = (one.last, RunDirectory(tmp_path / "two").last, first)
+    expected, found, initial = (load_checkpoint(path).model.state for path in paths)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
+    for state in (found, expected):
+        for layer in range(3):
+            weight = f"msd.msd_block.weight{layer}"
+            assert torch.equal(state[weight], initial[weight]) == (layer < 2)
+        bias, before = state["msd.msd_block.bias"], initial["msd.msd_block.bias"]
+        assert (bias == before).tolist() == [True, True, *[False] * (len(bias) - 2)]
+
+
 def test_a_stop_on_one_process_stops_all_at_one_step_and_resume_ends_alike(
     team, regression, tmp_path
 ):

@@ -44,7 +44,6 @@ RIGHT = {
     "schedule.plateau.last_epoch": {"0", "1e12"},
     "optimizer.param_groups.lr": {"0", "0.001", "1e12"},
     "metrics_bytes": {"0", "1e12"},
-    "pictured": {"{}"},
     "num_pairs.validation": {"0", "1e12"},
     "pictured": {"{}"},
 }
