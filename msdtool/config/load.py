@@ -130,8 +130,8 @@ def dump_config(config: ExperimentConfig) -> str:
 def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
     """Keys in which two configs differ so that one cannot continue the other's run.
 
-    Paths of files count as unchanged if they are equal, absolutely or relative to the run directory: a
-    project may be moved.
+    Paths of files count as unchanged if they are equal, absolutely or relative to the run
+    directory: a project may be moved.
     """
     old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, after))
     folders = [Path(config.run.directory).expanduser() for config in (before, after)]

@@ -9,7 +9,7 @@ from torch import nn
 
 from msdtool.data import Pairs
 from msdtool.data.slabs import central_slice
-from msdtool.measure.comparisons import Comparison, compare, rank_text
+from msdtool.measure.comparisons import Comparison, compare, rank_text, ranked
 from msdtool.report.curves import save_curves
 from msdtool.report.pictures import save_comparisons
 from msdtool.runs.checkpoint import load_checkpoint
