@@ -15,11 +15,11 @@ from traceback import print_exc
 
 import h5py  # noqa: F401
 import imageio.v3  # noqa: F401
-import matplotlib.backends.backend_agg  # noqa: F401
 import PIL.Image
-import torch
+import torch._dynamo  # noqa: F401
 import typer
 import zarr
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
 import msdtool.bench.breakdown
@@ -141,7 +141,9 @@ if __name__ == "__main__":
     # Whatever was imported and made before the fork need not be in each child.
     PIL.Image.init()
     assert zarr.__version__
-    torch.zeros(1, requires_grad=True).sum()
+    figure = Figure(layout="constrained")
+    figure.subplots().set_title("fonts")
+    figure.savefig(os.devnull, format="png")
     app.app = typer.main.get_command(app.app)
     gc.freeze()
     for line in sys.stdin:

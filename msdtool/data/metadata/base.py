@@ -43,6 +43,7 @@ SPELLINGS = {
 }
 LARGEST = 1e50
 """No distance is larger in any unit, and none smaller than its inverse: others are damage."""
+LONGEST_UNIT = 60
 ABOUT_VALUES = ("units", "long_name", "standard_name", "unit", "scale_factor", "add_offset")
 """Attributes about values, which hold for labels and probabilities no more."""
 
@@ -177,7 +178,8 @@ def known_unit(name: str) -> str:
 def step_of(size: Any, unit: Any = "", start: Any = 0.0) -> Step | None:
     """Return a step, or None if a file's numbers are not one."""
     try:
-        step = Step(float(size), known_unit(str(unit or "")), float(start))
+        name = known_unit(str(unit or ""))
+        step = Step(float(size), name if len(name) <= LONGEST_UNIT else "", float(start))
     except (OverflowError, TypeError, ValueError):
         return None
     is_possible = 1 / LARGEST <= step.size <= LARGEST and abs(step.start) <= LARGEST

@@ -126,6 +126,12 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), text)
 
 
+def _escaped(text: str) -> str:
+    """Text with numbers in place of characters outside of ASCII, which the description lacks."""
+    units = memoryview(text.encode("utf-16", "replace")).cast("H")[1:]  # after the mark of order
+    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04X}" for unit in units)
+
+
 def header(
     name: str,
     shape: tuple[int, ...],
@@ -197,7 +203,7 @@ def _imagej(axes: str, description: Description) -> dict[str, Any]:
     steps = description.metadata.steps
     if {"X", "Y"} <= steps.keys():
         unit = steps["X"].unit
-        content["unit"] = "um" if unit == "µm" else unit
+        content["unit"] = "um" if unit == "µm" else _escaped(unit)
         options |= _resolutions(1 / steps["X"].size, 1 / steps["Y"].size)
         for letter in SPACE:
             if letter in steps and steps[letter].start:
@@ -205,7 +211,7 @@ def _imagej(axes: str, description: Description) -> dict[str, Any]:
     if "Z" in steps:
         content["spacing"] = steps["Z"].size
     if "T" in steps:
-        content |= {"finterval": steps["T"].size, "tunit": steps["T"].unit}
+        content |= {"finterval": steps["T"].size, "tunit": _escaped(steps["T"].unit)}
     if description.packing is not None:  # a calibration by a straight line
         content |= {"cf": 0, "c0": description.packing.offset, "c1": description.packing.slope}
     if description.facts:
