@@ -74,6 +74,8 @@ def listen(*, quiet: bool = False) -> None:
     logger = logging.getLogger("msdtool")
     logger.setLevel(logging.INFO)
     logger.addHandler(_log)
+    # Its warnings, of an unwritable home for example, would otherwise ignore --quiet.
+    logging.getLogger("matplotlib").addHandler(_log)
 
 
 def error(message: str) -> None:

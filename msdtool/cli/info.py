@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import number
+from msdtool.cli.console import clock, number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import Json
 from msdtool.errors import ConfigError
@@ -48,8 +48,34 @@ def command(
     facts.pop("config", None)
     if "pixels" in facts:
         facts["pixels"] = [_distance(letter, **step) for letter, step in facts["pixels"].items()]
-        facts = {key: value for key, value in facts.items() if value not in (None, [], {})}
+    else:
+        facts |= _for_people(facts)
+    facts = {key: value for key, value in facts.items() if value not in (None, False, [], {})}
     console.result(console.table({key: _line(value) for key, value in facts.items()}))
+
+
+def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
+    """What is said otherwise, or not at all, to those who only look at a model."""
+    progress = facts["progress"]
+    metrics = facts["metrics"] or {}
+    told = {
+        "epoch": progress["epoch"],
+        "updates": progress["step"],
+        "best epoch": progress["best_epoch"],
+        "best loss": progress["best_loss"] if progress["best_epoch"] else None,
+        "time": clock(progress["seconds"]),
+        "ended": progress["finished"] or "not yet",
+    }
+    architecture = {key: value for key, value in facts["architecture"].items() if value is not None}
+    normalisation = {
+        key: value for key, value in facts["normalisation"].items() if value not in ([], 0)
+    }
+    return {
+        "architecture": architecture,
+        "normalisation": normalisation,
+        "progress": {key: value for key, value in told.items() if value is not None},
+        "metrics": {key: value for key, value in metrics.items() if isinstance(value, float)},
+    }
 
 
 def _distance(letter: str, size: float, unit: str, start: float) -> str:

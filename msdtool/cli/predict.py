@@ -47,19 +47,17 @@ def command(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="FORMAT",
-            help="Output format: tif, h5, zarr, npy, mrc, nii, png (one image of uint8 or uint16), "
-            "or files (a folder with one TIFF per image). Default: the one that --output names, "
-            "or the input's.",
+            metavar="tif|h5|zarr|npy|mrc|nii|png|files",
+            help="Output format; png holds one image of uint8 or uint16, files is a folder with "
+            "one TIFF per image. Default: the one that --output names, or the input's.",
         ),
     ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            metavar="DTYPE",
-            help="Type of the pixels: float32, float16, uint16, uint8, or input (that of the "
-            "input). Integers are rounded and clipped. Default: float32, or the smallest for all "
-            "labels.",
+            metavar="float32|float16|uint16|uint8|input",
+            help="Type of the pixels; input: that of the input. Integers are rounded and clipped. "
+            "Default: float32, or the smallest for all labels.",
         ),
     ] = None,
     scale: Annotated[
@@ -73,9 +71,9 @@ def command(
     compress: Annotated[
         str | None,
         typer.Option(
-            metavar="METHOD",
-            help="none, deflate, lzw (TIFF), zstd, or blosc (HDF5, zarr). Default: zstd for zarr, "
-            "otherwise none.",
+            metavar="none|deflate|lzw|zstd|blosc",
+            help="lzw is for TIFF, blosc for HDF5 and zarr. Default: zstd for zarr, none for "
+            "others.",
         ),
     ] = None,
     stack: Annotated[

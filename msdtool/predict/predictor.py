@@ -19,7 +19,7 @@ from msdtool.data.writers import label_dtype
 from msdtool.errors import ConfigError, DoesNotFit, Error, InputError
 from msdtool.lock import InUseError
 from msdtool.nn import MSDModule
-from msdtool.nn.device import choose_device
+from msdtool.nn.device import choose_device, warn_if_slow
 from msdtool.nn.memory import BYTES_PER_VALUE, out_of_memory, prediction_bytes
 from msdtool.nn.series import SeriesNetwork
 from msdtool.ops.out_of_core.module import SlicedArray
@@ -77,6 +77,7 @@ class Predictor:
     ) -> None:
         self.model = model
         self.device = choose_device(device)
+        warn_if_slow(self.device)
         self.scratch = scratch
         self.tta = tta
         self.network, self.label_map = load_network(model, name)

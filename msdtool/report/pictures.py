@@ -57,7 +57,8 @@ def save_comparisons(path: Path, rows: Sequence[Comparison], labels: Sequence[in
             _draw_values(row, number, line)
         notes = (row.input_note, row.output_note, "", "")
         for axis, name, note in zip(line, names, notes, strict=False):
-            axis.set_title(name, fontsize=9)
+            if name != names[0]:
+                axis.set_title(name, fontsize=9)
             axis.set_xlabel(note, fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])

@@ -14,10 +14,9 @@ from msdtool.data import Pairs
 from msdtool.data.build import build_datasets
 from msdtool.errors import ConfigError, Stopped
 from msdtool.nn.build import build_network, restore_network
-from msdtool.nn.device import choose_device
+from msdtool.nn.device import choose_device, warn_if_slow
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.scaling import ScaledNetwork
-from msdtool.ops.engines import is_fallback
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.runs.rundir import RunDirectory
@@ -75,11 +74,7 @@ def prepare_run(
         config = processes.together(started)
     tensorboard = TensorBoardLog(directory.tensorboard) if config.run.tensorboard else None
     plan = processes.together(lambda: _open(config, processes))
-    if is_fallback(plan.device, torch.float32):
-        log.info(
-            "the network is computed by torch's matrix products, which is slower than the engine "
-            "made for this device; msdtool doctor says why"
-        )
+    warn_if_slow(plan.device)
     notes: list[str] = []
     try:
         earlier = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))

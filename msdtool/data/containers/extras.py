@@ -26,16 +26,24 @@ def load_extra(name: str, path: Path) -> Any:
     """Import one of `EXTRAS`, or a module of it.
 
     Raises:
-        InputError: it is not installed.
+        InputError: it is not installed, or broken.
     """
     try:
         return import_module(name)
-    except ImportError:
+    except Exception as error:  # whatever a package raises that does not fit the others
         package = name.split(".", maxsplit=1)[0]
-        raise InputError(
-            f"{path}: needs the package {package}, which is not installed; "
-            f"install it with: pip install 'msdtool[{EXTRAS[package]}]'"
-        ) from None
+        raise InputError(f"{path}: needs {package_problem(package, error)}") from None
+
+
+def package_problem(package: str, error: Exception) -> str:
+    """Say why one of `EXTRAS` could not be imported, and the cure."""
+    install = f"pip install 'msdtool[{EXTRAS[package]}]'"
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        return f"the package {package}, which is not installed; install it with: {install}"
+    return (
+        f"the package {package}, which is installed but broken ({type(error).__name__}: {error}); "
+        f"repair it with: {install} --force-reinstall"
+    )
 
 
 def pick(path: Path, shapes: Mapping[str, Sequence[int] | None]) -> str:
