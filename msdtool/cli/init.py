@@ -23,6 +23,7 @@ class Template(StrEnum):
     VOLUME = "volume"
     NOISE2INVERSE = "noise2inverse"
     NOISE2NOISE = "noise2noise"
+    NOISE2VOID = "noise2void"
     CLOSING = "closing"
     CONTEXT = "context"
     SUPERRESOLUTION = "superresolution"
