@@ -25,6 +25,7 @@ class Template(StrEnum):
     SEQUENCE = "sequence"
     NOISE2INVERSE = "noise2inverse"
     NOISE2NOISE = "noise2noise"
+    NOISE2VOID = "noise2void"
     CLOSING = "closing"
     CONTEXT = "context"
     SUPERRESOLUTION = "superresolution"

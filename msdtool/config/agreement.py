@@ -149,6 +149,7 @@ def _blind_spots(
         return
     if task != "regression":
         yield key, "is for task: regression"
+        return
     for other, value in (("splits", train.splits), ("target", train.target)):
         if value is not None:
             yield f"data.train.{other}", "blind_spot replaces it; remove one of them"

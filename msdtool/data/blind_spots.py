@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from msdtool.data.interfaces import Pairs, Sample
-from msdtool.data.pairing import as_tuple, masked
+from msdtool.data.pairing import as_tuple
 from msdtool.data.patches import Window
 from msdtool.data.stacks import ImageStack
 from msdtool.errors import InputError
@@ -91,8 +91,11 @@ class BlindSpots:
         if not is_volume:
             hidden = np.moveaxis(hidden, 1, 0).reshape(sample.input.shape)
             counted = counted[slab]
-        sample = sample._replace(input=torch.from_numpy(np.ascontiguousarray(hidden)))
-        return masked(sample, torch.from_numpy(counted)[None])
+        mask = torch.from_numpy(counted)[None]
+        if sample.mask is not None:
+            mask &= sample.mask
+        # The target stays whole: pixels that do not count are part of SSIM's windows, and previews.
+        return sample._replace(input=torch.from_numpy(np.ascontiguousarray(hidden)), mask=mask)
 
     def _offsets(self) -> Iterator[NDArray[np.int64]]:
         """From a spot to all pixels that are hidden with it; itself last, as spots may meet."""

@@ -7,6 +7,7 @@ from msdtool.errors import ConfigError
 
 REGRESSION = "task: regression\ndata: {train: {input: a, target: b}}\n"
 SHA = "ab" * 32
+BLIND = "task: regression\ndata: {train: {input: a, blind_spot: {}}}\n"
 SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels: 3}\n"
 
 
@@ -63,6 +64,24 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         (
             REGRESSION + "training: {initial: a, freeze: [{block: 101}]}",
             "training.freeze: block: got 101 layers; network.depth is 100",
+        ),
+        *(
+            (BLIND.replace("{}", spots) + more, f"{key}: {message}")
+            for spots, more, key, message in (
+                ("{}", "training: {loss: [L1, {TV: 0.1}]}", "training.loss", "got TV; with blind"),
+                ("{}, target: b", "", "data.train.target", "blind_spot replaces it; remove one"),
+                ("{}, swap: true", "", "data.train.swap", "blind_spot has no pairs; remove one"),
+                ("{mask: {Z: 2}}", "", "data.train.blind_spot.mask", "Z is for network.ndim: 3"),
+                ("{}}, geometry: {scale: [0.9, 1.1]", "", "data.geometry", "interpolation spreads"),
+            )
+        ),
+        (
+            "task: regression\ndata: {train: {splits: [a, b], blind_spot: {}}}",
+            "data.train.splits: blind_spot replaces it; remove one of them",
+        ),
+        (
+            "task: segmentation\ndata: {train: {input: a, blind_spot: {}}, labels: 3}",
+            "data.train.blind_spot: is for task: regression",
         ),
         (
             SEGMENTATION.replace("target: b", "target: b, swap: true"),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msdtool.config.values import (
+    parse_blind_mask,
     parse_class_weights,
     parse_crop,
     parse_digest,
@@ -59,6 +60,14 @@ def test_what_is_no_duration_is_refused(value):
 def test_what_is_no_part_of_a_network_cannot_be_frozen(value):
     with pytest.raises(ValueError, match="expected"):
         parse_freeze(value)
+
+
+@pytest.mark.parametrize(
+    "value", [{"C": 2}, {"x": 2}, {"X": 0}, {"X": 51}, {"X": True}, {"X": 1.5}, ["X"], 5, None]
+)
+def test_what_is_no_mask_of_blind_spots_is_refused(value):
+    with pytest.raises(ValueError, match="expected 1 to 50 pixels for some of Z, Y, X"):
+        parse_blind_mask(value)
 
 
 @pytest.mark.parametrize("value", ["ab" * 31, "AB" * 32, "xy" * 32, 5, None])
