@@ -251,6 +251,22 @@ def test_a_run_that_cannot_be_prepared_leaves_its_directory_to_others(config, mo
     finish(open_run(config, resume=True))
 
 
+def test_a_run_killed_just_before_its_end_is_finished_once(config):
+    directory = finish(open_run(config, "run.previews=true"))
+    log, picture = directory.log_file, directory.previews / "best.png"
+    lines, drawn = log.read_text().splitlines(), picture.read_bytes()
+    assert "finished: " in lines.pop()
+    log.write_text("\n".join(lines) + "\n")
+    picture.unlink()
+    for _ in range(2):
+        finish(open_run(config, "run.previews=true", resume=True))
+        assert picture.read_bytes() == drawn
+        assert [line[21:] for line in log.read_text().splitlines()].count(
+            directory.last_logged
+        ) == 1
+    assert directory.last_logged.startswith("finished: ")
+
+
 def test_graphs_need_a_gpu(config):
     message = r"training\.cuda_graphs: needs one process on a GPU; got 1 on cpu; set it to false"
     with pytest.raises(ConfigError, match=message):

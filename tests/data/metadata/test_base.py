@@ -21,7 +21,9 @@ def test_a_unit_has_one_spelling(name, unit):
     assert known_unit(name) == unit
 
 
-@pytest.mark.parametrize("size", [0, -1, float("nan"), float("inf"), None, "wide", [1]])
+@pytest.mark.parametrize(
+    "size", [0, -1, float("nan"), float("inf"), 1e300, 1e-300, None, "wide", [1]]
+)
 def test_what_is_no_distance_is_no_step(size):
     assert step_of(size) is None
 

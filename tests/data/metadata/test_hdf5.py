@@ -29,6 +29,52 @@ def test_regular_positions_are_a_step(dataset):
     assert hdf5.read(dataset, "ZYX").steps == {"Z": Step(2.0, "mm", 5.0)}
 
 
+@pytest.mark.parametrize("length", [2, 5, 2**40])
+def test_positions_of_other_axes_are_not_read(dataset, length):
+    scale = dataset.parent.create_dataset("z", (length,), "f8", chunks=(2,), fillvalue=1)
+    scale.make_scale()
+    dataset.dims[0].attach_scale(scale)
+    assert hdf5.read(dataset, "ZYX").steps == {}
+
+
+@pytest.mark.parametrize("scales", [3, [1, 2, 3], ["a", "b", "c"], [], np.zeros((3, 2))])
+def test_damaged_references_to_positions_say_nothing(dataset, scales):
+    dataset.attrs["DIMENSION_LIST"] = scales
+    assert hdf5.read(dataset, "ZYX") == Metadata()
+
+
+def test_references_that_lead_elsewhere_say_nothing(dataset):
+    kind = h5py.vlen_dtype(h5py.ref_dtype)
+    attach(dataset, 0, [5.0, 7.0, 9.0])
+    found = np.empty(3, object)
+    found[:] = [
+        np.array(places, h5py.ref_dtype)
+        for places in ([h5py.Reference()], [dataset.parent.ref], [dataset.parent["axis_0"].ref])
+    ]
+    dataset.attrs.create("DIMENSION_LIST", found, dtype=kind)
+    assert hdf5.read(dataset, "ZYX").steps == {}
+
+
+def test_attributes_that_are_data_of_their_own_are_not_handed_on(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        dataset = file.create_dataset("data", data=np.zeros((3, 4, 5)))
+        dataset.attrs["values"] = np.zeros(hdf5.MAX_VALUES + 1)
+        dataset.attrs["text"] = "x" * (hdf5.MAX_BYTES + 1)
+        dataset.attrs["padded"] = np.array([b"x" * 1000] * 1000)
+        dataset.attrs["empty"] = np.zeros(0)
+        for number in range(300):
+            dataset.attrs[f"a{number:03}"] = number
+        found = hdf5.read(dataset, "ZYX").attributes
+    assert list(found) == [f"a{number:03}" for number in range(hdf5.MAX_ATTRIBUTES)]
+
+
+@pytest.mark.parametrize("value", [[], "wide", float("nan")])
+def test_a_scale_factor_that_is_no_number_counts_as_none(value):
+    attributes = {"scale_factor": value, "add_offset": value}
+    found = hdf5.packed(attributes, Packing(2.0, 1.0))
+    assert found == {"scale_factor": 2.0, "add_offset": 1.0}
+
+
 @pytest.mark.parametrize("sizes", [(2.0, 0.5, 0.25), np.array([2.0, 0.5, 0.25], np.float32)])
 def test_element_sizes_are_in_the_order_zyx(dataset, sizes):
     dataset.attrs["element_size_um"] = sizes

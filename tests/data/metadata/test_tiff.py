@@ -145,6 +145,23 @@ def test_an_imagej_result_is_one_that_imagej_reads(tmp_path):
     check(read(tmp_path / "a.tif").steps, STEPS | {"T": Step(4.0, "s")})
 
 
+def test_units_of_any_script_are_written_for_imagej(tmp_path):
+    steps = {letter: Step(2.0, "Å") for letter in "XYZ"}
+    path = tmp_path / "a.tif"
+    write(path, metadata=Metadata("imagej", steps))
+    assert b"unit=\\u00C5\n" in path.read_bytes()
+    check(read(path).steps, steps)
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e40])
+@pytest.mark.parametrize("convention", ["", "imagej", "ome"])
+def test_sizes_that_no_fraction_expresses_leave_a_tiff_readable(tmp_path, convention, size):
+    steps = {letter: Step(size, "µm") for letter in "XYZ"}
+    write(tmp_path / "a.tif", metadata=Metadata(convention, steps))
+    read(tmp_path / "a.tif")
+    assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), PIXELS)
+
+
 @pytest.mark.parametrize(("axes", "dtype"), [("CZY", "uint16"), ("ZYX", "int16")])
 def test_what_imagej_cannot_read_is_a_plain_tiff(tmp_path, axes, dtype):
     write(tmp_path / "a.tif", axes, dtype, metadata=Metadata("imagej", steps=STEPS))
