@@ -39,8 +39,9 @@ class Terminal:
         if len(label + line) <= self.console.width:
             return label + line
         return textwrap.fill(
-            label + line,
+            line,
             self.console.width,
+            initial_indent=label,
             subsequent_indent="  ",
             break_long_words=False,
             break_on_hyphens=False,
