@@ -187,6 +187,10 @@ class BlindPairs(Dataset[tuple[Tensor, ...]]):
     ) -> Sample:
         """Read pair ``index`` and hide pixels of it; see `Pairs.sample`."""
         sample = self.pairs.sample(index, window, central_only=central_only)
+        if window is not None and min(sample.target.shape[-2:]) < 2:
+            # The last row of an image that is read block by block: there is nothing to hide it by.
+            nothing = torch.zeros(1, *sample.target.shape[1:], dtype=torch.bool)
+            return sample._replace(mask=nothing)
         corner = [] if window is None else [part.start for part in window]
         rng = np.random.default_rng([self.seed, index, *corner])
         return self.spots(sample, rng, 0 if central_only else self.slab)

@@ -227,6 +227,12 @@ def test_held_out_images_are_hidden_always_alike(tmp_path, part):
         assert (sample.input != sample.target)[sample.mask].all()
 
 
+def test_a_block_of_a_single_row_counts_nowhere(tmp_path):
+    _, validation = build_datasets(experiment(tmp_path, validation={"fraction": 0.5}))
+    sample = validation.sample(0, (slice(31, 32), slice(0, 32)))
+    assert sample.mask.shape == (1, 1, 32) and not sample.mask.any()
+
+
 def test_clean_validation_images_are_not_hidden(tmp_path):
     clean = write_noisy_pairs(tmp_path / "v", 2)
     _, validation = build_datasets(experiment(tmp_path, validation=clean))
