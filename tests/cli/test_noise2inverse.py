@@ -67,7 +67,7 @@ def test_a_check_shows_the_splits(cli, scan):
 
 def test_the_mean_over_the_splits_is_predicted(cli, scan, tmp_path):
     result = cli("predict", scan / "run", *split_files(scan), "--splits", "-o", tmp_path)
-    assert (result.code, result.out) == (0, f"{tmp_path}/split_0.tif\n")
+    assert (result.code, result.out) == (0, f"{tmp_path}/split.tif\n")
     found = tifffile.imread(tmp_path / "split_0.tif")
     np.testing.assert_allclose(found, expected(scan), rtol=1e-5, atol=1e-5)
 

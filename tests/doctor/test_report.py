@@ -172,13 +172,13 @@ def test_cupy_is_not_proposed_where_there_is_no_gpu(monkeypatch):
             ImportError("numpy is too old"),
             BROKEN,
             "the package zarr, which is installed but broken (ImportError: numpy is too old); "
-            "repair it with: pip install 'msdtool[volumes]' --force-reinstall",
+            "remove it with: pip uninstall zarr; then pip install 'msdtool[volumes]'",
         ),
         (
             ModuleNotFoundError("No module named 'numcodecs'", name="numcodecs"),
             BROKEN,
             "the package zarr, which is installed but broken (ModuleNotFoundError: No module named "
-            "'numcodecs'); repair it with: pip install 'msdtool[volumes]' --force-reinstall",
+            "'numcodecs'); remove it with: pip uninstall zarr; then pip install 'msdtool[volumes]'",
         ),
     ],
 )

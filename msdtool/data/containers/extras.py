@@ -42,7 +42,7 @@ def package_problem(package: str, error: Exception) -> str:
         return f"the package {package}, which is not installed; install it with: {install}"
     return (
         f"the package {package}, which is installed but broken ({type(error).__name__}: {error}); "
-        f"repair it with: {install} --force-reinstall"
+        f"remove it with: pip uninstall {package}; then {install}"
     )
 
 
