@@ -11,7 +11,8 @@ from msdtool.cli import console
 from msdtool.cli.console import clock, number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import Json
-from msdtool.errors import ConfigError
+from msdtool.errors import ConfigError, ModelFileError
+from msdtool.file_errors import cannot_read
 
 MODEL_SUFFIXES = (".pt", ".pth", ".ckpt")
 ZIP = b"PK"
@@ -89,8 +90,9 @@ def _is_model(place: Path) -> bool:
     with no_collection():
         from msdtool.data.containers.zarr import is_zarr
 
-    if place.is_dir():
-        return not is_zarr(place)
+    with cannot_read(place, ModelFileError):
+        if place.is_dir():
+            return not is_zarr(place)
     if place.suffix.lower() in MODEL_SUFFIXES:
         return True
     if not place.is_file():

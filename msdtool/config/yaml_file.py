@@ -23,7 +23,9 @@ MAX_VALUES = 100_000
 
 
 def _short(text: str) -> str:
-    return f"{text[:40]}..." if len(text) > 40 else text
+    """The beginning of a text; what no terminal shows is escaped."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:40])
+    return f"{shown}..." if len(text) > 40 else shown
 
 
 class _Loader(yaml.SafeLoader):

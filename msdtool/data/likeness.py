@@ -16,6 +16,8 @@ from msdtool.data.patches import blocks
 MAX_IMAGES = 8
 MAX_PIXELS = 2**20
 """Pixels that are compared of an image, in its middle."""
+ALIKE = 0.5
+"""Different images whose correlation is larger, such as slices of a volume, tell nothing."""
 ERRORS = 2.0
 """Standard errors by which a correlation must be larger to be called so."""
 
@@ -35,8 +37,8 @@ class Likeness(NamedTuple):
 
     @property
     def is_paired(self) -> bool:
-        """Whether the images of a pair are more alike than others."""
-        return self.own > self.others + ERRORS * self.error
+        """Whether the images of a pair are more alike than others, as far as that can be told."""
+        return self.others > ALIKE or self.own > self.others + ERRORS * self.error
 
 
 def likeness(first: Stack, second: Stack, images: Sequence[int]) -> Likeness | None:

@@ -187,6 +187,8 @@ def _names(locations: list[Location], splits: Sequence[Specifier], stack: bool) 
     if stack:
         return [locations[0].path.absolute().parent.name or "stack"]
     names = [name_of(location) for location in locations]
+    if not splits:
+        return names
     others = [[name_of(location) for location in _each_once(expand(one))] for one in splits]
     if any(len(other) != len(names) for other in others):
         return names

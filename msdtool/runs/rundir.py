@@ -1,5 +1,6 @@
 """A run directory: the names in it, and which process may write there."""
 
+import errno
 import itertools
 import os
 import time
@@ -231,7 +232,12 @@ def is_there(path: Path) -> bool:
         ModelFileError: its folder may not be read.
     """
     with cannot_read(path, ModelFileError):
-        return path.exists()
+        try:
+            return path.exists()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
