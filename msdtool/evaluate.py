@@ -227,7 +227,7 @@ def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, pat
             evaluation.output.get("data_range", 0.0),
             f"{rank_text(rank, len(pairs))}, {Path(pairs.name(index)).name}",
         )
-        for rank, index in ranks.items()
+        for rank, index in sorted(ranks.items())
     ]
     save_comparisons(path, rows, labels)
 

@@ -124,7 +124,8 @@ def read(kind: type[T], content: Any, name: str) -> T:
     if not isinstance(content, dict):
         raise ValueError(f"{name} is {shown(content)}; expected keys and values")
     hints = typing.get_type_hints(kind)
-    required = [f.name for f in fields(kind) if f.default is MISSING]  # type: ignore[arg-type]
+    declared = fields(kind)  # type: ignore[arg-type]
+    required = [f.name for f in declared if f.default is MISSING and f.default_factory is MISSING]
     missing = [f"{name}.{key}".lstrip(".") for key in required if key not in content]
     if missing:
         raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def find_extra(package: str) -> Finding:
     except Exception as error:  # whatever a package raises that does not fit the others
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == package
         return Finding(name, ABSENT if is_absent else BROKEN, package_problem(package, error))
-    return Finding(name, WORKS, f"{package} {version(package)}")
+    return Finding(name, WORKS, f"{package} {version(packages_distributions()[package][0])}")
 
 
 def find_torch() -> Finding:

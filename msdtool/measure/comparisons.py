@@ -35,11 +35,12 @@ class Comparison:
 
 
 def ranked(losses: Sequence[float]) -> dict[str, int]:
-    """Return which images stand for all: the best, a typical and the worst; or the only one."""
-    if len(losses) == 1:
-        return {"typical": 0}
+    """Return which images stand for all: the best, a typical and the worst, each another one."""
     order = [int(index) for index in np.argsort(losses)]
-    return {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
+    if len(order) == 1:
+        return {"typical": order[0]}
+    ends = {"best": order[0], "worst": order[-1]}
+    return ends if len(order) == 2 else ends | {"typical": order[len(order) // 2]}
 
 
 def rank_text(name: str, count: int) -> str:

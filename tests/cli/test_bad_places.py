@@ -353,7 +353,10 @@ def test_options_of_train(refused, config, no_gpu):
             "Invalid value for '--num-parts'",
         ),
         (["evaluate", "run", "--input", "a"], "Missing option '--target'"),
-        (["init", "denoize"], "'denoize' is not one of 'denoise', 'segment', 'finetune', 'slab', 'volume'"),
+        (
+            ["init", "denoize"],
+            "'denoize' is not one of 'denoise', 'segment', 'finetune', 'slab', 'volume'",
+        ),
     ],
 )
 def test_lines_that_are_not_a_command(cli, tmp_path, monkeypatch, arguments, message):
