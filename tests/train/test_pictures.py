@@ -55,7 +55,9 @@ def test_best_typical_and_worst_are_chosen_by_loss(regression_run, pairs, drawn)
 
 
 def test_of_one_image_nothing_is_best(regression_run, pairs, drawn):
-    run_pictures(regression_run).update(pairs, Validation(0, {}, [0.3]))
+    it = run_pictures(regression_run)
+    it.choose(Validation(0, {}, [0.3]))
+    it.update(pairs)
     (name,) = [name for name, row in drawn.items() if isinstance(row, Comparison)]
     assert (name, drawn[name].title) == ("typical.png", "the only image, image_000.tif")
 

@@ -45,7 +45,7 @@ RIGHT = {
     "optimizer.param_groups.lr": {"0", "0.001", "1e12"},
     "metrics_bytes": {"0", "1e12"},
     "num_pairs.validation": {"0", "1e12"},
-    "pictured": {"{}"},
+    "pictured": {"{}", "missing"},
 }
 CONFIGURED = ("schedule.plateau.", "optimizer.param_groups.")
 """Other keys of these are read from nowhere."""
