@@ -1,4 +1,4 @@
-"""Reports on the progress of long-running work."""
+"""How far a long piece of work has come, as the library tells whoever wants to know."""
 
 from typing import Protocol
 

