@@ -18,12 +18,16 @@ help: ## Show this help
 .venv/installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "msdtool needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[demo]'
+	touch $@
+
+.venv/developing: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[demo,dev]'
 	touch $@
 
-setup: .venv/installed ## Make .venv with msdtool, the demo's and the development tools
+setup: .venv/developing ## Make .venv with msdtool, the demo's and the development tools
 
-demo: setup ## Make few-view tomograms of real images, train on them, compare with other methods
+demo: .venv/installed ## Make few-view tomograms of real images, train on them, compare with other methods
 	$(BIN)/msdtool demo tomograms --output $(DEMO)
 	$(BIN)/msdtool check $(DEMO)/denoise.yaml
 	$(BIN)/msdtool train $(DEMO)/denoise.yaml --overwrite
@@ -67,7 +71,7 @@ site: .venv/site/installed ## Build the documentation as a web site in build/sit
 	.venv/site/bin/mkdocs build --quiet --config-file .ci/mkdocs.yml
 	@echo build/site/index.html
 
-bench: setup ## Compare the MSD block with plain torch and the machine's limit
+bench: .venv/installed ## Compare the MSD block with plain torch and the machine's limit
 	$(BIN)/msdtool bench
 
 gpu: setup ## On a machine with a GPU: doctor, GPU tests, bench and a profile, saved in gpu/

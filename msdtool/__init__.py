@@ -11,6 +11,7 @@ from msdtool.errors import InputError
 if TYPE_CHECKING:
     from msdtool.data import ImageDataset, ImageStack
     from msdtool.models import MSDModel, MSDRegressionModel, MSDSegmentationModel
+    from msdtool.predict.arrays import load
 
     __version__: str
 
@@ -21,6 +22,7 @@ __all__ = [
     "MSDModel",
     "MSDRegressionModel",
     "MSDSegmentationModel",
+    "load",
 ]
 
 _HOMES = {
@@ -29,6 +31,7 @@ _HOMES = {
     "MSDModel": "msdtool.models",
     "MSDRegressionModel": "msdtool.models",
     "MSDSegmentationModel": "msdtool.models",
+    "load": "msdtool.predict.arrays",
 }
 
 

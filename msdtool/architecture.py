@@ -1,10 +1,14 @@
-"""What a network is made of, as plain data: a config is planned into it, a checkpoint holds it."""
+"""The architecture of a network as plain data: derived from a config, stored in checkpoints."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from msdtool.plain_data import read
+from msdtool.border import PADDINGS
+from msdtool.plain_data import read, shown
+
+MAX_WEIGHTS = 10**9
+"""With the optimizer's state these take 16 GB."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class HiddenLayers:
 
     Attributes:
         operation: "conv", or a layer with all arguments.
-        activation: likewise a layer.
-        norm: likewise; None: no normalisation.
+        activation: a layer with all arguments.
+        norm: the same; None: no normalisation.
     """
 
     operation: Any
@@ -115,7 +119,7 @@ class Architecture:
             ValueError: a key is missing or unknown, or its value cannot be; names the key.
         """
         if not isinstance(content, dict):
-            raise ValueError(f"{name} is {content!r:.60}; expected keys and values")
+            raise ValueError(f"{name} is {shown(content)}; expected keys and values")
         groups = {"stream", "outer", "hidden"}
         own = {key: value for key, value in content.items() if key not in groups}
         found = read(cls, own, name)
@@ -128,21 +132,40 @@ class Architecture:
         unknown = content.keys() - found.to_dict().keys()
         if unknown:
             raise ValueError(f"{name}.{min(map(str, unknown))} is unknown; update msdtool")
-        found._check(name)
+        found.check(name)
         return found
 
-    def _check(self, name: str) -> None:
-        """Raise ValueError if a number cannot be."""
-        smallest = {"c_in": 1, "c_out": 1, "depth": 0, "width": 1}
-        for key, value in smallest.items():
-            if getattr(self, key) < value:
-                raise ValueError(f"{name}.{key} is {getattr(self, key)}; expected {value} or more")
+    def check(self, name: str = "architecture") -> None:
+        """Check each number on its own; whether weights fit is checked where they are loaded.
+
+        Args:
+            name: where it is, for error messages.
+
+        Raises:
+            ValueError: a number cannot be; names the key.
+        """
+        sizes = {key: getattr(self, key) for key in ("c_in", "c_out", "depth", "width")}
+        if self.stream is not None:
+            sizes["stream.dt"] = self.stream.dt
+        if self.outer is not None:
+            sizes |= {key: getattr(self.outer, key) for key in ("c_stem", "features", "scale")}
+        for key, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name}.{key} is {size}; expected 1 or more")
         if self.ndim not in (2, 3):
             raise ValueError(f"{name}.ndim is {self.ndim}; expected 2 or 3")
         if not self.dilations or min(self.dilations) < 1:
-            raise ValueError(f"{name}.dilations is {list(self.dilations)}; expected 1 or more each")
+            raise ValueError(
+                f"{name}.dilations is {shown(list(self.dilations))}; expected 1 or more each"
+            )
+        if self.padding not in PADDINGS:
+            raise ValueError(
+                f"{name}.padding is {shown(self.padding)}; expected {', '.join(PADDINGS)}"
+            )
         if self.stream is not None and self.stream.axis not in (0, 1, 2):
             raise ValueError(f"{name}.stream.axis is {self.stream.axis}; expected 0, 1 or 2")
+        if self.stream is not None and self.ndim != 3:
+            raise ValueError(f"{name}.ndim is {self.ndim}; a network on series has 3")
 
 
 def _names(kind: type[Any]) -> list[str]:

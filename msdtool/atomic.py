@@ -10,11 +10,15 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from glob import escape
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 PARTIAL = ".*.part"
 """Pattern of the temporary names; a killed process leaves such files behind."""
@@ -36,11 +40,15 @@ _KINDS = {
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, is_claimed: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on exit, sync it and rename it to ``path``.
 
     If the block raises, the temporary file is removed and ``path`` stays as it was. Missing folders
     are created. A link is written through to the file that it leads to.
+
+    Args:
+        path: the file.
+        is_claimed: the caller keeps others from writing it, and removes their `leftovers` itself.
 
     Raises:
         OSError: the file cannot be written, or what is there must not be replaced.
@@ -48,12 +56,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
     target = destination(path)
     make_folder(target.parent)
     temporary = temporary_name(target)
+    with nullcontext() if is_claimed else _among_writers(target):
+        try:
+            yield temporary
+            sync(temporary)
+            put(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _among_writers(target: Path) -> Iterator[None]:
+    """Hold what tells writers of a folder from killed ones; remove what those left of a file.
+
+    All writers share a lock of the folder, which the system releases when they end for any reason.
+    Where it does not lock folders, as Windows and NFS do not, nothing is removed.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    folder = os.open(target.parent, os.O_RDONLY)
     try:
-        yield temporary
-        sync(temporary)
-        put(temporary, target)
+        with suppress(OSError):
+            found = list(leftovers(target))
+            if found:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in found:
+                    path.unlink()
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_SH)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(folder)
 
 
 def temporary_name(path: Path) -> Path:
@@ -79,7 +113,7 @@ def destination(path: Path, *, is_folder: bool = False) -> Path:
 
     Raises:
         FileExistsError: what is there must not be replaced; it says why and what to do.
-        OSError: nobody can tell what is there.
+        OSError: the target cannot be inspected.
     """
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -99,7 +133,7 @@ def _refuse(path: Path, reason: str) -> None:
 
 
 def _check_links(path: Path) -> None:
-    """Refuse a link that a stranger may have laid in a folder shared by all, such as /tmp.
+    """Refuse a link that another user may have planted in a world-writable folder, such as /tmp.
 
     The rule is Linux's own (protected_symlinks), which is not in force everywhere.
     """
@@ -138,7 +172,7 @@ def mark(folder: Path, place: Path) -> None:
 
     Args:
         folder: the complete result.
-        place: where the note lies, in the folder or the only one inside it.
+        place: where the note lies, in the folder or the first one inside it.
 
     Raises:
         OSError: something cannot be written.
@@ -182,8 +216,8 @@ def _listed(folder: Path) -> frozenset[str] | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         place = folder
         while not (place / MARKER).is_file():
-            # Zarr warns of strange files in a group, so there the marker lies in the array.
-            (place,) = (entry for entry in place.iterdir() if entry.is_dir())
+            # Zarr warns of strange files in a group, so there the marker lies in the first array.
+            place = min(entry for entry in place.iterdir() if entry.is_dir())
         return frozenset(json.loads((place / MARKER).read_text(encoding="utf-8"))["files"])
     return None
 

@@ -1,27 +1,33 @@
 """Examine an experiment's data before training on it."""
 
 import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from msdtool.config import SSIM_WINDOW, ExperimentConfig
+from msdtool.config import ExperimentConfig
 from msdtool.data import ImageStack, Pairs
 from msdtool.data.build import build_datasets
+from msdtool.data.likeness import likeness
 from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.statistics import count_labels
-from msdtool.errors import ConfigError, InputError
+from msdtool.errors import ConfigError, InputError, ModelFileError
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.memory import training_bytes
-from msdtool.ops.checks import check_dilations
 from msdtool.progress import Progress, no_progress
 from msdtool.train.build import check_images, nothing_counts, sizes_of
+from msdtool.train.data_checks import size_problems
+from msdtool.train.initial import load_initial
 from msdtool.wording import size_text
 
 MAX_LISTED = 10
+COUNTS = re.compile(r"\(\d+ pixels\)|\b\d+ of \d+ values")
+"""What differs in findings that are equal otherwise."""
 
 
 @dataclass
@@ -54,6 +60,9 @@ class Report:
         pairs: the first pairs of each data set, by the data set's name.
         stacks: facts by data set and kind of stack, such as ("train", "input").
         label_counts: pixels by label value in the training targets.
+        input_channels: of the network, with the neighbours of a slab.
+        output_channels: of the network.
+        slices: of a slab; 1 without neighbours.
         memory_bytes: estimate for a training step on the largest image or the crop.
         problems: reasons why training would fail.
         warnings: what looks wrong but does not stop training.
@@ -62,6 +71,9 @@ class Report:
     pairs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     stacks: dict[tuple[str, str], StackFacts] = field(default_factory=dict)
     label_counts: dict[int, int] = field(default_factory=dict)
+    input_channels: int = 0
+    output_channels: int = 0
+    slices: int = 1
     memory_bytes: int = 0
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -103,6 +115,40 @@ def check(config: ExperimentConfig, progress: Progress = no_progress) -> Report:
     return report
 
 
+class Finding(NamedTuple):
+    """A message, and the names of the files that it may mention."""
+
+    message: str
+    names: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """What equal findings about other files have in common."""
+        text = self.message
+        for name in sorted(self.names, key=len, reverse=True):
+            text = text.replace(name, "*")
+        return COUNTS.sub("#", text)
+
+
+def summed_up(findings: Sequence[Finding], total: int, what: str) -> list[str]:
+    """Return the messages, those that are equal but for the file as one, "9 of 14 ...".
+
+    Args:
+        findings: in any order.
+        total: number of files that were looked at.
+        what: these are, such as "train pairs".
+    """
+    kinds: dict[str, list[str]] = {}
+    for finding in findings:
+        kinds.setdefault(finding.kind, []).append(finding.message)
+    return [
+        messages[0]
+        if len(messages) == 1
+        else f"{len(messages)} of {total} {what}, such as {messages[0]}"
+        for messages in kinds.values()
+    ]
+
+
 def _check_pairs(
     config: ExperimentConfig, name: str, pairs: Pairs, report: Report, progress: Progress
 ) -> None:
@@ -123,30 +169,54 @@ def _check_pairs(
         report.stacks[name, kind] = StackFacts(len(images))
     seen: set[int] = set()
     counted = _Counted(np.zeros(config.num_labels, dtype=np.int64))
-    problems: list[str] = []
+    problems: list[Finding] = []
+    warnings: list[Finding] = []
     to_measure = pairs.to_measure()
     for done, index in enumerate(to_measure):
         progress(done, len(to_measure), pairs.name(index))
         image = pairs.image(index)
+        of_stacks = [stack.name(image) for stack in stacks.values()]
+        names = pairs.name(index), pairs.target_name(index), *of_stacks
         try:
             for kind, stack in stacks.items():
                 if image not in seen:
-                    _add_facts(report, report.stacks[name, kind], stack, image)
+                    warnings += _add_facts(report.stacks[name, kind], stack, image)
             seen.add(image)
-            problems += _check_pair(pairs, index, counted)
+            problems += [Finding(text, names) for text in _check_pair(pairs, index, counted)]
         except InputError as error:
-            problems.append(error.message)
-    if name == "train" and config.num_labels:
+            problems.append(Finding(error.message, names))
+    # Of targets with wrong values, the histogram would be one of what is right about them.
+    if name == "train" and config.num_labels and not problems:
         report.label_counts = dict(zip(config.label_values, counted.labels.tolist(), strict=True))
     if not problems and not counted.values and not counted.labels.any():
-        problems.append(nothing_counts(config, name))
-    report.problems += problems[:MAX_LISTED]
-    if len(problems) > MAX_LISTED:
-        report.problems.append(f"... and {len(problems) - MAX_LISTED} more of {name}")
+        problems.append(Finding(nothing_counts(config, name), ()))
+    if not problems and (config.data.train.splits or (name == "train" and config.data.train.swap)):
+        report.warnings += _unlike_repeats(name, stacks, images)
+    report.warnings += summed_up(warnings, len(images) * len(stacks), f"{name} images")
+    summed = summed_up(problems, len(to_measure), f"{name} pairs")
+    report.problems += summed[:MAX_LISTED]
+    if len(summed) > MAX_LISTED:
+        report.problems.append(f"... and {len(summed) - MAX_LISTED} more of {name}")
 
 
-def _add_facts(report: Report, facts: StackFacts, stack: ImageStack, index: int) -> None:
-    """Add an image, block by block, since a volume need not fit in memory."""
+def _unlike_repeats(
+    name: str, stacks: Mapping[str, ImageStack], images: Sequence[int]
+) -> Iterator[str]:
+    """Say which noisy repeats have no more in common with the first ones than other images."""
+    (first, stack), *others = ((k, s) for k, s in stacks.items() if k != "mask")
+    for kind, other in others:
+        found = likeness(stack, other, images)
+        if found is not None and not found.is_paired:
+            yield (
+                f"{name}: the {first} and {kind} of an image are no more alike (correlation "
+                f"{found.own:.2g}) than those of different images ({found.others:.2g}): are files "
+                "missing or in another order? Where all images show the same, or noise hides it, "
+                "this means nothing"
+            )
+
+
+def _add_facts(facts: StackFacts, stack: ImageStack, index: int) -> list[Finding]:
+    """Add an image, block by block, since a volume need not fit in memory; return warnings."""
     low, high, total, count = np.inf, -np.inf, 0.0, 0
     for window in blocks(stack.space(index), BLOCK_PIXELS):
         image = stack.read_array(index, window)
@@ -160,12 +230,11 @@ def _add_facts(report: Report, facts: StackFacts, stack: ImageStack, index: int)
     if count:
         facts.minimum, facts.maximum = min(facts.minimum, low), max(facts.maximum, high)
         facts.mean += total / count / facts.count
-    for note in stack.notes(index):
-        if note not in facts.notes:
-            facts.notes.append(note)
-            report.warnings.append(f"{stack.name(index)}: {note}")
+    name, warnings = stack.name(index), list(stack.notes(index))
+    facts.notes += [note for note in warnings if note not in facts.notes]
     if stack.label_map is None and low == high:
-        report.warnings.append(f"{stack.name(index)}: every pixel has the value {low:g}")
+        warnings.append(f"every pixel has the value {low:g}")
+    return [Finding(f"{name}: {text}", (name,)) for text in warnings]
 
 
 @dataclass
@@ -216,8 +285,7 @@ def _check_sizes(
     if not inputs:
         return
     training = sizes_of(train)
-    _check_batches(config, training, report)
-    _check_smallest(config, inputs, report)
+    report.problems += size_problems(config, train, validation)
     channels = 1 if config.data.collapse_channels else inputs[0][0]
     channels *= 2 * config.data.slab + 1
     largest = config.crop_size or max(training or [inputs[0][1:]], key=math.prod)
@@ -227,8 +295,11 @@ def _check_sizes(
         if not report.problems:
             check_scale(config, planned, train.scale)
             check_images(config, planned, train, validation)
-    except ConfigError as error:
+            load_initial(config, planned)
+    except (ConfigError, ModelFileError) as error:
         report.problems.append(error.message)
+    report.slices = 2 * config.data.slab + 1
+    report.input_channels, report.output_channels = planned.c_in, planned.c_out
     report.memory_bytes = training_bytes(planned, largest, config.training.batch_size)
 
 
@@ -240,45 +311,6 @@ def _check_channels(config: ExperimentConfig, report: Report) -> None:
                 f"{role} images have {' and '.join(map(str, found))} channels; all need the same "
                 "number, or set data.collapse_channels: true"
             )
-
-
-def _check_batches(
-    config: ExperimentConfig, training: list[tuple[int, ...]], report: Report
-) -> None:
-    """Report training images that are smaller than a crop or, without one, differ in a batch."""
-    crop = config.crop_size
-    if crop is not None:
-        for size in training:
-            if any(have < want for have, want in zip(size, crop, strict=True)):
-                report.problems.append(
-                    f"a training image of {size_text(size)} pixels is smaller than data.crop "
-                    f"{size_text(crop)}"
-                )
-    elif config.training.batch_size > 1 and len(set(training)) > 1:
-        report.problems.append(
-            f"training images have {len(set(training))} sizes, which need "
-            "training.batch_size: 1, or data.crop"
-        )
-
-
-def _check_smallest(
-    config: ExperimentConfig, inputs: list[tuple[int, ...]], report: Report
-) -> None:
-    """Report images that are too small for the loss or a dilation."""
-    smallest = min(min(shape[1:]) for shape in inputs)
-    ssim = "SSIM" in config.training.loss_terms
-    if ssim and config.crop_size is None and smallest < SSIM_WINDOW:
-        report.problems.append(
-            f"an image is {smallest} pixels wide or high; SSIM, in training.loss, needs at least "
-            f"{SSIM_WINDOW}"
-        )
-    for shape in inputs:
-        try:
-            used = config.network.dilations[: config.network.depth]
-            check_dilations(used, config.convolved(shape[1:]), config.network.padding)
-        except ValueError as error:
-            report.problems.append(f"{error}; choose smaller network.dilations")
-            break
 
 
 def _check_labels(report: Report) -> None:

@@ -1,5 +1,6 @@
 """Measure a trained network on pairs of images."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from msdtool.atomic import atomic_path
@@ -20,13 +20,19 @@ from msdtool.data.specifiers import Specifier
 from msdtool.data.statistics import Moments
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_write
-from msdtool.measure.comparisons import compare
-from msdtool.measure.metrics import Metrics, build_metrics
+from msdtool.measure.comparisons import compare, rank_text, ranked
+from msdtool.measure.intervals import metric_intervals
+from msdtool.measure.metrics import Metrics, SegmentationMetrics, build_metrics, counted
+from msdtool.measure.surfaces import mean_surface_metrics, surface_metrics
 from msdtool.predict import Predictor
+from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.progress import Progress, no_progress
 from msdtool.report.pictures import save_comparisons
 
 log = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Of the partial results; those of earlier versions lack surface distances, pixels and hashes."""
 
 
 @dataclass
@@ -34,7 +40,8 @@ class Evaluation:
     """Metrics of a network over a data set.
 
     Attributes:
-        images: per image, its input file and metrics.
+        images: per image, its input file, a hash of its target, and metrics; of a segmentation also
+            the pixels of each label: in output and target, in the target, in the output.
         outputs: metrics of the network's outputs over all images.
         inputs: metrics of the unprocessed inputs, if they can be compared with the targets.
     """
@@ -46,12 +53,32 @@ class Evaluation:
     @property
     def output(self) -> dict[str, Any]:
         """Metrics of the outputs, by name."""
-        return self.outputs.compute()
+        metrics = self.outputs.compute()
+        if isinstance(self.outputs, SegmentationMetrics):
+            metrics |= mean_surface_metrics(self.images)
+        return metrics
 
     @property
     def input(self) -> dict[str, Any] | None:
         """Metrics of the unprocessed inputs, by name."""
         return None if self.inputs is None else self.inputs.compute()
+
+    @property
+    def confusion(self) -> dict[str, Any] | None:
+        """The confusion matrix of a segmentation: a row per label of the targets."""
+        if not isinstance(self.outputs, SegmentationMetrics):
+            return None
+        return {"labels": self.outputs.labels, "pixels": self.outputs.confusion.tolist()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All results, as plain data."""
+        return {
+            "output": self.output,
+            "input": self.input,
+            "intervals": metric_intervals(self.images),
+            "confusion": self.confusion,
+            "images": self.images,
+        }
 
 
 def open_pairs(
@@ -124,15 +151,31 @@ def evaluate(
         predictor.check(sample.input, pairs.name(index))
         _check_target(predictor, sample.target, pairs.target_name(index))
         output = predictor(sample.input, pairs.name(index)).unsqueeze(0)
+        bad, total = num_unusable(output[0], labels=bool(labels))
+        if bad:
+            log.warning(unusable_text(pairs.name(index), bad, total))
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
-        images.append({"image": pairs.name(index), **outputs.update(output, target, mask)})
+        measured = outputs.update(output, target, mask)
+        if labels:
+            measured |= surface_metrics(output[0].argmax(0), counted(target, mask)[0, 0], labels)
+        digest = _digest(sample.target, sample.mask)
+        images.append({"image": pairs.name(index), "target_digest": digest, **measured})
         shown = pairs.sample(index, central_only=True).input
         comparable = comparable and shown.shape == sample.target.shape
         if comparable:
             inputs.update(shown.unsqueeze(0), target, mask)
         progress(done, len(indices))
     return Evaluation(images, outputs, inputs if comparable else None)
+
+
+def _digest(target: Tensor, mask: Tensor | None) -> str:
+    """A hash of the pixels that are measured: outputs can be compared if it is the same."""
+    digest = hashlib.blake2b(repr(tuple(target.shape)).encode(), digest_size=8)
+    for image in (target, mask):
+        if image is not None:
+            digest.update(image.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def target_range(predictor: Predictor, pairs: MeasuredPairs) -> float:
@@ -175,19 +218,18 @@ def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, pat
     """Draw input, output and target of the best, a typical and the worst image as a PNG."""
     labels = predictor.model.labels
     key = "accuracy" if labels else "psnr"
-    order = np.argsort([-image[key] for image in evaluation.images])
-    ranks = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
+    ranks = ranked([-image[key] for image in evaluation.images])
     rows = [
         compare(
-            pairs.sample(int(index), central_only=True),
-            predictor(pairs.sample(int(index)).input),
+            pairs.sample(index, central_only=True),
+            predictor(pairs.sample(index).input),
             len(labels),
             evaluation.output.get("data_range", 0.0),
-            f"{rank}, {Path(pairs.name(int(index))).name}",
+            f"{rank_text(rank, len(pairs))}, {Path(pairs.name(index)).name}",
         )
-        for rank, index in ranks.items()
+        for rank, index in sorted(ranks.items())
     ]
-    save_comparisons(path, rows[: len(pairs)], len(labels))
+    save_comparisons(path, rows, labels)
 
 
 # In parts ------------------------------------------------------------------------------------
@@ -216,7 +258,12 @@ class PartFiles:
         self.predictor = predictor
         self.count = count
         self.data_range = data_range
-        self.identity = {"network": predictor.digest, "data_range": data_range, **specifiers}
+        self.identity = {
+            "format": FORMAT,
+            "network": predictor.digest,
+            "data_range": data_range,
+            **specifiers,
+        }
 
     def path(self, part: int) -> Path:
         """Return the file of a part."""

@@ -23,7 +23,7 @@ def cannot_write(
 
     Raises:
         Error: of ``kind``, for example because the disk is full.
-        ConfigError: what has the file's name must not be replaced.
+        ConfigError: something of that name exists and must not be replaced.
     """
     try:
         yield

@@ -24,16 +24,26 @@ from torch import Tensor
 from msdtool.architecture import Architecture
 from msdtool.data.containers.extras import load_extra
 from msdtool.errors import ConfigError, ModelFileError
-from msdtool.file_errors import cannot_read
-from msdtool.nn.build import build_network
+from msdtool.nn.build import restore_network
 from msdtool.nn.msd import DILATIONS
-from msdtool.runs.checkpoint import FORMAT, Checkpoint, Model, Normalisation, load_plain
+from msdtool.plain_data import fits, shown
+from msdtool.runs.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    Model,
+    Normalisation,
+    load_plain,
+    open_file,
+)
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.versions import versions
+from msdtool.runs.weights import check_weights
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
 MSDNET_GROUPS = ("network", "checkpoint")
 MSDNET_ARRAYS = ("dl", "f", "o", "w", "oo")
+MAX_CHANNELS = 4096
+"""Of images: HDF5 stores any number of zeros in no space."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def import_model(
         ModelFileError: the file is of neither package, or of a version whose networks differ.
         ConfigError: the file contradicts an argument, or one is missing.
     """
-    with cannot_read(path, ModelFileError), path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(len(HDF5_START))
     if start == HDF5_START:
         if dilations is not None:
@@ -115,37 +125,41 @@ def _read_msd_pytorch(path: Path, dilations: list[int]) -> Foreign:
     state, unknown = {}, []
     is_segmentation = False
     for name, tensor in content["state_dict"].items():
+        if not isinstance(name, str):
+            unknown.append(shown(name))
+            continue
         # DataParallel adds "module.".
         place, _, rest = name.removeprefix("module.").partition(".")
         if place == "1" and rest.startswith("0."):
             is_segmentation, rest = True, rest[2:]
         part = {"0": "scale_in", "1": "msd", "2": "scale_out"}.get(place)
         if part is None or not _is_known(part, rest) or not isinstance(tensor, Tensor):
-            unknown.append(name)
-        state[f"{part}.{rest}"] = tensor.float() if isinstance(tensor, Tensor) else tensor
+            unknown.append(shown(name))
+            continue
+        state[f"{part}.{rest}"] = tensor
     if unknown or "msd.msd_block.weight0" not in state:
         raise ModelFileError(
             f"{path}: its weights are not named like those of an MSD network of msd_pytorch"
             f"{': ' + ', '.join(unknown[:3]) if unknown else ''}; networks of another kind and "
             "those of its older versions cannot be imported"
         )
-    width, c_in, *taps = state["msd.msd_block.weight0"].shape or (0, 0)
+    width, c_in = (*state["msd.msd_block.weight0"].shape, 0, 0)[:2]
     architecture = Architecture(
         c_in=c_in,
         c_out=state.get("msd.final_layer.linear.bias", torch.empty(0)).numel(),
         depth=sum(name.startswith("msd.msd_block.weight") for name in state),
         width=width,
         dilations=tuple(dilations),
-        ndim=3 if len(taps) == 3 else 2,
+        ndim=3 if state["msd.msd_block.weight0"].dim() == 5 else 2,
         padding="symmetric",
     )
-    epoch = content.get("epoch")
+    epoch: Any = content.get("epoch")
     return Foreign(
         "msd_pytorch",
         "segmentation" if is_segmentation else "regression",
         architecture,
         state,
-        epoch if isinstance(epoch, int) else 0,
+        epoch if fits(epoch, int) and epoch > 0 else 0,
     )
 
 
@@ -172,8 +186,9 @@ def _read_msdnet(path: Path) -> Foreign:
             return _read_group(file[name], path)
     except ModelFileError:
         raise
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise ModelFileError(f"{path}: is damaged, or not of msdnet: {error}") from None
+    except Exception as error:  # whatever HDF5 stumbles over in a file of any content
+        reason = str(error).strip("'\"") or type(error).__name__
+        raise ModelFileError(f"{path}: is damaged, or not of msdnet: {reason:.200}") from None
 
 
 def _read_group(group: Any, path: Path) -> Foreign:
@@ -181,29 +196,32 @@ def _read_group(group: Any, path: Path) -> Foreign:
     missing += [key for key in MSDNET_ARRAYS if key not in group]
     if missing:
         raise ModelFileError(f"{path}: is not a network of msdnet, it has no {missing[0]}")
-    depth, c_in, c_out = (int(group.attrs[key]) for key in ("d", "nin", "nout"))
-
-    def tensor(name: str) -> Tensor:
-        return torch.from_numpy(group[name][...]).float()
-
-    state = {
-        "msd.msd_block.bias": tensor("o"),
-        "msd.final_layer.linear.weight": tensor("w").unsqueeze(-1),
-        "msd.final_layer.linear.bias": tensor("oo"),
+    c_in, c_out = _size(group, "nin"), _size(group, "nout")
+    depth = _size(group, "d", most=len(group["f"]))
+    arrays = {
+        "msd.msd_block.bias": ("o", (depth,)),
+        "msd.final_layer.linear.weight": ("w", (c_out, c_in + depth)),
+        "msd.final_layer.linear.bias": ("oo", (c_out,)),
     }
     for layer in range(depth):
-        state[f"msd.msd_block.weight{layer}"] = tensor(f"f/{layer:05}").unsqueeze(0)
-    for part, suffix in (("scale_in", "in"), ("scale_out", "out")):
+        arrays[f"msd.msd_block.weight{layer}"] = (f"f/{layer:05}", (c_in + layer, 3, 3))
+    for part, suffix, channels in (("scale_in", "in", c_in), ("scale_out", "out", c_out)):
         if f"gam_{suffix}" in group:
-            gamma = tensor(f"gam_{suffix}")
-            state[f"{part}.weight"] = torch.diag(gamma)[..., None, None]
-            state[f"{part}.bias"] = tensor(f"off_{suffix}")
+            arrays[f"{part}.weight"] = (f"gam_{suffix}", (channels,))
+            arrays[f"{part}.bias"] = (f"off_{suffix}", (channels,))
+    state = {name: _tensor(group, *array) for name, array in arrays.items()}
+    for name, tensor in state.items():
+        if name.startswith("msd.msd_block.weight"):
+            state[name] = tensor.unsqueeze(0)
+        elif name.startswith("scale_") and name.endswith("weight"):
+            state[name] = torch.diag(tensor)[..., None, None]
+    state["msd.final_layer.linear.weight"] = state["msd.final_layer.linear.weight"].unsqueeze(-1)
     architecture = Architecture(
         c_in=c_in,
         c_out=c_out,
         depth=depth,
         width=1,
-        dilations=tuple(int(dilation) for dilation in group["dl"][...]),
+        dilations=tuple(int(dilation) for dilation in _tensor(group, "dl", (depth,))),
         ndim=2,
         padding="reflect",
     )
@@ -211,24 +229,38 @@ def _read_group(group: Any, path: Path) -> Foreign:
     return Foreign("msdnet", task, architecture, state)
 
 
+def _size(group: Any, key: str, most: int = MAX_CHANNELS) -> int:
+    value = float(group.attrs[key])
+    if not (value.is_integer() and 0 < value <= most):
+        raise ValueError(f"{key} is {value:g}; expected an integer from 1 to {most}")
+    return int(value)
+
+
+def _tensor(group: Any, name: str, shape: tuple[int, ...]) -> Tensor:
+    """Read an array of numbers, if it has the shape that the network's sizes ask for."""
+    array = group[name]
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} has the dtype {array.dtype}; expected numbers")
+    return torch.from_numpy(array[...].astype("f8")).float()
+
+
 # Checkpoints ---------------------------------------------------------------------------------
 
 
 def _checkpoint(foreign: Foreign, task: str, data_range: float, path: Path) -> Checkpoint:
     """Check that the tensors fit each other, and describe them."""
+    architecture = foreign.architecture
     try:
-        network = build_network(foreign.architecture)
+        architecture.check()
         # A scaling layer that the file does not have stays the identity.
-        missing = network.load_state_dict(foreign.state, strict=False)
-        absent = [name for name in missing.missing_keys if not name.startswith("scale_")]
-        if absent or missing.unexpected_keys:
-            raise ValueError(f"no {', '.join(absent)}")
-        if not all(tensor.isfinite().all() for tensor in foreign.state.values()):
-            raise ValueError("NaN or infinite values")
-    except (RuntimeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
-        reason = str(error).split("\n")[:2][-1].strip()
+        state = {**_identities(architecture, foreign.state), **foreign.state}
+        check_weights(architecture, state, "state")
+        network = restore_network(architecture, state)
+    except ValueError as error:
         raise ModelFileError(
-            f"{path}: is damaged, its weights do not fit each other: {reason}"
+            f"{path}: is damaged, its weights do not fit each other: {error}"
         ) from None
     num_labels = foreign.architecture.c_out if task == "segmentation" else 0
     model = Model.of(
@@ -238,26 +270,34 @@ def _checkpoint(foreign: Foreign, task: str, data_range: float, path: Path) -> C
         _normalisation(network.state_dict(), num_labels, data_range),
         labels=range(num_labels),
     )
-    return Checkpoint(
-        model=model,
-        config={},
-        progress=TrainingProgress(epoch=foreign.epoch),
-        metrics={},
-        versions=versions(),
-        training={},
-    )
+    progress = TrainingProgress(epoch=foreign.epoch)
+    return Checkpoint(model, {}, progress, metrics={}, versions=versions(), training={})
+
+
+def _identities(architecture: Architecture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the scaling layers that a state does not have."""
+    found = {}
+    for part, channels in (("scale_in", architecture.c_in), ("scale_out", architecture.c_out)):
+        if f"{part}.weight" in state:
+            continue
+        if channels > MAX_CHANNELS:
+            raise ValueError(f"it claims {channels} channels; at most {MAX_CHANNELS} are supported")
+        found[f"{part}.weight"] = torch.eye(channels)[(..., *(None,) * architecture.ndim)]
+        found[f"{part}.bias"] = torch.zeros(channels)
+    return found
 
 
 def _normalisation(state: dict[str, Tensor], num_labels: int, data_range: float) -> Normalisation:
     """Describe the data by the scaling layers; the layers themselves are what is applied."""
     scale = state["scale_in.weight"].flatten(1).diagonal().double()
-    scale = torch.where(scale == 0, 1.0, scale)
+    scale = torch.where(scale == 0, 1.0, scale)  # that of a layer may have any sign
     shift = state["scale_in.bias"].double()
     target_mean = state["scale_out.bias"].tolist()
-    target_std = state["scale_out.weight"].flatten(1).diagonal().tolist()
+    spread = state["scale_out.weight"].flatten(1).diagonal().abs()
+    target_std = torch.where(spread == 0, 1.0, spread).tolist()
     return Normalisation(
         input_mean=tuple((-shift / scale).tolist()),
-        input_std=tuple((1 / scale).tolist()),
+        input_std=tuple((1 / scale).abs().tolist()),
         target_mean=() if num_labels else tuple(target_mean),
         target_std=() if num_labels else tuple(target_std),
         data_range=0.0 if num_labels else data_range,

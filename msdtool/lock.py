@@ -14,7 +14,7 @@ LOCK_NAME = ".lock"
 """The lock of a folder; a killed process leaves it behind, which does no harm."""
 LEASE_SUFFIX = ".lease"
 LEASE_SECONDS = 60.0
-"""Without locks of the system: a process of another machine that is silent for so long is gone."""
+"""Without system locks, a process on another machine is presumed dead after this long."""
 UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Lock:
     A process forked from the holder does not hold it. Where the file system has no locks, a file
     that its holder refreshes serves instead: one that a killed process left is taken over, at once
     on the same machine, otherwise after `LEASE_SECONDS` in which it was not refreshed. A holder
-    that was merely asleep so long goes on: what is locked must bear two writers without harm.
+    that was only suspended continues, so what is locked must tolerate two writers.
 
     Args:
         path: the file to lock; its folder is created if missing.
@@ -99,7 +99,7 @@ def _acquire_lease(path: Path) -> BaseFileLock:
         except Timeout:
             if lease.owner is not None and _host(lease.owner.hostname) == socket.gethostname():
                 raise
-            _log.info("%s: seeing whether its holder on another machine still runs", path)
+            _log.info("%s: checking whether its holder on another machine is still running", path)
             lease.acquire(timeout=LEASE_SECONDS * 1.2)
     except Timeout:
         owner = lease.owner

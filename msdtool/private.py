@@ -1,6 +1,6 @@
-"""Files in folders that others may write to: what is there under a name of ours may be a trap.
+"""Files in folders that others may write to, where another user may have planted a trap.
 
-A link or a second name that another user laid would have us overwrite the file that it leads to.
+A link, symbolic or hard, under a name that we use would make us overwrite its target.
 """
 
 import errno
@@ -23,7 +23,7 @@ def private_folder(path: Path) -> None:
     """Create a folder that only this user can enter, or make sure that it is one.
 
     Raises:
-        PermissionError: what is there belongs to another user, or is no folder.
+        PermissionError: it exists but belongs to another user, or is not a folder.
         OSError: it cannot be created.
     """
     try:
@@ -32,7 +32,7 @@ def private_folder(path: Path) -> None:
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode) or not is_own(status):
             raise PermissionError(
-                errno.EPERM, f"{path} is no folder of this user", str(path)
+                errno.EPERM, f"{path} is not a folder owned by this user", str(path)
             ) from None
     if hasattr(os, "geteuid") and path.lstat().st_mode & 0o077:
         path.chmod(0o700)

@@ -1,4 +1,4 @@
-"""How far a long piece of work has come, as the library tells whoever wants to know."""
+"""Reports on the progress of long-running work."""
 
 from typing import Protocol
 

@@ -19,7 +19,7 @@ class SystemMemory:
 
     Attributes:
         total: memory of the machine.
-        available: what processes can still be given without swapping: that of the machine, or less
+        available: memory that can still be allocated without swapping: the machine's, or less
             where a control group of this process has less left.
         resident: memory that this process occupies.
     """
@@ -46,7 +46,7 @@ _VERSION_2 = _Files("memory.max", "memory.current", ("inactive_file", "active_fi
 
 
 def system_memory(root: Path = Path("/")) -> SystemMemory:
-    """Read the sizes of now, which Linux shows in /proc and in the file system of control groups.
+    """Read the current sizes, which Linux exposes in /proc and the file system of control groups.
 
     Args:
         root: the folder that holds proc and the mount points of control groups.

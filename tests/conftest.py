@@ -27,6 +27,7 @@ TESTS = Path(__file__).parent
 SLOW = (
     "config/test_slurm.py",
     "docs/",
+    "faults/test_mutations.py",
     "kernels/",
     "ops/cuda/",
     "ops/semifield/test_gpu.py",

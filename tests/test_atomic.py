@@ -57,6 +57,28 @@ def test_a_failure_to_write_anything_is_told(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_what_a_killed_process_left_is_removed_and_what_others_write_is_not(tmp_path):
+    abandoned = tmp_path / ".a.txt.0123abcd.part"
+    abandoned.touch()
+    other = tmp_path / ".b.txt.0123abcd.part"
+    other.touch()
+    with atomic_path(tmp_path / "a.txt") as first:
+        assert not abandoned.exists()
+        first.write_text("first")
+        with atomic_path(tmp_path / "a.txt") as second:
+            second.write_text("second")
+        assert first.exists()
+    assert names(tmp_path) == [other.name, "a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "first"
+
+
+def test_who_claims_a_file_removes_what_was_left_himself(tmp_path):
+    (tmp_path / ".a.txt.0123abcd.part").touch()
+    with atomic_path(tmp_path / "a.txt", is_claimed=True) as temporary:
+        temporary.touch()
+    assert names(tmp_path) == [".a.txt.0123abcd.part", "a.txt"]
+
+
 def test_folders_are_made(tmp_path):
     path = tmp_path / "b" / "c" / "a.txt"
     with atomic_path(path) as temporary:

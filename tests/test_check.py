@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from msdtool.check import check
 from msdtool.config import load_config
@@ -12,6 +13,7 @@ from msdtool.errors import InputError
 
 from .helpers import (
     LABELS,
+    smooth_image,
     write_experiment,
     write_image,
     write_labelled_pairs,
@@ -113,14 +115,56 @@ def test_what_training_would_fail_on_is_a_problem(tmp_path, noisy, name):
     assert message in problem
 
 
-def test_unreadable_files_are_all_listed_up_to_ten(tmp_path):
-    data = {"train": write_noisy_pairs(tmp_path / "t", 13, shape=(4, 5))}
+def test_different_problems_are_listed_up_to_ten(tmp_path, labelled):
+    labelled["train"] = write_labelled_pairs(tmp_path / "t", 13)
     for number in range(12):
-        (tmp_path / "t" / "noisy" / f"image_{number:03}.tif").write_text("junk")
-    problems = report(tmp_path, data, network={"dilations": [1]}).problems
+        wrong = np.full((20, 24), 10 + number, np.uint8)
+        replace(labelled["train"]["target"], number, wrong)
+    problems = report(tmp_path, labelled, task="segmentation").problems
     assert len(problems) == 11
-    assert all(f"image_{number:03}.tif" in problems[number] for number in range(10))
+    assert all(f"image_{number:03}.tif: found" in problems[number] for number in range(10))
     assert problems[10] == "... and 2 more of train"
+
+
+def test_equal_findings_are_summed_up_and_wrong_labels_have_no_histogram(tmp_path, labelled):
+    labelled["train"] = write_labelled_pairs(tmp_path / "t", 14)
+    for number in range(2, 11):
+        wrong = np.zeros((20, 24), np.uint8)
+        wrong[0, :number] = 128
+        replace(labelled["train"]["target"], number, wrong)
+        replace(labelled["train"]["input"], number, np.ones((20, 24), np.float32))
+    found = report(tmp_path, labelled, task="segmentation")
+    folders = labelled["train"]
+    (problem,) = found.problems
+    assert problem.startswith(
+        f"9 of 14 train pairs, such as {folders['target']}/image_002.tif: found the value 128 (2 "
+        "pixels); data.labels allows "
+    )
+    assert found.warnings == [
+        f"9 of 28 train images, such as {folders['input']}/image_002.tif: every pixel has the "
+        "value 1"
+    ]
+    assert found.label_counts == {}
+
+
+def test_opacity_is_asked_about_unless_it_is_left_out(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("input", "target"):
+        (tmp_path / kind).mkdir()
+        for number in range(2):
+            pixels = rng.integers(0, 256, (20, 24, 4), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{number}.png")
+    data = {"train": {kind: str(tmp_path / kind) for kind in ("input", "target")}}
+    found = report(tmp_path, data)
+    assert [text.split(": the last channel is opacity")[0] for text in found.warnings] == [
+        f"4 of 4 train images, such as {tmp_path}/input/0.png"
+    ]
+    assert report(tmp_path, {**data, "collapse_channels": True}).warnings == []
+
+
+def test_channels_of_the_network_include_the_slices_of_a_slab(tmp_path, noisy):
+    found = report(tmp_path, {**noisy, "slab": 2})
+    assert (found.input_channels, found.output_channels, found.slices) == (5, 1, 5)
 
 
 def test_values_outside_a_mask_are_not_a_problem(tmp_path, noisy):
@@ -180,6 +224,32 @@ def test_names_that_differ_are_a_warning(tmp_path, noisy):
     )
 
 
+def repeats(folder, shift):
+    """Noisy repeats of five objects; the second stack starts with another object."""
+    rng = np.random.default_rng(0)
+    clean = [smooth_image((20, 24), rng) for _ in range(5)]
+    first, second = (
+        [(image + rng.normal(0, 1, image.shape)).astype(np.float32) for image in images]
+        for images in (clean, [*clean[shift:], *clean[:shift]])
+    )
+    return [
+        str(write_stack(folder / name, images)) for name, images in (("a", first), ("b", second))
+    ]
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_repeats_of_different_objects_are_a_warning(tmp_path, shift):
+    first, second = repeats(tmp_path, shift)
+    swapped = {"train": {"input": first, "target": second, "swap": True}}
+    for data, kinds in (
+        (swapped, "input and target"),
+        ({"train": {"splits": [first, second]}}, "split 1 and split 2"),
+    ):
+        found = report(tmp_path, data).warnings
+        assert len(found) == shift
+        assert all(f"train: the {kinds} of an image are no more alike (" in w for w in found)
+
+
 def test_sizes_that_fit_no_crop_batch_or_dilation_are_problems(tmp_path, noisy):
     for kind in ("input", "target"):
         replace(noisy["train"][kind], 2, np.eye(5, 30, dtype=np.float32))
@@ -190,12 +260,14 @@ def test_sizes_that_fit_no_crop_batch_or_dilation_are_problems(tmp_path, noisy):
     ]
     assert report(tmp_path, {**noisy, "crop": [5, 20]}, training=batch).problems == []
     assert report(tmp_path, {**noisy, "crop": [6, 20]}).problems == [
-        "a training image of 5 x 30 pixels is smaller than data.crop 6 x 20"
+        "1 of 4 training images are smaller than data.crop 6 x 20, such as "
+        f"{noisy['train']['input']}/image_002.tif with 5 x 30 pixels; the largest crop that fits "
+        "all is [5, 24]"
     ]
     (problem,) = report(tmp_path, noisy, network={"dilations": [1, 6]}).problems
     assert problem == (
-        "dilation 6 is too large for an image of size 5: symmetric padding allows at most 5; "
-        "choose smaller network.dilations"
+        f"{noisy['train']['input']}/image_002.tif: dilation 6 is too large for an image of size "
+        "5: symmetric padding allows at most 5; choose smaller network.dilations"
     )
 
 
@@ -237,7 +309,11 @@ def test_volumes_are_looked_at_block_by_block(tmp_path, monkeypatch):
     assert (
         found.problems
         == whole.problems
-        == ["a training image of 6 x 8 x 6 pixels is smaller than data.crop 7 x 8 x 6"]
+        == [
+            "1 of 1 training images are smaller than data.crop 7 x 8 x 6, such as "
+            f"{data['train']['input']}/image_000.tif[0:6, 0:8, 0:6] with 6 x 8 x 6 pixels; the "
+            "largest crop that fits all is [6, 8, 6]"
+        ]
     )
 
 
@@ -248,5 +324,7 @@ def test_what_files_say_about_their_values_is_told_once(tmp_path, noisy):
         tifffile.imwrite(path, tifffile.imread(path), metadata=None, extratags=tags)
     found = report(tmp_path, noisy)
     note = "the value -9999 stands for missing pixels (the tag GDAL_NODATA)"
-    assert found.warnings == [f"{noisy['train']['input']}/image_001.tif: {note}"]
+    assert found.warnings == [
+        f"2 of 8 train images, such as {noisy['train']['input']}/image_001.tif: {note}"
+    ]
     assert found.stacks["train", "input"].notes == [note]

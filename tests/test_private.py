@@ -37,7 +37,7 @@ def test_a_link_or_a_file_is_no_such_folder(tmp_path):
     for name in ("link", "dangling", "file"):
         with pytest.raises(PermissionError) as error:
             private_folder(tmp_path / name)
-        assert error.value.strerror == f"{tmp_path}/{name} is no folder of this user"
+        assert error.value.strerror == f"{tmp_path}/{name} is not a folder owned by this user"
     assert mode(tmp_path / "victim") == 0o755 and not (tmp_path / "nowhere").exists()
 
 

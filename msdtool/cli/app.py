@@ -30,6 +30,8 @@ from msdtool.cli.hints import hint
 from msdtool.errors import ConfigError, Error, FailedElsewhere, Stopped
 
 EXIT_INTERRUPTED = 130
+_UsageError: Any = typer.BadParameter.__base__
+"""What Typer raises for a command line that is wrong."""
 RENAMED = {"bench": {"--plot": "--figure"}}  # options of a command, each with its present name
 
 app = typer.Typer(
@@ -139,7 +141,11 @@ def main() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         _refuse_renamed(arguments)
-        app(arguments, prog_name="msdtool", standalone_mode=True)
+        code = app(arguments, prog_name="msdtool", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _UsageError as problem:
+        _show_usage(problem, arguments)
+        sys.exit(problem.exit_code)
     except Exception as problem:
         if debug:
             print_exc()
@@ -147,6 +153,20 @@ def main() -> None:
         if message:
             console.error(message)
         sys.exit(exit_code)
+
+
+def _show_usage(problem: Any, arguments: list[str]) -> None:
+    """Print what is wrong with a command line, in the words of all other errors."""
+    if not arguments:
+        problem.show()  # the help
+        return
+    if problem.ctx is not None:
+        print(problem.ctx.get_usage(), file=sys.stderr)
+    console.error(f"{problem.format_message().rstrip('.')}; see {_command_of(problem)} --help")
+
+
+def _command_of(problem: Any) -> str:
+    return "msdtool" if problem.ctx is None else str(problem.ctx.command_path)
 
 
 def _explain(problem: Exception) -> tuple[str, int]:

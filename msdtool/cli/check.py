@@ -63,11 +63,20 @@ def _text(report: "Report") -> str:
             f"  {value}: {count} pixels, {100 * count / total:.2f} %"
             for value, count in report.label_counts.items()
         ]
+    if report.input_channels:
+        lines.append(_channels(report))
     lines.append(f"memory of a training step: about {report.memory_bytes / 2**20:,.0f} MiB")
     lines += [f"warning: {warning}" for warning in report.warnings]
     lines += [f"problem: {problem}" for problem in report.problems]
     lines.append("training can start" if not report.problems else "training would fail")
     return "\n".join(lines)
+
+
+def _channels(report: "Report") -> str:
+    found = f"network: {report.input_channels} channels in, {report.output_channels} out"
+    if report.slices > 1:
+        found += f"; in are {report.slices} slices of {report.input_channels // report.slices}"
+    return found
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -6,10 +6,11 @@ What the library and the commands report is logged to "msdtool" and printed here
 import codecs
 import io
 import logging
+import math
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from msdtool.cli.terminal import Terminal
 
 SECONDS_BETWEEN_LINES = 10.0
+MAX_LABELS = 12
+"""Labels of the largest confusion matrix that is shown."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters that move a terminal's cursor, colour it or worse; line ends and tabs are harmless."""
 
@@ -46,7 +49,7 @@ _log = _Log()
 def accept_all_names() -> None:
     """Let stdin and stdout pass names of files that their encoding does not have.
 
-    Bytes that are no characters pass as they are, as with other programs in a pipe; characters that
+    Undecodable bytes are passed through unchanged, as by other programs in a pipe; characters that
     a terminal does not have are shown as Python writes them, "\\xe9" for é.
     """
     codecs.register_error("names", _encode_name)
@@ -71,6 +74,8 @@ def listen(*, quiet: bool = False) -> None:
     logger = logging.getLogger("msdtool")
     logger.setLevel(logging.INFO)
     logger.addHandler(_log)
+    # Its warnings, of an unwritable home for example, would otherwise ignore --quiet.
+    logging.getLogger("matplotlib").addHandler(_log)
 
 
 def error(message: str) -> None:
@@ -166,6 +171,30 @@ def table(rows: dict[str, Any]) -> str:
     """Names and values in two aligned columns."""
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, of which each column is as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def confusion(matrix: dict[str, Any]) -> str:
+    """A confusion matrix, or where to find one that is too large to read."""
+    labels, pixels = list(map(str, matrix["labels"])), matrix["pixels"]
+    if len(labels) > MAX_LABELS:
+        return f"confusion of {len(labels)} labels: with --json"
+    rows = [[label, *map(str, row)] for label, row in zip(labels, pixels, strict=True)]
+    return columns([["target \\ output", *labels], *rows])
+
+
+def bounds(interval: Sequence[float | None]) -> str:
+    """An interval, such as "25.1 to 26.4"; nothing if it is not known."""
+    known = [number(value) for value in interval if value is not None and not math.isnan(value)]
+    return " to ".join(known) if len(known) == len(interval) else ""
 
 
 def number(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,11 @@ from msdtool.cli.options import (
     Quiet,
 )
 from msdtool.cli.parts import choose_part
-from msdtool.errors import ConfigError
+from msdtool.errors import ConfigError, Error
 from msdtool.file_errors import cannot_write
 
 if TYPE_CHECKING:
-    from msdtool.evaluate import Evaluation
+    from msdtool.runs.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def command(
     """Measure a network on pairs of images, and the unprocessed inputs for comparison.
 
     In a SLURM job array each task measures its part of the images and writes the partial result
-    to a shared folder; the task that finds all parts there prints the overall result.
+    to a shared folder; the task that finds all parts there prints the overall result. Of a run
+    directory, 'msdtool report' can compare the results, which report/evaluation.json keeps.
 
     Example: msdtool evaluate runs/denoise --input 'test/noisy' --target 'test/clean'
     """
@@ -76,6 +78,7 @@ def command(
         from msdtool.data.build import locate
         from msdtool.evaluate import PartFiles, draw, evaluate, open_pairs, target_range
         from msdtool.predict import Predictor
+        from msdtool.runs.rundir import RunDirectory
 
     console.listen(quiet=quiet)
     mine = choose_part(part, num_parts, os.environ)
@@ -84,7 +87,7 @@ def command(
             f"{mine}: pass --output, the shared folder for partial results; or --num-parts 1, to "
             "measure all images here"
         )
-    if data_range is not None and not data_range > 0:
+    if data_range is not None and not 0 < data_range < inf:
         raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
     if figure is not None:
         with cannot_write(figure):  # now, not after hours of work
@@ -111,16 +114,14 @@ def command(
             console.result(str(files.path(mine.index)))
             return
         evaluation = files.load()
+    results = evaluation.to_dict()
+    if model.is_dir():
+        specifiers = {"inputs": input, "targets": target, "masks": mask}
+        _keep(RunDirectory(model), {**specifiers, **results})
     if json:
-        console.result_json(
-            {
-                "output": evaluation.output,
-                "input": evaluation.input,
-                "images": evaluation.images,
-            }
-        )
+        console.result_json(results)
     else:
-        console.result(_text(evaluation))
+        console.result(_text(results))
     if figure is not None:
         draw(predictor, pairs, evaluation, figure)
 
@@ -133,17 +134,44 @@ def _configured_range(model: Path) -> float | None:
     return data.get("data_range")
 
 
-def _text(evaluation: "Evaluation") -> str:
-    count = len(evaluation.images)
-    lines = [f"{'':12}{'output':>12}" + (f"{'input':>12}" if evaluation.input else "")]
-    for name, value in evaluation.output.items():
-        if isinstance(value, dict):
-            lines += [f"{name + ' ' + label:12}{number(item):>12}" for label, item in value.items()]
+def _keep(directory: "RunDirectory", results: dict[str, Any]) -> None:
+    """Keep the results in the run directory, where 'msdtool report' finds them."""
+    from msdtool.runs.evaluations import save_evaluation
+
+    try:
+        save_evaluation(directory, results)
+    except Error as error:
+        log.warning(f"{error.message}; 'msdtool report' cannot compare this evaluation")
+
+
+def _text(results: dict[str, Any]) -> str:
+    output, input, intervals = results["output"], results["input"], results["intervals"]
+    lines = [["", "output", *(["input"] if input else []), "95 % interval"]]
+    for name, value in output.items():
+        if name == "surface_images":
             continue
-        line = f"{name:12}{number(value):>12}"
-        if evaluation.input:
-            line += f"{number(evaluation.input[name]):>12}"
-        lines.append(line)
-    kind: dict[bool, Any] = {True: "means over", False: "all pixels of"}
-    lines.append(f"{kind['psnr' in evaluation.output]} {count} image{'s' if count > 1 else ''}")
-    return "\n".join(lines)
+        if isinstance(value, dict):
+            for label, item in value.items():
+                interval = console.bounds(intervals[name][label])
+                lines.append([f"{name} {label}", number(item), interval])
+            continue
+        beside = [number(input[name])] if input else []
+        lines.append([name, number(value), *beside, console.bounds(intervals.get(name, ()))])
+    count = len(results["images"])
+    images = f"{count} image{'s' if count > 1 else ''}"
+    kind = "means over" if results["confusion"] is None else "all pixels of"
+    parts = [console.columns(lines), f"{kind} {images}"]
+    if results["confusion"] is not None:
+        parts += _surface_notes(output["surface_images"], count)
+        parts += ["", "pixels by label", console.confusion(results["confusion"])]
+    return "\n".join(parts)
+
+
+def _surface_notes(counts: dict[str, int], images: int) -> list[str]:
+    """Say which means of surface distances leave out images."""
+    return [
+        f"hd95 and assd {label}: over {count} of {images} images, with this label in both output "
+        "and target"
+        for label, count in counts.items()
+        if count < images
+    ]

@@ -1,10 +1,12 @@
 """The options behind the arguments and config keys that the library's messages advise to use."""
 
 OPTIONS = {
+    "compress": "--compress",
     "config": "--set",
     "data_range": "--data-range",
     "device": "--device",
     "dilations": "--dilations",
+    "dtype": "--dtype",
     "format": "--format",
     "limit": "--limit",
     "memory": "--memory",
@@ -12,6 +14,7 @@ OPTIONS = {
     "probabilities": "--probabilities",
     "resume": "--resume",
     "run.directory": "--run-dir",
+    "scale": "--scale",
     "scratch": "--scratch",
     "skip_existing": "--skip-existing",
     "splits": "--splits",

@@ -2,6 +2,7 @@
 
 import logging
 from enum import StrEnum
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,7 @@ def command(
     console.listen(quiet=quiet)
     if output.exists():
         raise ConfigError(f"{output}: already exists; choose another name or remove it")
-    if not data_range > 0:
+    if not 0 < data_range < inf:
         raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
     checkpoint, origin = import_model(
         file,
@@ -85,7 +86,7 @@ def command(
 
 
 def _parse(text: str) -> list[int]:
-    numbers = text.replace("[", "").replace("]", "").split(",")
-    if not all(number.strip().isdecimal() and int(number) for number in numbers):
+    numbers = [number.strip() for number in text.replace("[", "").replace("]", "").split(",")]
+    if not all(number.isdecimal() and len(number) < 10 and int(number) for number in numbers):
         raise ConfigError(f"--dilations: got {text!r}; expected numbers such as 1,2,4,8")
     return [int(number) for number in numbers]

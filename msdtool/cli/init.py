@@ -18,9 +18,14 @@ class Template(StrEnum):
 
     DENOISE = "denoise"
     SEGMENT = "segment"
-    SEQUENCE = "sequence"
+    FINETUNE = "finetune"
+    SLAB = "slab"
     VOLUME = "volume"
+    SEGMENT_VOLUME = "segment-volume"
+    SEQUENCE = "sequence"
     NOISE2INVERSE = "noise2inverse"
+    NOISE2NOISE = "noise2noise"
+    NOISE2VOID = "noise2void"
     CLOSING = "closing"
     CONTEXT = "context"
     SUPERRESOLUTION = "superresolution"
@@ -31,8 +36,9 @@ class Template(StrEnum):
     @property
     def file(self) -> str:
         """The template's path below configs/."""
-        folder, dash, name = self.value.partition("-")
-        return f"{folder}/{name}.sbatch" if dash else f"{self.value}.yaml"
+        if self.value.startswith("slurm-"):
+            return f"slurm/{self.value.removeprefix('slurm-')}.sbatch"
+        return f"{self.value}.yaml"
 
 
 def command(
@@ -45,6 +51,10 @@ def command(
     ] = None,
 ) -> None:
     """Write a commented config to start from, or a batch script for SLURM.
+
+    denoise and segment are for images, slab for the slices of volumes with their neighbours
+    (2.5D), volume and segment-volume for volumes (3D), noise2inverse for scans without clean
+    images, sequence for films. superresolution, closing and context add layers to the network.
 
     slurm-node and slurm-nodes train on the GPUs of one or several machines; slurm-predict applies
     a network in a job array.

@@ -47,11 +47,39 @@ def command(
     format: Annotated[
         str | None,
         typer.Option(
-            metavar="FORMAT",
-            help="Output format: tif, h5, zarr, npy, or files (a folder with one TIFF per image). "
-            "Default: the one that --output names, or the input's.",
+            metavar="tif|h5|zarr|npy|mrc|nii|png|files",
+            help="Output format; png holds one image of uint8 or uint16, files is a folder with "
+            "one TIFF per image. Default: the one that --output names, or the input's.",
         ),
     ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="float32|float16|uint16|uint8|input",
+            help="Type of the pixels; input: that of the input. Integers are rounded and clipped. "
+            "Default: float32, or the smallest for all labels.",
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW:HIGH",
+            help="The values for which the smallest and largest integer stand; slope and offset "
+            "are recorded in the result.",
+        ),
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|deflate|lzw|zstd|blosc",
+            help="lzw is for TIFF, blosc for HDF5 and zarr. Default: zstd for zarr, none for "
+            "others.",
+        ),
+    ] = None,
+    stack: Annotated[
+        bool,
+        typer.Option("--stack", help="Make one volume of all inputs, slice by slice."),
+    ] = False,
     part: PartIndex = None,
     num_parts: NumParts = None,
     overwrite: Annotated[
@@ -106,6 +134,7 @@ def command(
     with no_collection():
         from msdtool.data.build import locate
         from msdtool.predict import Inputs, Predictor, check_outputs, plan_jobs, predict, unfinished
+        from msdtool.predict.encoding import Encoding
         from msdtool.predict.memory import parse_memory
 
     console.listen(quiet=quiet)
@@ -115,9 +144,26 @@ def command(
     predictor = Predictor.load(model, device, memory_bytes=memory_bytes, scratch=scratch, tta=tta)
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is for regression and has none")
+    encoding = Encoding.parse(dtype, scale)
+    encoding.check(predictor.model.labels)
+    if stack and predictor.ndim != 2:
+        raise ConfigError("--stack: the network's images are volumes already; leave it out")
     names = _from_stdin(inputs)
+    if not names:
+        log.info("stdin names no files: nothing to do")
+        return
     sources = [locate([name]) for name in names] if splits else [locate(names)]
-    all_jobs = plan_jobs(sources[0], output, probabilities=probabilities, format=format)
+    all_jobs = plan_jobs(
+        sources[0],
+        output,
+        other_splits=sources[1:],
+        stack=stack,
+        probabilities=probabilities,
+        format=format,
+        pixels=predictor.pixels(encoding),
+        encoding=encoding,
+        compression=compress,
+    )
     if missing:
         _print_missing(unfinished(all_jobs), json)
         return
@@ -132,7 +178,8 @@ def command(
             "treated as a separate reconstruction, --splits averages over splits"
         )
     stop = StopRequest()
-    images = Inputs(predictor, sources)
+    # Each file once, as in the job.
+    images = Inputs(predictor, [list(jobs[0].slices), *sources[1:]] if stack and jobs else sources)
     count = 0
     with console.progress("predict", log_every=log_every) as bar:
         done = predict(
@@ -175,10 +222,11 @@ def _show(item: "Prediction", json: bool) -> None:
 
 def _print_missing(jobs: "list[Job]", json: bool) -> None:
     for job in jobs:
-        if json:
-            console.result_json({"input": str(job.location), "output": str(job.output)})
-        else:
-            console.result(str(job.location))
+        for location in job.slices or [job.location]:
+            if json:
+                console.result_json({"input": str(location), "output": str(job.output)})
+            else:
+                console.result(str(location))
     if jobs:
         raise typer.Exit(1)
 

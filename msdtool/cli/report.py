@@ -1,5 +1,6 @@
 """msdtool report"""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,9 @@ import typer
 from msdtool.cli import console
 from msdtool.cli.console import number
 from msdtool.cli.options import Json
+
+Cells = dict[str, tuple[float | None, Sequence[float | None], int]]
+"""By metric: the value, its interval, and the number of images."""
 
 
 def command(
@@ -19,30 +23,95 @@ def command(
 ) -> None:
     """Show the results of one or several runs side by side.
 
+    Runs that were evaluated on the same targets are compared with the first one, image by image.
+
     Example: msdtool report runs/* --figure curves.png
     """
+    from msdtool.report.evaluations import compare, in_short, read_evaluations
     from msdtool.report.summary import read_runs, summarise
 
     rows = read_runs(runs)
     summaries = {name: summarise(found) for name, found in rows.items()}
+    evaluations = read_evaluations(runs)
+    differences = compare(evaluations)
     if figure is not None:
         from msdtool.report.curves import save_curves
 
         save_curves(figure, rows)
     if json:
-        console.result_json(summaries)
+        console.result_json(
+            {
+                name: {
+                    **summary,
+                    "evaluation": in_short(evaluations.get(name)),
+                    "difference": differences.get(name),
+                }
+                for name, summary in summaries.items()
+            }
+        )
     else:
-        console.result(_text(summaries))
+        parts = [_text(summaries), *_evaluation_text(evaluations, differences)]
+        console.result("\n\n".join(parts))
 
 
 def _text(summaries: dict[str, dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(key for summary in summaries.values() for key in summary))
-    lines = [["run", *columns]]
+    keys = list(dict.fromkeys(key for summary in summaries.values() for key in summary))
+    lines = [["run", *keys]]
     for name, summary in summaries.items():
-        values = (summary.get(column) for column in columns)
+        values = (summary.get(key) for key in keys)
         lines.append([name, *("-" if value is None else number(value) for value in values)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return console.columns(lines)
+
+
+def _evaluation_text(
+    evaluations: dict[str, dict[str, Any]], differences: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """The last evaluation of each run, what they differ by, and confusion matrices."""
+    if not evaluations:
+        return
+    intervals: dict[str, Cells] = {
+        name: {
+            key: (value, content["intervals"].get(key, ()), len(content["images"]))
+            for key, value in content["output"].items()
+            if isinstance(value, (int, float))
+        }
+        for name, content in evaluations.items()
+    }
+    yield "evaluated, with 95 % intervals\n" + _interval_table(intervals)
+    first, *others = evaluations
+    if differences:
+        shown: dict[str, Cells] = {
+            name: {
+                key: (found["difference"], found["interval"], found["images"])
+                for key, found in difference.items()
+                if key in intervals[first]
+            }
+            for name, difference in differences.items()
+        }
+        yield f"difference from {first}, image by image\n" + _interval_table(shown)
+    missing = [name for name in others if name not in differences]
+    if missing:
+        yield (
+            f"not compared with {first}, as evaluated on other targets or by another value range: "
+            f"{', '.join(missing)}"
+        )
+    for name, content in evaluations.items():
+        if content["confusion"] is not None:
+            yield f"pixels by label, {name}\n" + console.confusion(content["confusion"])
+
+
+def _interval_table(rows: dict[str, Cells]) -> str:
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row))
+    lines = [["run", "images", *keys]]
+    for name, row in rows.items():
+        cells = [_cell(*row[key][:2]) if key in row else "-" for key in keys]
+        images = max((number for *_, number in row.values()), default=0)
+        lines.append([name, str(images), *cells])
+    return console.columns(lines)
+
+
+def _cell(value: float | None, interval: Sequence[float | None]) -> str:
+    if value is None:
+        return "-"
+    bounds = console.bounds(interval)
+    return f"{number(value)} ({bounds})" if bounds else number(value)

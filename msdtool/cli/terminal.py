@@ -1,6 +1,7 @@
 """Colours and bars, for a stderr that is a terminal; see `msdtool.cli.console` for all others."""
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,24 @@ class Terminal:
 
     def print(self, message: str, label: str = "", style: str = "") -> None:
         """Print a line, its label in a style; never interpreted as markup."""
-        self.console.print(Text.assemble((label, style), message))
+        lines = message.split("\n")
+        wrapped = "\n".join(
+            self._wrapped(line, label if n == 0 else "") for n, line in enumerate(lines)
+        )
+        self.console.print(Text.assemble((label, style), wrapped.removeprefix(label)))
+
+    def _wrapped(self, line: str, label: str) -> str:
+        """Break a line that is too long at spaces; names of files stay whole, to be copied."""
+        if len(label + line) <= self.console.width:
+            return label + line
+        return textwrap.fill(
+            line,
+            self.console.width,
+            initial_indent=label,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
     @contextmanager
     def bar(self, title: str, done: float = 0) -> Iterator[Progress]:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_LABELS = 8
+"""Of more labels, the line of an epoch does not show each IoU."""
+
 
 def command(
     config: ConfigFile,
@@ -171,4 +174,7 @@ def _epoch_line(experiment: "ExperimentConfig", event: "EpochDone") -> str:
             for name, value in event.validation.metrics.items()
             if isinstance(value, float) and name != "data_range"
         ]
+        overlaps = event.validation.metrics.get("iou")
+        if isinstance(overlaps, dict) and len(overlaps) <= MAX_LABELS:
+            parts.append("IoU " + " ".join(f"{k}: {v:.3f}" for k, v in overlaps.items()))
     return ", ".join(parts) + (" (best)" if event.improved else "")

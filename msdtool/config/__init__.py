@@ -1,7 +1,7 @@
 """The experiment's YAML: its schema, and how a file and overrides become a validated config."""
 
-from msdtool.config.agreement import SSIM_WINDOW
-from msdtool.config.data_schema import DataConfig
+from msdtool.config.agreement import SSIM_WINDOW, multiscale_window, size_for_loss
+from msdtool.config.data_schema import DataConfig, GeometryConfig, IntensityConfig
 from msdtool.config.experiment import ExperimentConfig
 from msdtool.config.image_schema import ImagePairs, ImageSource, ValidationData
 from msdtool.config.load import (
@@ -18,8 +18,10 @@ __all__ = [
     "SSIM_WINDOW",
     "DataConfig",
     "ExperimentConfig",
+    "GeometryConfig",
     "ImagePairs",
     "ImageSource",
+    "IntensityConfig",
     "NetworkConfig",
     "RunConfig",
     "StreamConfig",
@@ -29,6 +31,8 @@ __all__ = [
     "dump_config",
     "load_config",
     "load_saved_config",
+    "multiscale_window",
     "parse_config",
     "parse_source",
+    "size_for_loss",
 ]

@@ -7,8 +7,10 @@ from pydantic import BeforeValidator, Field
 from msdtool.config.image_schema import Crop, ImagePairs, ValidationData, per_axis
 from msdtool.config.section import Section
 from msdtool.config.values import (
+    parse_angles,
     parse_augment,
     parse_factors,
+    parse_fractions,
     parse_label,
     parse_labels,
     parse_range,
@@ -20,6 +22,8 @@ Label = Annotated[int, BeforeValidator(parse_label)]
 Augment = Annotated[bool | str, BeforeValidator(parse_augment)]
 Range = Annotated[list[float], BeforeValidator(parse_range)]
 Factors = Annotated[list[float], BeforeValidator(parse_factors)]
+Angles = Annotated[list[float], BeforeValidator(parse_angles)]
+Fractions = Annotated[list[float], BeforeValidator(parse_fractions)]
 Strengths = Annotated[list[float], BeforeValidator(parse_strengths)]
 
 
@@ -39,6 +43,35 @@ class ForegroundConfig(Section):
         None,
         description="regression: target values above this one are foreground. Null: where "
         "`data.train.mask` is not 0",
+    )
+
+
+class GeometryConfig(Section):
+    """Ranges from which the deformation of each sample is drawn."""
+
+    rotation: Angles | None = Field(
+        None,
+        description="angle in degrees, such as [-15, 15]; of volumes about a random axis. Inputs "
+        "and targets are interpolated linearly, labels taken from the nearest pixel. What comes "
+        "from outside the image is reflected in the input and does not count",
+    )
+    scale: Factors | None = Field(
+        None, description="factor on the size of what is shown, such as [0.8, 1.25]"
+    )
+    elastic: Strengths | None = Field(
+        None,
+        description="elastic deformation (Simard et al., 2003): standard deviation of a smooth "
+        "random displacement, in pixels, such as [0, 3]; at most half of `elastic_sigma`",
+    )
+    elastic_sigma: float = Field(
+        8.0,
+        gt=0,
+        le=1000,
+        description="how smooth the displacement is: standard deviation, in pixels, of the "
+        "Gaussian that white noise is convolved with",
+    )
+    in_plane: bool = Field(
+        False, description="of volumes: deform all slices alike, within themselves"
     )
 
 
@@ -96,7 +129,7 @@ class DataConfig(Section):
         "Null: whole images",
     )
     crops_per_image: int = Field(
-        1, ge=1, description="crops of each training image, or volume, in an epoch"
+        1, ge=1, le=100_000, description="crops of each training image, or volume, in an epoch"
     )
     foreground: ForegroundConfig | None = Field(
         None, description="make crops contain something of interest more often"
@@ -122,8 +155,17 @@ class DataConfig(Section):
         "slabs, 48 of volumes; `in_plane`: the 16 that map slices to slices. Symmetries that "
         "change the shape are left out if a batch needs one shape",
     )
+    geometry: GeometryConfig | None = Field(
+        None, description="rotate, scale and deform each training sample at random"
+    )
     intensity: IntensityConfig | None = Field(
         None, description="change the values of each training input at random"
+    )
+    cut_out: Fractions | None = Field(
+        None,
+        description="hide a box at a random place of each training input: range of its size, as a "
+        "fraction of the sample's, such as [0, 0.25]. The input's mean is put there, and what is "
+        "hidden does not count",
     )
     workers: int = Field(
         0, ge=0, le=1024, description="number of loader processes; 0 uses a prefetch thread"

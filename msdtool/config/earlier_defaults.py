@@ -1,4 +1,4 @@
-"""Defaults that were others in earlier versions.
+"""Defaults that differed in earlier versions.
 
 A run resumes with the values that it was started with: where its config holds a former default and
 the experiment does not name a value, the former default is meant.

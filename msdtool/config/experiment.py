@@ -53,6 +53,11 @@ class ExperimentConfig(Section):
         """An error about a key that is only found when the network is built, with file and line."""
         return ConfigError(self._origin.describe(path, message))
 
+    def starting_from(self, sha256: str | None) -> "ExperimentConfig":
+        """Return the experiment with the digest of its initial network."""
+        training = self.training.model_copy(update={"initial_sha256": sha256})
+        return self.model_copy(update={"training": training})
+
     @property
     def label_values(self) -> list[int]:
         """Label values in the target images, in the order of the network's output channels."""

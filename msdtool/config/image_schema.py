@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from msdtool.config.section import Section
 from msdtool.config.values import (
     parse_axes,
+    parse_blind_mask,
     parse_crop,
     parse_dtype,
     parse_slices,
@@ -73,7 +74,37 @@ Specifier = Annotated[
     Discriminator(_specifier_kind),
 ]
 """Tags in angle brackets are not keys; messages leave them out."""
+BlindMask = Annotated[dict[str, int], BeforeValidator(parse_blind_mask)]
 Splits = Annotated[list[Specifier], BeforeValidator(parse_splits)]
+
+
+class BlindSpotConfig(Section):
+    """Noise2Void: hidden pixels that the network has to predict from what is around them."""
+
+    fraction: float = Field(
+        1 / 64,
+        gt=0,
+        le=0.25,
+        description="fraction of the pixels that are hidden, and count, in each sample: one in "
+        "each box of a grid. The default is that of the paper, 64 of 64 x 64 pixels",
+    )
+    radius: int = Field(
+        2,
+        ge=1,
+        le=20,
+        description="of the window around a hidden pixel that its new value comes from; 2: 5 x 5 "
+        "pixels, without the hidden one",
+    )
+    replacement: Literal["uniform", "median"] = Field(
+        "uniform",
+        description="the new value: that of a random pixel of the window, or the median of the "
+        "window (N2V2), which leaves fewer checkerboards",
+    )
+    mask: BlindMask = Field(
+        {},
+        description="pixels that are also hidden, before and after each of these along an axis: "
+        "{X: 5} against noise that is correlated along rows (structN2V); Z, Y or X",
+    )
 
 
 class ImagePairs(Section):
@@ -90,6 +121,11 @@ class ImagePairs(Section):
         description="which of the `splits` are input and target: the mean of all but one and the "
         "remaining one, or one and the mean of the others",
     )
+    blind_spot: BlindSpotConfig | None = Field(
+        None,
+        description="Noise2Void, instead of target: learn to denoise from single noisy images; "
+        "`{}` is as in the paper",
+    )
     input: Specifier | None = Field(
         None,
         validate_default=True,
@@ -104,17 +140,23 @@ class ImagePairs(Section):
         None,
         validate_default=True,
         description="target images, paired with the inputs in natural order of their paths; "
-        "required without `splits`",
+        "required without `splits` or `blind_spot`",
     )
     mask: Specifier | None = Field(
         None, description="mask images, one per pair: only nonzero pixels count"
+    )
+    swap: bool = Field(
+        False,
+        description="Noise2Noise: inputs and targets are noisy repeats of the same images, and "
+        "each also serves as the other, so that an epoch shows every pair in both directions",
     )
 
     @field_validator("input", "target", mode="before")
     @classmethod
     def _needed_without_splits(cls, value: Any, info: ValidationInfo) -> Any:
         # Invalid splits are not in info.data, and are reported as an error of their own.
-        if value is None and info.data.get("splits", ...) is None:
+        others = ("splits",) if info.field_name == "input" else ("splits", "blind_spot")
+        if value is None and all(info.data.get(key, ...) is None for key in others):
             raise PydanticCustomError("missing", "missing")
         return value
 

@@ -14,7 +14,15 @@ from msdtool.config.image_schema import ImageSource
 from msdtool.config.messages import problems
 from msdtool.config.renamed import with_new_names
 from msdtool.config.schema import RunConfig
-from msdtool.config.yaml_file import KeyPath, Origin, YamlFile, dotted, parse_value, read_yaml
+from msdtool.config.yaml_file import (
+    KeyPath,
+    Origin,
+    YamlFile,
+    dotted,
+    parse_value,
+    read_yaml,
+    reason,
+)
 from msdtool.errors import ConfigError
 from msdtool.specifier_grammar import Source, anchor, anchor_path, detach
 
@@ -25,6 +33,7 @@ SPECIFIERS = {
     for below in ((), ("path",))
 }
 RUN_DIRECTORY = ("run", "directory")
+INITIAL = ("training", "initial")
 
 SECTIONS = ("data", "network", "training", "run")
 
@@ -121,8 +130,8 @@ def dump_config(config: ExperimentConfig) -> str:
 def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
     """Keys in which two configs differ so that one cannot continue the other's run.
 
-    Images that lie where they lay, or lie so seen from the run directory, are the same: a project
-    may be moved.
+    Paths of files count as unchanged if they are equal, absolutely or relative to the run
+    directory: a project may be moved.
     """
     old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, after))
     folders = [Path(config.run.directory).expanduser() for config in (before, after)]
@@ -131,18 +140,20 @@ def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]
         for key in {**old, **new}
         if key not in RESUMABLE_KEYS
         and old.get(key) != new.get(key)
-        and not (key in SPECIFIERS and _are_same_images(old.get(key), new.get(key), *folders))
+        and not (
+            key in {*SPECIFIERS, INITIAL} and _are_same_files(old.get(key), new.get(key), *folders)
+        )
     ]
 
 
-def _are_same_images(old: Any, new: Any, old_folder: Path, new_folder: Path) -> bool:
+def _are_same_files(old: Any, new: Any, old_folder: Path, new_folder: Path) -> bool:
     """Whether two specifiers are equal, or are so relative to the folder of each."""
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return all(
-            _are_same_images(*items, old_folder, new_folder) for items in zip(old, new, strict=True)
+            _are_same_files(*items, old_folder, new_folder) for items in zip(old, new, strict=True)
         )
     if isinstance(old, dict) and isinstance(new, dict):
-        return old | {"path": ""} == new | {"path": ""} and _are_same_images(
+        return old | {"path": ""} == new | {"path": ""} and _are_same_files(
             old["path"], new["path"], old_folder, new_folder
         )
     are_texts = isinstance(old, str) and isinstance(new, str)
@@ -173,7 +184,7 @@ def _anchored(value: Any, folder: Path, path: KeyPath = ()) -> Any:
         return [_anchored(item, folder, path) for item in value]
     if not isinstance(value, str):
         return value
-    if path == RUN_DIRECTORY:
+    if path in (RUN_DIRECTORY, INITIAL):
         return anchor_path(value, folder)
     return anchor(value, folder) if path in SPECIFIERS else value
 
@@ -184,6 +195,8 @@ def _parse_override(item: str, origin: str) -> tuple[KeyPath, Any]:
         raise ConfigError(f"{origin}: expected key=value, such as training.epochs=20")
     try:
         return tuple(key.split(".")), parse_value(text)
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{origin}: the value is not valid YAML: {reason(error)}") from None
     except yaml.YAMLError:
         raise ConfigError(f"{origin}: the value is not valid YAML") from None
 
@@ -195,7 +208,7 @@ def _set(tree: dict[str, Any], key: KeyPath, value: Any, origin: str) -> None:
         tree = tree[str(part)]
         if not isinstance(tree, dict):
             raise ConfigError(
-                f"{origin}: {dotted(key[: depth + 1])} is a value and has no keys below it"
+                f"{origin}: {dotted(key[: depth + 1])} is a single value, not a section with keys"
             )
     tree[str(key[-1])] = value
 

@@ -12,7 +12,9 @@ from msdtool.border import Padding
 from msdtool.config.section import Section
 from msdtool.config.values import (
     parse_class_weights,
+    parse_digest,
     parse_duration,
+    parse_freeze,
     parse_layer,
     parse_layers,
     parse_loss_terms,
@@ -24,10 +26,14 @@ Layers = Annotated[list[Any], BeforeValidator(parse_layers)]
 ClassWeights = Annotated[str | list[float], BeforeValidator(parse_class_weights)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 # Not pydantic's own string, which must be UTF-8.
-DirectoryName = Annotated[str, PlainValidator(parse_path)]
+PathName = Annotated[str, PlainValidator(parse_path)]
+Digest = Annotated[str, BeforeValidator(parse_digest)]
+Freeze = Annotated[list[str | dict[str, int]], BeforeValidator(parse_freeze)]
 
-RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM"]
-SegmentationLoss = Literal["cross_entropy", "dice", "cross_entropy+dice"]
+RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM", "MS-SSIM", "FFT", "top_k"]
+SegmentationLoss = Literal[
+    "cross_entropy", "dice", "cross_entropy+dice", "focal", "tversky", "top_k"
+]
 LOSSES = {"regression": get_args(RegressionLoss), "segmentation": get_args(SegmentationLoss)}
 """Losses that are allowed alone; "+" joins the terms of a mix."""
 
@@ -37,10 +43,10 @@ def _terms(task: str, *others: str) -> tuple[str, ...]:
 
 
 LOSS_TERMS = {
-    "regression": _terms("regression", "Gram"),
-    "segmentation": _terms("segmentation"),
+    "regression": _terms("regression", "Gram", "edge", "TV"),
+    "segmentation": _terms("segmentation", "boundary", "TV"),
 }
-"""Losses that are allowed in a list with weights."""
+"""Losses that are allowed in a list with weights; the last ones see too little to be alone."""
 
 
 def _loss_kind(value: Any) -> str:
@@ -126,6 +132,26 @@ class TrainingConfig(Section):
     accumulate: int = Field(
         1, ge=1, description="batches whose gradients are averaged for one update"
     )
+    initial: PathName | None = Field(
+        None,
+        description="start from the weights of this trained network, a run directory or a "
+        "checkpoint, instead of random ones; see [fine-tuning](training.md#fine-tuning)",
+    )
+    initial_sha256: Digest | None = Field(
+        None,
+        description="SHA-256 of the checkpoint that `initial` names: any other is refused. A run's "
+        "own config.yaml states it",
+    )
+    initial_normalisation: Literal["measure", "keep"] = Field(
+        "measure",
+        description="mean and standard deviation by which images are scaled, if there is an "
+        "`initial` network: those of the new training set, or those that the network has",
+    )
+    freeze: Freeze = Field(
+        [],
+        description="parts of the `initial` network that are not trained: `stem`, `head`, `block` "
+        "(all hidden layers), `{block: 20}` (the first 20 of them). They work as in prediction",
+    )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="update rule")
     learning_rate: float = Field(
         1e-2,
@@ -171,19 +197,46 @@ class TrainingConfig(Section):
     loss: Loss = Field(
         "L2",
         description=f"what is minimised: for segmentation {', '.join(LOSSES['segmentation'])} "
-        "(default cross_entropy); the others for regression (default L2), in units of the targets' "
-        "standard deviation. Or a list with weights, such as [{L2: 1}, {Gram: 0.1}], of "
-        f"{', '.join(LOSS_TERMS['regression'])} (which compares textures), or of "
-        f"{', '.join(LOSS_TERMS['segmentation'])}",
+        f"(default cross_entropy); for regression {', '.join(LOSSES['regression'])} (default L2), "
+        "in units of the targets' standard deviation. Or a list with weights, such as [{L2: 1}, "
+        f"{{Gram: 0.1}}], of {', '.join(LOSS_TERMS['regression'])}, or of "
+        f"{', '.join(LOSS_TERMS['segmentation'])}. What each is for: [losses](training.md#losses)",
     )
     huber_delta: float = Field(
         1.0, gt=0, description="where Huber becomes linear, in target standard deviations"
     )
     ssim_weight: float = Field(0.84, gt=0, lt=1, description="weight of 1 - SSIM in the SSIM mixes")
+    ms_ssim_scales: int = Field(
+        5,
+        ge=1,
+        le=5,
+        description="scales of MS-SSIM, each half as fine as the one before; n scales need images, "
+        "or crops, of 11 x 2^(n - 1) pixels, 5 of them 176",
+    )
+    top_k_fraction: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="fraction of each image's pixels that top_k looks at: those with the largest "
+        "L2 or cross_entropy",
+    )
+    focal_gamma: float = Field(
+        2.0,
+        ge=0,
+        le=100,
+        description="of focal: the larger, the less pixels count that are nearly right; 0 is "
+        "cross_entropy",
+    )
+    tversky_alpha: float = Field(
+        0.3, gt=0, le=100, description="of tversky: weight of false positives"
+    )
+    tversky_beta: float = Field(
+        0.7, gt=0, le=100, description="of tversky: weight of false negatives; 0.5 for both is dice"
+    )
     class_weights: ClassWeights | None = Field(
         None,
         description="segmentation: `balanced` (inverse frequency in the training targets) or one "
-        "number per label, for cross_entropy",
+        "number per label, for cross_entropy and focal",
     )
     validate_every: int = Field(1, ge=1, description="epochs between validations")
     patience: int | None = Field(
@@ -203,6 +256,12 @@ class TrainingConfig(Section):
         "auto", description="auto uses the GPU if there is one"
     )
 
+    def frozen_layers(self, depth: int) -> int:
+        """How many hidden layers, of ``depth``, are not trained: the first ones."""
+        if "block" in self.freeze:
+            return depth
+        return next((part["block"] for part in self.freeze if isinstance(part, dict)), 0)
+
     @property
     def loss_terms(self) -> dict[str, float]:
         """The weight of each term of the loss."""
@@ -217,7 +276,7 @@ class TrainingConfig(Section):
 class RunConfig(Section):
     """Where results go."""
 
-    directory: DirectoryName = Field("runs/experiment", description="the run directory")
+    directory: PathName = Field("runs/experiment", description="the run directory")
     previews: bool = Field(
         True, description="figures of the best, typical and worst validation image"
     )

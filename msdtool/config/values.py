@@ -5,9 +5,13 @@ import math
 import re
 from typing import Any
 
-MAX_LABELS = 65_536
-MAX_LABEL_VALUE = 2**31 - 1
+from msdtool.plain_data import MAX_LABEL_VALUE
+
+MAX_LABELS = 4096
+"""A network, and its confusion matrix, need memory for the square of their number."""
 DTYPE = r"u?int(8|16|32|64)|float(16|32|64)|[<>]?([iu][1248]|f[248])"
+MAX_MASK = 50
+FROZEN_PARTS = ("stem", "head", "block")
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -30,6 +34,32 @@ def parse_path(value: Any) -> Any:
     return value
 
 
+def parse_digest(value: Any) -> Any:
+    """A SHA-256 sum, as ``sha256sum`` prints it."""
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return value
+    raise ValueError("expected 64 hexadecimal digits, as sha256sum prints them")
+
+
+def parse_freeze(value: Any) -> Any:
+    """Parts of a network, each once: stem, head, block, or {block: number of layers}."""
+    if not isinstance(value, list):
+        raise ValueError("expected a list such as [stem, {block: 20}]")
+    names = []
+    for item in value:
+        name, count = next(iter(item.items())) if isinstance(item, dict) and item else (item, 1)
+        is_part = isinstance(name, str) and name in FROZEN_PARTS
+        is_counted = isinstance(item, dict)
+        if not is_part or (is_counted and (len(item) > 1 or name != "block")):
+            raise ValueError(f"expected some of stem, head, block, {{block: 20}}; found {item!r}")
+        if not _is_int(count) or count < 1:
+            raise ValueError(f"expected a number of layers of 1 or more; found {item!r}")
+        names.append(name)
+    if len(set(names)) != len(names):
+        raise ValueError("expected each part once")
+    return value
+
+
 def parse_splits(value: Any) -> Any:
     """Specifiers of several stacks of images."""
     if not isinstance(value, list) or len(value) < 2:
@@ -47,6 +77,17 @@ def parse_axes(value: Any) -> Any:
             "such as ZYX or YXC"
         )
     return letters
+
+
+def parse_blind_mask(value: Any) -> Any:
+    """A number of pixels for some of the axes Z, Y and X."""
+    are_pixels = isinstance(value, dict) and all(
+        axis in ("Z", "Y", "X") and _is_int(length) and 1 <= length <= MAX_MASK
+        for axis, length in value.items()
+    )
+    if not are_pixels:
+        raise ValueError(f"expected 1 to {MAX_MASK} pixels for some of Z, Y, X, such as {{X: 5}}")
+    return value
 
 
 def parse_dtype(value: Any) -> Any:
@@ -119,6 +160,22 @@ def parse_strengths(value: Any) -> Any:
     bounds = parse_range(value)
     if bounds[0] < 0:
         raise ValueError("expected a range not below 0, such as [0, 0.2]")
+    return bounds
+
+
+def parse_fractions(value: Any) -> Any:
+    """A range of fractions of a size, below all of it."""
+    bounds = parse_range(value)
+    if not 0 <= bounds[0] <= bounds[1] < 1:
+        raise ValueError("expected a range from 0 to below 1, such as [0, 0.25]")
+    return bounds
+
+
+def parse_angles(value: Any) -> Any:
+    """A range of angles in degrees."""
+    bounds = parse_range(value)
+    if not -180 <= bounds[0] <= bounds[1] <= 180:
+        raise ValueError("expected a range within -180 to 180 degrees, such as [-15, 15]")
     return bounds
 
 

@@ -10,13 +10,22 @@ from yaml.reader import ReaderError
 
 from msdtool.errors import ConfigError
 from msdtool.file_errors import cannot_read
+from msdtool.special_files import read_start
 
 KeyPath = tuple[str | int, ...]
 
 MAX_BYTES = 10_000_000
 """Size of the largest config that is read; lists of files can be files of their own."""
+MAX_INTEGER = 2**53
+"""Largest size of an integer: a float still holds each of them."""
 MAX_VALUES = 100_000
 """Largest number of values in a config, each use of an alias counting all that it stands for."""
+
+
+def _short(text: str) -> str:
+    """The beginning of a text; what no terminal shows is escaped."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:40])
+    return f"{shown}..." if len(text) > 40 else shown
 
 
 class _Loader(yaml.SafeLoader):
@@ -25,22 +34,30 @@ class _Loader(yaml.SafeLoader):
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         """Read 10, 010, 0xa and 0o12 as ten; YAML 1.1 reads 010 as eight."""
         text = str(self.construct_scalar(node))
-        return int(text, 0 if text[:2] in ("0x", "0o") else 10)
+        # The text is as long as the file may be, and so would be the time to convert it.
+        value = int(text[:40], 0 if text[:2] in ("0x", "0o") else 10)
+        if len(text) > 40 or abs(value) > MAX_INTEGER:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"cannot read {_short(text)}: integers have at most the size {MAX_INTEGER:,}",
+                node.start_mark,
+            )
+        return value
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Construct a value; one that contradicts its tag (!!int, ...) is an error with a line."""
         try:
             value = super().construct_object(node, deep)
             if isinstance(value, str) and b"\0" in value.encode("utf-8", "surrogateescape"):
-                raise ValueError  # as does text that is no Unicode: no file is called so
+                raise ValueError  # as does invalid Unicode, which no file name contains
             return value
         except (ValueError, KeyError, AttributeError):
             text = str(node.value)
             raise yaml.constructor.ConstructorError(
                 None,
                 None,
-                f"cannot read {text[:40]}{'...' if len(text) > 40 else ''} as a value of type "
-                f"{node.tag.rpartition(':')[2]}",
+                f"cannot read {_short(text)} as a value of type {node.tag.rpartition(':')[2]}",
                 node.start_mark,
             ) from None
 
@@ -117,7 +134,7 @@ class YamlFile:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-            raise ConfigError(f"{where}: not valid YAML: {_reason(error)}") from None
+            raise ConfigError(f"{where}: not valid YAML: {reason(error)}") from None
         except ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             raise ConfigError(
@@ -166,7 +183,7 @@ class YamlFile:
         return self.name
 
 
-def _reason(error: yaml.MarkedYAMLError) -> str:
+def reason(error: yaml.MarkedYAMLError) -> str:
     """What the parser reports, and what it was parsing."""
     text = ", ".join(part for part in (error.context, error.problem) if part)
     if "'\\t'" in text:
@@ -182,8 +199,8 @@ def read_yaml(path: Path) -> YamlFile:
             mapping.
     """
     advice = "'msdtool init' writes a config to start from"
-    with cannot_read(path, ConfigError, advice=advice), path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+    with cannot_read(path, ConfigError, advice=advice):
+        content = read_start(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ConfigError(
             f"{path}: is larger than {MAX_BYTES // 10**6} MB, which no config is; name many images "

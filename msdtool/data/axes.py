@@ -21,7 +21,7 @@ from msdtool.errors import InputError
 FREE_LETTERS = "XYZC"
 KNOWN_LETTERS = "XYZCST"
 EXAMPLE = "{path: ..., axes: ZCYX}"
-# An unnamed last axis of up to 4 is that of colours rather than of x, where images are no strips.
+# An unnamed last axis of up to 4 is taken for colours rather than x, unless images are strips.
 MAX_COLOURS, STRIP = 4, 8
 
 

@@ -1,18 +1,24 @@
 """Data sets of an experiment; the only reader of the config in this package."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from msdtool.config import (
     DataConfig,
     ExperimentConfig,
+    GeometryConfig,
     ImagePairs,
     ImageSource,
+    IntensityConfig,
     ValidationData,
     parse_source,
 )
 from msdtool.data.augment import Intensity
+from msdtool.data.blind_spots import BlindPairs, BlindSpots
+from msdtool.data.cut_out import CutOut
 from msdtool.data.datasets import ImageDataset
 from msdtool.data.foreground import Foreground
+from msdtool.data.geometry import Geometry
 from msdtool.data.holdout import hold_out_fraction, hold_out_slices, patchwise, use_fraction
 from msdtool.data.interfaces import Pairs
 from msdtool.data.loaders import ShuffledBatches
@@ -38,6 +44,9 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
             train, validation = hold_out_slices(train, ranges, ndim)
         else:
             validation = _dataset(data, data.validation, ndim)
+        spots = _blind_spots(data)
+        if spots is not None and data.validation.input is None:
+            validation = BlindPairs(validation, spots, seed)
         patch = data.validation.patch_size(ndim)
         if patch is not None:
             validation = patchwise(validation, patch, data.validation.patch_overlap(ndim))
@@ -66,20 +75,26 @@ def _source(configured: str | list[str] | ImageSource) -> Source:
 def _dataset(data: DataConfig, images: ImagePairs | ValidationData, ndim: int) -> Pairs:
     pairs: Pairs
     mask = None if images.mask is None else _source(images.mask)
-    if images.splits is not None:
+    repeats, kinds = images.splits, None
+    if isinstance(images, ImagePairs) and images.swap:
+        assert images.input is not None and images.target is not None
+        repeats, kinds = [images.input, images.target], ("input", "target")
+    if repeats is not None:
         pairs = SplitPairs(
-            [_source(split) for split in images.splits],
+            [_source(repeat) for repeat in repeats],
             strategy=data.train.strategy,
             collapse_channels=data.collapse_channels,
             mask_path_specifier=mask,
             ndim=ndim,
             slab=data.slab,
+            kinds=kinds,
         )
     else:
-        assert images.input is not None and images.target is not None
+        target = images.input if images is data.train and data.train.blind_spot else images.target
+        assert images.input is not None and target is not None
         pairs = ImageDataset(
             _source(images.input),
-            _source(images.target),
+            _source(target),
             collapse_channels=data.collapse_channels,
             labels=data.labels,
             ignore=data.ignore,
@@ -111,8 +126,7 @@ def build_samples(
         )
     intensity = None
     if data.intensity is not None:
-        ranges = data.intensity.model_dump(exclude_none=True)
-        intensity = Intensity(input_std, **{key: tuple(value) for key, value in ranges.items()})
+        intensity = Intensity(input_std, **_arguments(data.intensity))
     return TrainingSamples(
         pairs,
         seed=seed,
@@ -123,8 +137,27 @@ def build_samples(
         augment=bool(data.augment),
         in_plane=data.augment == "in_plane",
         keep_shape=config.training.batch_size > 1,
+        geometry=None if data.geometry is None else Geometry(**_arguments(data.geometry)),
         intensity=intensity,
+        blind_spots=_blind_spots(data),
+        cut_out=None if data.cut_out is None else CutOut((data.cut_out[0], data.cut_out[1])),
     )
+
+
+def _blind_spots(data: DataConfig) -> BlindSpots | None:
+    """What is hidden of inputs that are their own targets."""
+    found = data.train.blind_spot
+    if found is None:
+        return None
+    return BlindSpots(
+        found.fraction, found.radius, median=found.replacement == "median", mask=found.mask
+    )
+
+
+def _arguments(section: GeometryConfig | IntensityConfig) -> dict[str, Any]:
+    """The values of a section that are set, its ranges as tuples."""
+    values = section.model_dump(exclude_none=True)
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
 def _foreground_indices(data: DataConfig) -> list[int]:

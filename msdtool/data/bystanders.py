@@ -1,7 +1,7 @@
-"""Files that lie beside images and are none, known by their names.
+"""Files found beside images that are not images, recognised by name.
 
 Systems, microscopes and GIS leave them in folders of images. Only what is never an image is listed:
-any other file that turns out to be none is an error that names it, since it may be a damaged one.
+any other file that is not one is an error that names it, since it may be a damaged image.
 """
 
 from pathlib import PurePath
@@ -36,6 +36,6 @@ SUFFIXES = frozenset(
 
 
 def is_bystander(name: str) -> bool:
-    """Whether a file of this name is none of the images of its folder."""
+    """Whether a file of this name is not an image."""
     path = PurePath(name.lower())
     return path.name in NAMES or path.suffix in SUFFIXES or path.name.endswith("~")

@@ -16,6 +16,7 @@ from pathlib import Path
 from natsort import natsorted
 
 from msdtool.errors import InputError
+from msdtool.file_errors import cannot_read
 from msdtool.specifier_grammar import Location
 
 log = logging.getLogger(__name__)
@@ -59,11 +60,8 @@ class _Folder:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            with os.scandir(path) as entries:
-                names = [entry.name for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        with cannot_read(path, InputError), os.scandir(path) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
         self._groups: dict[tuple[str, ...], list[str]] = {}
         for name in natsorted(names):
             for key in (_but_for_the_last_number(name), _but_for_numbers(name)):

@@ -7,25 +7,34 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from msdtool.data.axes import Arrangement, arrange
 from msdtool.data.containers import Array, Container
 from msdtool.data.containers.raster import RasterImage
 from msdtool.data.containers.registry import format_at
+from msdtool.data.metadata import Metadata
 from msdtool.data.patches import Window
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
+from msdtool.special_files import refuse_special
 from msdtool.specifier_grammar import Location
 
 __all__ = [
     "Array",
     "arrangement",
+    "count_arrays",
     "count_images",
+    "has_alpha",
     "image_name",
     "is_raster_image",
+    "metadata",
     "notes",
+    "pixel_type",
     "read_image",
 ]
 
@@ -95,6 +104,15 @@ def arrangement(location: Location | Path, ndim: int = 2) -> Arrangement:
     return _use(_as_location(location), ndim, lambda _container, found: found)
 
 
+def pixel_type(location: Location | Path) -> np.dtype[Any]:
+    """The dtype of a file's pixels.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    return _use(_as_location(location), 2, lambda container, _: container.dtype)
+
+
 def notes(location: Location | Path, ndim: int = 2) -> tuple[str, ...]:
     """What a file says about its pixels that reading them does not take into account.
 
@@ -102,6 +120,40 @@ def notes(location: Location | Path, ndim: int = 2) -> tuple[str, ...]:
         InputError: the file cannot be read as images.
     """
     return _use(_as_location(location), ndim, lambda container, _: container.notes)
+
+
+def has_alpha(location: Location | Path, ndim: int = 2) -> bool:
+    """Whether a file says that the last channel of its images is opacity.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    return _use(_as_location(location), ndim, lambda container, _: container.has_alpha)
+
+
+def metadata(location: Location | Path, ndim: int = 2) -> Metadata:
+    """What a file says about its array besides the pixels.
+
+    Raises:
+        InputError: the file cannot be read as images.
+    """
+    location = _as_location(location)
+    axes = arrangement(location, ndim).axes
+    describe = format_at(location).describe
+    with suppress(Exception):  # whatever strange content raises: the pixels do not need it
+        if describe is not None:
+            return describe(location, axes)
+    return Metadata()
+
+
+def count_arrays(location: Location) -> int:
+    """Number of arrays in a file that could be images.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    count = format_at(location).count_arrays
+    return 1 if count is None else _guarded(location, lambda: count(location.path))
 
 
 def image_name(location: Location | Path, index: int | None) -> str:
@@ -154,7 +206,7 @@ def _guarded(location: Location, read: Callable[[], T]) -> T:
         if reason.startswith("Could not find a backend"):
             reason = "its content is not in a known image format"
         if "required filter" in reason or "filter plugin" in reason:
-            reason = "its compression needs: pip install hdf5plugin"
+            reason = "its compression is unknown to the package hdf5plugin"
         if location.path.is_file() and location.path.stat().st_size == 0:
             reason = "the file is empty"
         raise InputError(f"{location}: cannot be read as an image: {reason}") from None
@@ -168,8 +220,9 @@ _decoded: "OrderedDict[tuple[object, ...], Container]" = OrderedDict()
 
 def _opened(location: Location, indexed: bool) -> Container:
     """Open a file, unless it is open and has not changed since."""
-    opener = format_at(location).open
     state = location.path.stat()
+    refuse_special(state)
+    opener = format_at(location).open
     key = (location.path, location.inner, location.shape, location.dtype, indexed)
     version = (*key, state.st_mtime_ns, state.st_size, state.st_ino)
     files, limit = (_open, MAX_OPEN) if opener else (_decoded, MAX_DECODED)

@@ -1,13 +1,16 @@
-"""From pairs to training samples: a window, a symmetry, a change of intensity."""
+"""From pairs to training samples: a window, its geometry, a change of intensity, a hole."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from msdtool.data.augment import Intensity
+from msdtool.data.blind_spots import BlindSpots
+from msdtool.data.cut_out import CutOut
 from msdtool.data.foreground import Foreground
+from msdtool.data.geometry import Geometry, deformed
 from msdtool.data.interfaces import Pairs, Sample
-from msdtool.data.patches import Window, random_window, window_around
+from msdtool.data.patches import Window, extent, random_window, whole, window_around
 from msdtool.data.transforms import random_symmetry
 from msdtool.errors import InputError
 from msdtool.wording import size_text
@@ -29,7 +32,10 @@ class TrainingSamples:
         augment: rotate and flip at random.
         in_plane: keep the first axis of volumes in place; see `random_symmetry`.
         keep_shape: leave out symmetries that change a sample's shape.
+        geometry: rotations, changes of size and elastic deformations.
         intensity: changes of the inputs' values.
+        blind_spots: pixels that are hidden in the inputs, before anything else changes.
+        cut_out: holes in the inputs.
     """
 
     def __init__(
@@ -44,7 +50,10 @@ class TrainingSamples:
         augment: bool = False,
         in_plane: bool = False,
         keep_shape: bool = False,
+        geometry: Geometry | None = None,
         intensity: Intensity | None = None,
+        blind_spots: BlindSpots | None = None,
+        cut_out: CutOut | None = None,
     ) -> None:
         self.pairs = pairs
         self.seed = seed
@@ -55,14 +64,17 @@ class TrainingSamples:
         self.augment = augment
         self.in_plane = in_plane
         self.keep_shape = keep_shape
+        self.geometry = geometry
         self.intensity = intensity
+        self.blind_spots = blind_spots
+        self.cut_out = cut_out
 
     def __len__(self) -> int:
         """Samples in an epoch."""
         return len(self.pairs) * self.crops_per_image
 
     def sample(self, draw: Draw) -> Sample:
-        """Read the window of a draw, rotate or flip it and change its values.
+        """Read the window of a draw, change its geometry and its values.
 
         Raises:
             InputError: a file cannot be used, or is smaller than the crop.
@@ -71,14 +83,26 @@ class TrainingSamples:
         index = number // self.crops_per_image
         rng = np.random.default_rng([self.seed, epoch, number])
         window = None if self.crop is None else self._window(index, self.crop, rng)
-        sample = self.pairs.sample(index, window)
+        sample = self._read(index, window, rng)
+        if self.blind_spots is not None:
+            sample = self.blind_spots(sample, rng, self.pairs.slab)
         if self.augment:
             sample = random_symmetry(
                 sample, rng, self.keep_shape, slab=self.pairs.slab, in_plane=self.in_plane
             )
         if self.intensity is not None:
             sample = sample._replace(input=self.intensity(sample.input, rng))
+        if self.cut_out is not None:
+            sample = self.cut_out(sample, rng, self.pairs.scale)
         return sample
+
+    def _read(self, index: int, window: Window | None, rng: np.random.Generator) -> Sample:
+        if self.geometry is None:
+            return self.pairs.sample(index, window)
+        space = self.pairs.space(index)
+        window = whole(space) if window is None else window
+        deformation = self.geometry.draw(extent(window), rng)
+        return deformed(self.pairs, index, window, space, deformation)
 
     def _window(self, index: int, crop: Sequence[int], rng: np.random.Generator) -> Window:
         space = self.pairs.space(index)

@@ -15,6 +15,7 @@ from msdtool.data.bystanders import is_bystander
 from msdtool.data.containers.zarr import is_zarr
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
+from msdtool.special_files import read_start
 from msdtool.specifier_grammar import (
     LIST,
     Location,
@@ -28,6 +29,7 @@ from msdtool.specifier_grammar import (
 __all__ = ["Location", "Source", "Specifier", "expand"]
 
 MAX_NAMED = 3
+MAX_LIST_BYTES = 100_000_000
 Entry = Path | os.DirEntry[str]
 log = logging.getLogger(__name__)
 
@@ -111,14 +113,22 @@ def _listed(path: Path) -> list[tuple[Path, str]]:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file in UTF-8 or, as PowerShell writes it, UTF-16."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file{_nearest_folder(path)}")
     try:
-        with path.open("rb") as file:
-            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        return path.read_text(encoding="utf-16" if is_utf16 else "utf-8-sig").splitlines()
+        with cannot_read(path, InputError):
+            content = read_start(path, MAX_LIST_BYTES + 1)
+        if len(content) > MAX_LIST_BYTES:
+            raise InputError(
+                f"{path}: is larger than {MAX_LIST_BYTES // 10**6} MB, too large for a list"
+            )
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        if "\0" in text:  # no file is called so
+            raise UnicodeError
+        return text.splitlines()
     except UnicodeError:
         raise InputError(f"{path}: is not a text file with one path per line") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file{_nearest_folder(path)}") from None
 
 
 def _matches(pattern: str) -> Iterator[Entry]:
@@ -129,9 +139,11 @@ def _matches(pattern: str) -> Iterator[Entry]:
     """
     folder, name = os.path.split(pattern)
     if name == "**":
-        yield from map(Path, glob.iglob(pattern, recursive=True))
+        for found in _folders(pattern):
+            with os.scandir(found or ".") as entries:
+                yield from entries
         return
-    for found in glob.iglob(folder, recursive=True) if is_pattern(folder) else [folder]:
+    for found in _folders(folder):
         place = Path(found or ".")
         if not place.is_dir():
             if not place.suffix:
@@ -141,6 +153,44 @@ def _matches(pattern: str) -> Iterator[Entry]:
         else:
             with os.scandir(found or ".") as entries:
                 yield from (entry for entry in entries if fnmatch.fnmatch(entry.name, name))
+
+
+def _folders(pattern: str) -> Iterator[str]:
+    """What a pattern of folders matches; "" for the current one."""
+    if not is_pattern(pattern):
+        yield pattern
+        return
+    above, name = os.path.split(pattern)
+    for folder in _folders(above):
+        if name != "**":
+            yield from glob.iglob(str(Path(glob.escape(folder), name)))
+        elif Path(folder).is_dir():
+            yield from _below(folder)
+
+
+def _below(folder: str) -> Iterator[str]:
+    """A folder and all below that are not hidden; a link to one of those above is not followed.
+
+    Through such links, glob finds each file again and again, up to forty links deep.
+    """
+    places: list[tuple[str, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while places:
+        place, above = places.pop()
+        state = Path(place).stat()
+        identity = state.st_dev, state.st_ino
+        if identity in above:
+            continue
+        yield place
+        with os.scandir(place or ".") as entries:
+            names = [item.name for item in entries if item.name[0] != "." and _is_folder(item)]
+        within = above | {identity}
+        places += [(str(Path(place, name)), within) for name in names]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink() and not Path(entry.name).suffix:
+        _check_link(Path(entry))
+    return entry.is_dir()
 
 
 def _image_files(pattern: Path, entries: Iterable[Entry]) -> list[Path]:
@@ -159,7 +209,7 @@ def _image_files(pattern: Path, entries: Iterable[Entry]) -> list[Path]:
     if others:
         more = f" ... ({len(others)} files)" if len(others) > MAX_NAMED else ""
         names = ", ".join(natsorted(others)[:MAX_NAMED])
-        log.info(f"{pattern.parent}: left out what is not an image: {names}{more}")
+        log.info(f"{pattern.parent}: ignored files that are not images: {names}{more}")
     return files
 
 

@@ -3,7 +3,8 @@
 The measurement is divided into K parts, such as every K-th projection angle, and each part is
 reconstructed separately. The K sub-reconstructions show the same object and their noise is
 independent, so a network that is trained to predict one from others can only learn the object
-(Hendriksen, Pelt & Batenburg, Noise2Inverse, IEEE Trans. Comput. Imaging 6:1320-1335, 2020).
+(Hendriksen, Pelt & Batenburg, Noise2Inverse, IEEE Trans. Comput. Imaging 6:1320-1335, 2020). With
+K = 2, the parts may as well be two noisy images (Lehtinen et al., Noise2Noise, ICML 2018).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from msdtool.data.slabs import SlabStack
 from msdtool.data.specifiers import Specifier
 from msdtool.data.stacks import ImageStack
 from msdtool.data.views import MeanStack
+from msdtool.errors import InputError
 
 
 def split_inputs(splits: Sequence[Stack], strategy: str, slab: int) -> list[Stack]:
@@ -49,6 +51,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         mask_path_specifier: images that are nonzero where the target counts.
         ndim: number of spatial axes, 2 or 3.
         slab: this many slices above and below each input become channels of it.
+        kinds: what the stacks are called; None: split 1, split 2, ...
 
     Raises:
         InputError: a specifier names no file, or the numbers of files differ.
@@ -63,7 +66,9 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         mask_path_specifier: Specifier | None = None,
         ndim: int = 2,
         slab: int = 0,
+        kinds: Sequence[str] | None = None,
     ) -> None:
+        self.kinds = kinds or [f"split {k + 1}" for k in range(len(path_specifiers))]
         self.splits = [
             ImageStack(specifier, collapse_channels=collapse_channels, ndim=ndim)
             for specifier in path_specifiers
@@ -74,7 +79,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         self.slab = slab
         self.scale = 1
         for kind, stack in self.stacks().items():
-            check_counts(self.splits[0], "split 1", stack, kind)
+            check_counts(self.splits[0], self.kinds[0], stack, kind)
         self._inputs = split_inputs(self.splits, strategy, slab)
         self._central_inputs = split_inputs(self.splits, strategy, 0)
         self._targets = split_inputs(self.splits, "1:X" if strategy == "X:1" else "X:1", 0)
@@ -99,11 +104,19 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         """Read pair ``index``; see `Pairs.sample`.
 
         Raises:
-            InputError: a file cannot be read, or the images of the pair differ in size.
+            InputError: a file cannot be read, or the images of the pair differ in size or channels.
         """
         image, split = self._place(index)
         inputs = self._central_inputs if central_only else self._inputs
         sample = read_pair(inputs[split], self._targets[split], self.masks, image, window)
+        thickness = 1 if central_only else 2 * self.slab + 1
+        channels = len(sample.input) // thickness, len(sample.target)
+        if channels[0] != channels[1]:
+            raise InputError(
+                f"{self.name(index)} has {channels[0]} channels, {self.target_name(index)} has "
+                f"{channels[1]}; each is input and target, so both need the same number, or set "
+                "data.collapse_channels: true"
+            )
         return sample._replace(indices=torch.tensor(index))
 
     def name(self, index: int) -> str:
@@ -122,7 +135,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
 
     def stacks(self) -> Mapping[str, ImageStack]:
         """The stacks of the splits and of the masks."""
-        stacks = {f"split {k + 1}": stack for k, stack in enumerate(self.splits)}
+        stacks = dict(zip(self.kinds, self.splits, strict=True))
         return stacks if self.masks is None else {**stacks, "mask": self.masks}
 
     def to_measure(self) -> Sequence[int]:

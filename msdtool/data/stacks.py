@@ -17,6 +17,7 @@ from msdtool.data.readers import (
     Array,
     arrangement,
     count_images,
+    has_alpha,
     image_name,
     is_raster_image,
     notes,
@@ -24,6 +25,11 @@ from msdtool.data.readers import (
 )
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import InputError
+
+OPACITY = (
+    "the last channel is opacity, which the network would take as one more colour; save the "
+    "images without it, or set data.collapse_channels: true"
+)
 
 
 class ImageStack:
@@ -170,10 +176,16 @@ class ImageStack:
     def notes(self, index: int) -> tuple[str, ...]:
         """What the file of image ``index`` says about its pixels; see `readers.notes`.
 
+        An opacity channel is noted where the network would take it as a channel.
+
         Raises:
             InputError: the file cannot be read.
         """
-        return notes(self._images[index][0], self.ndim)
+        location = self._images[index][0]
+        found = notes(location, self.ndim)
+        if self._drops_alpha or not has_alpha(location, self.ndim):
+            return found
+        return (*found, OPACITY)
 
     def read_array(self, index: int, window: Window | None = None) -> Array:
         """Return image ``index``, or a window of it, unchanged from its file.
@@ -184,15 +196,18 @@ class ImageStack:
             [C, *space] of the file's dtype.
         """
         location, number = self._image(index)
-        is_label = self.label_map is not None
         return read_image(
             location,
             self.ndim,
             index=number,
             window=window,
-            indexed=is_label,
-            drop_alpha=is_label or self.collapse_channels,
+            indexed=self.label_map is not None,
+            drop_alpha=self._drops_alpha,
         )
+
+    @property
+    def _drops_alpha(self) -> bool:
+        return self.label_map is not None or self.collapse_channels
 
     def read(self, index: int, window: Window | None = None) -> Tensor:
         """Return image ``index``, or a window of it, as ``stack[index]`` does.

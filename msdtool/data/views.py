@@ -89,7 +89,7 @@ class MeanStack(StackView):
                 raise InputError(
                     f"{self.stacks[0].name(index)} and {stack.name(index)} are the same slice of "
                     f"two splits, but there are {len(first)} and {len(other)} slices in their "
-                    "folders, or others around them; complete the folders"
+                    "folders, or different numbers; complete the folders"
                 )
         return first
 

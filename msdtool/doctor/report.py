@@ -10,15 +10,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from msdtool.data.containers.extras import EXTRAS, package_problem
 from msdtool.doctor import kernels
 from msdtool.errors import KernelError
 from msdtool.ops.cpu import native_build
 from msdtool.ops.cuda import installation, launcher
+from msdtool.system_memory import system_memory
 
 DRIVER = Path("/proc/driver/nvidia/version")
 OLDEST_CAPABILITY = (7, 5)  # the oldest that CUDA 13's compiler supports
@@ -42,7 +46,11 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """Examine everything, the self-test last; takes up to a minute where kernels are compiled."""
     yield Finding("python", WORKS, platform.python_version())
+    yield find_processors()
+    yield find_memory()
     yield find_torch()
+    for package in EXTRAS:
+        yield find_extra(package)
     yield find_driver()
     yield find_compiled_engine()
     gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
@@ -51,6 +59,31 @@ def examine() -> Iterator[Finding]:
         yield find_gpu(device)
     for device in (torch.device("cpu"), *gpus):
         yield self_test(device)
+
+
+def find_processors() -> Finding:
+    """The processors that this process may use, and torch's threads on them."""
+    count, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
+    return Finding("processors", WORKS, f"{count}, of which torch uses {threads}")
+
+
+def find_memory() -> Finding:
+    """The memory that this process may still take."""
+    available = system_memory().available
+    if available is None:
+        return Finding("memory", ABSENT, "the system does not say how much is available")
+    return Finding("memory", WORKS, f"{available / 2**30:.1f} GiB available")
+
+
+def find_extra(package: str) -> Finding:
+    """A package that only some file formats need: its version, or how to get or repair it."""
+    name = f"extra {EXTRAS[package]}"
+    try:
+        import_module(package)
+    except Exception as error:  # whatever a package raises that does not fit the others
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == package
+        return Finding(name, ABSENT if is_absent else BROKEN, package_problem(package, error))
+    return Finding(name, WORKS, f"{package} {version(packages_distributions()[package][0])}")
 
 
 def find_torch() -> Finding:
@@ -93,7 +126,7 @@ def find_cupy(needed: bool) -> Iterator[Finding]:
     state = BROKEN if needed else ABSENT
     problem = installation.cupy_problem()
     if problem is not None:
-        yield Finding("CuPy", state, problem)
+        yield Finding("CuPy", state, problem if needed else "not needed without a GPU")
         return
     problem = installation.nvrtc_problem()
     if problem is not None:

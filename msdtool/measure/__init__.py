@@ -1,1 +1,1 @@
-"""Measure outputs against targets: PSNR, SSIM, confusion matrix and what is made of them."""
+"""Measure outputs against targets: PSNR, SSIM, confusion matrix, surfaces, how sure they are."""

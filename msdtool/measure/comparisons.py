@@ -1,5 +1,6 @@
 """An input, the network's output and the target side by side, with their quality in words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,20 @@ class Comparison:
     title: str
     input_note: str = ""
     output_note: str = ""
+
+
+def ranked(losses: Sequence[float]) -> dict[str, int]:
+    """Return which images stand for all: the best, a typical and the worst, each another one."""
+    order = [int(index) for index in np.argsort(losses)]
+    if len(order) == 1:
+        return {"typical": order[0]}
+    ends = {"best": order[0], "worst": order[-1]}
+    return ends if len(order) == 2 else ends | {"typical": order[len(order) // 2]}
+
+
+def rank_text(name: str, count: int) -> str:
+    """Return what a picture says about one of ``count`` images, see `ranked`."""
+    return f"{name} of {count}" if count > 1 else "the only image"
 
 
 def compare(

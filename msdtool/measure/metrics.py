@@ -112,7 +112,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 class SegmentationMetrics:
-    """Accuracy, and intersection over union and Dice coefficient per label.
+    """Accuracy; intersection over union, Dice coefficient, precision and recall per label.
 
     Args:
         labels: the label values, in the order of the output channels.
@@ -123,13 +123,14 @@ class SegmentationMetrics:
         self.confusion = torch.zeros(len(labels), len(labels), dtype=torch.int64)
 
     def update(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Values:
-        """Add scores [1, K, *space] of an image and its class indices [1, 1, *space]."""
-        indices = target[:, 0]
-        if mask is not None:
-            indices = torch.where(mask[:, 0], indices, IGNORED)
+        """Add scores [1, K, *space] of an image and its class indices [1, 1, *space].
+
+        The values include "pixels", the `label_counts` of each label.
+        """
+        indices = counted(target, mask)[:, 0]
         confusion = confusion_matrix(output.argmax(dim=1), indices, len(self.labels)).cpu()
         self.confusion += confusion
-        return self._values(confusion)
+        return {**self._values(confusion), "pixels": self._pixels(confusion)}
 
     def add(self, other: Metrics) -> None:
         """Add the pixels of another."""
@@ -150,17 +151,52 @@ class SegmentationMetrics:
         return self._values(self.confusion)
 
     def _values(self, confusion: Tensor) -> Values:
-        counts = confusion.double()
-        hits, in_target, in_output = counts.diagonal(), counts.sum(1), counts.sum(0)
-        iou = hits / (in_target + in_output - hits)
-        dice = 2 * hits / (in_target + in_output)
+        values = label_metrics(label_counts(confusion))
         return {
-            "accuracy": float(hits.sum() / counts.sum()),
-            "mean_iou": float(iou.nanmean()),
-            "mean_dice": float(dice.nanmean()),
-            "iou": dict(zip(map(str, self.labels), iou.tolist(), strict=True)),
-            "dice": dict(zip(map(str, self.labels), dice.tolist(), strict=True)),
+            name: dict(zip(map(str, self.labels), value.tolist(), strict=True))
+            if value.dim()
+            else float(value)
+            for name, value in values.items()
         }
+
+    def _pixels(self, confusion: Tensor) -> dict[str, list[int]]:
+        counts = label_counts(confusion).t().tolist()
+        return dict(zip(map(str, self.labels), counts, strict=True))
+
+
+def counted(target: Tensor, mask: Tensor | None) -> Tensor:
+    """Class indices [B, 1, *space], `IGNORED` where the mask is False."""
+    return target if mask is None else torch.where(mask, target, IGNORED)
+
+
+def label_counts(confusion: Tensor) -> Tensor:
+    """Pixels of each label in target and output, in the target, and in the output, [3, K]."""
+    return torch.stack([confusion.diagonal(), confusion.sum(1), confusion.sum(0)])
+
+
+def label_metrics(counts: Tensor) -> dict[str, Tensor]:
+    """Return metrics of a segmentation, from the counts of its pixels.
+
+    Args:
+        counts: [..., 3, K]: see `label_counts`.
+
+    Returns:
+        accuracy, mean_iou and mean_dice, [...], and iou, dice, precision and recall, [..., K], in
+        float64. NaN for a label that is in neither target nor output, precision for one that is
+        not in the output, recall for one that is not in the target; the means leave NaN out.
+    """
+    hits, in_target, in_output = counts.double().unbind(-2)
+    iou = hits / (in_target + in_output - hits)
+    dice = 2 * hits / (in_target + in_output)
+    return {
+        "accuracy": hits.sum(-1) / in_target.sum(-1),
+        "mean_iou": iou.nanmean(-1),
+        "mean_dice": dice.nanmean(-1),
+        "iou": iou,
+        "dice": dice,
+        "precision": hits / in_output,
+        "recall": hits / in_target,
+    }
 
 
 def psnr(difference: Tensor, data_range: float) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from msdtool.architecture import Architecture
-from msdtool.errors import InputError
+from msdtool.errors import InputError, ModelFileError
 from msdtool.models.batches import Batches, measure
 from msdtool.nn.build import build_network
 from msdtool.nn.device import choose_device, devices_for
@@ -25,6 +25,7 @@ from msdtool.runs.checkpoint import (
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.versions import versions
 from msdtool.train.optim import build_optimizer
+from msdtool.train.states import restore_optimizer
 
 LEARNING_RATE = 1e-3
 
@@ -90,7 +91,7 @@ class StoredModel:
 
     @property
     def scale_out(self) -> nn.Module:
-        """The layer that gives the output the mean and spread of the targets."""
+        """The layer that rescales the output to the targets' mean and standard deviation."""
         return self.net.scale_out
 
     def set_normalization(self, dataloader: Batches) -> None:
@@ -153,7 +154,7 @@ class StoredModel:
             The number of epochs the network has trained for.
 
         Raises:
-            ModelFileError: the file is not a checkpoint.
+            ModelFileError: the file is not a checkpoint, or is damaged; nothing has changed then.
             InputError: its network has another task or architecture.
         """
         checkpoint = load_checkpoint(Path(path))
@@ -167,12 +168,17 @@ class StoredModel:
         ]
         if differing:
             raise InputError(f"{path}: holds another network: {', '.join(differing)}")
+        if "optimizer" in checkpoint.training:
+            try:
+                restore_optimizer(
+                    self.optimizer, self.net, checkpoint.training["optimizer"], step=None
+                )
+            except ValueError as error:
+                raise ModelFileError(f"{path}: is damaged: {error}") from None
         self.net.load_state_dict(model.state)
         self.normalisation = model.normalisation
         self.labels, self.ignore = model.labels, model.ignore
         self.collapse_channels = model.collapse_channels
-        if "optimizer" in checkpoint.training:
-            self.optimizer.load_state_dict(checkpoint.training["optimizer"])
         return checkpoint.progress.epoch
 
     def print(self) -> None:

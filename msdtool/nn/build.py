@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from msdtool.architecture import Architecture
@@ -49,8 +50,36 @@ def _build_msd(architecture: Architecture, c_in: int, c_out: int) -> nn.Module:
     return GeneralMSDModule(c_in, c_out, **arguments, **vars(hidden))
 
 
-def has_all_layers(architecture: Architecture, state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has weights of the deepest hidden layer of an architecture."""
-    last = architecture.depth - 1
-    start = f"msd.msd_block.weight{last}" if architecture.hidden is None else f"msd.layers.{last}."
-    return any(name.startswith(start) for name in state)
+def restore_network(architecture: Architecture, state: Mapping[str, Tensor]) -> ScaledNetwork:
+    """Build a network with stored weights, which `msdtool.runs.weights` has checked.
+
+    What that cannot know, the weights of layers from YAML, is compared with what these layers would
+    have before they are made: their arguments may ask for any number of channels.
+
+    Args:
+        architecture: of the network.
+        state: its state dict.
+
+    Raises:
+        ValueError: the layers cannot be made, or have other weights.
+    """
+    try:
+        if architecture.outer is not None or architecture.hidden is not None:
+            with torch.device("meta"):
+                _compare(build_network(architecture).state_dict(), state)
+        network = build_network(architecture)
+        network.load_state_dict(state)
+    except Exception as error:  # whatever torch and the layers stumble over
+        # Torch says what is wrong below a heading.
+        raise ValueError(str(error).split("\n")[:2][-1].strip()) from None
+    return network
+
+
+def _compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless there are the expected tensors of the expected shapes."""
+    for name in {**expected, **state}:
+        shapes = [tuple(of[name].shape) if name in of else None for of in (expected, state)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{name} has shape {shapes[1]}; the layers need {shapes[0]} (None: no such tensor)"
+            )

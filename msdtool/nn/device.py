@@ -1,10 +1,14 @@
 """The device that networks run on."""
 
+import logging
 import os
 
 import torch
 
 from msdtool.errors import ConfigError
+from msdtool.ops.engines import slow_because
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -23,6 +27,15 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def warn_if_slow(device: torch.device) -> None:
+    """Tell why networks are computed without the engine that is made for the device."""
+    reason = slow_because(device)
+    if reason is not None:
+        log.warning(
+            f"the network is computed by torch's matrix products, which is slower: {reason}"
+        )
 
 
 def devices_for(device: torch.device) -> list[int]:

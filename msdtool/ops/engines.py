@@ -42,6 +42,15 @@ def is_fallback(device: torch.device, dtype: torch.dtype) -> bool:
     return implementation_for(device, dtype) == "torch"
 
 
+def slow_because(device: torch.device) -> str | None:
+    """Why float32 on a device is computed without the engine made for it; None: it is not."""
+    if not is_fallback(device, torch.float32):
+        return None
+    if device.type == "cpu":
+        return native_build.problem(torch.float32)
+    return launcher.obstacle(device)
+
+
 def engine_type(impl: str, device: torch.device) -> type[Engine]:
     """The engine of a name.
 

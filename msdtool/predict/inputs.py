@@ -35,7 +35,8 @@ class Inputs:
 
     def images(self, job: Job) -> range:
         """Return which images of the stack belong to a job."""
-        return self.files[job.location]
+        first, last = (job.slices or [job.location])[0], (job.slices or [job.location])[-1]
+        return range(self.files[first].start, self.files[last].stop)
 
     def read(self, index: int) -> Tensor | None:
         """Read an image; return None for a series, or an image that is too large to be in memory.

@@ -1,46 +1,56 @@
 """Which files a prediction reads and writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msdtool.atomic import destination, is_marked
-from msdtool.data.containers.registry import FORMATS
-from msdtool.data.readers import arrangement
-from msdtool.data.sinks import SUFFIXES, Result, is_folder
+from msdtool.data.containers.registry import FORMATS, stem_of, suffix_of
+from msdtool.data.sinks import ALL_SUFFIXES, COMPRESSIONS, SUFFIXES, is_folder
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import ConfigError, RunDirectoryError
 from msdtool.file_errors import cannot_write
-from msdtool.predict.predictor import Predictor
+from msdtool.predict.encoding import Encoding, Pixels
+from msdtool.predict.names import common_name, name_of
 
 WRITTEN_AS = {
     suffix: format.name
     for format in FORMATS
     if format.name in SUFFIXES
     for suffix in format.suffixes
-}
+} | {".png": "png"}
 """The format of a result by its suffix; an input with any other suffix makes a TIFF."""
+RASTER = (".png", ".jpg", ".jpeg", ".bmp")
+"""Inputs whose results are PNGs if these can hold them."""
+NEVER_WRITTEN = (".jpg", ".jpeg", ".jp2", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".npz", ".raw")
+"""Suffixes of images that no folder of results is meant to have."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to predict and where its results go.
+    """One result, or with its probabilities two, and the files that it is made of.
 
     Attributes:
-        location: the file.
+        location: the file to predict.
         output: the result.
         probabilities: the probability of each label, or None.
-        format: of both, one of `msdtool.data.sinks.SUFFIXES`.
+        format: of the result, one of `msdtool.data.sinks.ALL_SUFFIXES`.
+        encoding: how values become pixels.
+        compression: one of `msdtool.data.sinks.COMPRESSIONS`, or None for that of the format.
+        slices: all files, in order, of a result that is a stack; () for the usual one of one file.
     """
 
     location: Location
     output: Path
     probabilities: Path | None
     format: str
+    encoding: Encoding = field(default_factory=Encoding)
+    compression: str | None = None
+    slices: tuple[Location, ...] = ()
 
     @property
     def input(self) -> Path:
-        """The file that is read."""
+        """The file that is read, or the first of several."""
         return self.location.path
 
     @property
@@ -48,61 +58,170 @@ class Job:
         """All files that the job writes."""
         return [self.output] if self.probabilities is None else [self.output, self.probabilities]
 
+    @property
+    def formats(self) -> list[str]:
+        """The format of each of these: probabilities are float32, which not every format holds."""
+        return [self.format, extra_format(self.format)][: len(self.outputs)]
+
     def is_done(self) -> bool:
         """Whether all results exist; an empty file is not one: results are written atomically."""
         return all(
-            is_marked(file)
-            if is_folder(self.format)
-            else file.is_file() and file.stat().st_size > 0
-            for file in self.outputs
+            is_marked(file) if is_folder(format) else file.is_file() and file.stat().st_size > 0
+            for file, format in zip(self.outputs, self.formats, strict=True)
         )
+
+
+def extra_format(format: str) -> str:
+    """The format of the probabilities that belong to a result."""
+    return format if format in SUFFIXES else "tif"
 
 
 def plan_jobs(
     inputs: Specifier,
     output: str | Path,
     *,
+    other_splits: Sequence[Specifier] = (),
+    stack: bool = False,
     probabilities: bool = False,
     format: str | None = None,
+    pixels: Pixels | None = None,
+    encoding: Encoding | None = None,
+    compression: str | None = None,
 ) -> list[Job]:
     """Decide which files to predict and what the results are called.
 
     A result has its input's name, and its format if that can be written; otherwise it is a TIFF.
-    Probabilities add "_probabilities" to the name. A file that is named twice is predicted once.
+    A PNG, JPEG or BMP makes a PNG if that can hold the result. Probabilities add "_probabilities"
+    to the name. A file that is named twice is predicted once.
 
     Args:
         inputs: the files.
         output: the folder for the results, or the result itself if it has the suffix of one.
+        other_splits: files that are averaged with the inputs; results are named by what the names
+            of all splits have in common.
+        stack: make one result of all files, named by the folder of the first.
         probabilities: also write the probability of each label.
-        format: format of the results, one of `msdtool.data.sinks.SUFFIXES`; None decides by name.
+        format: format of the results, one of `msdtool.data.sinks.ALL_SUFFIXES`; None decides by
+            name.
+        pixels: what results hold; None: that is not known, and no result is a PNG by itself.
+        encoding: how values become pixels; None: float32 values, or label values.
+        compression: one of `msdtool.data.sinks.COMPRESSIONS`; None: that of the format.
 
     Raises:
         InputError: a specifier names no file.
-        ConfigError: two results would have the same name, a result would replace an input, or the
-            format is unknown.
+        ConfigError: two results would have the same name, a result would replace an input, the
+            format is unknown or cannot hold the results, or it has no such compression.
     """
-    if format not in (None, *SUFFIXES):
+    if format not in (None, *ALL_SUFFIXES):
         raise ConfigError(
-            f"format: got {format!r}; allowed: {', '.join(SUFFIXES)}", hint_key="format"
+            f"format: got {format!r}; allowed: {', '.join(ALL_SUFFIXES)}", hint_key="format"
         )
-    output = Path(output).expanduser()
     locations = _each_once(expand(inputs))
-    named_format = WRITTEN_AS.get(output.suffix.lower())
-    is_file = named_format == "zarr" or (named_format is not None and not output.is_dir())
-    if is_file and len(locations) > 1:
-        raise ConfigError(
-            f"{output}: is a single file, but there are {len(locations)} inputs; name a folder"
-        )
+    groups = [tuple(locations)] if stack else [(location,) for location in locations]
+    places = _places(Path(output).expanduser(), len(groups), format)
+    names = _names(locations, other_splits, stack)
     jobs = []
-    for location in locations:
-        named = output if is_file else location.path
-        kind = format or WRITTEN_AS.get(named.suffix.lower(), "tif")
-        folder, stem = (output.parent, output.stem) if is_file else (output, location.path.stem)
-        suffix = output.suffix if is_file and not format else SUFFIXES[kind]
-        extra = folder / f"{stem}_probabilities{suffix}" if probabilities else None
-        jobs.append(Job(location, folder / f"{stem}{suffix}", extra, kind))
+    for group, name in zip(groups, names, strict=True):
+        kind = places.format or _kind(group[0], pixels, compression, stack=stack)
+        if kind == "png" and pixels is not None:
+            _check_png(pixels)
+        _check_compression(kind, compression)
+        main = places.file or places.folder / f"{name}{ALL_SUFFIXES[kind]}"
+        extra = None
+        if probabilities:
+            suffix = suffix_of(main) if kind in SUFFIXES else SUFFIXES[extra_format(kind)]
+            extra = main.with_name(f"{stem_of(main)}_probabilities{suffix}")
+        jobs.append(
+            Job(
+                group[0],
+                main,
+                extra,
+                kind,
+                encoding or Encoding(),
+                compression,
+                group if stack else (),
+            )
+        )
     _check_names(jobs)
     return jobs
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where results go: a folder, or a single file, and the format if it is settled."""
+
+    folder: Path
+    file: Path | None
+    format: str | None
+
+
+def _places(output: Path, count: int, format: str | None) -> _Places:
+    suffix = suffix_of(output)
+    named = WRITTEN_AS.get(suffix)
+    if output.is_dir() and named != "zarr":
+        return _Places(output, None, format)
+    if named is None:
+        if suffix in NEVER_WRITTEN:
+            raise ConfigError(
+                f"{output}: results are not written as {suffix}; choose one of "
+                f"{', '.join(filter(None, ALL_SUFFIXES.values()))}, or name a folder"
+            )
+        return _Places(output, None, format)
+    if suffix.endswith(".gz"):
+        raise ConfigError(f"{output}: results are written uncompressed; name it {output.stem}")
+    if count > 1:
+        raise ConfigError(
+            f"{output}: is a single file, but there are {count} inputs; name a folder"
+        )
+    if format not in (None, named):
+        raise ConfigError(
+            f"{output}: has the suffix of the format {named}, and the format is to be {format}; "
+            "leave one of them out",
+            hint_key="format",
+        )
+    return _Places(output.parent, output, named)
+
+
+def _names(locations: list[Location], splits: Sequence[Specifier], stack: bool) -> list[str]:
+    """The name of each result, without a suffix."""
+    if stack:
+        return [locations[0].path.absolute().parent.name or "stack"]
+    names = [name_of(location) for location in locations]
+    if not splits:
+        return names
+    others = [[name_of(location) for location in _each_once(expand(one))] for one in splits]
+    if any(len(other) != len(names) for other in others):
+        return names
+    common = [common_name(each) for each in zip(names, *others, strict=True)]
+    return common if len(set(common)) == len(common) else names
+
+
+def _kind(
+    location: Location, pixels: Pixels | None, compression: str | None, *, stack: bool
+) -> str:
+    """The format of a result for which none is chosen."""
+    suffix = suffix_of(location.path)
+    if suffix in RASTER and pixels is not None and not stack:
+        fits = pixels.png_refusal() is None
+        return "png" if fits and compression in (None, *COMPRESSIONS["png"]) else "tif"
+    found = WRITTEN_AS.get(suffix, "tif")
+    return found if found in SUFFIXES else "tif"
+
+
+def _check_png(pixels: Pixels) -> None:
+    reason = pixels.png_refusal()
+    if reason is not None:
+        raise ConfigError(f"format: png: {reason}", hint_key="format dtype")
+
+
+def _check_compression(format: str, compression: str | None) -> None:
+    allowed = COMPRESSIONS[format]
+    if compression not in (None, *allowed):
+        raise ConfigError(
+            f"compress: {compression}: the compressions of {format} results are "
+            f"{', '.join(allowed)}",
+            hint_key="compress format",
+        )
 
 
 def _each_once(locations: Sequence[Location]) -> list[Location]:
@@ -129,7 +248,7 @@ def _check_names(jobs: Sequence[Job]) -> None:
                     "predict them into different folders"
                 )
             sources[file] = job.location
-    originals = {job.input.resolve() for job in jobs}
+    originals = {place.path.resolve() for job in jobs for place in job.slices or [job.location]}
     for file in sources:
         if file.resolve() in originals:
             raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
@@ -142,7 +261,7 @@ def check_outputs(
     skip_existing: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Refuse to replace existing results unless told to, and ever what is no result.
+    """Refuse to replace existing results unless told to, and anything that is not a result.
 
     Raises:
         RunDirectoryError: a result exists, or the folder is a file.
@@ -150,10 +269,14 @@ def check_outputs(
     """
     if Path(folder).is_file() and Path(folder) not in [job.output for job in jobs]:
         raise RunDirectoryError(f"{folder}: is a file; choose a folder for the results")
-    files = [(file, is_folder(job.format)) for job in jobs for file in job.outputs]
-    for file, as_folder in files:
+    files = [
+        (file, format)
+        for job in jobs
+        for file, format in zip(job.outputs, job.formats, strict=True)
+    ]
+    for file, format in files:
         with cannot_write(file):
-            destination(file, is_folder=as_folder)
+            destination(file, is_folder=is_folder(format))
     existing = [file for file, _ in files if file.exists()]
     if existing and not (skip_existing or overwrite):
         raise RunDirectoryError(
@@ -161,29 +284,3 @@ def check_outputs(
             "results, or overwrite them",
             hint_key="skip_existing overwrite",
         )
-
-
-def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
-    """Return where the results of a job are written and what they hold."""
-    location = job.location
-    found = arrangement(location, predictor.ndim)
-    state = location.path.stat()
-    origin = {
-        "input": str(location),
-        "axes": found.axes,
-        "changed": state.st_mtime_ns,
-        "model": predictor.digest,
-    }
-    counts = tuple(found.shape[axis] for axis in found.counting)
-    names = "".join(found.axes[axis] for axis in found.counting)
-    space = predictor.result_space(found.image_shape[1:])
-
-    def result(channels: int, dtype: str) -> Result:
-        return Result(counts, names, (channels, *space), dtype, origin, location.inner)
-
-    is_labels = predictor.label_map is not None
-    main = result(1 if is_labels else predictor.c_out, str(predictor.result_dtype))
-    results = [(job.output, main)]
-    if job.probabilities is not None:
-        results.append((job.probabilities, result(predictor.c_out, "float32")))
-    return results

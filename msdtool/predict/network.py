@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from msdtool.data import LabelMap
 from msdtool.errors import ModelFileError
-from msdtool.nn.build import build_network, has_all_layers
+from msdtool.nn.build import restore_network
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.ops.out_of_core.module import SlicedArray
 from msdtool.runs.checkpoint import Model
@@ -23,23 +23,15 @@ def load_network(model: Model, name: str) -> tuple[ScaledNetwork, LabelMap | Non
         name: what error messages call it.
 
     Raises:
-        ModelFileError: the weights do not fit the architecture, or are not finite.
+        ModelFileError: the weights do not fit the architecture.
     """
     try:
-        labels = LabelMap(model.labels, model.ignore) if model.labels else None
-        if not has_all_layers(model.architecture, model.state):  # before they are made
-            raise ValueError(f"it has no weights of layer {model.architecture.depth}")
-        network = build_network(model.architecture)
-        network.load_state_dict(model.state)
-        if not all(tensor.isfinite().all() for tensor in model.state.values()):
-            raise ValueError("NaN or infinite values")
-    except Exception as error:  # whatever torch and the layers stumble over
-        # torch says what is wrong below a heading.
-        reason = str(error).split("\n")[:2][-1].strip()
+        network = restore_network(model.architecture, model.state)
+    except ValueError as error:
         raise ModelFileError(
-            f"{name}: is damaged, its weights do not fit its network: {reason}"
+            f"{name}: is damaged, its weights do not fit its network: {error}"
         ) from None
-    return network, labels
+    return network, LabelMap(model.labels, model.ignore) if model.labels else None
 
 
 def digest(model: Model, way: str) -> str:

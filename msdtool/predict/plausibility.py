@@ -9,6 +9,7 @@ import logging
 import torch
 from torch import Tensor
 
+from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.errors import InputError
 from msdtool.runs.checkpoint import Normalisation
 
@@ -44,12 +45,24 @@ class Plausibility:
 
         An image that is constant has no unit.
         """
+        difference = self._difference(image)
+        if difference and not self.warned:
+            self.warned = True
+            log.warning(
+                f"{name}: {difference}: probably different data or units. Do not trust the "
+                "results; give the network images in the unit of its training images, or train it "
+                "on images like these"
+            )
+        return not difference
+
+    def _difference(self, image: Tensor) -> str:
+        """How the values of an image of another unit differ; empty for the same unit."""
         mean, std = (
             torch.tensor(values, dtype=torch.float64)
             for values in (self.normalisation.input_mean, self.normalisation.input_std)
         )
         if not self.known or len(image) % len(mean):
-            return True
+            return ""
         step = max(1, image[0].numel() // SAMPLE)
         values = image.flatten(1)[:, ::step].cpu().double().unflatten(0, (-1, len(mean)))
         found_std, found_mean = torch.std_mean(values, 2, correction=0)
@@ -58,17 +71,12 @@ class Plausibility:
         other |= (spread < LOW_SPREAD) & (distance > FAR)
         other &= found_std > 0
         if not other.any():
-            return True
-        if not self.warned:
-            self.warned = True
-            which = tuple(int(place) for place in other.nonzero()[0])
-            log.warning(
-                f"{name}: its values are {_figures(found_mean[which], found_std[which])}, those "
-                f"of the training images {_figures(mean[which[1]], std[which[1]])}: other data, or "
-                "another unit. Results are not to be trusted; give the network images in the unit "
-                "of its training images, or train it on such as these"
-            )
-        return False
+            return ""
+        which = tuple(int(place) for place in other.nonzero()[0])
+        return (
+            f"its values are {_figures(found_mean[which], found_std[which])}, those of the "
+            f"training images {_figures(mean[which[1]], std[which[1]])}"
+        )
 
     def check_output(self, image: Tensor, output: Tensor, name: str, *, labels: bool) -> None:
         """Check that the output for an image of another unit is not constant.
@@ -82,7 +90,8 @@ class Plausibility:
         Raises:
             InputError: it is constant, or one label everywhere, and the image is not.
         """
-        if self.check_input(image, name):
+        difference = self._difference(image)
+        if not difference:
             return
         values = output.argmax(0, keepdim=True).double() if labels else output.double()
         size = [1.0] if labels else self.normalisation.target_std
@@ -90,10 +99,30 @@ class Plausibility:
         if all(found < FLAT * unit for found, unit in zip(ranges.tolist(), size, strict=True)):
             what = "one label everywhere" if labels else "constant"
             raise InputError(
-                f"{name}: the result is {what} although the image is not: its values are not in "
-                "the unit of the training images (see the warning); convert them, or train the "
-                "network on such images"
+                f"{name}: the result is {what} although the image is not: {difference}; convert "
+                "the image to the unit of the training images, or train the network on such images"
             )
+
+
+def num_unusable(output: Tensor, *, labels: bool) -> tuple[int, int]:
+    """Count the values, or the pixels of a segmentation, that are not finite, and all of them.
+
+    Args:
+        output: values or scores [C, *space]. A score may be minus infinity, a probability of 0,
+            but not all of a pixel's.
+        labels: the output are scores.
+    """
+    values = output.amax(0) if labels else output
+    return num_not_finite(values), values.numel()
+
+
+def unusable_text(name: str, bad: int, total: int) -> str:
+    """Say that ``bad`` of ``total`` values of the output for a finite image are not finite."""
+    return (
+        f"{not_finite_text(name, bad, total)} in the network's output, although the image's are "
+        "not: do not trust the result. Compare the image with the training images, or train again "
+        "with a lower training.learning_rate"
+    )
 
 
 def _figures(mean: Tensor, std: Tensor) -> str:

@@ -19,11 +19,12 @@ from msdtool.data.writers import label_dtype
 from msdtool.errors import ConfigError, DoesNotFit, Error, InputError
 from msdtool.lock import InUseError
 from msdtool.nn import MSDModule
-from msdtool.nn.device import choose_device
+from msdtool.nn.device import choose_device, warn_if_slow
 from msdtool.nn.memory import BYTES_PER_VALUE, out_of_memory, prediction_bytes
 from msdtool.nn.series import SeriesNetwork
 from msdtool.ops.out_of_core.module import SlicedArray
 from msdtool.ops.out_of_core.resuming import Resume
+from msdtool.predict.encoding import Encoding, Pixels
 from msdtool.predict.memory import check_limit, usable_bytes
 from msdtool.predict.network import ScaledArray, digest, load_network
 from msdtool.predict.plausibility import Plausibility
@@ -76,6 +77,7 @@ class Predictor:
     ) -> None:
         self.model = model
         self.device = choose_device(device)
+        warn_if_slow(self.device)
         self.scratch = scratch
         self.tta = tta
         self.network, self.label_map = load_network(model, name)
@@ -310,6 +312,11 @@ class Predictor:
     def result_dtype(self) -> np.dtype[Any]:
         """The dtype of results."""
         return label_dtype(self.label_map.values) if self.label_map else np.dtype(np.float32)
+
+    def pixels(self, encoding: Encoding) -> Pixels:
+        """Return what results hold in an encoding."""
+        channels = self.c_out if self.label_map is None else 1
+        return encoding.pixels(channels, self.ndim, self.result_dtype)
 
     def to_image(self, output: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
         """Convert the network's output to what is written: float32, or label values."""

@@ -1,18 +1,25 @@
 """The results of a job while they are written: in the background, and kept for a later try."""
 
 import io
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from msdtool.data.sinks import Journal, Sink, claim, open_sink
 from msdtool.errors import Error
-from msdtool.predict.jobs import Job, results_of
+from msdtool.predict.contents import results_of
+from msdtool.predict.encoding import Encoder
+from msdtool.predict.jobs import Job
+from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.predict.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_SAVES = 10.0
 
@@ -52,6 +59,9 @@ class Results:
     ) -> None:
         self._job, self._predictor, self._writer = job, predictor, writer
         self._results = results_of(job, predictor)
+        main = self._results[0][1]
+        packing = main.description.packing
+        self._encode = Encoder(np.dtype(main.dtype), packing, str(job.output))
         self._locks = [claim(path) for path in job.outputs]
         self.main = self._results[0]
         self.done = 0
@@ -59,6 +69,7 @@ class Results:
         self._is_new = overwrite or not self._look_back()
         self._sinks: list[Sink] = []
         self._writing: _Writing | None = None
+        self._unusable = self._total = 0
         self._saved = time.monotonic()
 
     def _look_back(self) -> bool:
@@ -82,8 +93,8 @@ class Results:
         """
         if not self._sinks:
             self._sinks = [
-                open_sink(self._job.format, path, result, is_new=self._is_new)
-                for path, result in self._results
+                open_sink(format, path, result, is_new=self._is_new)
+                for format, (path, result) in zip(self._job.formats, self._results, strict=True)
             ]
 
     def write(
@@ -106,7 +117,11 @@ class Results:
         self._writing = _Writing(future, number + 1 if completes else number)
 
     def _write(self, number: int, start: int, output: Tensor, axis: int) -> None:
-        self._sinks[0].write(number, start, self._predictor.to_image(output), axis)
+        labels = self._predictor.label_map is not None
+        bad, total = num_unusable(output, labels=labels)
+        self._unusable, self._total = self._unusable + bad, self._total + total
+        pixels = self._encode(self._predictor.to_image(output))
+        self._sinks[0].write(number, start, pixels, axis)
         if len(self._sinks) > 1:
             self._sinks[1].write(number, start, output.softmax(0).numpy(), axis)
 
@@ -158,9 +173,12 @@ class Results:
         self.open()  # the earlier try may have been killed when all images were complete
         for sink in self._sinks:
             sink.finish()
+        self._encode.report()
         self._release()
 
     def _release(self) -> None:
+        if self._unusable:
+            log.warning(unusable_text(str(self._job.location), self._unusable, self._total))
         for lock in self._locks:
             lock.release()
 

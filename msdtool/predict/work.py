@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -20,6 +20,7 @@ from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
 from msdtool.predict.results import Results
 from msdtool.progress import Progress, no_progress
+from msdtool.wording import size_text
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,15 @@ def predict(
         overwrite: start from scratch instead of resuming what an earlier call left.
         progress: called with the number of images that are done, the number of images of all jobs,
             and the name of the file.
-        stop: asked now and then; once it returns True, what is complete is saved and the iterator
+        stop: asked periodically; once it returns True, what is complete is saved and the iterator
             ends.
 
     Raises:
         InputError: an image cannot be used; the results of those before it stay.
         Error: a result cannot be written.
     """
-    inputs = inputs or Inputs(predictor, [[job.location for job in jobs]])
+    files = [file for job in jobs for file in job.slices or [job.location]]
+    inputs = inputs or Inputs(predictor, [files])
     start = time.perf_counter()
     total = sum(len(inputs.images(job)) for job in jobs)
     before = 0
@@ -82,6 +84,8 @@ def predict(
             images = inputs.images(job)
             skipped = skip_existing and job.is_done()
             if not skipped:
+                if job.slices:
+                    _check_sizes(inputs, images)
                 following = None
                 if number + 1 < len(jobs) and not (skip_existing and jobs[number + 1].is_done()):
                     following = inputs.images(jobs[number + 1]).start
@@ -98,6 +102,18 @@ def predict(
             now = time.perf_counter()
             yield Prediction(job, skipped, now - start)
             start = now
+
+
+def _check_sizes(inputs: Inputs, images: range) -> None:
+    """Raise InputError if files that become one result differ in size."""
+    stack, first = inputs.stack, images.start
+    for index in images:
+        if stack.space(index) != stack.space(first):
+            sizes = size_text(stack.space(index)), size_text(stack.space(first))
+            raise InputError(
+                f"{stack.name(index)}: has {sizes[0]} pixels, and {stack.name(first)} {sizes[1]}: "
+                "slices of one stack must have the same size"
+            )
 
 
 @dataclass(frozen=True)
@@ -191,7 +207,7 @@ class _Work:
     def _channels_folder(self, number: int) -> Path:
         """Return the folder of the channels of an image in strips: the same for a later try."""
         path, result = self.results.main
-        facts = json.dumps([str(path.absolute()), number, asdict(result)])
+        facts = json.dumps([str(path.absolute()), number, result.identity])
         name = f"msdtool-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
         return (self.predictor.scratch or Path(tempfile.gettempdir())) / name
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from msdtool.report.pictures import as_label, save_figure
 
@@ -14,12 +14,21 @@ Rows = Sequence[dict[str, Any]]
 METRICS = ("psnr", "ssim", "accuracy", "mean_iou")
 BESIDE = {"gradient_norm": 1, "learning_rate": 1, "memory_bytes": 2**30}
 """What else is drawn, and the unit that it is drawn in."""
-LABELS = {"memory_bytes": "peak memory in GiB"}
+LABELS = {
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "mean_iou": "mean IoU",
+    "gradient_norm": "gradient norm",
+    "learning_rate": "learning rate",
+    "memory_bytes": "peak memory (GiB)",
+}
 COLUMNS = 3
 
 
 def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
     """Draw losses, metrics beside those of doing nothing, and how training went; write a PNG.
+
+    Dotted lines mark the best epoch of each run. Of a single run, the IoU of each label is drawn.
 
     Args:
         path: the PNG.
@@ -29,15 +38,23 @@ def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
     names = [
         name for name in (*METRICS, *BESIDE) if any(_points(rows, name) for rows in runs.values())
     ]
-    lines = -(-(1 + len(names)) // COLUMNS)
-    columns = min(1 + len(names), COLUMNS)
+    per_label = [row for rows in runs.values() for row in rows if row.get("iou")]
+    per_label = per_label if len(runs) == 1 else []
+    count = 1 + len(names) + bool(per_label)
+    lines, columns = -(-count // COLUMNS), min(count, COLUMNS)
     figure = Figure(figsize=(5 * columns, 3.5 * lines), layout="constrained")
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     _draw_losses(panels[0], runs)
     for axis, name in zip(panels[1:], names, strict=False):
         _draw_values(axis, runs, name)
-    for axis in panels[1 + len(names) :]:
+    if per_label:
+        _draw_overlaps(panels[count - 1], per_label)
+    for axis in panels[count:]:
         axis.remove()
+    for index, rows in enumerate(runs.values()):
+        best = _best_epoch(rows)
+        for axis in panels[:count] if best is not None else ():
+            axis.axvline(best, color=f"C{index}", linestyle=":", linewidth=1)
     save_figure(path, figure)
 
 
@@ -49,6 +66,19 @@ def _draw_losses(axis: Axes, runs: Mapping[str, Rows]) -> None:
     if all(value > 0 for rows in runs.values() for _, value in _points(rows, "train_loss")):
         axis.set_yscale("log")
     _finish(axis, "loss", has_legend=True)
+
+
+def _best_epoch(rows: Rows) -> int | None:
+    """The epoch whose network is kept: the one of the smallest loss."""
+    points = _points(rows, "validation_loss") or _points(rows, "train_loss")
+    return min(points, key=lambda point: point[1])[0] if points else None
+
+
+def _draw_overlaps(axis: Axes, rows: Rows) -> None:
+    for index, label in enumerate(rows[0]["iou"]):
+        one = [{"epoch": row["epoch"], "iou": row["iou"][label]} for row in rows]
+        _draw(axis, one, "iou", str(label), color=f"C{index % 10}")
+    _finish(axis, "IoU of each label", has_legend=True)
 
 
 def _draw_values(axis: Axes, runs: Mapping[str, Rows], name: str) -> None:
@@ -67,6 +97,12 @@ def _draw_values(axis: Axes, runs: Mapping[str, Rows], name: str) -> None:
 def _finish(axis: Axes, label: str, *, has_legend: bool) -> None:
     axis.set_ylabel(label)
     axis.set_xlabel("epoch")
+    if axis.get_yscale() == "log":
+        plain = FuncFormatter(lambda value, _position: f"{value:g}")
+        axis.yaxis.set_major_formatter(plain)
+        low, high = axis.get_ylim()
+        # Within one decade, only the steps between have labels.
+        axis.yaxis.set_minor_formatter(plain if high < 10 * low else NullFormatter())
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     if has_legend:

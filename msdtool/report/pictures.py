@@ -5,68 +5,137 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from msdtool.atomic import atomic_path
 from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import Array, Comparison
 
 PANEL_INCHES = 3.2
+TEXT_INCHES = 0.75
+"""Height of the title and the caption of a panel."""
+ASPECTS = (0.25, 2.5)
+"""Panels are at least, and at most, so many times as high as wide."""
+LABEL_COLOURS = "viridis"
+MISTAKE = "crimson"
+MAX_IN_LEGEND = 12
 
 
-def save_comparisons(path: Path, rows: Sequence[Comparison], num_labels: int = 0) -> None:
+def save_comparisons(path: Path, rows: Sequence[Comparison], labels: Sequence[int] = ()) -> None:
     """Draw input, output and target for each row and write a PNG.
 
-    Volumes are represented by their middle slice. Values are scaled to the target's range; labels
-    (``num_labels`` above 0) have one colour each.
+    Volumes are represented by their middle slice or, of a segmentation, by the one with the most
+    pixels that are labelled; the title tells its number, from 0. Values are scaled to the target's
+    range. Labels have one colour each, the input shows the outlines of the target, and a fourth
+    panel the pixels that are wrong.
+
+    Args:
+        path: the PNG.
+        rows: what to draw.
+        labels: the values that class indices stand for; empty for a regression.
     """
+    columns = 4 if labels else 3
+    aspect = max(np.clip(row.input.shape[-2] / row.input.shape[-1], *ASPECTS) for row in rows)
+    width = columns * PANEL_INCHES + (1.4 if labels else 0)
     figure = Figure(
-        figsize=(3 * PANEL_INCHES, len(rows) * (PANEL_INCHES + 0.45)), layout="constrained"
+        figsize=(width, len(rows) * (PANEL_INCHES * aspect + TEXT_INCHES)), layout="constrained"
     )
-    axes = np.atleast_2d(np.asarray(figure.subplots(len(rows), 3, squeeze=False)))
+    axes = np.atleast_2d(np.asarray(figure.subplots(len(rows), columns, squeeze=False)))
     for row, line in zip(rows, axes, strict=True):
-        _draw_row(row, line, num_labels)
+        number = _slice(row, is_labelled=bool(labels))
+        place = "" if number is None else f", slice {number}"
+        names = ["input", "output", "target"]
+        if labels:
+            _draw_labels(row, number, line, labels)
+            names = ["input, outlines of the target", "output", "target", "wrong pixels"]
+        else:
+            _draw_values(row, number, line)
+        notes = (row.input_note, row.output_note, "", "")
+        for axis, name, note in zip(line, names, notes, strict=False):
+            if name != names[0]:
+                axis.set_title(name, fontsize=9)
+            axis.set_xlabel(note, fontsize=9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        line[0].set_title(f"{as_label(row.title)}{place}\n{names[0]}", fontsize=9, loc="left")
     save_figure(path, figure)
 
 
-def _draw_row(row: Comparison, axes: Sequence[Axes], num_labels: int) -> None:
-    input = _flat(row.input)
-    if num_labels:
-        limits = _limits(input)
-        _show_values(axes[0], input, limits)
-        for axis, labels in ((axes[1], row.output), (axes[2], row.target)):
-            _show_labels(axis, _middle(labels, 2), num_labels)
-    else:
-        target = _flat(row.target)
-        limits = _limits(target)
-        same_kind = row.input.shape == row.target.shape
-        _show_values(axes[0], input, limits if same_kind else _limits(input))
-        _show_values(axes[1], _flat(row.output), limits)
-        _show_values(axes[2], target, limits)
-    notes = (row.input_note, row.output_note, "")
-    for axis, name, note in zip(axes, ("input", "output", "target"), notes, strict=True):
-        axis.set_title(name if name != "input" else f"{as_label(row.title)}: input", fontsize=9)
-        axis.set_xlabel(note, fontsize=9)
-        axis.set_xticks([])
-        axis.set_yticks([])
+def _slice(row: Comparison, *, is_labelled: bool) -> int | None:
+    """The slice of a volume that is shown."""
+    if row.input.ndim < 4:
+        return None
+    middle: int = row.input.shape[1] // 2
+    if not is_labelled:
+        return middle
+    counts = (row.target >= 0).reshape(len(row.target), -1).sum(1)
+    return middle if counts[middle] == counts.max() else int(counts.argmax())
 
 
-def _middle(image: Array, ndim: int) -> Array:
-    """The middle slice along all axes before the last ``ndim``."""
-    while image.ndim > ndim:
-        image = image[image.shape[0] // 2]
-    return image
+def _draw_values(row: Comparison, number: int | None, axes: Sequence[Axes]) -> None:
+    # Layers of a network may enlarge volumes.
+    input, output, target = (
+        _flat(image, None if number is None else number * (image.shape[1] // row.input.shape[1]))
+        for image in (row.input, row.output, row.target)
+    )
+    limits = _limits(target)
+    same_kind = row.input.shape == row.target.shape
+    _show_values(axes[0], input, limits if same_kind else _limits(input))
+    _show_values(axes[1], output, limits)
+    _show_values(axes[2], target, limits)
 
 
-def _flat(image: Array) -> Array:
-    """An image [C, *space] as [H, W], or [H, W, 3] if it has three channels."""
-    if image.ndim == 4:
-        image = image[:, image.shape[1] // 2]
+def _draw_labels(
+    row: Comparison, number: int | None, axes: Sequence[Axes], labels: Sequence[int]
+) -> None:
+    input = _flat(row.input, number)
+    output, target = (
+        image if number is None else image[number] for image in (row.output, row.target)
+    )
+    colours = colormaps[LABEL_COLOURS](np.linspace(0, 1, len(labels)))
+    _show_values(axes[0], input, _limits(input))
+    _show_values(axes[3], input, _limits(input))
+    for index, colour in enumerate(colours):
+        here = target == index
+        if here.any() and not here.all() and min(here.shape) > 1:
+            axes[0].contour(here, levels=[0.5], colors=[colour], linewidths=1)
+    for axis, image in ((axes[1], output), (axes[2], target)):
+        shown = np.ma.masked_less(image, 0)
+        axis.imshow(
+            shown, cmap=LABEL_COLOURS, vmin=0, vmax=len(labels) - 1, interpolation="nearest"
+        )
+    wrong = np.zeros((*target.shape, 4))
+    wrong[(output != target) & (target >= 0)] = to_rgba(MISTAKE, 0.8)
+    axes[3].imshow(wrong, interpolation="nearest")
+    entries = [
+        Patch(color=colours[index], label=f"{label}: IoU {_overlap(row, index)}")
+        for index, label in enumerate(labels[:MAX_IN_LEGEND])
+    ]
+    entries.append(Patch(color=MISTAKE, label="wrong"))
+    axes[3].legend(handles=entries, fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
+
+
+def _overlap(row: Comparison, index: int) -> str:
+    """The intersection over union of a label in the whole image, where the target counts."""
+    counts = row.target >= 0
+    found, true = (row.output == index) & counts, (row.target == index) & counts
+    union = np.count_nonzero(found | true)
+    return f"{np.count_nonzero(found & true) / union:.2f}" if union else "-"
+
+
+def _flat(image: Array, number: int | None) -> Array:
+    """An image [C, *space], or a slice of it, as [H, W], or [H, W, 3] if it has three channels."""
+    if number is not None:
+        image = image[:, number]
     if image.shape[0] == 3:
         return np.moveaxis(image, 0, -1)
-    return _middle(image, 2)
+    flat: Array = image[image.shape[0] // 2]
+    return flat
 
 
 def _limits(image: Array) -> tuple[float, float]:
@@ -78,11 +147,6 @@ def _show_values(axis: Axes, image: Array, limits: tuple[float, float]) -> None:
     low, high = limits
     image = np.clip((image - low) / (high - low), 0, 1)
     axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-
-
-def _show_labels(axis: Axes, labels: Array, num_labels: int) -> None:
-    shown = np.ma.masked_less(labels, 0)
-    axis.imshow(shown, cmap="viridis", vmin=0, vmax=num_labels - 1, interpolation="nearest")
 
 
 def as_label(name: str) -> str:

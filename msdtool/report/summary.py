@@ -18,11 +18,7 @@ def read_runs(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
     """
     runs = {}
     for path in paths:
-        try:
-            found = RunDirectory(path).read_rows()
-            rows = [row for row in found if row.get("event") == "epoch"]
-        except (OSError, ValueError, AttributeError) as error:
-            raise ModelFileError(f"{path}/metrics.jsonl: cannot be read: {error}") from None
+        rows = [row for row in RunDirectory(path).read_rows() if row.get("event") == "epoch"]
         if not rows:
             raise ModelFileError(
                 f"{path}: no finished epoch; expected a run directory with metrics.jsonl"

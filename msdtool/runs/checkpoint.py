@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from msdtool.architecture import Architecture
 from msdtool.atomic import atomic_path
 from msdtool.errors import ModelFileError
 from msdtool.file_errors import cannot_read
-from msdtool.plain_data import read
+from msdtool.plain_data import read, shown
+from msdtool.runs.consistency import check_checkpoint
 from msdtool.runs.rundir import RunDirectory, writing
 from msdtool.runs.training_progress import TrainingProgress
 
@@ -178,26 +179,53 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU. No code in the file is run.
 
     Raises:
-        ModelFileError: there is none, it is not a checkpoint of msdtool, or it is damaged.
+        ModelFileError: there is none, it is not a checkpoint of msdtool, or it is damaged or
+            contradicts itself; see `msdtool.runs.consistency`.
     """
     not_ours = "not a checkpoint of msdtool, or a damaged one"
-    with cannot_read(path, ModelFileError), path.open("rb") as file:
-        # Other files of torch are pickles, which are not worth a try.
-        if not zipfile.is_zipfile(file):
+    with open_file(path) as file:
+        # Other files of torch are pickles, which we do not try to read.
+        if not _is_archive(file):
             raise ModelFileError(f"{path}: {not_ours}")
     content = load_plain(path, not_ours)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelFileError(f"{path}: not a checkpoint of msdtool")
     version = content.get("version")
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise ModelFileError(
-            f"{path}: is a checkpoint of version {version}, this msdtool reads version {VERSION}; "
-            "update msdtool"
+            f"{path}: is a checkpoint of version {shown(version)}, this msdtool reads version "
+            f"{VERSION}; update msdtool"
         )
     try:
-        return read(Checkpoint, content, "")
+        checkpoint = read(Checkpoint, content, "")
+        check_checkpoint(checkpoint)
     except ValueError as error:
         raise ModelFileError(f"{path}: is damaged: {error}") from None
+    return checkpoint
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a model file to be read in full.
+
+    Raises:
+        ModelFileError: there is none, it is a folder or a pipe, or may not be read.
+    """
+    with cannot_read(path, ModelFileError):
+        # A pipe would be waited for, and a device may never end.
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelFileError(f"{path}: is not a regular file")
+        return path.open("rb")
+
+
+def _is_archive(file: BinaryIO) -> bool:
+    """Whether a file is a zip archive as torch writes it, as large as its entries claim to be."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return False
+    # Torch compresses nothing; a few compressed bytes can stand for a billion.
+    return sum(entry.file_size for entry in entries) <= file.seek(0, io.SEEK_END)
 
 
 def load_plain(path: Path, otherwise: str) -> Any:
@@ -221,7 +249,7 @@ def load_plain(path: Path, otherwise: str) -> Any:
                 "it is not loaded"
             ) from None
         raise ModelFileError(f"{path}: {otherwise}") from None
-    except Exception:  # whatever torch and pickle stumble over in a file of any content
+    except Exception:  # torch and pickle may raise anything on arbitrary bytes
         raise ModelFileError(f"{path}: {otherwise}") from None
 
 
@@ -232,13 +260,13 @@ def find_model(path: str | Path) -> Path:
         ModelFileError: there is none.
     """
     path = Path(path).expanduser()
-    if not path.exists():
-        raise ModelFileError(f"{path}: no such run directory or checkpoint file")
-    if not path.is_dir():
-        return path
-    directory = RunDirectory(path)
-    for checkpoint in (directory.best, directory.last):
-        if checkpoint.exists():
+    with cannot_read(None, ModelFileError):
+        if not path.exists():
+            raise ModelFileError(f"{path}: no such run directory or checkpoint file")
+        if not path.is_dir():
+            return path
+        checkpoint = RunDirectory(path).model
+        if checkpoint is not None:
             return checkpoint
     raise ModelFileError(
         f"{path}: no checkpoint in this folder; expected checkpoints/best.pt, which "

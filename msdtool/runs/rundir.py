@@ -1,19 +1,20 @@
 """A run directory: the names in it, and which process may write there."""
 
-import json
+import errno
+import itertools
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from msdtool import strict_json
 from msdtool.atomic import PARTIAL, atomic_path
-from msdtool.errors import RunDirectoryError
-from msdtool.file_errors import cannot_write
+from msdtool.errors import ModelFileError, RunDirectoryError
+from msdtool.file_errors import cannot_read, cannot_write
 from msdtool.lock import LOCK_NAME, InUseError, Lock
-
-Row = dict[str, Any]
+from msdtool.runs.rows import Row, parse_row, past_rows
+from msdtool.runs.training_progress import TrainingProgress
 
 
 class RunDirectory:
@@ -34,25 +35,32 @@ class RunDirectory:
         self.best = self.checkpoints / "best.pt"
         self.previews = self.path / "previews"
         self.report = self.path / "report"
+        self.evaluation = self.report / "evaluation.json"
         self.tensorboard = self.path / "tensorboard"
         self._lock: Lock | None = None
+
+    @property
+    def model(self) -> Path | None:
+        """The checkpoint that stands for the run: the best one, or the last; None without any."""
+        return next((file for file in (self.best, self.last) if file.exists()), None)
 
     @property
     def holds_run(self) -> bool:
         """Whether a run was started in this folder."""
         # A config.yaml alone may be a user's own experiment.
-        return self.environment.exists() or self.last.exists()
+        return is_there(self.environment) or is_there(self.last)
 
     def claim(self, *, resume: bool, overwrite: bool) -> None:
         """Make the folder and check that a run may use it; nothing in it is replaced yet.
 
-        Until `release`, other processes cannot claim it; see `msdtool.lock.Lock`.
+        Until `release`, other processes cannot claim it; see `msdtool.lock.Lock`. A folder that was
+        made here and is still empty then is removed.
 
         Raises:
             RunDirectoryError: it holds a run and neither flag says what to do with it, or it holds
                 other files, or another process uses it, or it cannot be created.
         """
-        if self.path.exists() and not self.path.is_dir():
+        if is_there(self.path) and not self.path.is_dir():
             raise RunDirectoryError(
                 f"{self.path}: is a file; choose another run.directory", hint_key="run.directory"
             )
@@ -67,8 +75,7 @@ class RunDirectory:
                 f"{self.path}: holds files that are not a run; choose an empty or new folder"
             )
         with cannot_write(self.path, RunDirectoryError, doing="used as run directory"):
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.path, os.W_OK):
+            if is_there(self.path) and not os.access(self.path, os.W_OK):
                 raise RunDirectoryError(f"{self.path}: no permission to write there")
             self.release()
             try:
@@ -108,7 +115,9 @@ class RunDirectory:
             (self.checkpoints, "*.pt"),
             (self.previews, "*.png"),
             (self.report, "curves.png"),
+            (self.report, self.evaluation.name),
             (self.tensorboard, "events.*"),
+            (self.path, "metrics-damaged-*.jsonl"),
         ):
             for file in folder.glob(pattern):
                 _remove(file)
@@ -131,21 +140,80 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def read_rows(self) -> list[Row]:
-        """Return all events of metrics.jsonl; an incomplete last line is left out."""
-        if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        """Return all events of metrics.jsonl; an incomplete last line is left out.
+
+        Raises:
+            ModelFileError: the file cannot be read, or one of its lines; names the line.
+        """
+        lines = self._metrics_content().split(b"\n")[:-1]
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(parse_row(line))
+            except ValueError as error:
+                raise ModelFileError(
+                    f"{self.metrics}:{number}: is damaged: {error}; remove the line, or restore "
+                    "the file"
+                ) from None
+        return rows
+
+    def _metrics_content(self) -> bytes:
+        with cannot_read(self.metrics, ModelFileError):
+            return self.metrics.read_bytes() if self.metrics.exists() else b""
 
     @property
     def metrics_bytes(self) -> int:
         """Length of metrics.jsonl in bytes; a checkpoint records it."""
-        return self.metrics.stat().st_size if self.metrics.exists() else 0
+        return self.metrics.stat().st_size if is_there(self.metrics) else 0
 
-    def forget_rows_after(self, metrics_bytes: int) -> None:
-        """Drop the events written after a checkpoint: they are about to happen again."""
-        if self.metrics_bytes > metrics_bytes:
-            os.truncate(self.metrics, metrics_bytes)
+    def resume_rows(self, progress: TrainingProgress, metrics_bytes: int) -> list[str]:
+        """Drop the events written after a checkpoint: they are about to happen again.
+
+        A damaged file is kept under another name, and what can be used of it stays.
+
+        Args:
+            progress: the checkpoint's.
+            metrics_bytes: the length of metrics.jsonl that it records.
+
+        Returns:
+            What had to be repaired, for the log.
+
+        Raises:
+            Error: a file cannot be read or written.
+        """
+        content = self._metrics_content()
+        past = past_rows(content, progress, metrics_bytes)
+        if len(content) >= metrics_bytes and content[:metrics_bytes] == past.content:
+            if len(content) > metrics_bytes:
+                with writing(self.metrics):
+                    os.truncate(self.metrics, metrics_bytes)
+            return []
+        told = []
+        if content != past.content:
+            kept = self._free_name()
+            for path, text in ((kept, content), (self.metrics, past.content)):
+                with writing(path), atomic_path(path) as temporary:
+                    temporary.write_bytes(text)
+            lines = f"; left out: line {_numbers(past.left_out)}" if past.left_out else ""
+            told.append(
+                f"{self.metrics}: is damaged and was repaired{lines}; as it was, it is kept as "
+                f"{kept.name}"
+            )
+        if past.missing:
+            told.append(f"{self.metrics}: has no row of epoch {_numbers(past.missing)}")
+        return told
+
+    def _free_name(self) -> Path:
+        """Return the name under which a damaged metrics.jsonl is kept."""
+        names = (self.path / f"metrics-damaged-{number}.jsonl" for number in itertools.count(1))
+        return next(path for path in names if not path.exists())
+
+    @property
+    def last_logged(self) -> str:
+        """The last message of log.txt; "" without any."""
+        with cannot_read(self.log_file, ModelFileError):
+            content = self.log_file.read_bytes() if self.log_file.exists() else b""
+        return content.decode(errors="replace").rstrip("\n").rpartition("\n")[2].partition("  ")[2]
 
     def log(self, message: str) -> None:
         """Append a line with the time to log.txt."""
@@ -157,9 +225,30 @@ class RunDirectory:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file or folder of a run exists.
+
+    Raises:
+        ModelFileError: its folder may not be read.
+    """
+    with cannot_read(path, ModelFileError):
+        try:
+            return path.exists()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
+
+
 def writing(path: Path) -> AbstractContextManager[None]:
     """Turn a failure to write ``path``, a file of a run, into an Error that names it."""
     return cannot_write(path, hint_key="resume")
+
+
+def _numbers(numbers: Sequence[int], most: int = 5) -> str:
+    """A few numbers, and how many there are if these are not all."""
+    more = f", ... ({len(numbers)} in all)" if len(numbers) > most else ""
+    return ", ".join(map(str, numbers[:most])) + more
 
 
 def _remove(file: Path) -> None:

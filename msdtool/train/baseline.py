@@ -1,4 +1,4 @@
-"""What doing nothing scores on the validation images: the input itself, or the commonest label."""
+"""What doing nothing scores in validation: the input itself, or the most frequent label."""
 
 import math
 from collections.abc import Sequence

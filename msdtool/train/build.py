@@ -8,8 +8,6 @@ from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
 from msdtool.data.build import build_batches
-from msdtool.data.labels import IGNORED
-from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import ConfigError, InputError
 from msdtool.measure.masking import Total, of_one
@@ -19,6 +17,15 @@ from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.progress import Progress
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.train.averaging import WeightAverage
+from msdtool.train.freezing import Frozen
+from msdtool.train.image_losses import (
+    EdgeLoss,
+    FourierLoss,
+    HardestSquaresLoss,
+    MultiScaleSSIMLoss,
+    TotalVariationLoss,
+)
+from msdtool.train.label_losses import BoundaryLoss, FocalLoss, HardestEntropyLoss, TverskyLoss
 from msdtool.train.loop import Learner
 from msdtool.train.losses import (
     CrossEntropyLoss,
@@ -94,21 +101,6 @@ def nothing_counts(config: ExperimentConfig, name: str) -> str:
     return f"no pixel of the {kind} targets counts; look at {keys}"
 
 
-def check_validation(config: ExperimentConfig, pairs: Pairs) -> None:
-    """Read validation targets until a pixel counts: without one, every epoch would be perfect.
-
-    Raises:
-        InputError: no pixel counts, or a file cannot be used.
-    """
-    for index in pairs.to_measure():
-        for window in blocks(pairs.space(index), BLOCK_PIXELS):
-            sample = pairs.sample(index, window, central_only=True)
-            counted = sample.target != IGNORED if config.num_labels else sample.mask
-            if counted is None or counted.any():
-                return
-    raise InputError(nothing_counts(config, "validation"))
-
-
 def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:
     """Set the network's scaling layers; a segmentation's scores are not scaled."""
     set_normalising(network.scale_in, normalisation.input_mean, normalisation.input_std)
@@ -132,23 +124,54 @@ def _build_term(
     name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
 ) -> Loss:
     """Return the loss that `TrainingConfig.loss_terms` calls ``name``."""
+    if config.num_labels:
+        return _build_label_term(name, config, normalisation, total)
     training = config.training
     mean, std = normalisation.target_mean, normalisation.target_std
     match name:
-        case "cross_entropy":
-            weights = training.class_weights
-            if weights == "balanced":
-                weights = balanced_weights(normalisation.label_counts)
-            assert not isinstance(weights, str)
-            return CrossEntropyLoss(weights, total=total)
-        case "dice":
-            return DiceLoss(total=total)
         case "SSIM":
             return SSIMLoss(normalisation.data_range, total=total)
+        case "MS-SSIM":
+            scales = training.ms_ssim_scales
+            return MultiScaleSSIMLoss(normalisation.data_range, scales, total=total)
         case "Gram":
             return GramLoss(mean, std, config.network.ndim, total=total)
+        case "edge":
+            return EdgeLoss(std, total=total)
+        case "FFT":
+            return FourierLoss(std, total=total)
+        case "TV":
+            return TotalVariationLoss(std, total=total)
+        case "top_k":
+            return HardestSquaresLoss(std, training.top_k_fraction, total=total)
         case _:
             return RegressionLoss(name, std, huber_delta=training.huber_delta, total=total)
+
+
+def _build_label_term(
+    name: str, config: ExperimentConfig, normalisation: Normalisation, total: Total
+) -> Loss:
+    """`_build_term` of a segmentation."""
+    training = config.training
+    weights = training.class_weights
+    if weights == "balanced":
+        weights = balanced_weights(normalisation.label_counts)
+    assert not isinstance(weights, str)
+    match name:
+        case "dice":
+            return DiceLoss(total=total)
+        case "focal":
+            return FocalLoss(training.focal_gamma, weights, total=total)
+        case "tversky":
+            return TverskyLoss(training.tversky_alpha, training.tversky_beta, total=total)
+        case "boundary":
+            return BoundaryLoss(total=total)
+        case "TV":
+            return TotalVariationLoss(labels=True, total=total)
+        case "top_k":
+            return HardestEntropyLoss(training.top_k_fraction, total=total)
+        case _:
+            return CrossEntropyLoss(weights, total=total)
 
 
 def total_updates(config: ExperimentConfig, num_pairs: int) -> int:
@@ -177,6 +200,11 @@ def build_learner(
     """
     training = config.training
     network.to(device)
+    frozen = None
+    if training.freeze:
+        parts = [part for part in training.freeze if part in ("stem", "head")]
+        layers = training.frozen_layers(config.network.depth)
+        frozen = Frozen(network, parts, layers=layers)
     optimizer = build_optimizer(
         training.optimizer, network.parameters(), training.learning_rate, training.weight_decay
     )
@@ -190,7 +218,14 @@ def build_learner(
     loss = build_loss(config, normalisation, processes.total)
     average = None if training.average is None else WeightAverage(network, training.average)
     learner = Learner(
-        network, loss, optimizer, schedule, device, processes=processes, average=average
+        network,
+        loss,
+        optimizer,
+        schedule,
+        device,
+        processes=processes,
+        average=average,
+        frozen=frozen,
     )
     if training.cuda_graphs:
         learner.parallel = GraphedNetwork(network)

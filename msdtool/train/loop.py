@@ -22,6 +22,7 @@ from msdtool.nn.memory import out_of_memory
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.train.averaging import WeightAverage
 from msdtool.train.events import EpochDone, Event, ImageValidated, StepDone, Validation
+from msdtool.train.freezing import Frozen
 from msdtool.train.losses import Loss
 from msdtool.train.optim import Schedule
 from msdtool.train.processes import ALONE, Processes
@@ -55,6 +56,7 @@ class Learner:
         progress: how far training has come.
         processes: those that train the network together.
         average: of the network's weights over the updates, if there is one.
+        frozen: the parts of the network that are not trained, if there are any.
         parallel: the network as training calls it.
     """
 
@@ -66,6 +68,7 @@ class Learner:
     progress: TrainingProgress = field(default_factory=TrainingProgress)
     processes: Processes = ALONE
     average: WeightAverage | None = None
+    frozen: Frozen | None = None
     parallel: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,8 +76,23 @@ class Learner:
 
     @property
     def result(self) -> nn.Module:
-        """What training gives, to be validated and saved: the average, or the network itself."""
+        """The network to validate and save: the average, or the one that is trained."""
         return self.network if self.average is None else self.average.network
+
+    def start(self) -> None:
+        """Set the network to train, but for its frozen parts."""
+        self.network.train()
+        if self.frozen is not None:
+            self.frozen.start()
+
+    def update(self) -> None:
+        """Make an update with the gradients that the network has."""
+        self.optimizer.step()
+        if self.frozen is not None:
+            self.frozen.after_update()
+        self.schedule.after_update()
+        if self.average is not None:
+            self.average.add(self.network)
 
     def spend(self, since: float) -> None:
         """Add the time since ``since``, by `time.perf_counter`; the same on every process."""
@@ -104,7 +122,7 @@ def train(
         InputError: the network cannot process the images of a batch.
     """
     progress = learner.progress
-    learner.network.train()
+    learner.start()
     while not progress.finished:
         # Updates, up to the end of the epoch.
         epoch_end = (progress.epoch + 1) * plan.batches_per_epoch
@@ -123,7 +141,7 @@ def train(
         if validate is not None and ((progress.epoch + 1) % plan.validate_every == 0 or is_last):
             start = time.perf_counter()
             result = yield from validate()
-            learner.network.train()
+            learner.start()
             learner.spend(start)
 
         # The result of the epoch, and whether to continue.
@@ -168,6 +186,8 @@ def _update(
         is_last = number + 1 == group
         with nullcontext() if is_last else processes.accumulating(learner.parallel):
             losses.append(_backward(learner, batch, group, name))
+    if learner.frozen is not None:
+        learner.frozen.before_update()
     norm = _clip(learner.network, plan.gradient_clip)
     if not all(map(math.isfinite, [*losses, norm])):
         what = "gradient" if all(map(math.isfinite, losses)) else "loss"
@@ -181,10 +201,7 @@ def _update(
             )
         )
     learning_rate = float(learner.optimizer.param_groups[0]["lr"])
-    learner.optimizer.step()
-    learner.schedule.after_update()
-    if learner.average is not None:
-        learner.average.add(learner.network)
+    learner.update()
     progress.step += 1
     progress.updates += 1
     progress.norm_sum += norm

@@ -59,10 +59,7 @@ class RegressionLoss:
             ValueError: output and target differ in shape.
         """
         check_shapes(output, target)
-        if self.scale is not None:
-            scale = torch.tensor(self.scale, dtype=output.dtype, device=output.device)
-            scale = scale.reshape(-1, *(1,) * (output.dim() - 2))
-            output, target = output / scale, target / scale
+        output, target = in_unit(output, self.scale), in_unit(target, self.scale)
         return masked_mean(self.pixelwise(output, target), mask, self.total)
 
 
@@ -220,6 +217,14 @@ class DiceLoss:
         size = probabilities.sum(axes) + one_hot.sum(axes)
         overlap, size = self.total(torch.stack([overlap, size]))
         return 1 - ((2 * overlap + 1) / (size + 1)).mean()
+
+
+def in_unit(values: Tensor, scale: Sequence[float] | None) -> Tensor:
+    """Return values [B, C, *space] in units of ``scale`` [C]; as they are if that is None."""
+    if scale is None:
+        return values
+    unit = torch.tensor(scale, dtype=values.dtype, device=values.device)
+    return values / unit.reshape(-1, *(1,) * (values.dim() - 2))
 
 
 def check_shapes(output: Tensor, target: Tensor) -> None:

@@ -8,6 +8,8 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from msdtool.plain_data import fits, shown
+
 
 class Schedule:
     """A learning rate over time.
@@ -46,7 +48,7 @@ class Schedule:
         self._set_rate()
 
     def _factor(self) -> float:
-        """The share of the full rate that the next update is made with."""
+        """The fraction of the full learning rate that the next update uses."""
         rising = min((self.updates + 1) / (self.warmup + 1), 1.0)
         if not self.falls:
             return rising
@@ -79,15 +81,42 @@ class Schedule:
         """Restore a state that `state_dict` returned, after that of the optimizer.
 
         The end may have moved since, so that the rate is another one than the optimizer's.
+
+        Raises:
+            ValueError: the state is not one of such a schedule; nothing has changed then.
         """
         if "updates" not in state:  # torch's own state, as versions without warm-up saved it
             present = [group["lr"] for group in self.optimizer.param_groups]
-            rate = state.get("base_lrs", present)[0]
-            state = {"updates": state.get("last_epoch", 0), "rate": rate, "plateau": state}
-        self.updates, self.rate = state["updates"], state["rate"]
+            rates = state.get("base_lrs", present)
+            first = rates[0] if isinstance(rates, list) and rates else None
+            state = {"updates": state.get("last_epoch", 0), "rate": first, "plateau": state}
+        updates: Any = state["updates"]
+        rate: Any = state.get("rate")
+        if not fits(updates, int) or updates < 0:
+            raise ValueError(f"updates is {shown(updates)}; expected 0 or more")
+        if not fits(rate, float) or not 0 < rate < math.inf:
+            raise ValueError(f"rate is {shown(rate)}; expected a number above 0")
         if self.plateau is not None:
-            self.plateau.load_state_dict(state["plateau"])
+            self.plateau.load_state_dict(_plateau_state(state.get("plateau")))
+        self.updates, self.rate = updates, rate
         self._set_rate()
+
+
+def _plateau_state(state: Any) -> dict[str, Any]:
+    """Return what changes of a plateau schedule while it is used; the rest is in the config.
+
+    Raises:
+        ValueError: it is missing or of another type.
+    """
+    counts = ("num_bad_epochs", "last_epoch")
+    found: dict[str, Any] = dict.fromkeys(("best", *counts))
+    if isinstance(state, dict):
+        found = {key: state.get(key) for key in found}
+    for key, value in found.items():
+        is_right = fits(value, int) and value >= 0 if key in counts else fits(value, float)
+        if not is_right or math.isnan(value):
+            raise ValueError(f"plateau.{key} is {shown(value)}; expected a number")
+    return found
 
 
 def build_optimizer(

@@ -1,15 +1,15 @@
 """Figures of a run while it is training, at little cost."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from msdtool.data import Pairs
 from msdtool.data.slabs import central_slice
-from msdtool.measure.comparisons import Comparison, compare
+from msdtool.measure.comparisons import Comparison, compare, rank_text, ranked
 from msdtool.report.curves import save_curves
 from msdtool.report.pictures import save_comparisons
 from msdtool.runs.checkpoint import load_checkpoint
@@ -26,35 +26,41 @@ class RunPictures:
     Args:
         directory: where to write the figures.
         network: whose outputs are drawn.
-        num_labels: 0 for a regression.
+        labels: the label values; empty for a regression.
         data_range: value range that PSNR and SSIM refer to.
+
+    Attributes:
+        chosen: indices of the images to draw, by the loss of the best network so far.
     """
 
     def __init__(
-        self, directory: RunDirectory, network: nn.Module, num_labels: int, data_range: float
+        self, directory: RunDirectory, network: nn.Module, labels: Sequence[int], data_range: float
     ) -> None:
         self.directory = directory
         self.network = network
-        self.num_labels = num_labels
+        self.labels = labels
         self.data_range = data_range
         self.started = time.monotonic()
         self.spent = 0.0
-        self.latest: tuple[Pairs, Validation] | None = None
+        self.chosen: dict[str, int] = {}
 
-    def update(self, pairs: Pairs, validation: Validation) -> None:
-        """Remember the best validation so far, and draw it if there is time."""
-        self.latest = (pairs, validation)
+    def choose(self, validation: Validation) -> None:
+        """Choose the images to draw by the best validation so far."""
+        self.chosen = ranked(validation.image_losses)
+
+    def update(self, pairs: Pairs) -> None:
+        """Draw the chosen images and the curves, if there is time."""
         if self.spent <= SHARE_OF_TIME * (time.monotonic() - self.started):
-            self._draw(pairs, validation)
+            self._draw(pairs)
             self._draw_curves()
 
-    def finish(self) -> None:
+    def finish(self, pairs: Pairs | None) -> None:
         """Draw the curves and the outputs of the best network, whose weights are loaded."""
         self._draw_curves()
-        if self.latest is not None:
+        if pairs is not None and self.chosen:
             best = load_checkpoint(self.directory.best)
             self.network.load_state_dict(best.model.state)
-            self._draw(*self.latest)
+            self._draw(pairs)
 
     def _draw_curves(self) -> None:
         start = time.monotonic()
@@ -62,14 +68,12 @@ class RunPictures:
         save_curves(self.directory.report / "curves.png", {self.directory.path.name: rows})
         self.spent += time.monotonic() - start
 
-    def _draw(self, pairs: Pairs, validation: Validation) -> None:
+    def _draw(self, pairs: Pairs) -> None:
         start = time.monotonic()
-        order = np.argsort(validation.image_losses)
-        chosen = {"best": order[0], "typical": order[len(order) // 2], "worst": order[-1]}
-        for name, index in chosen.items():
-            comparison = self._compare(pairs, int(index), f"{name} of {len(order)}")
+        for name, index in self.chosen.items():
+            comparison = self._compare(pairs, index, rank_text(name, len(pairs)))
             path = self.directory.previews / f"{name}.png"
-            save_comparisons(path, [comparison], self.num_labels)
+            save_comparisons(path, [comparison], self.labels)
         self.spent += time.monotonic() - start
 
     def _compare(self, pairs: Pairs, index: int, rank: str) -> Comparison:
@@ -79,4 +83,4 @@ class RunPictures:
             output = self.network(sample.input.unsqueeze(0).to(device))[0].cpu()
         title = f"{rank}, {Path(pairs.name(index)).name}"
         shown = sample._replace(input=central_slice(sample.input, pairs.slab))
-        return compare(shown, output, self.num_labels, self.data_range, title)
+        return compare(shown, output, len(self.labels), self.data_range, title)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,30 +13,33 @@ from msdtool.config import ExperimentConfig, dump_config
 from msdtool.data import Pairs
 from msdtool.data.build import build_datasets
 from msdtool.errors import ConfigError, Stopped
-from msdtool.nn.build import build_network
-from msdtool.nn.device import choose_device
+from msdtool.nn.build import build_network, restore_network
+from msdtool.nn.device import choose_device, warn_if_slow
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.scaling import ScaledNetwork
-from msdtool.ops.engines import is_fallback
 from msdtool.progress import Progress, no_progress
-from msdtool.runs.checkpoint import Checkpoint, Normalisation
+from msdtool.runs.checkpoint import Normalisation
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.baseline import Baseline
 from msdtool.train.build import (
     build_learner,
     check_graphs,
     check_images,
-    check_validation,
     measure_normalisation,
     set_normalisation,
 )
+from msdtool.train.data_checks import check_data
 from msdtool.train.environment import environment
+from msdtool.train.initial import load_initial
+from msdtool.train.loop import Learner
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.record import Record
-from msdtool.train.resume import as_started, earlier_checkpoint, is_unstarted, reopen
+from msdtool.train.resume import Earlier, as_started, damaged, earlier_run, is_unstarted, reopen
 from msdtool.train.run import TrainingRun
+from msdtool.train.states import restore
 from msdtool.train.tensorboard import TensorBoardLog
 
+STOPPED = "stopped before the first step; nothing is lost, start again"
 log = logging.getLogger(__name__)
 
 
@@ -71,28 +74,32 @@ def prepare_run(
         config = processes.together(started)
     tensorboard = TensorBoardLog(directory.tensorboard) if config.run.tensorboard else None
     plan = processes.together(lambda: _open(config, processes))
-    if is_fallback(plan.device, torch.float32):
-        log.info(
-            "the network is computed by torch's matrix products, which is slower than the engine "
-            "made for this device; msdtool doctor says why"
-        )
+    warn_if_slow(plan.device)
+    notes: list[str] = []
     try:
-        checkpoint = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))
-        if checkpoint is None:
-            if plan.validation_pairs is not None:
-                processes.on_main(partial(check_validation, config, plan.validation_pairs))
+        earlier = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))
+        if earlier is None:
+            processes.on_main(lambda: _check(config, plan, should_stop))
+            initial = processes.on_main(partial(load_initial, config, plan.architecture))
             network = _new_network(config, plan)
             normalisation = _measure(config, plan, processes, should_stop, progress)
             set_normalisation(network, normalisation)
+            if initial is not None:
+                config = config.starting_from(initial.sha256)
+                notes = list(initial.describe(config, normalisation))
+                keep = config.training.initial_normalisation == "keep"
+                normalisation = initial.start(network, normalisation, keep=keep)
         else:
-            plan = replace(plan, architecture=checkpoint.model.architecture)
-            network = build_network(plan.architecture)
-            normalisation = checkpoint.model.normalisation
-        processes.on_main(
-            lambda: _describe(directory, config, plan, processes, is_new=checkpoint is None)
-        )
+            plan = replace(plan, architecture=earlier.checkpoint.model.architecture)
+            network = processes.together(partial(_earlier_network, directory, earlier))
+            normalisation = earlier.checkpoint.model.normalisation
         learner = build_learner(
             config, network, normalisation, len(plan.train_pairs), plan.device, processes
+        )
+        if earlier is not None:
+            processes.together(partial(_restore, directory, learner, earlier))
+        processes.on_main(
+            lambda: _describe(directory, config, plan, processes, notes, is_new=earlier is None)
         )
         record = Record(
             config,
@@ -103,8 +110,13 @@ def prepare_run(
             num_pairs=plan.num_pairs,
             tensorboard=tensorboard,
         )
-        if checkpoint is not None:
-            _restore(record, checkpoint)
+        if earlier is not None:
+            processes.on_main(partial(_resume_rows, directory, earlier))
+            record.metrics = earlier.checkpoint.metrics
+            record.pictures.chosen = earlier.state.pictured
+            reopen(learner.progress, config.training)
+            if learner.progress.finished:
+                processes.on_main(partial(record.finish, plan.validation_pairs))
     except BaseException:
         directory.release()
         raise
@@ -181,19 +193,31 @@ def _open(config: ExperimentConfig, processes: Processes) -> _Plan:
 
 def _claim(
     directory: RunDirectory, config: ExperimentConfig, plan: _Plan, resume: bool, overwrite: bool
-) -> Checkpoint | None:
-    """Claim the directory; return the checkpoint to resume from, if there is one."""
+) -> Earlier | None:
+    """Claim the directory; return what to resume from, if there is a run."""
     is_new = overwrite or is_unstarted(directory)
     directory.claim(resume=resume, overwrite=is_new)
     if is_new and not overwrite and not is_unstarted(directory):
         directory.claim(resume=resume, overwrite=False)  # another process was faster
         is_new = False
-    return None if is_new else earlier_checkpoint(directory, config, plan.num_pairs)
+    if is_new:
+        return None
+    return earlier_run(directory, config, plan.num_pairs, plan.architecture)
 
 
 def _new_network(config: ExperimentConfig, plan: _Plan) -> ScaledNetwork:
     torch.manual_seed(config.training.seed)
     return build_network(plan.architecture)
+
+
+def _check(config: ExperimentConfig, plan: _Plan, should_stop: Callable[[], bool]) -> None:
+    """Find what training would fail on, unless asked to stop."""
+
+    def stoppable() -> None:
+        if should_stop():
+            raise Stopped(STOPPED)
+
+    check_data(config, plan.architecture, plan.train_pairs, plan.validation_pairs, stoppable)
 
 
 def _measure(
@@ -207,7 +231,7 @@ def _measure(
 
     def stoppable(done: float, total: float, note: str = "", /) -> None:
         if should_stop():
-            raise Stopped("stopped before the first step; nothing is lost, start again")
+            raise Stopped(STOPPED)
         progress(done, total, note)
 
     log.info(f"measuring {len(plan.train_pairs)} training pairs")
@@ -219,29 +243,41 @@ def _describe(
     config: ExperimentConfig,
     plan: _Plan,
     processes: Processes,
+    notes: Sequence[str],
     *,
     is_new: bool,
 ) -> None:
-    """Write environment.json and config.yaml, of a new run after clearing the directory."""
+    """Write environment.json and config.yaml, of a new run after clearing the directory.
+
+    Notes on the network that it starts from go to the log.
+    """
     if is_new:
         directory.clear()
     text = json.dumps(environment(plan.device, processes.size), indent=2)
     directory.write_text(directory.environment, text + "\n")
     directory.write_text(directory.config, dump_config(config))
+    for note in notes:
+        directory.log(note)
+        log.info(note)
 
 
-def _restore(record: Record, checkpoint: Checkpoint) -> None:
+def _earlier_network(directory: RunDirectory, earlier: Earlier) -> ScaledNetwork:
+    """Build the network of an earlier run, with the weights that training continues from."""
+    model, weights = earlier.checkpoint.model, earlier.state.weights
+    with damaged(directory.last):
+        return restore_network(model.architecture, model.state if weights is None else weights)
+
+
+def _restore(directory: RunDirectory, learner: Learner, earlier: Earlier) -> None:
     """Continue from the state of an earlier run."""
-    learner, training = record.learner, checkpoint.training
-    if learner.average is None:
-        learner.network.load_state_dict(checkpoint.model.state)
-    else:
-        learner.network.load_state_dict(training["weights"])
-        learner.average.load(checkpoint.model.state, training["averaged_updates"])
-    learner.optimizer.load_state_dict(training["optimizer"])
-    learner.schedule.load_state_dict(training["schedule"])
-    learner.progress = replace(checkpoint.progress)
-    record.metrics = checkpoint.metrics
-    reopen(learner.progress, record.config.training)
-    if learner.processes.is_main:
-        record.directory.forget_rows_after(training["metrics_bytes"])
+    with damaged(directory.last):
+        restore(learner, *earlier)
+    learner.progress = replace(earlier.checkpoint.progress)
+
+
+def _resume_rows(directory: RunDirectory, earlier: Earlier) -> None:
+    """Drop the rows that are about to be written again, and say what had to be repaired."""
+    progress, state = earlier.checkpoint.progress, earlier.state
+    for message in directory.resume_rows(progress, state.metrics_bytes):
+        directory.log(f"warning: {message}")
+        log.warning(message)

@@ -58,7 +58,7 @@ class Record:
         self.tensorboard = tensorboard
         self.metrics: dict[str, Any] = {}
         self.pictures = RunPictures(
-            directory, learner.result, config.num_labels, normalisation.data_range
+            directory, learner.result, config.label_values, normalisation.data_range
         )
 
     def note_epoch(self, event: EpochDone) -> dict[str, Any]:
@@ -93,17 +93,26 @@ class Record:
         for sign in self.trouble.signs(row):
             self.directory.log(f"warning: {sign}")
             log.warning(sign)
+        is_shown = event.improved and validated is not None and self.config.run.previews
+        if is_shown:
+            assert event.validation is not None
+            self.pictures.choose(event.validation)
         self.save(best=event.improved)
         if self.tensorboard is not None:
             self.tensorboard.add(row)
-        if event.validation is not None and event.improved and self.config.run.previews:
+        if is_shown:
             assert validated is not None
-            self.pictures.update(validated, event.validation)
+            self.pictures.update(validated)
 
-    def finish(self) -> None:
-        """Log that training has finished, and draw its curves."""
-        self.directory.log(f"finished: {self.learner.progress.finished}")
-        self.pictures.finish()
+    def finish(self, validated: Pairs | None) -> None:
+        """Draw the curves and images of a finished run, and log that it is, unless that is done.
+
+        A process may have been killed between its last checkpoint and this.
+        """
+        message = f"finished: {self.learner.progress.finished}"
+        if self.directory.last_logged != message:
+            self.pictures.finish(validated if self.config.run.previews else None)
+            self.directory.log(message)
 
     def save(self, *, best: bool) -> None:
         """Write the best checkpoint if ``best``, then the last one.
@@ -126,6 +135,7 @@ class Record:
             "schedule": self.learner.schedule.state_dict(),
             "metrics_bytes": self.directory.metrics_bytes,
             "num_pairs": self.num_pairs,
+            "pictured": self.pictures.chosen,
             **self._averaged(),
         }
         save_checkpoint(self.directory.last, replace(checkpoint, training=training))

@@ -107,7 +107,7 @@ class TrainingRun:
                 between = isinstance(event, EpochDone) and not self.learner.progress.finished
                 if between and self._request(saved) is _Request.STOP:
                     raise self._stopped()
-        self.processes.on_main(self.record.finish)
+        self.processes.on_main(partial(self.record.finish, self.validation_pairs))
 
     def _request(self, saved: float) -> "_Request":
         """Return the most urgent request of all processes.
@@ -131,12 +131,14 @@ class TrainingRun:
         """Explain the death of another process, which torch may notice at any moment."""
         try:
             yield from events
-        except RuntimeError as error:
-            lost = self.processes.lost(error)
-            if lost is not None:
-                raise lost from None
-            if "DataLoader worker" not in str(error):
-                raise
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            if isinstance(error, RuntimeError):
+                lost = self.processes.lost(error)
+                if lost is not None:
+                    raise lost from None
+                if "DataLoader worker" not in str(error):
+                    raise
+            # Otherwise the pipe broke before torch noticed that its worker is gone.
             raise TrainingError(
                 "a process that reads images was killed, most often because memory ran out; "
                 "resume the run with a lower data.workers or without data.cache",

@@ -20,6 +20,10 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
     channels = run.input_shape[0]
     trained = num_parameters(run.network.state_dict())
     share = -(-config.training.batch_size // run.processes.size)
+    frozen = run.learner.frozen
+    parameters = f"{trained:,} parameters"
+    if frozen is not None:
+        parameters += f", {frozen.num_parameters:,} of them frozen"
     memory = training_bytes(run.record.architecture, space, share)
     device = device_name(run.learner.device)
     if run.processes.size > 1:
@@ -35,7 +39,7 @@ def summarise(run: "TrainingRun") -> dict[str, str]:
         "samples": f"{size_text((channels, *space))} (channels and pixels), {kind}",
         "network": f"MSD {len(config.convolved(space))}D, depth {network.depth}, "
         f"width {network.width}, {channels} -> {run.record.architecture.c_out} channels, "
-        f"{trained:,} parameters",
+        f"{parameters}",
         "memory": f"about {memory / 2**20:,.0f} MiB for a step",
         "device": device,
         "run directory": str(run.directory.path),

@@ -1,4 +1,4 @@
-"""Signs that training does not work, told early and once, with what to change."""
+"""Early warnings that training is failing, each given once, with advice."""
 
 import math
 from typing import Any
@@ -52,7 +52,7 @@ class Trouble:
         idle = "the most frequent label alone" if name == "accuracy" else "the unchanged input"
         return (
             f"after {row['step']} updates the outputs are no better than {idle} ({name} "
-            f"{row[name]:.4g}, that of doing nothing {row[f'baseline_{name}']:.4g}): look at the "
+            f"{row[name]:.4g}, baseline {row[f'baseline_{name}']:.4g}): look at the "
             "pairs with 'msdtool check'; if they belong together, train longer, or try another "
             "training.learning_rate"
         )

@@ -39,7 +39,7 @@ def validation(
         metrics: what to measure.
         batches: this process's share of the images.
         name: returns the file name of an image, for messages.
-        baseline: measures what doing nothing scores, unless it knows; None: that is not told.
+        baseline: computes what doing nothing scores, unless it is known; None: it is not reported.
         processes: those that measure together.
 
     Raises:

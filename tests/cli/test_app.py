@@ -85,7 +85,10 @@ def test_version(cli):
 def test_wrong_usage_exits_with_2_and_says_what(cli, arguments, message):
     result = cli(*arguments)
     assert (result.code, result.out) == (2, "")
-    assert message in result.err
+    usage, error = result.err.splitlines()
+    assert usage.startswith("Usage: msdtool")
+    # Errors of all kinds begin alike.
+    assert error.startswith(f"error: {message}") and error.endswith(" --help")
 
 
 def test_an_error_is_one_message_and_debug_shows_the_traceback(cli, tmp_path):

@@ -44,7 +44,7 @@ TEXTS = {
                          "4: data.crops: unknown key; did you mean 'crop'? Allowed: train, "),
     "unknown pair key": ("task: regression\ndata: {train: {inputs: a, input: b, target: b}}",
                          "2: data.train.inputs: unknown key; did you mean 'input'? Allowed: "
-                         "splits, strategy, input, target, mask"),
+                         "splits, strategy, blind_spot, input, target, mask, swap"),
     "unknown network key": (f"{GOOD}network: {{dilation: [1]}}", "3: network.dilation: unknown "
                             "key; did you mean 'dilations'? Allowed: depth, width, dilations"),
     "unknown training key": (f"{GOOD}training:\n  lr: 1e-3\n", "4: training.lr: unknown key; "

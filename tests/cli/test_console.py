@@ -36,6 +36,25 @@ def screen(monkeypatch):
     return text
 
 
+def test_long_lines_break_at_spaces_and_names_stay_whole(screen):
+    terminal = Terminal(Console(file=screen, width=40, soft_wrap=True))
+    name = "/a/very/long/name/of/a/file/that/does/not/fit.tif"
+    terminal.print(f"{name}: found the value 3, which no label of the config has", "warning: ")
+    terminal.print("a  1\nb  2")
+    lines = screen.getvalue().splitlines()
+    assert lines[-2:] == ["a  1", "b  2"]
+    assert all(len(line) <= 40 for line in lines if name not in line)
+    text = f"warning: {name}: found the value 3, which no label of the config has"
+    assert " ".join(" ".join(lines[:-2]).split()) == text
+
+
+@pytest.mark.parametrize(("quiet", "expected"), [(False, "warning: no cache\n"), (True, "")])
+def test_warnings_of_matplotlib_follow_quiet(capsys, quiet, expected):
+    console.listen(quiet=quiet)
+    logging.getLogger("matplotlib").warning("no cache")
+    assert capsys.readouterr().err == expected
+
+
 def test_plain_lines_show_speed_and_time_left_now_and_then(capsys, clock):
     with console.progress("train", done=10) as bar:
         bar(11, 100, "loss 3")

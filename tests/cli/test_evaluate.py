@@ -1,8 +1,15 @@
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
-from tests.helpers import PNG_START, write_labelled_pairs, write_noisy_pairs
+from msdtool.cli import console
+from tests.helpers import LABELS, PNG_START, write_labelled_pairs, write_noisy_pairs, write_stack
+
+LABEL_TEXTS = list(map(str, LABELS))
 
 
 @pytest.fixture
@@ -21,21 +28,91 @@ def test_a_regression_is_shown_beside_its_inputs(cli, regression_run, noisy):
     result = cli("evaluate", regression_run, *noisy)
     assert (result.code, result.err) == (0, "")
     head, *lines, last = result.out.splitlines()
-    assert head.split() == ["output", "input"]
+    assert head.split() == ["output", "input", "95", "%", "interval"]
     assert [line.split()[0] for line in lines] == ["mse", "mae", "psnr", "ssim", "data_range"]
-    assert all(len(line.split()) == 3 for line in lines)
+    for line in lines[:-1]:
+        name, output, _, low, to, high = line.split()
+        assert to == "to" and float(low) <= float(output) <= float(high), name
+    assert len(lines[-1].split()) == 3
     assert last == "means over 2 images"
 
 
 def test_a_segmentation_is_shown_label_by_label(cli, segmentation_run, labelled):
     result = cli("evaluate", segmentation_run, *labelled)
     lines = [line.split() for line in result.out.splitlines()]
-    assert lines[0] == ["output"]
+    assert lines[0] == ["output", "95", "%", "interval"]
     assert [line[0] for line in lines[1:4]] == ["accuracy", "mean_iou", "mean_dice"]
-    assert [line[:2] for line in lines[4:-1]] == [
-        [name, label] for name in ("iou", "dice") for label in ("0", "127", "255")
+    names = ("iou", "dice", "precision", "recall", "hd95", "assd")
+    assert [line[:2] for line in lines[4:22]] == [
+        [name, label] for name in names for label in ("0", "127", "255")
     ]
-    assert lines[-1] == ["all", "pixels", "of", "2", "images"]
+    assert lines[22] == ["all", "pixels", "of", "2", "images"]
+    title, head, *rows = lines[-5:]
+    assert (title, head) == (["pixels", "by", "label"], ["target", "\\", "output", *LABEL_TEXTS])
+    matrix = np.array([list(map(int, row[1:])) for row in rows])
+    assert matrix.sum() == 2 * 20 * 24
+    targets = [tifffile.imread(file) for file in sorted(Path(labelled[3]).iterdir())]
+    for row, pixels in zip(rows, matrix, strict=True):
+        assert pixels.sum() == sum((target == int(row[0])).sum() for target in targets)
+    accuracy = np.trace(matrix) / matrix.sum()
+    assert float(lines[1][1]) == pytest.approx(accuracy, rel=1e-4)
+
+
+def test_labels_that_an_image_lacks_are_told_and_many_labels_have_no_table(
+    cli, segmentation_run, labelled
+):
+    flat = sorted(Path(labelled[3]).iterdir())[0]
+    tifffile.imwrite(flat, np.zeros_like(tifffile.imread(flat)))
+    report = json.loads(cli("evaluate", segmentation_run, *labelled, "--json").out)
+    assert report["images"][0]["hd95"]["255"] is None
+    assert report["output"]["surface_images"]["255"] <= 1
+    count = report["output"]["surface_images"]["255"]
+    text = cli("evaluate", segmentation_run, *labelled).out
+    assert f"hd95 and assd 255: over {count} of 2 images, with this label" in text
+    many = {"labels": list(range(40)), "pixels": [[0] * 40] * 40}
+    assert console.confusion(many) == "confusion of 40 labels: with --json"
+
+
+def test_targets_are_known_by_their_pixels(cli, regression_run, noisy, tmp_path):
+    def digests(*more):
+        report = json.loads(cli("evaluate", regression_run, *noisy, *more, "--json").out)
+        return [image["target_digest"] for image in report["images"]]
+
+    first = digests()
+    assert len(set(first)) == 2
+    shutil.copytree(noisy[3], tmp_path / "moved")
+    noisy[3] = str(tmp_path / "moved")
+    assert digests() == first
+    masks = write_stack(tmp_path / "masks", [np.ones((20, 24), np.uint8), np.eye(20, 24)])
+    assert not set(digests("--mask", masks)) & set(first)
+    file = sorted(Path(noisy[3]).iterdir())[1]
+    tifffile.imwrite(file, tifffile.imread(file) + 1)
+    assert digests()[0] == first[0] and digests()[1] != first[1]
+
+
+def test_the_run_keeps_its_last_evaluation(cli, regression_run, noisy, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(regression_run, run)
+    result = json.loads(cli("evaluate", run, *noisy, "--json").out)
+    kept = json.loads((run / "report" / "evaluation.json").read_text())
+    assert (kept.pop("inputs"), kept.pop("targets"), kept.pop("masks")) == (
+        [noisy[1]],
+        noisy[3],
+        None,
+    )
+    assert len(kept.pop("network")) == 64
+    assert kept == result
+    assert cli("evaluate", run / "checkpoints" / "best.pt", *noisy).code == 0
+
+
+def test_a_run_directory_that_cannot_be_written_is_a_warning(cli, regression_run, noisy, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(regression_run, run)
+    shutil.rmtree(run / "report")
+    (run / "report" / "evaluation.json").mkdir(parents=True)
+    result = cli("evaluate", run, *noisy)
+    assert (result.code, result.out.splitlines()[-1]) == (0, "means over 2 images")
+    assert "warning: " in result.err and "cannot compare this evaluation" in result.err
 
 
 @pytest.mark.parametrize("kind", ["regression", "segmentation"])

@@ -1,15 +1,19 @@
 """Kinds of data and ways to predict them, from the command line."""
 
+import json
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from msdtool.data.readers import read_image
 from msdtool.data.specifiers import Location
 from msdtool.predict import Predictor
-from tests.helpers import write_stack
+from tests.helpers import LABELS, write_stack
 
 pytest.importorskip("zarr", "3")
 
@@ -50,8 +54,167 @@ def test_results_are_of_the_format_that_is_asked_for(cli, regression_run, volume
 
 def test_an_unknown_format(refused, regression_run, volume, tmp_path):
     arguments = ["predict", regression_run, tmp_path / "v.h5", "-o", tmp_path / "out"]
-    assert refused(*arguments, "--format", "png", code=2).startswith(
-        "format: got 'png'; allowed: tif, h5, zarr, npy, files"
+    assert refused(*arguments, "--format", "jpg", code=2).startswith(
+        "format: got 'jpg'; allowed: tif, h5, zarr, npy, mrc, nii, files, png"
+    )
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """PNGs of three sizes, with 8 bits per pixel."""
+    folder, rng = tmp_path / "photos", np.random.default_rng(2)
+    folder.mkdir()
+    for index in range(3):
+        pixels = rng.integers(0, 256, (12 + index, 15), np.uint8)
+        Image.fromarray(pixels).save(folder / f"photo_{index}.png")
+    return folder
+
+
+def read_png(path):
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def test_labels_of_pngs_are_pngs_with_the_same_values(cli, segmentation_run, photos, tmp_path):
+    out = tmp_path / "out"
+    result = cli("predict", segmentation_run, photos, "-o", out, "--probabilities")
+    assert result.out.split() == [f"{out}/photo_{index}.png" for index in range(3)]
+    for index in range(3):
+        image = read_png(photos / f"photo_{index}.png").astype(np.float32)
+        (scores,) = expected(segmentation_run, [image])
+        labels = read_png(out / f"photo_{index}.png")
+        assert labels.dtype == np.uint8
+        np.testing.assert_array_equal(labels, np.array(LABELS)[scores.argmax(0)])
+        # Float values do not fit in a PNG.
+        assert tifffile.imread(out / f"photo_{index}_probabilities.tif").shape[1:] == labels.shape
+    again = cli("predict", segmentation_run, photos, "-o", out, "--missing", "--probabilities")
+    assert (again.code, again.out) == (0, "")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_integers_of_a_regression_are_pngs(cli, regression_run, photos, tmp_path, dtype):
+    options = ["--format", "png", "--dtype", dtype, "--scale", "0:20"]
+    result = cli("predict", regression_run, photos, "-o", tmp_path / "out", *options)
+    assert result.code == 0, result.err
+    path = tmp_path / "out" / "photo_0.png"
+    image = read_png(photos / "photo_0.png").astype(np.float32)
+    limit = np.iinfo(dtype).max
+    (output,) = expected(regression_run, [image])
+    np.testing.assert_array_equal(
+        read_png(path), np.rint(output[0].astype(np.float64) * limit / 20).clip(0, limit)
+    )
+    with Image.open(path) as image:
+        facts = json.loads(image.text["msdtool"])
+    assert facts["slope"] == pytest.approx(20 / limit)
+    assert facts["command"].endswith(f"--dtype {dtype} --scale 0:20")
+
+
+def test_values_of_pngs_are_tiffs_unless_integers_are_asked_for(
+    cli, regression_run, photos, tmp_path
+):
+    plain = cli("predict", regression_run, photos / "photo_0.png", "-o", tmp_path / "a")
+    assert plain.out == f"{tmp_path}/a/photo_0.tif\n"
+    of_input = ["--dtype", "input", "-o", tmp_path / "b"]
+    assert cli("predict", regression_run, photos / "photo_0.png", *of_input).out == (
+        f"{tmp_path}/b/photo_0.png\n"
+    )
+    (output,) = expected(regression_run, [read_png(photos / "photo_0.png").astype(np.float32)])
+    np.testing.assert_array_equal(
+        read_png(tmp_path / "b" / "photo_0.png"), np.rint(output[0]).clip(0, 255)
+    )
+
+
+def test_a_png_of_floats_or_of_a_stack_is_refused_with_the_reason(
+    refused, regression_run, segmentation_run, photos, volume, tmp_path
+):
+    png = ["-o", tmp_path / "out", "--format", "png"]
+    assert refused("predict", regression_run, photos, *png, code=2) == (
+        "format: png: a PNG holds uint8 or uint16, not float32; choose the dtype uint8 or uint16 "
+        "with a scale, or the format tif (--format, --dtype)"
+    )
+    assert refused("predict", segmentation_run, tmp_path / "v.h5", *png, code=2) == (
+        f"format: png: {tmp_path}/v.h5: a PNG holds one image, not 4 images; choose the format "
+        "tif, or files (--format, --dtype)"
+    )
+
+
+def test_one_result_has_the_name_that_is_given(cli, refused, segmentation_run, photos, tmp_path):
+    one, out = photos / "photo_0.png", tmp_path / "mine.png"
+    assert cli("predict", segmentation_run, one, "-o", out).out == f"{out}\n"
+    assert set(np.unique(read_png(out))) <= set(LABELS)
+    several = ["predict", segmentation_run, photos, "-o"]
+    assert refused(*several, tmp_path / "b.png", code=2) == (
+        f"{tmp_path}/b.png: is a single file, but there are 3 inputs; name a folder"
+    )
+    assert refused(*several, tmp_path / "b.jpg", code=2).startswith(
+        f"{tmp_path}/b.jpg: results are not written as .jpg; choose one of .tif, "
+    )
+    contradiction = [tmp_path / "b.png", "--format", "tif"]
+    assert refused("predict", segmentation_run, one, "-o", *contradiction, code=2).startswith(
+        f"{tmp_path}/b.png: has the suffix of the format png, and the format is to be tif"
+    )
+
+
+# Stacks, datasets and splits -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["tif", "h5", "zarr", "npy"])
+def test_a_folder_of_slices_becomes_one_volume(cli, regression_run, volume, tmp_path, suffix):
+    scan = write_stack(tmp_path / "scan", list(volume))
+    out = tmp_path / f"volume.{suffix}"
+    options = ["-o", out, "--stack"]
+    listed = cli("predict", regression_run, scan, *options, "--missing").out
+    assert listed.split() == [str(file) for file in sorted(scan.iterdir())]
+    result = cli("predict", regression_run, "-", *options, stdin=listed)
+    assert (result.code, result.out) == (0, f"{out}\n"), result.err
+    for index, image in enumerate(expected(regression_run, volume)):
+        np.testing.assert_allclose(read_image(out, index=index), image, rtol=1e-5, atol=1e-5)
+    assert cli("predict", regression_run, scan, *options, "--missing").code == 0
+
+
+def test_a_stack_is_named_by_its_folder_and_comes_apart_again(
+    cli, segmentation_run, volume, tmp_path
+):
+    scan = write_stack(tmp_path / "scan", list(volume))
+    result = cli("predict", segmentation_run, scan, "-o", tmp_path / "out", "--stack")
+    assert result.out == f"{tmp_path}/out/scan.tif\n"
+    labels = tifffile.imread(tmp_path / "out" / "scan.tif")
+    assert labels.shape == SHAPE
+    tifffile.imwrite(tmp_path / "volume.tif", volume, photometric="minisblack")
+    apart = ["-o", tmp_path / "out", "--format", "files"]
+    assert cli("predict", segmentation_run, tmp_path / "volume.tif", *apart).code == 0
+    files = sorted((tmp_path / "out" / "volume").glob("*.tif"))
+    assert np.array_equal(np.stack([tifffile.imread(file) for file in files]), labels)
+
+
+def test_slices_of_one_stack_have_one_size(refused, segmentation_run, photos, tmp_path):
+    arguments = ["predict", segmentation_run, photos, "-o", tmp_path / "v.tif", "--stack"]
+    assert refused(*arguments, code=3) == (
+        f"{photos}/photo_1.png: has 13 x 15 pixels, and {photos}/photo_0.png 12 x 15: slices of "
+        "one stack must have the same size"
+    )
+
+
+def test_several_datasets_of_one_file_have_results_of_their_own(
+    cli, regression_run, volume, tmp_path
+):
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["scan/low"], file["scan/high"] = volume, volume + 1
+    inputs = [f"{tmp_path}/two.h5::/scan/{name}" for name in ("low", "high")]
+    out = tmp_path / "out"
+    result = cli("predict", regression_run, *inputs, "-o", out)
+    assert result.out.split() == [f"{out}/two_scan_low.h5", f"{out}/two_scan_high.h5"]
+    for path, images in zip(result.out.split(), (volume, volume + 1), strict=True):
+        for index, image in enumerate(expected(regression_run, images)):
+            np.testing.assert_allclose(
+                read_image(Path(path), index=index), image, rtol=1e-5, atol=1e-5
+            )
+    # One of them alone has the same name, so that what is missing can be made up for.
+    (out / "two_scan_low.h5").unlink()
+    listed = cli("predict", regression_run, *inputs, "-o", out, "--missing").out
+    assert listed == f"{inputs[0]}\n"
+    assert cli("predict", regression_run, "-", "-o", out, stdin=listed).out == (
+        f"{out}/two_scan_low.h5\n"
     )
 
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_a_name_is_refused(cli, tmp_path, key, value):
     pairs = write_noisy_pairs(tmp_path / "pairs", 1)
     config = write_experiment(tmp_path / "a.yaml", {"data": {"train": pairs}})
     result = cli("train", config, "--set", f"{key}={value}")
-    assert (result.code, result.err) == (
-        2,
-        f"error: --set {key}={value}: the value is not valid YAML\n",
+    assert result.code == 2
+    assert result.err.startswith(
+        f"error: --set {key}={value}: the value is not valid YAML: cannot read "
     )

@@ -67,8 +67,8 @@ def test_a_check_shows_the_splits(cli, scan):
 
 def test_the_mean_over_the_splits_is_predicted(cli, scan, tmp_path):
     result = cli("predict", scan / "run", *split_files(scan), "--splits", "-o", tmp_path)
-    assert (result.code, result.out) == (0, f"{tmp_path}/split_0.tif\n")
-    found = tifffile.imread(tmp_path / "split_0.tif")
+    assert (result.code, result.out) == (0, f"{tmp_path}/split.tif\n")
+    found = tifffile.imread(tmp_path / "split.tif")
     np.testing.assert_allclose(found, expected(scan), rtol=1e-5, atol=1e-5)
 
 
@@ -127,12 +127,12 @@ def test_the_demo_denoises_a_scan_with_nothing_but_itself(cli, tmp_path, monkeyp
     splits = [folder / f"split_{k}.tif" for k in (1, 2, 3, 4)]
     out = tmp_path / "out"
     predicted = cli("predict", folder / "run", *splits, "--splits", "-o", out, "--quiet")
-    assert predicted == (0, f"{out}/split_1.tif\n", "")
+    assert predicted == (0, f"{out}/split.tif\n", "")
     inputs = [item for split in splits for item in ("--input", split)]
     target = ["--target", folder / "clean.tif"]
     result = cli("evaluate", folder / "run", *inputs, *target, "--json", "--quiet")
     found = json.loads(result.out)
-    clean, cleaned = tifffile.imread(folder / "clean.tif"), tifffile.imread(out / "split_1.tif")
+    clean, cleaned = tifffile.imread(folder / "clean.tif"), tifffile.imread(out / "split.tif")
     mean = np.mean([tifffile.imread(split) for split in splits], axis=0)
     error, noise = (np.mean((volume - clean) ** 2) for volume in (cleaned, mean))
     assert found["output"]["mse"] == pytest.approx(error, rel=1e-4)

@@ -67,9 +67,9 @@ def test_a_dash_reads_names_from_stdin(cli, regression_run, inputs, tmp_path):
     result = cli("predict", regression_run, "-", "-o", tmp_path / "out", stdin=stdin)
     assert result.code == 0
     assert result.out.split() == [f"{tmp_path}/out/image_00{i}.tif" for i in (3, 1)]
-    result = cli("predict", regression_run, "-", "-o", tmp_path / "more", stdin="\n")
-    assert result.code == 3
-    assert "the list of input paths is empty" in result.err
+    nothing = cli("predict", regression_run, "-", "-o", tmp_path / "more", stdin="\n")
+    assert nothing == (0, "", "stdin names no files: nothing to do\n")
+    assert not (tmp_path / "more").exists()
 
 
 def test_parts_do_everything_once(cli, regression_run, inputs, tmp_path):
@@ -161,3 +161,45 @@ def test_what_is_not_a_model_is_an_error(cli, inputs, tmp_path):
     assert (result.code, result.out) == (3, "")
     assert f"{tmp_path}/junk.pt: not a checkpoint of msdtool" in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_type_range_and_compression_are_chosen(cli, regression_run, inputs, tmp_path):
+    options = ["--dtype", "uint16", "--scale", "-2:3", "--compress", "deflate"]
+    result = cli("predict", regression_run, inputs, "-o", tmp_path / "out", *options)
+    assert result.code == 0
+    assert cli("predict", regression_run, inputs, "-o", tmp_path / "values").code == 0
+    for name in names(inputs):
+        values = tifffile.imread(tmp_path / "values" / name).astype(np.float64)
+        with tifffile.TiffFile(tmp_path / "out" / name) as file:
+            pixels, compression = file.asarray(), file.pages[0].compression
+        assert compression != 1
+        np.testing.assert_array_equal(pixels, np.rint((values + 2) / 5 * 65535).clip(0, 65535))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--dtype", "int8"],
+            "dtype: got 'int8'; allowed: float32, float16, uint16, uint8, input (--dtype)",
+        ),
+        (["--scale", "0:1"], "scale: 0:1: only integers need a range; choose the dtype uint16"),
+        (["--compress", "lzma"], "compress: lzma: the compressions of tif results are"),
+        (["--compress", "blosc"], "of tif results are none, deflate, lzw, zstd"),
+        (["--compress", "zstd", "--format", "npy"], "of npy results are none"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_first(
+    cli, regression_run, inputs, tmp_path, options, message
+):
+    result = cli("predict", regression_run, inputs, "-o", tmp_path / "out", *options)
+    assert result.code == 2
+    assert message in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_have_no_range(cli, segmentation_run, inputs, tmp_path):
+    options = ["-o", tmp_path / "out", "--dtype", "uint8", "--scale", "0:1"]
+    result = cli("predict", segmentation_run, inputs, *options)
+    assert result.code == 2
+    assert "the results are labels" in result.err

@@ -4,6 +4,8 @@ import sys
 import pytest
 
 from msdtool.cli import main
+from msdtool.runs.evaluations import save_evaluation
+from msdtool.runs.rundir import RunDirectory
 
 
 @pytest.fixture
@@ -57,3 +59,87 @@ def test_a_folder_that_is_not_a_run_exits_with_3(report, tmp_path):
     code, out, err = report(tmp_path)
     assert (code, out) == (3, "")
     assert f"{tmp_path}: no finished epoch" in err
+
+
+def evaluated(run, gain, images=("a.tif", "b.tif", "c.tif"), **others):
+    """Give a run an evaluation whose images are the better the greater the gain."""
+    (run / "checkpoints").mkdir(exist_ok=True)
+    (run / "checkpoints" / "best.pt").write_bytes(run.name.encode())
+    rows = [
+        {
+            "image": image,
+            "target_digest": f"of {image}",
+            "psnr": 20.0 + 5 * number + gain,
+            "ssim": None,
+        }
+        for number, image in enumerate(images)
+    ]
+    content = {
+        "output": {"psnr": 25.0 + gain, "data_range": 1.0},
+        "intervals": {"psnr": [20.0 + gain, 30.0 + gain]}, "confusion": None, "images": rows,
+        **others,
+    }  # fmt: skip
+    save_evaluation(RunDirectory(run), content)
+
+
+def test_evaluations_on_the_same_images_are_compared_image_by_image(report, runs):
+    evaluated(runs[0], 0.0)
+    evaluated(runs[1], 0.5)
+    code, out, _ = report(*runs)
+    assert code == 0
+    _, metrics, differences = out.split("\n\n")
+    title, head, wide, deep = metrics.splitlines()
+    assert title == "evaluated, with 95 % intervals"
+    assert head.split() == ["run", "images", "psnr", "data_range"]
+    assert wide.split() == [str(runs[0]), "3", "25", "(20", "to", "30)", "1"]
+    assert deep.split() == [str(runs[1]), "3", "25.5", "(20.5", "to", "30.5)", "1"]
+    title, head, row = differences.splitlines()
+    assert title == f"difference from {runs[0]}, image by image"
+    assert row.split() == [str(runs[1]), "3", "0.5", "(0.5", "to", "0.5)"]
+    found = json.loads(report(*runs, "--json")[1])
+    assert found[str(runs[0])]["difference"] is None
+    assert found[str(runs[0])]["evaluation"]["images"] == 3
+    assert found[str(runs[1])]["difference"]["psnr"] == {
+        "difference": 0.5, "interval": [0.5, 0.5], "images": 3
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"images": ("a.tif", "b.tif", "d.tif")},
+        {"images": ("a.tif",)},
+        {"output": {"psnr": 25.0, "data_range": 2.0}},
+    ],
+)
+def test_evaluations_of_something_else_are_not_compared(report, runs, others):
+    evaluated(runs[0], 0.0)
+    evaluated(runs[1], 0.5, **others)
+    out = report(*runs)[1]
+    assert "difference" not in out
+    assert f"not compared with {runs[0]}, as evaluated on other targets" in out
+    assert out.splitlines()[-1].endswith(str(runs[1]))
+
+
+def test_the_confusion_of_a_segmentation_is_shown(report, runs):
+    confusion = {"labels": [0, 255], "pixels": [[70, 1], [2, 30]]}
+    evaluated(runs[0], 0.0, confusion=confusion)
+    *_, title, head, first, second = report(*runs)[1].splitlines()
+    assert title == f"pixels by label, {runs[0]}"
+    assert head.split() == ["target", "\\", "output", "0", "255"]
+    assert (first.split(), second.split()) == (["0", "70", "1"], ["255", "2", "30"])
+
+
+def test_the_evaluation_of_an_earlier_network_is_left_out(report, runs):
+    evaluated(runs[0], 0.0)
+    (runs[0] / "checkpoints" / "best.pt").write_bytes(b"trained on")
+    assert "evaluated" not in report(*runs)[1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
+def test_a_file_that_is_not_an_evaluation_exits_with_3(report, runs, text):
+    evaluated(runs[0], 0.0)
+    (runs[0] / "report" / "evaluation.json").write_text(text)
+    code, out, err = report(*runs)
+    assert (code, out) == (3, "")
+    assert "evaluation.json: is not an evaluation; remove it" in err

@@ -6,6 +6,8 @@ from msdtool.config import parse_config
 from msdtool.errors import ConfigError
 
 REGRESSION = "task: regression\ndata: {train: {input: a, target: b}}\n"
+SHA = "ab" * 32
+BLIND = "task: regression\ndata: {train: {input: a, blind_spot: {}}}\n"
 SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels: 3}\n"
 
 
@@ -27,11 +29,76 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         ),
         (
             SEGMENTATION + "training: {loss: dice, class_weights: balanced}",
-            "training.class_weights: only cross_entropy uses it; remove it or change the loss",
+            "training.class_weights: only cross_entropy and focal use it; remove it or change",
         ),
         (
             REGRESSION.replace("}}", "}, crop: 10}") + "training: {loss: L1+SSIM}",
             "data.crop: SSIM, in training.loss, needs at least 11 pixels",
+        ),
+        (
+            REGRESSION.replace("}}", "}, crop: 87}")
+            + "training: {loss: MS-SSIM, ms_ssim_scales: 4}",
+            "data.crop: MS-SSIM, in training.loss, needs at least 88 pixels with training.ms_ssim_",
+        ),
+        *(
+            (f"{start}training: {{{key}: {value}}}", f"training.{key}: only loss: {loss} uses it")
+            for start, key, value, loss in (
+                (REGRESSION, "ms_ssim_scales", 3, "MS-SSIM"),
+                (REGRESSION, "top_k_fraction", 0.2, "top_k"),
+                (SEGMENTATION, "focal_gamma", 1.0, "focal"),
+                (SEGMENTATION, "tversky_alpha", 0.5, "tversky"),
+                (SEGMENTATION, "tversky_beta", 0.5, "tversky"),
+            )
+        ),
+        *(
+            (
+                f"{REGRESSION}training: {{{text}}}",
+                f"training.{text.split(':')[0]}: only training.initial uses it; remove it",
+            )
+            for text in ("freeze: [block]", "initial_normalisation: keep", f"initial_sha256: {SHA}")
+        ),
+        (
+            REGRESSION + "training: {initial: a, freeze: [stem]}",
+            "training.freeze: stem: network.stem has no layers; remove it",
+        ),
+        (
+            REGRESSION + "training: {initial: a, freeze: [{block: 101}]}",
+            "training.freeze: block: got 101 layers; network.depth is 100",
+        ),
+        *(
+            (BLIND.replace("{}", spots) + more, f"{key}: {message}")
+            for spots, more, key, message in (
+                ("{}", "training: {loss: [L1, {TV: 0.1}]}", "training.loss", "got TV; with blind"),
+                ("{}, target: b", "", "data.train.target", "blind_spot replaces it; remove one"),
+                ("{}, swap: true", "", "data.train.swap", "blind_spot has no pairs; remove one"),
+                ("{mask: {Z: 2}}", "", "data.train.blind_spot.mask", "Z is for network.ndim: 3"),
+                ("{}}, geometry: {scale: [0.9, 1.1]", "", "data.geometry", "interpolation spreads"),
+            )
+        ),
+        (
+            "task: regression\ndata: {train: {splits: [a, b], blind_spot: {}}}",
+            "data.train.splits: blind_spot replaces it; remove one of them",
+        ),
+        (
+            "task: segmentation\ndata: {train: {input: a, blind_spot: {}}, labels: 3}",
+            "data.train.blind_spot: is for task: regression",
+        ),
+        (
+            SEGMENTATION.replace("target: b", "target: b, swap: true"),
+            "data.train.swap: is for task: regression",
+        ),
+        (
+            "task: regression\ndata: {train: {splits: [a, b], swap: true}}",
+            "data.train.swap: splits go in all directions anyway; remove it",
+        ),
+        (REGRESSION + "training: {loss: TV}", "training.loss: got 'TV'"),
+        (
+            SEGMENTATION + "training: {loss: [dice, edge]}",
+            "training.loss: in a list for segmentation: got 'edge'; allowed: cross_entropy, dice",
+        ),
+        (
+            REGRESSION + "training: {loss: MS-SSIM, ssim_weight: 0.5}",
+            "training.ssim_weight: only a loss with SSIM uses it; remove it",
         ),
         (
             REGRESSION.replace("}}", "}, slab: 2}") + "network: {ndim: 3}",
@@ -66,6 +133,27 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
         (
             REGRESSION.replace("}}", "}, crop: 32, foreground: {fraction: 1}}"),
             "data.foreground.above: missing: the target value above which a pixel is foreground",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {in_plane: false}}"),
+            "data.geometry: changes nothing; give some of rotation, scale, elastic, or remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {scale: [1, 2], in_plane: true}}"),
+            "data.geometry.in_plane: is for network.ndim: 3; remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {scale: [1, 2], elastic_sigma: 9}}"),
+            "data.geometry.elastic_sigma: only elastic uses it; remove it",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {elastic: [0, 5]}}"),
+            "data.geometry.elastic: 5 is more than half of elastic_sigma, 8: the image would fold",
+        ),
+        (
+            REGRESSION.replace("}}", "}, geometry: {rotation: [0, 9]}}")
+            + "stream: {axis: 0}\nnetwork: {ndim: 3}",
+            "data.geometry.in_plane: must be true, with stream.axis: 0, or time and space would",
         ),
         (REGRESSION.replace("}}", "}, intensity: {}}"), "data.intensity: is empty; give some of"),
         (
@@ -126,3 +214,21 @@ def test_dilations_reach_over_frames_only():
 )
 def test_a_key_that_is_read_is_accepted(training):
     assert parse_config(f"{REGRESSION}training: {training}").task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("network", "fits"),
+    [
+        ("{depth: 10000}", True),
+        ("{depth: 100, width: 100}", True),
+        ("{depth: 10000, width: 10000}", False),
+        ("{depth: 10000, ndim: 3}", False),
+    ],
+)
+def test_a_network_that_no_memory_holds_is_refused(network, fits):
+    text = REGRESSION + f"network: {network}\n"
+    if fits:
+        parse_config(text)
+        return
+    with pytest.raises(ConfigError, match=r"network.width: \d+, with network.depth 10000, needs "):
+        parse_config(text)

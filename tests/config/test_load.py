@@ -57,6 +57,14 @@ def test_the_run_directory_counts_from_the_files_folder(experiment):
     assert load_config(experiment).run.directory == f"{experiment.parent}/runs/experiment"
 
 
+def test_the_initial_network_counts_from_the_files_folder(experiment):
+    text = TEXT.replace("{epochs: 5}", "{initial: 'runs/[1]/best.pt'}")
+    experiment.write_text(text)
+    assert load_config(experiment).training.initial == f"{experiment.parent}/runs/[1]/best.pt"
+    found = load_config(experiment, ["training.initial=run"]).training.initial
+    assert found == f"{experiment.parent.parent}/elsewhere/run"
+
+
 def test_brackets_in_the_files_folder_are_no_pattern(tmp_path):
     folder = tmp_path / "scan[1]"
     (folder / "noisy").mkdir(parents=True)
@@ -124,7 +132,7 @@ def test_an_override_may_hold_an_equals_sign(experiment):
         ("=3", "expected key=value, such as training.epochs=20"),
         ("training..epochs=3", "expected key=value, such as training.epochs=20"),
         ("training.epochs=[1", "the value is not valid YAML"),
-        ("training.epochs.x=3", "training.epochs is a value and has no keys below it"),
+        ("training.epochs.x=3", "training.epochs is a single value, not a section with keys"),
         ("training.epochs=many", "training.epochs: got 'many'; expected an integer"),
         ("training.epoch=3", "training.epoch: unknown key; did you mean 'epochs'?"),
         ("network.depth.x=3", "network.depth: got {'x': 3}; expected an integer"),
@@ -223,6 +231,7 @@ data:
     target: "@list.txt"
     mask: /masks/*.png
   validation: {input: [val/1.tif, "~/val", /data/2.tif], target: ../clean}
+training: {initial: first}
 run: {directory: run}
 """
 
@@ -242,7 +251,7 @@ def test_a_project_may_be_moved_between_two_starts(tmp_path, old, new):
     )
     assert changed_keys(before, elsewhere) == [
         *("data.train.input.path", "data.train.target"),
-        *("data.validation.input", "data.validation.target"),
+        *("data.validation.input", "data.validation.target", "training.initial"),
     ]
 
 

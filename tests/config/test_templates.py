@@ -10,7 +10,8 @@ TEMPLATES = sorted(resource_folder("configs").rglob("*.yaml"))
 
 def test_there_are_templates():
     names = ["denoise", "segment", "sequence", "volume", "noise2inverse"]
-    names += ["closing", "context", "superresolution"]
+    names += ["slab", "segment-volume"]
+    names += ["closing", "context", "superresolution", "finetune", "noise2noise", "noise2void"]
     assert {f"{name}.yaml" for name in names} <= {path.name for path in TEMPLATES}
 
 

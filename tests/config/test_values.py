@@ -5,9 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msdtool.config.values import (
+    parse_blind_mask,
     parse_class_weights,
     parse_crop,
+    parse_digest,
     parse_duration,
+    parse_freeze,
     parse_labels,
     parse_specifier,
 )
@@ -49,6 +52,30 @@ def test_what_is_no_duration_is_refused(value):
         parse_duration(value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["block", ["blocks"], [3], [{"block": 0}], [{"block": True}], [{"stem": 2}], [{}], [None],
+     [{"block": 2, "stem": 1}], ["block", {"block": 2}], ["stem", "stem"], {"block": 2}],
+)  # fmt: skip
+def test_what_is_no_part_of_a_network_cannot_be_frozen(value):
+    with pytest.raises(ValueError, match="expected"):
+        parse_freeze(value)
+
+
+@pytest.mark.parametrize(
+    "value", [{"C": 2}, {"x": 2}, {"X": 0}, {"X": 51}, {"X": True}, {"X": 1.5}, ["X"], 5, None]
+)
+def test_what_is_no_mask_of_blind_spots_is_refused(value):
+    with pytest.raises(ValueError, match="expected 1 to 50 pixels for some of Z, Y, X"):
+        parse_blind_mask(value)
+
+
+@pytest.mark.parametrize("value", ["ab" * 31, "AB" * 32, "xy" * 32, 5, None])
+def test_what_is_no_digest_is_refused(value):
+    with pytest.raises(ValueError, match="expected 64 hexadecimal digits"):
+        parse_digest(value)
+
+
 @pytest.mark.parametrize("value", ["a.tif", "b/*.tif", ["a", "b/**/*.png"]])
 def test_specifiers(value):
     assert parse_specifier(value) == value
@@ -68,12 +95,12 @@ def test_labels(value):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (10**9, "expected 2 to 65536 labels"),
+        (10**9, "expected 2 to 4096 labels"),
         ([0, 10**20], "integers of magnitude at most 2147483647"),
-        (1, "expected 2 to 65536 labels"),
-        (0, "expected 2 to 65536 labels"),
-        ([7], "expected 2 to 65536 labels"),
-        ([], "expected 2 to 65536 labels"),
+        (1, "expected 2 to 4096 labels"),
+        (0, "expected 2 to 4096 labels"),
+        ([7], "expected 2 to 4096 labels"),
+        ([], "expected 2 to 4096 labels"),
         ([1, 2, 1], "distinct label values"),
         (True, "the number of labels, or a list of integers"),
         (2.0, "the number of labels, or a list of integers"),

@@ -1,12 +1,15 @@
 """A config to data sets."""
 
+import numpy as np
 import pytest
 
 from msdtool import InputError
 from msdtool.config import load_config
 from msdtool.data.build import build_batches, build_datasets, build_samples
+from msdtool.data.cut_out import CutOut
+from msdtool.data.geometry import Geometry
 
-from ..helpers import write_experiment, write_labelled_pairs, write_noisy_pairs
+from ..helpers import write_experiment, write_image, write_labelled_pairs, write_noisy_pairs
 
 
 def experiment(tmp_path, data, **sections):
@@ -103,7 +106,9 @@ def test_every_option_of_samples_reaches_them(tmp_path):
         "fraction": 0.5,
         "augment": True,
         "foreground": {"fraction": 0.4, "labels": [255]},
+        "geometry": {"rotation": [-9, 9], "elastic": [0, 1], "elastic_sigma": 3.0},
         "intensity": {"gain": [0.5, 2], "gaussian_noise": [0, 0.3]},
+        "cut_out": [0, 0.3],
         "validation": {"slices": [[0, 1]], "patch": [10, 12], "overlap": 3},
     }
     config = experiment(tmp_path, data, task="segmentation")
@@ -115,6 +120,8 @@ def test_every_option_of_samples_reaches_them(tmp_path):
     intensity = samples.intensity
     assert (intensity.gain, intensity.gaussian_noise, intensity.blur) == ((0.5, 2), (0, 0.3), None)
     assert list(intensity.unit) == [2.0] * 3
+    assert samples.geometry == Geometry(rotation=(-9, 9), elastic=(0, 1), elastic_sigma=3.0)
+    assert samples.cut_out == CutOut((0, 0.3))
     assert samples.sample((0, 5)).input.shape == (3, 8, 8)
     assert build_batches(config, len(train), 0).batches_per_epoch == 6
 
@@ -128,6 +135,49 @@ def test_foreground_is_all_but_the_first_label(tmp_path):
 
 def test_volumes_may_keep_their_slices(tmp_path):
     data = {"train": write_noisy_pairs(tmp_path / "t", 2, (12, 12, 12)), "augment": "in_plane"}
+    data["geometry"] = {"scale": [0.9, 1.1], "in_plane": True}
     config = experiment(tmp_path, data, network={"depth": 2, "ndim": 3})
     samples = build_samples(config, build_datasets(config)[0], [1.0])
     assert samples.augment and samples.in_plane
+    assert samples.geometry == Geometry(scale=(0.9, 1.1), in_plane=True)
+
+
+def repeats(tmp_path, **keys):
+    """Pairs that go both ways, of files that are held out together."""
+    data = {"train": {**write_noisy_pairs(tmp_path / "t", 4, (5, 6)), "swap": True}, **keys}
+    return experiment(tmp_path, data)
+
+
+def test_swapped_pairs_show_each_image_as_input_and_as_target(tmp_path):
+    train, _ = build_datasets(repeats(tmp_path))
+    names = [(train.name(index), train.target_name(index)) for index in range(len(train))]
+    files = [
+        [f"{tmp_path}/t/{kind}/image_00{k}.tif" for kind in ("noisy", "clean")] for k in range(4)
+    ]
+    expected = [tuple(order) for pair in files for order in (pair[::-1], pair)]
+    assert names == expected
+    assert list(train.stacks()) == ["input", "target"]
+
+
+def test_both_directions_of_a_pair_are_held_out_together(tmp_path):
+    train, validation = build_datasets(repeats(tmp_path, validation={"fraction": 0.25}))
+    assert (len(train), len(validation)) == (6, 2)
+    assert {validation.name(0), validation.name(1)} == {
+        validation.target_name(0),
+        validation.target_name(1),
+    }
+
+
+def test_a_validation_set_of_its_own_is_not_swapped(tmp_path):
+    clean = write_noisy_pairs(tmp_path / "v", 2)
+    _, validation = build_datasets(repeats(tmp_path, validation=clean))
+    assert files(validation) == [f"{tmp_path}/v/noisy/image_00{k}.tif" for k in range(2)]
+
+
+def test_swapped_pairs_need_the_same_channels(tmp_path):
+    config = repeats(tmp_path)
+    path = tmp_path / "t" / "clean" / "image_000.tif"
+    write_image(path, np.zeros((3, 5, 6), np.float32))
+    train, _ = build_datasets(config)
+    with pytest.raises(InputError, match=r"has 3 channels, .*noisy/image_000.tif has 1; each is"):
+        train.sample(0)

@@ -6,11 +6,15 @@ import torch
 
 from msdtool import ImageDataset, InputError
 from msdtool.data.augment import Intensity
+from msdtool.data.cut_out import CutOut
 from msdtool.data.foreground import Foreground
+from msdtool.data.geometry import Geometry
 from msdtool.data.loaders import ShuffledBatches, training_batches
 from msdtool.data.samples import TrainingSamples
 
 from ..helpers import write_labelled_pairs, write_noisy_pairs, write_stack
+
+GEOMETRY = Geometry(rotation=(-30, 30), scale=(0.8, 1.2), elastic=(0, 0.5), elastic_sigma=2.0)
 
 
 @pytest.fixture
@@ -36,7 +40,9 @@ def test_everything_random_is_the_same_with_any_number_of_workers(volumes):
         "crop": (4, 4, 4),
         "crops_per_image": 3,
         "augment": True,
+        "geometry": GEOMETRY,
         "intensity": Intensity([1.0], gain=(0.5, 2), gaussian_noise=(0, 1), blur=(0, 1)),
+        "cut_out": CutOut((0, 0.5)),
         "foreground": Foreground(volumes, seed=3, above=2.0),
         "foreground_fraction": 0.5,
     }
@@ -71,6 +77,63 @@ def test_intensity_follows_from_seed_epoch_and_number(volumes):
     draws = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     assert len({ratio(*draw) for draw in draws}) == 4
     assert ratio(0, 1, 1) == ratio(0, 1, 1)
+
+
+def test_geometry_and_holes_follow_from_seed_epoch_and_number(volumes):
+    def draw(seed, epoch, number):
+        samples = TrainingSamples(
+            volumes, seed=seed, crop=(4, 5, 6), geometry=GEOMETRY, cut_out=CutOut((0.3, 0.5))
+        )
+        sample = samples.sample((epoch, number))
+        return sample.input, sample.target, sample.mask
+
+    draws = [draw(*place) for place in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    assert len({str(input.tolist()) for input, _, _ in draws}) == 4
+    assert len({str(mask.tolist()) for _, _, mask in draws}) == 4
+    for a, b in zip(draw(0, 1, 1), draw(0, 1, 1), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_inputs_and_targets_stay_together_whatever_is_done_to_them(volumes):
+    for crop in ((4, 5, 6), None):
+        options = {"geometry": GEOMETRY, "augment": True, "crop": crop}
+        for number in range(2):
+            sample = TrainingSamples(volumes, seed=0, **options).sample((0, number))
+            difference = (sample.target - sample.input)[sample.mask]
+            assert 0 < difference.numel() <= sample.mask.numel()
+            torch.testing.assert_close(difference, torch.ones_like(difference))
+            plain = TrainingSamples(volumes, seed=0, **{**options, "geometry": None})
+            undeformed = plain.sample((0, number)).input
+            assert sorted(undeformed.shape) == sorted(sample.input.shape)
+            assert not torch.equal(
+                undeformed.flatten().sort().values, sample.input.flatten().sort().values
+            )
+
+
+def test_slabs_are_deformed_with_their_targets(tmp_path):
+    rng = np.random.default_rng(0)
+    slices = rng.normal(size=(5, 12, 12)).astype(np.float32)
+    folder = write_stack(tmp_path / "a", slices)
+    dataset = ImageDataset(folder, folder, slab=1)
+    geometry = Geometry(rotation=(20, 20), scale=(1.2, 1.2), elastic=(1, 1), elastic_sigma=4.0)
+    for index in (1, 2):
+        sample = TrainingSamples(dataset, seed=0, geometry=geometry).sample((0, index))
+        assert torch.allclose(sample.input[1:2][sample.mask], sample.target[sample.mask])
+        # Its neighbours are where they are when they are deformed alone, by the same draw.
+        alone = TrainingSamples(ImageDataset(folder, folder), seed=0, geometry=geometry)
+        alone.pairs.inputs.read = lambda i, window=None: torch.tensor(
+            slices[i - 1][None][(slice(None), *window)]
+        )
+        torch.testing.assert_close(alone.sample((0, index)).input, sample.input[:1])
+
+
+def test_labels_outside_of_the_image_or_in_a_hole_are_ignored(tmp_path):
+    specs = write_labelled_pairs(tmp_path / "t", 1)
+    dataset = ImageDataset(specs["input"], specs["target"], labels=[0, 127, 255])
+    options = {"geometry": Geometry(rotation=(45, 45)), "cut_out": CutOut((0.3, 0.3))}
+    sample = TrainingSamples(dataset, seed=0, **options).sample((0, 0))
+    assert set(sample.target.unique().tolist()) == {0, 1, 2, -100}
+    assert sample.target[0, 0, 0] == sample.target[0, -1, -1] == -100
 
 
 def test_slabs_are_turned_with_their_targets(tmp_path):

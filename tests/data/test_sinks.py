@@ -10,7 +10,7 @@ import pytest
 from msdtool.data.readers import arrangement, read_image
 from msdtool.data.sinks import SUFFIXES, Journal, Past, Result, open_sink
 from msdtool.data.specifiers import Location
-from msdtool.errors import Error
+from msdtool.errors import Error, InputError
 
 pytest.importorskip("zarr", "3")
 
@@ -25,6 +25,25 @@ SHAPES = [
     ((), "", (2, 4, 7, 9)),
     ((2,), "T", (2, 4, 7, 9)),
 ]
+
+
+HELD = {
+    "mrc": ("YX", "ZYX", "TZYX"),
+    "nii": ("YX", "ZYX", "TZYX", "CYX", "CZYX"),
+}
+"""The axes of results in formats that cannot hold all."""
+
+
+def open_or_skip(format, path, result):
+    if result.axes not in HELD.get(format, (result.axes,)) or (format, result.dtype) == (
+        "mrc",
+        "uint8",
+    ):
+        with pytest.raises(InputError, match="choose another format"):
+            open_sink(format, path, result)
+        assert not list(path.parent.glob("*"))
+        pytest.skip("the format has no such axes or type")
+    return open_sink(format, path, result)
 
 
 def example(result):
@@ -55,7 +74,7 @@ def test_an_image_can_be_written_along_any_axis(tmp_path, format, counts, channe
     images = example(result)
     for axis in range(3):
         path = tmp_path / f"{axis}{SUFFIXES[format]}"
-        sink = open_sink(format, path, result)
+        sink = open_or_skip(format, path, result)
         for index, image in enumerate(images):
             for start, part in zip((0, 1, 3), np.split(image, [1, 3], 1 + axis), strict=True):
                 sink.write(index, start, part, axis)
@@ -72,7 +91,7 @@ def test_what_is_written_is_read_again(tmp_path, format, counts, names, image, d
     result = Result(counts, names, image, dtype, {}, inner)
     path = tmp_path / "new" / f"a{SUFFIXES[format]}"
     images = example(result)
-    sink = open_sink(format, path, result)
+    sink = open_or_skip(format, path, result)
     write(sink, images)
     assert not path.exists()
     sink.finish()
@@ -152,9 +171,9 @@ def test_what_a_killed_process_was_recording_goes_with_the_record(tmp_path):
 def test_an_older_result_is_replaced_at_the_end_only(tmp_path, format):
     path = tmp_path / f"a{SUFFIXES[format]}"
     for value in (1, 2):
-        result = Result((3,), "Z", (1, 4, 5), "uint8", {})
+        result = Result((3,), "Z", (1, 4, 5), "int16", {})
         sink = open_sink(format, path, result)
-        write(sink, np.full((3, 1, 4, 5), value, np.uint8))
+        write(sink, np.full((3, 1, 4, 5), value, np.int16))
         if value == 2:
             assert read(path, format, result, 0).max() == 1
         sink.finish()

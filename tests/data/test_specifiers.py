@@ -1,5 +1,6 @@
 """Specifiers to files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_many_bystanders_are_counted(scans, caplog):
     with caplog.at_level("INFO"):
         names(scans)
     assert caplog.messages == [
-        f"{scans}: left out what is not an image: notes.txt, scan0.xml, scan1.xml ... (5 files)"
+        f"{scans}: ignored files that are not images: notes.txt, scan0.xml, scan1.xml ... (5 files)"
     ]
 
 
@@ -230,10 +231,11 @@ def test_a_list_that_is_wrong_is_named_with_its_line(scans):
     )
     (scans / "list.txt").write_text("# none\n")
     assert refusal(f"@{scans}/list.txt") == f"{scans}/list.txt: the list names no file"
-    (scans / "list.txt").write_bytes(b"II*\0\xff\xfe")
-    assert refusal(f"@{scans}/list.txt") == (
-        f"{scans}/list.txt: is not a text file with one path per line"
-    )
+    for content in (b"II*\0\xff\xfe", b"II*\0"):
+        (scans / "list.txt").write_bytes(content)
+        assert refusal(f"@{scans}/list.txt") == (
+            f"{scans}/list.txt: is not a text file with one path per line"
+        )
     assert refusal(f"@{scans}/lost.txt").startswith(f"{scans}/lost.txt: no such file; the folder")
 
 
@@ -295,3 +297,37 @@ def test_a_list_that_is_a_folder_says_so(tmp_path):
     with pytest.raises(InputError) as error:
         expand(f"@{tmp_path}")
     assert error.value.message == f"{tmp_path}: is a folder, not a file"
+
+
+def test_links_in_a_circle_are_followed_once(tmp_path):
+    """By glob, two links to a folder above make 2^40 names of each file."""
+    inner = tmp_path / "outer" / "inner.d"
+    inner.mkdir(parents=True)
+    (inner / "a.tif").touch()
+    for name in ("one.d", "two.d"):
+        (inner / name).symlink_to("..")
+    for specifier in (f"{tmp_path}/**/*.tif", f"{tmp_path}/**", f"{tmp_path}/outer/**/a.tif"):
+        assert [item.path for item in expand(specifier)] == [inner / "a.tif"]
+
+
+def test_folders_may_be_deeper_than_python_s_stack(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("a.tif").touch()
+    os.chdir(tmp_path)
+    assert [item.path.name for item in expand("**/*.tif")] == ["a.tif"]
+    os.chdir(Path(*["d"] * 600))
+    os.chdir(Path(*["d"] * 600))
+    Path("a.tif").unlink()
+    for _ in range(1200):  # pytest could not
+        os.chdir("..")
+        Path("d").rmdir()
+
+
+def test_a_pattern_below_what_is_no_folder_matches_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("file", "nothing"):
+        with pytest.raises(InputError, match="no image matches"):
+            expand(f"{tmp_path}/{name}/**/*.tif")

@@ -39,7 +39,7 @@ def shell(tmp_path, program, regression_run):
 
     def run(pipeline: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-eu", "-c", pipeline],
+            ["bash", "-euo", "pipefail", "-c", pipeline],
             cwd=tmp_path,
             env={**os.environ, "PATH": f"{program}{os.pathsep}{os.environ['PATH']}"},
             capture_output=True,
@@ -55,14 +55,22 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_new_images_are_done_and_listed(shell, tmp_path):
+@pytest.mark.parametrize("done", [(), (1,), (0, 1, 2)], ids=["nothing", "something", "all"])
+def test_new_images_are_done_and_listed(shell, tmp_path, done):
     (tmp_path / "cleaned").mkdir()
-    shutil.copy(tmp_path / "scan" / "image_001.tif", tmp_path / "cleaned")
+    for number in done:
+        shutil.copy(tmp_path / "scan" / f"image_00{number}.tif", tmp_path / "cleaned")
     result = shell(NEW_IMAGES)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    assert (tmp_path / "cleaned.txt").read_text() == (
-        "cleaned/image_000.tif\ncleaned/image_002.tif\n"
-    )
+    assert (tmp_path / "cleaned.txt").read_text().splitlines() == [
+        f"cleaned/image_00{number}.tif" for number in range(3) if number not in done
+    ]
+
+
+def test_what_is_wrong_does_not_pass_for_what_is_missing(shell):
+    result = shell(NEW_IMAGES.replace("scan/*.tif", "scam/*.tif"))
+    assert result.returncode != 0
+    assert "scam" in result.stderr
 
 
 @needs_jq
@@ -78,6 +86,8 @@ def test_the_best_of_several_networks_is_applied(shell, tmp_path):
     networks = [f"{tmp_path}/runs/depth-{depth}/checkpoints/best.pt" for depth in (2, 4)]
     assert (tmp_path / "networks.txt").read_text().splitlines() == networks
     assert names(tmp_path / "cleaned") == names(tmp_path / "scan")
+    again = shell(BEST_DEPTH.replace("in 30 100;", "in 2 4;"))
+    assert (again.returncode, again.stdout) == (0, result.stdout), again.stderr
 
 
 @needs_jq
@@ -89,3 +99,5 @@ def test_the_worst_images_are_looked_at(shell, tmp_path):
         f"worst/{name}" for name in names(tmp_path / "worst")
     ]
     assert "\x1b" not in result.stderr
+    again = shell(WORST_IMAGES)
+    assert (again.returncode, again.stdout) == (0, result.stdout), again.stderr

@@ -1,5 +1,6 @@
 """What doctor finds on machines of all kinds."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,11 +62,10 @@ def test_a_driver_that_torch_cannot_use_is_broken(driver, monkeypatch):
     assert doctor.find_driver().found == "580.65.06, 2 GPUs"
 
 
-@pytest.mark.parametrize(("needed", "state"), [(True, BROKEN), (False, ABSENT)])
-def test_cupy_is_missed_where_there_is_a_gpu(needed, state, monkeypatch):
+def test_cupy_is_missed_where_there_is_a_gpu(monkeypatch):
     monkeypatch.setattr(installation, "cupy_problem", lambda: NO_CUPY)
-    (finding,) = doctor.find_cupy(needed)
-    assert (finding.name, finding.state, finding.found) == ("CuPy", state, NO_CUPY)
+    (finding,) = doctor.find_cupy(True)
+    assert (finding.name, finding.state, finding.found) == ("CuPy", BROKEN, NO_CUPY)
 
 
 def test_a_missing_compiler_of_cuda_is_named(monkeypatch):
@@ -151,3 +151,46 @@ def test_a_gpu_without_kernels_is_broken_although_all_is_right(monkeypatch):
     assert finding.state == BROKEN
     assert finding.found == f"1 checks passed, but CUDA kernels cannot run: {NO_CUPY}"
     assert doctor.self_test(torch.device("cpu")).state == WORKS
+
+
+def test_cupy_is_not_proposed_where_there_is_no_gpu(monkeypatch):
+    monkeypatch.setattr(installation, "cupy_problem", lambda: NO_CUPY)
+    (finding,) = doctor.find_cupy(False)
+    assert (finding.state, finding.found) == (ABSENT, "not needed without a GPU")
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "found"),
+    [
+        (
+            ModuleNotFoundError("No module named 'zarr'", name="zarr"),
+            ABSENT,
+            "the package zarr, which is not installed; install it with: pip install "
+            "'msdtool[volumes]'",
+        ),
+        (
+            ImportError("numpy is too old"),
+            BROKEN,
+            "the package zarr, which is installed but broken (ImportError: numpy is too old); "
+            "remove it with: pip uninstall zarr; then pip install 'msdtool[volumes]'",
+        ),
+        (
+            ModuleNotFoundError("No module named 'numcodecs'", name="numcodecs"),
+            BROKEN,
+            "the package zarr, which is installed but broken (ModuleNotFoundError: No module named "
+            "'numcodecs'); remove it with: pip uninstall zarr; then pip install 'msdtool[volumes]'",
+        ),
+    ],
+)
+def test_a_broken_extra_is_not_called_absent(error, state, found, monkeypatch):
+    def fail(_name):
+        raise error
+
+    monkeypatch.setattr(doctor, "import_module", fail)
+    finding = doctor.find_extra("zarr")
+    assert (finding.name, finding.state, finding.found) == ("extra volumes", state, found)
+
+
+def test_processors_and_memory_are_told():
+    assert doctor.find_processors().found.startswith(f"{len(os.sched_getaffinity(0))}, of which ")
+    assert doctor.find_memory().found.endswith(" GiB available")

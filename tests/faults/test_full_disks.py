@@ -28,19 +28,27 @@ def volume(tmp_path):
     return path
 
 
-def check_the_end(predictor, jobs, volume, tmp_path, format):
+def check_the_end(predictor, jobs, volume, tmp_path, **options):
     """With room again, the result is that of an undisturbed start, and nothing else is left."""
     list(predict(predictor, jobs))
-    list(predict(predictor, plan_jobs(volume, tmp_path / "alone", format=format)))
+    list(predict(predictor, plan_jobs(volume, tmp_path / "alone", **options)))
     assert contents(jobs[0].output.parent) == contents(tmp_path / "alone")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.8])
-@pytest.mark.parametrize("format", SUFFIXES)
-def test_a_full_disk(regression_run, tmp_path, disk, volume, format, share):
+CASES = [
+    *((format, None, share) for format in SUFFIXES for share in (0.0, 0.02, 0.5, 0.8)),
+    # Compressed ones are written twice, a folder file by file.
+    *((format, "deflate", share) for format in ("tif", "h5", "files") for share in (0.5, 1.05)),
+    *((format, "deflate", 1.6) for format in ("tif", "h5")),
+]
+
+
+@pytest.mark.parametrize(("format", "compression", "share"), CASES)
+def test_a_full_disk(regression_run, tmp_path, disk, volume, format, compression, share):
     pytest.importorskip("zarr", "3")
     predictor = Predictor.load(regression_run, "cpu")
-    jobs = plan_jobs(volume, disk / "out", format=format)
+    options = {"format": format, "compression": compression}
+    jobs = plan_jobs(volume, disk / "out", **options)
     list(predict(predictor, jobs))
     before = contents(disk / "out")
     (disk / "other").write_bytes(bytes(shutil.disk_usage(disk).free - int(share * BYTES)))
@@ -50,7 +58,7 @@ def test_a_full_disk(regression_run, tmp_path, disk, volume, format, share):
     after = contents(disk / "out")
     assert {name: after.get(name) for name in before} == before
     (disk / "other").unlink()
-    check_the_end(predictor, jobs, volume, tmp_path, format)
+    check_the_end(predictor, jobs, volume, tmp_path, **options)
 
 
 @pytest.mark.parametrize("limit", [0, 100, BYTES // 2, BYTES - 1])
@@ -62,7 +70,7 @@ def test_a_file_that_cannot_grow(regression_run, tmp_path, volume, format, limit
         list(predict(predictor, jobs))
     assert error.value.exit_code == 1
     assert not jobs[0].output.exists()
-    check_the_end(predictor, jobs, volume, tmp_path, format)
+    check_the_end(predictor, jobs, volume, tmp_path, format=format)
 
 
 @pytest.mark.parametrize("format", ["tif", "npy", "h5"])

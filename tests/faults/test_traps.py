@@ -42,7 +42,7 @@ def test_the_folder_of_strips_is_no_link(regression_run, tmp_path, job, victim, 
     before = contents(victim.parent)
     with pytest.raises(Error) as error:
         list(predict(in_strips(regression_run, scratch=scratch), [job]))
-    assert f"{scratch}/foreseen is no folder of this user" in error.value.message
+    assert f"{scratch}/foreseen is not a folder owned by this user" in error.value.message
     assert error.value.hint_key == "scratch"
     assert contents(victim.parent) == before and not job.output.exists()
 

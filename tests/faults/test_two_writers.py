@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msdtool.atomic import put
 from msdtool.data.sinks import SUFFIXES, Sink
 from msdtool.errors import Error
 from msdtool.predict import Predictor, plan_jobs, predict, results
@@ -91,8 +92,7 @@ def test_a_process_killed_at_its_end_leaves_nothing_in_the_end(
         if when == "complete":
             patch.setattr(Sink, "finish", kill)
         else:
-            patch.setattr("msdtool.data.sinks.journal.Journal.forget", kill)
-            patch.setattr("msdtool.data.sinks.journal.Journal.remove", lambda _: None)
+            patch.setattr("msdtool.data.sinks.base.put", lambda *names: (put(*names), kill()))
         with pytest.raises(Killed):
             list(predict(predictor, jobs))
     assert jobs[0].is_done() == (when == "named")

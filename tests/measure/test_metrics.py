@@ -171,7 +171,12 @@ def segmentation_formula(outputs, targets):
     sizes = [np.sum(o == k) + np.sum(t == k) for k in range(3)]
     iou = [h / u if u else math.nan for h, u in zip(hits, union, strict=True)]
     dice = [2 * h / s if s else math.nan for h, s in zip(hits, sizes, strict=True)]
+    correct = {k: o[t == k] == k for k in range(3)}, {k: t[o == k] == k for k in range(3)}
+    recall, precision = ([np.mean(c[k]) if c[k].size else math.nan for k in range(3)]
+                         for c in correct)  # fmt: skip
     return {
+        "precision": dict(zip(map(str, LABELS), precision, strict=True)),
+        "recall": dict(zip(map(str, LABELS), recall, strict=True)),
         "accuracy": np.mean(o == t),
         "mean_iou": np.nanmean(iou),
         "mean_dice": np.nanmean(dice),
@@ -181,10 +186,10 @@ def segmentation_formula(outputs, targets):
 
 
 def flat(values):
-    return {**values, **values["iou"], **{f"dice {k}": v for k, v in values["dice"].items()}} | {
-        "iou": None,
-        "dice": None,
-    }
+    """Without the counts of an image, which the metrics are made of."""
+    by_label = {k: v for k, v in values.items() if isinstance(v, dict) and k != "pixels"}
+    scalars = {k: v for k, v in values.items() if not isinstance(v, dict)}
+    return scalars | {(k, label): x for k, v in by_label.items() for label, x in v.items()}
 
 
 def check_same(found, expected):
@@ -213,6 +218,14 @@ def test_segmentation_metrics_come_from_the_counts_of_all_images(count, seed, pr
         outputs.append(output)
         targets.append(target)
     check_same(metrics.compute(), segmentation_formula(outputs, targets))
+
+
+def test_the_pixels_of_an_image_are_counted_by_label():
+    target = np.array([[0, 0, 2, 2, IGNORED]])
+    values = SegmentationMetrics(LABELS).update(
+        scored(np.array([[0, 2, 2, 2, 1]])), torch.tensor(target)[None, None]
+    )
+    assert values["pixels"] == {"0": [1, 2, 1], "127": [0, 0, 0], "255": [2, 2, 3]}
 
 
 def test_a_label_absent_everywhere_is_nan_and_left_out_of_the_means():

@@ -17,10 +17,10 @@ def pair(shape, seed=0, spread=1.0):
     return rng.normal(5, spread, shape), rng.normal(5, spread, shape)
 
 
-def ssim_formula(x, y, data_range):
+def ssim_factors(x, y, data_range):
     """Wang et al. 2004: 11 taps of a Gaussian of sigma 1.5, K1 = 0.01, K2 = 0.03; x, y [*space].
 
-    At the pixels whose window lies inside.
+    Luminance, and contrast times structure, at the pixels whose window lies inside.
     """
     taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     taps /= taps.sum()
@@ -28,15 +28,44 @@ def ssim_formula(x, y, data_range):
     def blur(image):
         for axis in range(image.ndim):
             image = correlate1d(image, taps, axis, mode="mirror")
-        return image
+        return image[(slice(5, -5),) * image.ndim]
 
     mean_x, mean_y = blur(x), blur(y)
     var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
     cov = blur(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    top = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    image = top / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return image[(slice(5, -5),) * image.ndim]
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance, (2 * cov + c2) / (var_x + var_y + c2)
+
+
+def ssim_formula(x, y, data_range):
+    luminance, structure = ssim_factors(x, y, data_range)
+    return luminance * structure
+
+
+def blocks(image):
+    """The blocks of 2 x 2 (x 2) pixels of [*space], along a last axis; odd edges are left out."""
+    ndim = image.ndim
+    image = image[tuple(slice(0, n // 2 * 2) for n in image.shape)]
+    image = image.reshape([k for n in image.shape for k in (n // 2, 2)])
+    image = image.transpose(*range(0, 2 * ndim, 2), *range(1, 2 * ndim, 2))
+    return image.reshape(*image.shape[:ndim], -1)
+
+
+def multiscale_formula(x, y, counts, data_range, scales):
+    """Wang et al. 2003, eq. 7, of an image [C, *space] at the pixels that count, [*space]."""
+    weights = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[:scales]
+    product = 1.0
+    for scale, weight in enumerate(weights / weights.sum(), 1):
+        inner = counts[(slice(5, -5),) * counts.ndim]
+        means = []
+        for a, b in zip(x, y, strict=True):
+            luminance, structure = ssim_factors(a, b, data_range)
+            means.append((structure if scale < scales else luminance * structure)[inner])
+        product *= np.mean(means) ** weight if inner.any() else 1
+        x, y = (np.stack([blocks(channel).mean(-1) for channel in image]) for image in (x, y))
+        counts = blocks(counts).any(-1)
+    return product
 
 
 @pytest.mark.parametrize(

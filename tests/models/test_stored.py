@@ -123,3 +123,34 @@ def test_print_shows_the_network(capsys):
     make_model().print()
     assert "MSDModule" in capsys.readouterr().out
     assert issubclass(MSDRegressionModel, MSDModel)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ((), None),
+        (("state",), 3),
+        (("state", 0, "exp_avg"), torch.ones(99)),
+        (("state", 0, "exp_avg_sq"), torch.tensor(float("nan"))),
+        (("state", 0), {}),
+        (("param_groups",), []),
+        (("param_groups", 0, "lr"), "fast"),
+        (("param_groups", 0, "params"), [0]),
+    ],
+)
+def test_a_damaged_state_of_the_optimizer_is_refused_and_nothing_is_loaded(tmp_path, keys, value):
+    model = MSDRegressionModel(1, 1, 2, 1, device="cpu")
+    model.learn(torch.rand(1, 1, 12, 12), torch.rand(1, 1, 12, 12))
+    path = tmp_path / "a.pt"
+    model.save(path, 1)
+    content = torch.load(path, weights_only=True)
+    section, place = content["training"], ["optimizer", *keys]
+    for key in place[:-1]:
+        section = section[key]
+    section[place[-1]] = value
+    torch.save(content, path)
+    other = MSDRegressionModel(1, 1, 2, 1, device="cpu")
+    before = {name: tensor.clone() for name, tensor in other.net.state_dict().items()}
+    with pytest.raises(ModelFileError, match=r"a.pt: is damaged: training.optimizer"):
+        other.load(path)
+    assert all(torch.equal(before[name], t) for name, t in other.net.state_dict().items())

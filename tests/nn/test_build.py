@@ -7,7 +7,7 @@ import torch
 
 from msdtool.architecture import Stream
 from msdtool.config import load_config, parse_config
-from msdtool.nn.build import build_network, has_all_layers
+from msdtool.nn.build import build_network, restore_network
 from msdtool.nn.from_config import plan_architecture
 from msdtool.resources import resource_folder
 from tests.nn.test_from_config import AROUND, SERIES, TEXT
@@ -64,13 +64,30 @@ def test_images_of_a_size_that_the_layers_do_not_give_back_are_refused():
         network(torch.rand(1, 1, 13, 10))
 
 
-def test_a_state_without_the_deepest_layer_is_noticed():
-    for key in ("", "\n  norm: SyncBatchNorm"):
-        text = AROUND.replace("depth: 2", "depth: 2" + key)
-        description = plan_architecture(parse_config(text), 1, 1, (16, 16))
-        state = build_network(description).state_dict()
-        assert has_all_layers(description, state)
-        assert not has_all_layers(replace(description, depth=3), state)
+def test_a_network_is_restored_with_its_weights():
+    description = plan_architecture(parse_config(AROUND), 1, 1, (16, 16))
+    state = build_network(description).state_dict()
+    restored = restore_network(description, state).state_dict()
+    assert list(restored) == list(state)
+    assert all(torch.equal(restored[name], state[name]) for name in state)
+
+
+def test_layers_with_other_weights_than_the_stored_ones_are_never_made():
+    description = plan_architecture(parse_config(AROUND), 1, 1, (16, 16))
+    state = build_network(description).state_dict()
+    arguments = {**description.outer.stem[0]["ConvLayer"], "nf": 10**12}
+    outer = replace(description.outer, stem=[{"ConvLayer": arguments}])
+    with pytest.raises(ValueError, match=r"stem.0.0.weight has shape \(3, 1, 3, 3\); the layers "):
+        restore_network(replace(description, outer=outer), state)
+
+
+@pytest.mark.parametrize("layer", ["None", {"ConvLayer": {"nf": "x"}}, 7, [], {"ReLU": {"a": 1}}])
+def test_layers_that_cannot_be_made_are_refused(layer):
+    description = plan_architecture(parse_config(AROUND), 1, 1, (16, 16))
+    state = build_network(description).state_dict()
+    outer = replace(description.outer, stem=[layer])
+    with pytest.raises(ValueError, match=r"\S"):
+        restore_network(replace(description, outer=outer), state)
 
 
 def test_temporal_layers_link_the_frames_of_a_series():

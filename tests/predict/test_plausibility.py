@@ -44,7 +44,7 @@ def test_a_result_without_contrast_is_refused_and_both_figures_named(
     assert (
         f"other.tif: its values are {image.mean(dtype=float):.4g} on average with a spread of "
         f"{image.std(dtype=float):.4g}, those of the training images {training.mean():.4g} on "
-        f"average with a spread of {training.std():.4g}: other data, or another unit."
+        f"average with a spread of {training.std():.4g}: probably different data or units."
     ) in record.message
     assert "give the network images in the unit of its training images" in record.message
 

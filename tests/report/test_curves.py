@@ -47,6 +47,19 @@ def test_runs_are_told_apart_by_name(tmp_path, plots):
     assert set(plots) == {"a, training", "b, training", "b, validation", "b"}
 
 
+def test_the_iou_of_each_label_of_a_single_run_is_drawn(tmp_path, plots):
+    rows = [{**ROWS[0], "iou": {"0": 0.5, "255": None}}, {**ROWS[1], "iou": {"0": 0.6, "255": 0.1}}]
+    save_curves(tmp_path / "curves.png", {"run": rows})
+    assert (plots["0"], plots["255"]) == ([(1, 0.5), (2, 0.6)], [(2, 0.1)])
+
+
+def test_the_best_epoch_is_marked_in_every_panel(tmp_path, monkeypatch):
+    marks = []
+    monkeypatch.setattr(Axes, "axvline", lambda self, x, **_: marks.append((self.get_ylabel(), x)))
+    save_curves(tmp_path / "curves.png", {"run": [*ROWS, {**ROWS[1], "epoch": 4}]})
+    assert marks == [("loss", 3), ("PSNR (dB)", 3)]
+
+
 @pytest.mark.parametrize("loss", [0.0, -0.5])
 def test_a_loss_that_is_not_positive_can_be_drawn(tmp_path, loss):
     save_curves(tmp_path / "curves.png", {"run": [{**ROWS[0], "train_loss": loss}]})

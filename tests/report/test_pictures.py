@@ -12,8 +12,8 @@ from tests.helpers import PNG_START
 RNG = np.random.default_rng(0)
 
 
-def drawn(path, rows, num_labels=0):
-    save_comparisons(path, rows, num_labels)
+def drawn(path, rows, labels=()):
+    save_comparisons(path, rows, labels)
     assert path.read_bytes().startswith(PNG_START)
     return iio.imread(path)[..., :3].astype(int)
 
@@ -50,7 +50,7 @@ def test_values_are_shown_in_the_targets_range(tmp_path):
 def test_a_volume_is_shown_by_its_middle_slice(tmp_path):
     volume = comparison((1, 5, 8, 9))
     slices = {name: getattr(volume, name)[:, 2] for name in ("input", "output", "target")}
-    flat = Comparison(**slices, title="best")
+    flat = Comparison(**slices, title="best, slice 2")
     assert np.array_equal(drawn(tmp_path / "3d.png", [volume]), drawn(tmp_path / "2d.png", [flat]))
 
 
@@ -59,8 +59,9 @@ def test_labels_have_one_colour_each_and_what_does_not_count_has_none(tmp_path):
     colours = []
     for target in (labels, np.where(labels < 0, 0, labels)):
         row = comparison((1, 4, 4), output=np.zeros((4, 4), int), target=target)
-        picture = drawn(tmp_path / "a.png", [row], 3)
-        panel = picture[:, 2 * picture.shape[1] // 3 :].reshape(-1, 3)
+        picture = drawn(tmp_path / "a.png", [row], (0, 1, 2))
+        width = picture.shape[1]  # the third of four panels, left of the legend
+        panel = picture[:, int(0.46 * width) : int(0.66 * width)].reshape(-1, 3)
         colourful = panel[panel.max(1) - panel.min(1) > 60]
         found, counts = np.unique(colourful, axis=0, return_counts=True)
         colours.append({tuple(c): n for c, n in zip(found, counts, strict=True) if n > 9000})
@@ -68,12 +69,51 @@ def test_labels_have_one_colour_each_and_what_does_not_count_has_none(tmp_path):
     assert sum(colours[1].values()) == pytest.approx(sum(colours[0].values()) * 4 / 3, rel=0.05)
 
 
+def pixels_like(picture, colour, tolerance=60):
+    return np.abs(picture - np.array(colour)).max(-1) < tolerance
+
+
+def test_wrong_pixels_and_outlines_are_shown(tmp_path):
+    target = np.zeros((8, 8), int)
+    target[2:6, 2:6] = 1
+    dark = np.zeros((1, 8, 8))
+    panels = {}
+    for name, output in (("right", target), ("wrong", np.zeros((8, 8), int))):
+        row = comparison(input=dark, output=output, target=target)
+        panels[name] = drawn(tmp_path / f"{name}.png", [row], (0, 255))
+    red = {name: pixels_like(panel, (220, 20, 60)).sum() for name, panel in panels.items()}
+    # A quarter of the panel, beside the patch in the legend, which both have.
+    assert red["wrong"] - red["right"] > 0.8 * 0.25 * (3 * 110) ** 2 * 0.8
+    first = panels["right"][:, : panels["right"].shape[1] // 5]
+    assert pixels_like(first, (253, 231, 36)).sum() > 100  # the outline, in the label's colour
+
+
+def test_the_slice_with_most_labelled_pixels_is_shown(tmp_path):
+    target = np.full((5, 8, 9), -100)
+    target[3, :4], target[4, 0] = 1, 1
+    row = comparison((1, 5, 8, 9), output=np.zeros((5, 8, 9), int), target=target)
+    found = drawn(tmp_path / "3d.png", [row], (0, 1))
+    flat = comparison(
+        input=row.input[:, 3], output=row.output[3], target=target[3], title="best, slice 3"
+    )
+    expected = drawn(tmp_path / "2d.png", [flat], (0, 1))
+    # Overlaps in the legend are those of the whole volume.
+    assert np.array_equal(found[:, :1000], expected[:, :1000])
+
+
+def test_wide_images_leave_no_gap(tmp_path):
+    square, wide = (drawn(tmp_path / "a.png", [comparison((1, h, 40))]) for h in (40, 10))
+    assert wide.shape[0] < 0.5 * square.shape[0]
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_any_number_of_channels_can_be_shown(tmp_path, channels):
     rows = [comparison((channels, 8, 9), target=RNG.random((1, 8, 9)), output=np.ones((1, 8, 9)))]
     drawn(tmp_path / "a.png", rows)
     volume = RNG.integers(0, 2, (3, 8, 9))
-    drawn(tmp_path / "b.png", [comparison((channels, 3, 8, 9), output=volume, target=volume)], 2)
+    drawn(
+        tmp_path / "b.png", [comparison((channels, 3, 8, 9), output=volume, target=volume)], (0, 1)
+    )
 
 
 def test_constant_and_not_finite_images_can_be_shown(tmp_path):

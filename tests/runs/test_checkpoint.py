@@ -34,22 +34,24 @@ from tests.golden import runs
 
 
 def make_checkpoint(value=1.0):
-    model = Model(
-        task="segmentation",
-        architecture=Architecture(1, 2, 3, 1, (1, 2), ndim=2, padding="reflect"),
-        state={"a": torch.tensor([value, 1 / 3]), "b": torch.arange(3)},
-        normalisation=Normalisation((0.1,), (0.2,), (), (), 0.0, (1, 2)),
+    architecture = Architecture(5, 2, 3, 1, (1, 2), ndim=2, padding="reflect")
+    network = build_network(architecture)
+    torch.nn.init.constant_(network.msd.final_layer.linear.weight, value / 3)
+    model = Model.of(
+        network,
+        "segmentation",
+        architecture,
+        Normalisation((0.1,) * 5, (0.2,) * 5, (), (), 0.0, (1, 2)),
         labels=(0, 255),
-        ignore=None,
-        collapse_channels=False,
+        ignore=7,
+        collapse_channels=True,
         slab=2,
-        splits=4,
         strategy="1:X",
     )
     return Checkpoint(
         model=model,
         config={"task": "segmentation", "training": {"seed": 3}},
-        progress=TrainingProgress(epoch=2, best_loss=float("inf")),
+        progress=TrainingProgress(epoch=2, step=3, batches=4, best_loss=float("inf")),
         metrics={"iou": {"0": 0.25}},
         versions={"torch": "2"},
         training={"optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
@@ -65,12 +67,12 @@ def same(a, b):
 
 
 def test_what_is_saved_is_loaded_with_every_bit(tmp_path):
-    path = tmp_path / "new" / "last.pt"
-    save_checkpoint(path, make_checkpoint())
+    path, checkpoint = tmp_path / "new" / "last.pt", make_checkpoint()
+    save_checkpoint(path, checkpoint)
     loaded = load_checkpoint(path)
-    assert same(loaded.to_dict(), make_checkpoint().to_dict())
-    assert loaded.model.architecture == make_checkpoint().model.architecture
-    assert loaded.progress == make_checkpoint().progress
+    assert same(loaded.to_dict(), checkpoint.to_dict())
+    assert loaded.model.architecture == checkpoint.model.architecture
+    assert loaded.progress == checkpoint.progress
 
 
 EARLIER = sorted(Path(runs.__file__).parent.glob("*/run/checkpoints/*.pt"))
@@ -88,16 +90,18 @@ def test_what_an_earlier_version_did_not_write_has_its_meaning(tmp_path):
     content = make_checkpoint().to_dict()
     for key in ("slab", "splits", "strategy"):
         del content["model"][key]
+    content["model"]["collapse_channels"] = False  # the five channels are those of an image
     torch.save(content, tmp_path / "a.pt")
     model = load_checkpoint(tmp_path / "a.pt").model
     assert (model.slab, model.splits, model.strategy) == (0, 0, "X:1")
 
 
 def test_what_a_later_version_of_the_program_adds_is_left_out(tmp_path):
-    content = make_checkpoint().to_dict()
+    checkpoint = make_checkpoint()
+    content = checkpoint.to_dict()
     content["later"] = content["model"]["later"] = content["progress"]["later"] = 1
     torch.save(content, tmp_path / "a.pt")
-    assert same(load_checkpoint(tmp_path / "a.pt").to_dict(), make_checkpoint().to_dict())
+    assert same(load_checkpoint(tmp_path / "a.pt").to_dict(), checkpoint.to_dict())
 
 
 def test_a_checkpoint_says_what_it_is_and_loads_without_this_package(tmp_path):

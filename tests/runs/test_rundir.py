@@ -27,10 +27,12 @@ def start(run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_new_folder_is_made_with_its_parents(run, resume):
+def test_a_new_folder_is_made_with_its_parents_and_removed_if_nothing_comes_into_it(run, resume):
+    parents = [folder for folder in run.path.parents if not folder.exists()]
     run.claim(resume=resume, overwrite=False)
+    assert run.path.is_dir()
     run.release()
-    assert run.path.is_dir() and not any(run.path.iterdir())
+    assert not any(folder.exists() for folder in [run.path, *parents])
 
 
 def test_an_empty_folder_is_taken(run):
@@ -70,6 +72,7 @@ def test_overwriting_removes_what_a_run_writes_and_nothing_else(run):
     start(run)
     (run.path / "report").mkdir(exist_ok=True)
     (run.path / "report" / "thesis.tex").write_text("years of work")
+    run.evaluation.write_text("{}")
     run.claim(resume=False, overwrite=True)
     run.clear()
     run.release()
@@ -149,19 +152,6 @@ def test_what_is_not_a_number_becomes_null(run):
 
     row = json.loads(run.metrics.read_text(), parse_constant=refuse)
     assert row == {"ssim": None, "psnr": None, "iou": {"0": None, "1": 0.5}}
-
-
-def test_rows_after_a_checkpoint_are_forgotten(run):
-    run.claim(resume=False, overwrite=False)
-    run.append_row({"epoch": 1})
-    length = run.metrics_bytes
-    run.append_row({"epoch": 2})
-    with run.metrics.open("a") as file:
-        file.write('{"epoch": 3, "los')  # killed in the middle of a line
-    run.forget_rows_after(length)
-    assert run.read_rows() == [{"epoch": 1}]
-    run.forget_rows_after(length + 100)
-    assert run.read_rows() == [{"epoch": 1}]
 
 
 def test_log_lines_carry_the_time(run):

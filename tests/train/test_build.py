@@ -1,4 +1,4 @@
-"""What a config's loss becomes; the losses themselves are tested in test_losses.py."""
+"""What a config's loss becomes; the losses themselves are tested in test_*losses.py."""
 
 import pytest
 import torch
@@ -7,6 +7,14 @@ from msdtool.config import load_config
 from msdtool.data import IGNORED
 from msdtool.runs.checkpoint import Normalisation
 from msdtool.train.build import build_loss
+from msdtool.train.image_losses import (
+    EdgeLoss,
+    FourierLoss,
+    HardestSquaresLoss,
+    MultiScaleSSIMLoss,
+    TotalVariationLoss,
+)
+from msdtool.train.label_losses import BoundaryLoss, FocalLoss, HardestEntropyLoss, TverskyLoss
 from msdtool.train.losses import (
     CrossEntropyLoss,
     DiceLoss,
@@ -29,6 +37,10 @@ REGRESSIONS = {
     "L2 mix": ({"loss": "L2+SSIM", "ssim_weight": 0.3}, [(0.7, L2), (0.3, SSIM)]),
     "list": ({"loss": [{"L2": 2}, {"SSIM": 0.5}, {"Gram": 3}]},
              [(2, L2), (0.5, SSIM), (3, GramLoss(MEAN, STD, 2))]),
+    "scales": ({"loss": "MS-SSIM", "ms_ssim_scales": 1}, [(1, MultiScaleSSIMLoss(DATA_RANGE, 1))]),
+    "edges": ({"loss": [{"FFT": 2}, {"edge": 0.5}, {"TV": 0.1}]},
+              [(2, FourierLoss(STD)), (0.5, EdgeLoss(STD)), (0.1, TotalVariationLoss(STD))]),
+    "hard": ({"loss": "top_k", "top_k_fraction": 0.3}, [(1, HardestSquaresLoss(STD, 0.3))]),
 }  # fmt: skip
 ENTROPY, DICE = CrossEntropyLoss(), DiceLoss()
 BALANCED = CrossEntropyLoss([sum(COUNTS) / (3 * count) for count in COUNTS])
@@ -38,6 +50,13 @@ SEGMENTATIONS = {
     "mix": ({"loss": "cross_entropy+dice"}, [(1, ENTROPY), (1, DICE)]),
     "weights": ({"loss": [{"dice": 2}, {"cross_entropy": 0.5}], "class_weights": [3, 1, 2]},
                 [(2, DICE), (0.5, CrossEntropyLoss([3, 1, 2]))]),
+    "focal": ({"loss": "focal", "focal_gamma": 1.5, "class_weights": [3, 1, 2]},
+              [(1, FocalLoss(1.5, [3, 1, 2]))]),
+    "tversky": ({"loss": "tversky", "tversky_alpha": 0.2, "tversky_beta": 0.9},
+                [(1, TverskyLoss(0.2, 0.9))]),
+    "hard": ({"loss": "top_k", "top_k_fraction": 0.3}, [(1, HardestEntropyLoss(0.3))]),
+    "smooth": ({"loss": [{"dice": 2}, {"boundary": 0.5}, {"TV": 0.1}]},
+               [(2, DICE), (0.5, BoundaryLoss()), (0.1, TotalVariationLoss(labels=True))]),
 }  # fmt: skip
 
 

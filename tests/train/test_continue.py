@@ -18,10 +18,22 @@ def undisturbed(config, tmp_path):
 NUM_EVENTS = 10  # per epoch two updates, two validated images and the epoch's end
 
 
-def test_a_run_stopped_at_any_event_ends_with_the_same_bits(config, tmp_path, undisturbed):
+@pytest.fixture
+def num_asked(config, tmp_path):
+    """How often a run that is prepared asks whether to stop, at images that it reads."""
+    asked = []
+    place = f"run.directory={tmp_path}/prepared"
+    run = open_run(config, place, should_stop=lambda: bool(asked.append(None)))
+    run.directory.release()
+    return len(asked)
+
+
+def test_a_run_stopped_at_any_event_ends_with_the_same_bits(
+    config, tmp_path, undisturbed, num_asked
+):
     for stop in range(NUM_EVENTS - 1):
         place = f"run.directory={tmp_path}/stopped{stop}"
-        asked = iter([False] * (5 + stop))  # the measuring pass asks before each of five images
+        asked = iter([False] * (num_asked + stop))
         run = open_run(config, place, should_stop=lambda asked=asked: next(asked, True))
         with pytest.raises(Stopped, match=r"checkpoint saved, resume to continue") as stopped:
             finish(run)
@@ -76,8 +88,8 @@ def test_a_run_that_vanishes_at_any_checkpoint_ends_with_the_same_bits(
         check_same(finish(open_run(config, place, resume=True)), undisturbed)
 
 
-def test_a_stop_that_comes_with_the_last_event_finds_the_run_finished(config):
-    asked = iter([False] * (5 + NUM_EVENTS - 1))
+def test_a_stop_that_comes_with_the_last_event_finds_the_run_finished(config, num_asked):
+    asked = iter([False] * (num_asked + NUM_EVENTS - 1))
     directory = finish(open_run(config, should_stop=lambda: next(asked, True)))
     assert "finished: all 2 epochs are done" in directory.log_file.read_text()
 
@@ -85,7 +97,7 @@ def test_a_stop_that_comes_with_the_last_event_finds_the_run_finished(config):
 def test_a_stop_before_the_first_step_leaves_nothing(config, tmp_path):
     with pytest.raises(Stopped, match="stopped before the first step"):
         open_run(config, should_stop=lambda: True)
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
     assert len(finish(open_run(config, resume=True)).read_rows()) == 2
 
 

@@ -18,6 +18,14 @@ from msdtool.nn import MSDBlock2d, MSDModule
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.events import StepDone
+from msdtool.train.image_losses import (
+    EdgeLoss,
+    FourierLoss,
+    HardestSquaresLoss,
+    MultiScaleSSIMLoss,
+    TotalVariationLoss,
+)
+from msdtool.train.label_losses import BoundaryLoss, FocalLoss, HardestEntropyLoss, TverskyLoss
 from msdtool.train.loop import Learner, Plan, train
 from msdtool.train.losses import (
     CrossEntropyLoss,
@@ -169,11 +177,38 @@ LOSSES = {
         ),
         {"masked": True},
     ),
+    "masked MS-SSIM": (
+        lambda total: MultiScaleSSIMLoss(4.0, 1, total=total),
+        {"masked": True},
+    ),
+    "masked edges, frequencies, variation and hard pixels": (
+        lambda total: WeightedSum(
+            [
+                (1.0, EdgeLoss([2.0], total=total)),
+                (0.5, FourierLoss([2.0], total=total)),
+                (0.1, TotalVariationLoss([2.0], total=total)),
+                (1.0, HardestSquaresLoss([2.0], 0.3, total=total)),
+            ]
+        ),
+        {"masked": True},
+    ),
     "Gram": (lambda total: GramLoss([0.0], [1.0], 2, total=total), {"masked": True}),
     "weighted": (lambda total: CrossEntropyLoss([1.0, 2.0, 0.5], total=total), {"labels": 3}),
     "dice": (
         lambda total: WeightedSum(
             [(1.0, CrossEntropyLoss(total=total)), (1.0, DiceLoss(total=total))]
+        ),
+        {"labels": 3},
+    ),
+    "rare labels, boundaries and hard pixels": (
+        lambda total: WeightedSum(
+            [
+                (1.0, FocalLoss(2.0, [1.0, 2.0, 0.5], total=total)),
+                (1.0, TverskyLoss(total=total)),
+                (0.3, BoundaryLoss(total=total)),
+                (0.1, TotalVariationLoss(labels=True, total=total)),
+                (0.5, HardestEntropyLoss(0.3, total=total)),
+            ]
         ),
         {"labels": 3},
     ),
@@ -385,6 +420,24 @@ def test_two_processes_train_like_one(team, kind, request, tmp_path):
         assert model.normalisation.to_dict()[key] == pytest.approx(value, rel=1e-14)
     for key, value in expected_model.state.items():
         torch.testing.assert_close(model.state[key], value, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_start_from_a_network_and_keep_what_is_frozen(team, regression, tmp_path):
+    first = finish(open_run(regression, f"run.directory={tmp_path}/first")).best
+    options = [f"training.initial={first}", "training.freeze=[{block: 2}]", "training.average=0.5"]
+    options += ["training.optimizer=adamw", "training.weight_decay=0.1", "training.seed=5"]
+    one = finish(open_run(regression, *options, f"run.directory={tmp_path}/one"))
+    team(train_run, regression, [*options, f"run.directory={tmp_path}/two"])
+    paths = (one.last, RunDirectory(tmp_path / "two").last, first)
+    expected, found, initial = (load_checkpoint(path).model.state for path in paths)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
+    for state in (found, expected):
+        for layer in range(3):
+            weight = f"msd.msd_block.weight{layer}"
+            assert torch.equal(state[weight], initial[weight]) == (layer < 2)
+        bias, before = state["msd.msd_block.bias"], initial["msd.msd_block.bias"]
+        assert (bias == before).tolist() == [True, True, *[False] * (len(bias) - 2)]
 
 
 def test_a_stop_on_one_process_stops_all_at_one_step_and_resume_ends_alike(

@@ -16,7 +16,7 @@ def drawn(monkeypatch):
     """The pictures that would be drawn: name of the file to its comparison."""
     found = {}
     monkeypatch.setattr(
-        pictures, "save_comparisons", lambda path, rows, labels: found.update({path.name: rows[0]})
+        pictures, "save_comparisons", lambda path, rows, _: found.update({path.name: rows[0]})
     )
     monkeypatch.setattr(pictures, "save_curves", lambda path, runs: found.update({path.name: runs}))
     return found
@@ -38,11 +38,13 @@ def pairs(tmp_path):
 def run_pictures(run):
     best = load_checkpoint(run / "checkpoints" / "best.pt")
     network = build_network(best.model.architecture)
-    return pictures.RunPictures(RunDirectory(run), network, 0, 12.0)
+    return pictures.RunPictures(RunDirectory(run), network, (), 12.0)
 
 
 def test_best_typical_and_worst_are_chosen_by_loss(regression_run, pairs, drawn):
-    run_pictures(regression_run).update(pairs, Validation(0, {}, [0.3, 0.1, 0.5, 0.2, 0.4]))
+    it = run_pictures(regression_run)
+    it.choose(Validation(0, {}, [0.3, 0.1, 0.5, 0.2, 0.4]))
+    it.update(pairs)
     titles = {name: row.title for name, row in drawn.items() if isinstance(row, Comparison)}
     assert titles == {
         "best.png": "best of 5, image_001.tif",
@@ -52,31 +54,40 @@ def test_best_typical_and_worst_are_chosen_by_loss(regression_run, pairs, drawn)
     assert "PSNR" in drawn["best.png"].input_note and "SSIM" in drawn["best.png"].output_note
 
 
+def test_of_one_image_nothing_is_best(regression_run, pairs, drawn):
+    it = run_pictures(regression_run)
+    it.choose(Validation(0, {}, [0.3]))
+    it.update(pairs)
+    (name,) = [name for name, row in drawn.items() if isinstance(row, Comparison)]
+    assert (name, drawn[name].title) == ("typical.png", "the only image, image_000.tif")
+
+
 def test_curves_are_drawn_of_the_epochs(regression_run, drawn):
-    run_pictures(regression_run).finish()
+    run_pictures(regression_run).finish(None)
     ((rows),) = drawn["curves.png"].values()
     assert [row["epoch"] for row in rows] == [1, 2]
 
 
 def test_drawing_waits_until_it_is_a_small_share_of_the_time(regression_run, pairs, drawn, clock):
     it = run_pictures(regression_run)
-    validation = Validation(0, {}, [0.0] * 5)
-    it.update(pairs, validation)
+    it.choose(Validation(0, {}, [0.0] * 5))
+    it.update(pairs)
     assert drawn.pop("best.png")
     it.spent, clock[0] = 5.0, 99.0
-    it.update(pairs, validation)
+    it.update(pairs)
     assert "best.png" not in drawn
     clock[0] = 101.0
-    it.update(pairs, validation)
+    it.update(pairs)
     assert "best.png" in drawn
 
 
 def test_the_end_shows_the_best_network(regression_run, pairs, drawn, clock):
     it = run_pictures(regression_run)
     it.spent = 99.0
-    it.update(pairs, Validation(0, {}, [0.0] * 5))
+    it.choose(Validation(0, {}, [0.0] * 5))
+    it.update(pairs)
     assert not drawn
-    it.finish()
+    it.finish(pairs)
     best = load_checkpoint(regression_run / "checkpoints" / "best.pt").model.state
     for name, tensor in it.network.state_dict().items():
         assert torch.equal(tensor, best[name])

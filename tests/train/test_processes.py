@@ -79,19 +79,22 @@ def test_what_is_missing_is_named(environment, message):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """Crops, symmetries, accumulation, a schedule, and a last batch too small to share."""
+    """Crops, deformations, accumulation, a schedule, and a last batch too small to share."""
     folder = tmp_path_factory.mktemp("launched")
     data = {
         "train": write_noisy_pairs(folder / "train", 7, (14, 17)),
         "validation": write_noisy_pairs(folder / "validation", 3, (12, 13), seed=1),
         "crop": 12,
         "augment": True,
+        "geometry": {"rotation": [-20, 20], "elastic": [0, 1]},
+        "cut_out": [0, 0.3],
         "workers": 1,
     }
     training = {
         "epochs": EPOCHS,
         "batch_size": 3,
         "accumulate": 2,
+        "loss": [{"L2": 1}, {"edge": 0.1}, {"top_k": 0.1}],
         "schedule": "cosine",
         "learning_rate": 0.01,
         "checkpoint_every": 0.02,

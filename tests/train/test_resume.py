@@ -100,16 +100,33 @@ class Story(NamedTuple):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything that could go out of step: crops, symmetries, accumulation, a schedule."""
+    """Everything that could go out of step: crops, deformations, accumulation, a schedule."""
     folder = tmp_path_factory.mktemp("resume")
     data = {
         "train": write_noisy_pairs(folder / "train", 11, (14, 17)),
         "validation": write_noisy_pairs(folder / "validation", 2, (12, 13), seed=1),
         "crop": 12,
         "augment": True,
+        "geometry": {
+            "rotation": [-20, 20],
+            "scale": [0.9, 1.1],
+            "elastic": [0, 1],
+            "elastic_sigma": 3.0,
+        },
+        "intensity": {"gain": [0.9, 1.1], "gaussian_noise": [0, 0.1]},
+        "cut_out": [0, 0.3],
     }
     training = {
         "epochs": EPOCHS,
+        "loss": [
+            {"L2": 1},
+            {"MS-SSIM": 0.1},
+            {"edge": 0.1},
+            {"FFT": 0.1},
+            {"TV": 0.01},
+            {"top_k": 0.1},
+        ],
+        "ms_ssim_scales": 1,
         "batch_size": 2,
         "accumulate": 2,
         "schedule": "cosine",

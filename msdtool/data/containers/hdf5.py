@@ -1,7 +1,8 @@
 """HDF5: one dataset of a file, read by ranges."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,14 @@ import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
+from msdtool.data.metadata import nexus
 from msdtool.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
+
+FIRST_REGISTERED = 256
+"""Filters of smaller numbers are part of the HDF5 library."""
 
 
 class Hdf5Array(Container):
@@ -20,7 +25,8 @@ class Hdf5Array(Container):
 
     Args:
         path: the file.
-        inner: the dataset's path in it; empty: the only one that could be images.
+        inner: the dataset's path in it; empty: the only one that could be images, or the one that
+            the file says to be its default, see `msdtool.data.metadata.nexus.default`.
 
     Raises:
         InputError: h5py is not installed, or there is no such dataset.
@@ -32,15 +38,16 @@ class Hdf5Array(Container):
         try:
             self.dataset = self._find(h5py, path, inner)
             _check_sources(h5py, path, self.dataset)
+            _load_filters(path, self.dataset)
         except BaseException:
             self.file.close()
             raise
         self.shape, self.dtype = self.dataset.shape, self.dataset.dtype
         self.notes = tuple(_notes(self.dataset.attrs))
-        self.axes = letters([axis.label for axis in self.dataset.dims], len(self.shape))
+        self.axes = letters(_labels(self.dataset.attrs, len(self.shape)), len(self.shape))
 
     def _find(self, h5py: Any, path: Path, inner: str) -> "h5py.Dataset":
-        item = self.file.get(inner) if inner else None
+        item = _target(self.file, inner) if inner else None
         if isinstance(item, h5py.Dataset):
             return item
         found, broken = _images(h5py, self.file)
@@ -51,7 +58,14 @@ class Hdf5Array(Container):
             what = "is a group" if isinstance(item, h5py.Group) else "has no dataset of that name"
             held = ", ".join(found) or "none"
             raise InputError(f"{path}::{inner}: the file {what}; it holds {held}")
-        name = pick(path, [*found, *broken])
+        shapes = {name: item.shape for name, item in found.items()} | dict.fromkeys(broken)
+        # A file may have other links that lead nowhere beside its images.
+        images = {
+            name: shape
+            for name, shape in shapes.items()
+            if name in found or _is_external(h5py, broken[name])
+        }
+        name = nexus.default(self.file, shapes) or pick(path, images or shapes)
         if name in broken:
             raise InputError(f"{path}::{name}: {_lost(broken[name])}")
         return found[name]
@@ -66,8 +80,33 @@ class Hdf5Array(Container):
         self.file.close()
 
 
+def count_arrays(path: Path) -> int:
+    """Return the number of datasets of a file that could be images."""
+    h5py = load_extra("h5py", path)
+    with h5py.File(path, "r") as file:
+        return len(_images(h5py, file)[0])
+
+
+def _load_filters(path: Path, dataset: Any) -> None:
+    """Have HDF5 know the compression of a dataset.
+
+    Raises:
+        InputError: it needs a package that is not installed.
+    """
+    options = dataset.id.get_create_plist()
+    codes = [options.get_filter(number)[0] for number in range(options.get_nfilters())]
+    if any(code >= FIRST_REGISTERED for code in codes):
+        load_extra("hdf5plugin", path)
+
+
+def _is_external(h5py: Any, link: Any) -> bool:
+    return isinstance(link, h5py.ExternalLink)
+
+
 def _lost(link: Any) -> str:
-    """What is wrong with an external link."""
+    """What is wrong with a link."""
+    if not hasattr(link, "filename"):
+        return f"links to {link.path}, which is not there or leads back to the link"
     return (
         f"links to {link.path} in the file {link.filename}, which is not there or has no such "
         "dataset; copy it beside this file"
@@ -75,7 +114,7 @@ def _lost(link: Any) -> str:
 
 
 def _images(h5py: Any, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Datasets that could be images, by path, and external links whose target is missing.
+    """Datasets that could be images, by path, and links whose target is missing.
 
     Links are followed: the master files of detectors, and NeXus files, consist of them.
     """
@@ -86,10 +125,10 @@ def _images(h5py: Any, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     while groups:
         prefix, group = groups.pop(0)
         for name in group:
-            path, item = f"{prefix}/{name}", group.get(name)
+            path, link = f"{prefix}/{name}", group.get(name, getlink=True)
+            item = _target(group, name)
             if item is None:
-                link = group.get(name, getlink=True)
-                if isinstance(link, h5py.ExternalLink):
+                if not isinstance(link, h5py.HardLink):
                     broken[path] = link
                 continue
             info = h5py.h5o.get_info(item.id)
@@ -101,6 +140,14 @@ def _images(h5py: Any, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             elif isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf" and item.ndim >= 2:
                 found[path] = item
     return found, broken
+
+
+def _target(group: Any, name: str) -> Any:
+    """What a name in a group stands for; None for a link that leads nowhere, or to itself."""
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError, ValueError):
+        return None
 
 
 def _check_sources(h5py: Any, path: Path, dataset: Any) -> None:
@@ -133,15 +180,34 @@ def _check_sources(h5py: Any, path: Path, dataset: Any) -> None:
             )
 
 
-def _notes(attributes: Mapping[str, Any]) -> Iterator[str]:
+def _labels(attributes: Any, count: int) -> list[str | None]:
+    """The names of a dataset's dimensions.
+
+    HDF5's own function for them takes on trust that there are as many as dimensions: of a damaged
+    file it reads and frees memory that is not its own.
+    """
+    name = "DIMENSION_LABELS"
+    if name not in attributes or attributes.get_id(name).shape != (count,):
+        return []
+    labels = np.asarray(attributes[name]).tolist()
+    return [
+        label.decode("utf-8", "replace") if isinstance(label, bytes) else label for label in labels
+    ]
+
+
+def _notes(attributes: Any) -> Iterator[str]:
     """What attributes of the CF conventions (netCDF) say about values, see `Container`."""
     for name in ("_FillValue", "missing_value"):
-        if name in attributes:
+        if _has_number(attributes, name):
             yield f"the value {_number(attributes[name])} stands for missing ones ({name})"
-    packing = [name for name in ("scale_factor", "add_offset") if name in attributes]
+    packing = [name for name in ("scale_factor", "add_offset") if _has_number(attributes, name)]
     if packing:
         facts = ", ".join(f"{name} {_number(attributes[name])}" for name in packing)
         yield f"values are read as they are stored, the file says {facts}"
+
+
+def _has_number(attributes: Any, name: str) -> bool:
+    return name in attributes and bool(prod(attributes.get_id(name).shape or ()))
 
 
 def _number(value: Any) -> str:

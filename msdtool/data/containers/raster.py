@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,13 +68,20 @@ def _read(path: Path) -> Array:
 def _as_shown(content: bytes, extension: str, **options: Any) -> Array:
     """Decode an image, turned as its EXIF orientation says: so viewers and annotators show it."""
     with iio.imopen(content, "r", extension=extension) as file:
-        turn = {"rotate": True} if isinstance(file, PillowPlugin) else {}
-        image: Array = file.read(**options, **turn)
-        if isinstance(file, PillowPlugin) and file.properties().is_batch:
-            if len(image) > 1:  # of grey frames, the shape would be that of colours
-                raise ValueError(f"it is an animation of {len(image)} images; save it as TIFF")
-            image = image[0]
-        return image
+        if not isinstance(file, PillowPlugin):
+            return file.read(**options)
+        _check_is_one_image(content)
+        image: Array = file.read(**options, rotate=True)
+        return image[0] if file.properties().is_batch else image
+
+
+def _check_is_one_image(content: bytes) -> None:
+    """Raise ValueError if Pillow finds several images, of which only the first might be read."""
+    with Image.open(BytesIO(content)) as image:
+        count = getattr(image, "n_frames", 1)
+        # Those of a photo are its preview or depth, those of Photoshop its layers.
+        if count > 1 and image.format not in ("MPO", "PSD"):
+            raise ValueError(f"it is an animation of {count} images; save it as TIFF")
 
 
 def _read_indexed(path: Path) -> Array:

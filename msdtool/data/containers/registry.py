@@ -4,17 +4,26 @@ Another format is another entry of `FORMATS`.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from msdtool.data.containers import hdf5 as hdf5_file
+from msdtool.data.containers import zarr as zarr_store
 from msdtool.data.containers.base import Container
+from msdtool.data.containers.detector import DetectorFrames
 from msdtool.data.containers.flat import open_npy, open_raw
 from msdtool.data.containers.hdf5 import Hdf5Array
-from msdtool.data.containers.tiff import open_tiff
+from msdtool.data.containers.mrc import describe_mrc, open_mrc
+from msdtool.data.containers.nifti import NiftiArray, describe_nifti
+from msdtool.data.containers.nrrd import describe_nrrd, open_nrrd
+from msdtool.data.containers.tiff import open_alone, open_tiff
 from msdtool.data.containers.zarr import SUFFIX as ZARR_SUFFIX
 from msdtool.data.containers.zarr import ZarrArray
+from msdtool.data.metadata import Metadata, hdf5, ngff, tiff
+from msdtool.data.metadata.base import steps_of
 from msdtool.errors import InputError
 from msdtool.specifier_grammar import INNER, Location
 
@@ -28,12 +37,35 @@ class Format:
         suffixes: of its files, in lower case.
         signatures: what its files begin with, by which those of other suffixes are recognised.
         open: opens a file without reading its pixels; None: an image that is decoded as a whole.
+        describe: reads what a file says besides the pixels, given a letter per axis; None: nothing.
+        count_arrays: number of arrays in a file that could be images; None: it holds one.
     """
 
     name: str
     suffixes: frozenset[str]
     open: Callable[[Location], Container] | None
     signatures: tuple[bytes, ...] = ()
+    describe: Callable[[Location, str], Metadata] | None = None
+    count_arrays: Callable[[Path], int] | None = None
+
+
+def _describe_tiff(location: Location, _axes: str) -> Metadata:
+    with open_alone(location.path) as file:
+        return tiff.read(file)
+
+
+def _describe_hdf5(location: Location, axes: str) -> Metadata:
+    with closing(Hdf5Array(location.path, location.inner)) as array:
+        return hdf5.read(array.dataset, axes)
+
+
+def _describe_zarr(location: Location, axes: str) -> Metadata:
+    with closing(ZarrArray(location.path, location.inner)) as found:
+        if found.group is not None and ngff.multiscales(found.group):
+            return ngff.read(found.group, found.array.basename, axes)
+        attributes = dict(found.array.attrs)
+        steps = steps_of(attributes.pop("steps", None))
+        return Metadata(steps=steps, attributes=attributes)
 
 
 def _open_raw(location: Location) -> Container:
@@ -66,31 +98,55 @@ TIFF = Format(
     frozenset({".tif", ".tiff", ".btf", ".tf8"}),
     lambda place: open_tiff(place.path),
     (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    _describe_tiff,
 )
 HDF5 = Format(
     "h5",
     frozenset({".h5", ".hdf5", ".hdf", ".he5", ".nxs"}),
     lambda place: Hdf5Array(place.path, place.inner),
     (b"\x89HDF\r\n\x1a\n",),
+    _describe_hdf5,
+    hdf5_file.count_arrays,
 )
-ZARR = Format("zarr", frozenset({ZARR_SUFFIX}), _open_zarr)
+ZARR = Format(
+    "zarr",
+    frozenset({ZARR_SUFFIX}),
+    _open_zarr,
+    describe=_describe_zarr,
+    count_arrays=zarr_store.count_arrays,
+)
 NPY = Format(
     "npy", frozenset({".npy"}), lambda place: open_npy(place.path), (np.lib.format.MAGIC_PREFIX,)
 )
 NPZ = Format("npz", frozenset({".npz"}), _refuse_npz)
+MRC = Format("mrc", frozenset({".mrc", ".mrcs", ".rec", ".st", ".ali"}), open_mrc, (), describe_mrc)
+NIFTI = Format("nii", frozenset({".nii", ".nii.gz"}), NiftiArray, (), describe_nifti)
+NRRD = Format("nrrd", frozenset({".nrrd"}), open_nrrd, (b"NRRD000",), describe_nrrd)
+DETECTOR = Format("detector", frozenset({".edf", ".cbf"}), DetectorFrames)
 RAW = Format("raw", frozenset({".raw", ".bin"}), _open_raw)
 RASTER = Format("raster", frozenset(), None)
 """PNG, JPEG, BMP and whatever else imageio reads: what no other format has."""
 
-FORMATS = (TIFF, HDF5, ZARR, NPY, NPZ, RAW)
+FORMATS = (TIFF, HDF5, ZARR, NPY, NPZ, MRC, NIFTI, NRRD, DETECTOR, RAW)
 USER_BLOCKS = (0, 512, 1024, 2048)
 """Where an HDF5 file may begin, as that of MATLAB does at 512."""
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix of a path that stands for a format, in lower case, such as ".nii.gz"."""
+    double = "".join(path.suffixes[-2:]).lower()
+    return double if double in _BY_SUFFIX else path.suffix.lower()
+
+
+def stem_of(path: Path) -> str:
+    """The name of a path without that suffix."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
 def format_of(path: Path) -> Format:
     """The format that the suffix of a path stands for."""
-    return _BY_SUFFIX.get(path.suffix.lower(), RASTER)
+    return _BY_SUFFIX.get(suffix_of(path), RASTER)
 
 
 def format_at(location: Location) -> Format:

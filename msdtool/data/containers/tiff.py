@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -15,14 +16,20 @@ import tifffile
 from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_shape
 from msdtool.data.containers.flat import FlatArray
 from msdtool.errors import InputError
+from msdtool.wording import size_text
 
 JPEG = {6, 7, 34892, 33007}
 # Bits of the tag NewSubfileType, and values of ExtraSamples (TIFF 6.0).
 REDUCED, MASK = 1, 4
 OPACITY = {1, 2}
 ORIENTATION, GDAL_NODATA = 274, 42113
-_OME_FILE = re.compile(r"<(?:\w+:)?OME\b[^>]*\bUUID=\"([^\"]+)\"")
-_OME_PART = re.compile(r"<(?:\w+:)?UUID\b[^>]*>([^<]+)</")
+# The time they take grows with the text, not with its square, whatever it holds.
+_OME_FILE = re.compile(r"<(?:\w+:)?OME\b[^<>]*\bUUID=\"([^\"]+)\"")
+_OME_PART = re.compile(r"<(?:\w+:)?UUID\b[^<>]*>([^<]+)</")
+# How many bytes one may stand for at most, where the code sets a bound: of LZW, the longest string
+# in a table of 4096 by 12 bits; of Deflate, 258 bytes by 2 bits; of PackBits, 128 by 2 bytes; of
+# Zstandard, a block of 2^17 by 4 bytes.
+LARGEST_RATIO = {1: 1, 5: 2560, 8: 1032, 32946: 1032, 32773: 64, 50000: 2**15}
 # What tifffile reports, in its log only, when it finds fewer pages than a file should have.
 SIGNS_OF_DAMAGE = ("invalid page offset", "failed to reshape", "corrupted file")
 
@@ -35,8 +42,9 @@ def open_tiff(path: Path) -> Container:
         Exception: whatever tifffile raises for a file that is not a TIFF.
     """
     with _tifffile_log() as log:
-        file = _open_alone(path)
+        file = open_alone(path)
         try:
+            _check_chain(file, path)
             pages = _pages(file, path)
             if any(sign in message for message in log for sign in SIGNS_OF_DAMAGE):
                 raise InputError(f"{path}: is damaged or truncated: some of its pages are missing")
@@ -48,8 +56,8 @@ def open_tiff(path: Path) -> Container:
     return pages
 
 
-def _open_alone(path: Path) -> tifffile.TiffFile:
-    """Open a TIFF for the pixels that it holds itself.
+def open_alone(path: Path) -> tifffile.TiffFile:
+    """Open a TIFF for the pixels that it holds itself, and what it says about these.
 
     Each file of an OME data set describes the whole set, and tifffile would read the others, too,
     as if they were pages of this one: a folder of n files would hold n * n slices.
@@ -62,9 +70,46 @@ def _open_alone(path: Path) -> tifffile.TiffFile:
     return tifffile.TiffFile(path, is_ome=False)
 
 
+def _check_chain(file: tifffile.TiffFile, path: Path) -> None:
+    """Raise InputError if a page is followed by an earlier one: tifffile would read for ever."""
+    if file.is_ndpi:  # whose offsets are in other places
+        return
+    tiff, handle = file.tiff, file.filehandle
+    seen: set[int] = set()
+    offset = file.pages.first.offset
+    while 0 < offset < handle.size:
+        if offset in seen:
+            raise InputError(f"{path}: is damaged: page {len(seen)} is followed by an earlier page")
+        seen.add(offset)
+        handle.seek(offset)
+        (tags,) = struct.unpack(tiff.tagnoformat, handle.read(tiff.tagnosize))
+        handle.seek(offset + tiff.tagnosize + tags * tiff.tagsize)
+        following = handle.read(tiff.offsetsize)
+        if len(following) < tiff.offsetsize:
+            return  # tifffile reports it
+        (offset,) = struct.unpack(tiff.offsetformat, following)
+
+
+def _check_size(page: Any, path: Path) -> None:
+    """Raise InputError if a page cannot have all its pixels in the bytes that the file has."""
+    keyframe, held = page.keyframe, page.parent.filehandle.size
+    ratio = LARGEST_RATIO.get(keyframe.compression)
+    # Segments of no bytes are absent, as GDAL leaves them out.
+    if ratio is None or keyframe.is_subsampled or 0 in page.databytecounts:
+        return
+    spans = zip(page.dataoffsets, page.databytecounts, strict=False)
+    found = sum(max(0, min(count, held - offset)) for offset, count in spans)
+    needed = -(-math.prod(keyframe.shape) * keyframe.bitspersample // (8 * ratio))
+    if found < needed:
+        raise InputError(
+            f"{path}: is damaged or truncated: {size_text(keyframe.shape)} values need at least "
+            f"{needed} bytes, the file has {found} of them"
+        )
+
+
 def _pages(file: tifffile.TiffFile, path: Path) -> Container:
     if not file.series:
-        raise ValueError("it is damaged or truncated: there is no image in it")
+        raise ValueError("it is damaged or truncated: it contains no image")
     images = [series for series in file.series if _shows_the_image(series.keyframe)]
     all_series = images or file.series
     kinds = {(series.shape, series.axes, series.dtype) for series in all_series}
@@ -73,6 +118,8 @@ def _pages(file: tifffile.TiffFile, path: Path) -> Container:
         raise InputError(f"{path}: contains images of different shapes or types: {shapes}")
     series = all_series[0]
     container = _container(file, path, all_series)
+    if not isinstance(container, FlatArray):  # which sees to that itself
+        _check_size(series.keyframe, path)
     container.has_alpha = "S" in series.axes and bool(set(series.keyframe.extrasamples) & OPACITY)
     container.notes = tuple(_notes(series.keyframe))
     return container

@@ -5,6 +5,7 @@ from typing import Any
 
 from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
+from msdtool.data.metadata.ngff import attributes, axes_of, multiscales
 from msdtool.errors import InputError
 
 SUFFIX = ".zarr"
@@ -26,6 +27,10 @@ class ZarrArray(Container):
 
     Raises:
         InputError: zarr is not installed, or there is no such array.
+
+    Attributes:
+        array: the array, of the zarr library.
+        group: the OME-Zarr image that it is a level of, or None.
     """
 
     def __init__(self, path: Path, inner: str) -> None:
@@ -34,6 +39,7 @@ class ZarrArray(Container):
             raise ValueError("there is no zarr array or group in the folder")
         node = self.zarr.open(str(path), mode="r")
         self.axes = ""
+        self.group: Any = None
         for name in filter(None, inner.split("/")):
             node = self._child(node, name, path, inner)
         if isinstance(node, self.zarr.Group):
@@ -49,23 +55,24 @@ class ZarrArray(Container):
             raise InputError(
                 f"{path}::{inner}: there is no {name!r}; the group holds {held or 'nothing'}"
             )
-        self.axes = _scale_axes(node) if isinstance(node[name], self.zarr.Array) else ""
+        is_array = isinstance(node[name], self.zarr.Array)
+        self.axes, self.group = (axes_of(node), node) if is_array else ("", None)
         return node[name]
 
     def _default(self, group: Any, path: Path) -> Any:
-        scales = _multiscales(group)
+        scales = multiscales(group)
         if scales:
-            self.axes = _scale_axes(group)
+            self.axes, self.group = axes_of(group), group
             return group[scales["datasets"][0]["path"]]
         within = f"{group.path}/" if group.path else ""  # names count from the store's root
-        if "bioformats2raw.layout" in _attributes(group):
+        if "bioformats2raw.layout" in attributes(group):
             images = {
                 f"{within}{name}": name for name in sorted(filter(str.isdigit, group), key=int)
             }
-            return self._default(group[images[pick(path, list(images))]], path)
+            return self._default(group[images[pick(path, dict.fromkeys(images))]], path)
         members = {f"{within}{name}": item for name, item in group.members(max_depth=None)}
-        if {"plate", "well"} & set(_attributes(group)):
-            field = next((name for name, item in members.items() if _multiscales(item)), "A/1/0")
+        if {"plate", "well"} & set(attributes(group)):
+            field = next((name for name, item in members.items() if multiscales(item)), "A/1/0")
             raise InputError(
                 f"{path}: holds the wells of a plate; name an image in it, such as "
                 f"{path.name}::{field}"
@@ -75,7 +82,7 @@ class ZarrArray(Container):
             for name, item in members.items()
             if isinstance(item, self.zarr.Array) and item.dtype.kind in "biuf"
         }
-        return arrays[pick(path, sorted(arrays))]
+        return arrays[pick(path, {name: arrays[name].shape for name in sorted(arrays)})]
 
     def read(self, key: Key) -> Array:
         """Read a part."""
@@ -86,22 +93,25 @@ class ZarrArray(Container):
         """Do nothing: chunks are opened only to be read."""
 
 
-def _multiscales(group: Any) -> dict[str, Any]:
-    """The description of an OME-Zarr image (NGFF 0.4 and 0.5), empty for other groups."""
-    found = _attributes(group).get("multiscales") or [{}]
-    return dict(found[0])
+def count_arrays(path: Path) -> int:
+    """Return the number of images of a store; the levels of an OME-Zarr image are one."""
+    zarr = load_extra("zarr", path)
+    node = zarr.open(str(path), mode="r")
+    if isinstance(node, zarr.Array):
+        return 1
+    arrays = {
+        name
+        for name, item in node.members(max_depth=None)
+        if isinstance(item, zarr.Array) and item.dtype.kind in "biuf"
+    }
+    return len({_image_of(node, name) for name in arrays})
 
 
-def _attributes(group: Any) -> dict[str, Any]:
-    """What NGFF says about a group: from version 0.5 on under the key ome."""
-    attributes = dict(group.attrs)
-    return dict(attributes.get("ome", attributes))
-
-
-def _scale_axes(group: Any) -> str:
-    axes = _multiscales(group).get("axes", [])
-    names = [axis["name"] if isinstance(axis, dict) else axis for axis in axes]
-    return letters(names, len(names))
+def _image_of(node: Any, name: str) -> str:
+    """The OME-Zarr image that an array is a level of, or else the array."""
+    folder, _, level = name.rpartition("/")
+    scales = multiscales(node[folder] if folder else node)
+    return folder if scales and level in [item["path"] for item in scales["datasets"]] else name
 
 
 def _array_axes(array: Any) -> str:

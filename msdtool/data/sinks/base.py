@@ -85,15 +85,24 @@ class Sink(ABC):
         with cannot_write(self.path):
             self._sync()
             self.close()
+            complete = self._completed()
             if self.is_folder:
-                mark(self.partial, self._marked())
-            put(self.partial, self.journal.target)
-            self.journal.forget()
+                mark(complete, self._marked())
+            put(complete, self.journal.target)
+            self.journal.remove()
 
     def discard(self) -> None:
         """Leave nothing behind."""
         self.close()
         self.journal.remove()
+
+    def _completed(self) -> Path:
+        """Do what needs all pixels; return where the complete result lies.
+
+        The file of the pixels stays as it is until the result has its name: a later try may have to
+        do it again.
+        """
+        return self.partial
 
     def _marked(self) -> Path:
         """Where the marker of a folder lies, see `msdtool.atomic.mark`."""

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +82,7 @@ class Journal:
         """Return what an earlier try left; None if it left nothing, or of another origin."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = self._read()
-            same = found["result"] == json.loads(json.dumps(asdict(result)))
+            same = found["result"] == json.loads(json.dumps(result.identity))
             if same and self.partial():
                 return Past(min(int(found["done"]), result.num_images), self._read_state())
         return None
@@ -109,11 +108,11 @@ class Journal:
 
     def save(self, partial: Path, result: Result, done: int, state: bytes) -> None:
         """Record on disk that the first ``done`` images are complete; see `Sink.save`."""
-        record = {"partial": partial.name, "done": done, "result": asdict(result)}
-        with atomic_path(self._journal) as file:
+        record = {"partial": partial.name, "done": done, "result": result.identity}
+        with atomic_path(self._journal, is_claimed=True) as file:
             file.write_text(json.dumps(record), encoding="utf-8")
         if state:
-            with atomic_path(self._state) as file:
+            with atomic_path(self._state, is_claimed=True) as file:
                 file.write_bytes(state)
 
     def forget(self) -> None:

@@ -1,12 +1,31 @@
-"""Zarr: an array that is assigned range by range."""
+"""Zarr: an array that is assigned range by range, or an OME-Zarr image with smaller copies."""
 
+import json
+from collections.abc import Iterator, Sequence
+from operator import mul
 from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
 
 from msdtool.data.containers import Array
 from msdtool.data.containers.extras import load_extra
+from msdtool.data.metadata import ngff
+from msdtool.data.metadata.hdf5 import packed
 from msdtool.data.sinks.base import Sink
+from msdtool.data.sinks.compression import chunk_keys, chunk_shape
+from msdtool.data.sinks.result import Result
 
-MAX_CHUNK = 512
+SMALLEST = 256
+"""An OME-Zarr image has copies down to this number of pixels on its longer side."""
+NGFF_ORDER = "TCZYX"
+T = TypeVar("T")
+
+
+def is_ome(path: Path, result: Result) -> bool:
+    """Whether a result becomes an OME-Zarr image: by its name, or because its input is one."""
+    is_image = result.description.metadata.convention == "ome"
+    return is_image or path.name.lower().endswith(".ome.zarr")
 
 
 class ZarrSink(Sink):
@@ -20,28 +39,40 @@ class ZarrSink(Sink):
         if not is_new:
             self.array = zarr.open_array(str(self.partial / inner), mode="r+")
             return
-        options = {
-            "shape": self.result.shape,
-            "dtype": self.result.dtype,
-            "chunks": self._chunks(),
-            "dimension_names": tuple(self.result.axes.lower()),
-        }
+        options = self._array_options(self.result.shape, chunk_shape(self.result), self.result.axes)
+        options["attributes"] = self._attributes()
         if inner:
             self.array = zarr.open_group(str(self.partial), mode="w").create_array(inner, **options)
         else:
             self.array = zarr.create_array(str(self.partial), **options)
 
+    def _array_options(
+        self, shape: tuple[int, ...], chunks: tuple[int, ...], axes: str
+    ) -> dict[str, Any]:
+        """The arguments of zarr's ``create_array``."""
+        return {
+            "shape": shape,
+            "dtype": self.result.dtype,
+            "chunks": chunks,
+            "dimension_names": tuple(axes.lower()),
+            "compressors": _compressors(self.result.compression, self.path),
+        }
+
+    def _attributes(self) -> dict[str, Any]:
+        """What the array says about itself."""
+        description = self.result.description
+        found = packed(description.metadata.attributes, description.packing)
+        if description.metadata.steps:
+            steps = description.metadata.steps.items()
+            found["steps"] = {letter: list(step) for letter, step in steps}
+        if description.facts:
+            found["msdtool"] = description.facts
+        plain: dict[str, Any] = json.loads(json.dumps(found, default=_to_plain))
+        return plain
+
     def _write(self, index: int, start: int, pixels: Array, axis: int) -> None:
         part = pixels if self.result.image[0] > 1 else pixels[0]
         self.array[self.result.key(index, start, pixels.shape[axis + 1], axis)] = part
-
-    def _chunks(self) -> tuple[int, ...]:
-        """Return the shape of a chunk: within one image, at most `MAX_CHUNK` pixels on a side."""
-        counted = len(self.result.counts)
-        sizes = [min(size, MAX_CHUNK) for size in self.result.shape[counted:]]
-        if len(self.result.image) == 4:
-            sizes[-3] = 1
-        return (1,) * counted + tuple(sizes)
 
     def _marked(self) -> Path:
         return self.partial / self.result.inner.strip("/")
@@ -51,3 +82,110 @@ class ZarrSink(Sink):
 
     def close(self) -> None:
         """Do nothing: no file is open."""
+
+
+class OmeZarrSink(ZarrSink):
+    """An OME-Zarr image, version 0.5: the array "0", and copies of half the size each."""
+
+    def _open(self, *, is_new: bool) -> None:
+        self.zarr = load_extra("zarr", self.path)
+        axes = self.result.axes
+        self.order = sorted(range(len(axes)), key=lambda axis: NGFF_ORDER.index(axes[axis]))
+        self.axes = self._ordered(axes)
+        self.levels = list(self._sizes())
+        if is_new:
+            group = self.zarr.create_group(str(self.partial))
+            group.attrs.update(self._attributes())
+            self.array = self._create(group, 0)
+        else:
+            self.array = self.zarr.open_array(str(self.partial / "0"), mode="r+")
+
+    def _ordered(self, items: Sequence[T]) -> tuple[T, ...]:
+        """Items for the axes of the result in the order that NGFF demands."""
+        return tuple(items[axis] for axis in self.order)
+
+    def _sizes(self) -> Iterator[tuple[int, ...]]:
+        """The shape of each level."""
+        shape = self._ordered(self.result.shape)
+        yield shape
+        while any(factor > 1 for factor in self._factors(shape)):
+            factors = self._factors(shape)
+            shape = tuple(-(-size // by) for size, by in zip(shape, factors, strict=True))
+            yield shape
+
+    def _factors(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """How much smaller the level after one of this shape is along each axis."""
+        return tuple(
+            2 if letter in "ZYX" and size > SMALLEST else 1
+            for letter, size in zip(self.axes, shape, strict=True)
+        )
+
+    def _create(self, group: Any, level: int) -> Any:
+        shape = self.levels[level]
+        chunks = tuple(map(min, self._ordered(chunk_shape(self.result)), shape))
+        options = self._array_options(shape, chunks, "".join(self.axes))
+        return group.create_array(str(level), overwrite=True, **options)
+
+    def _attributes(self) -> dict[str, Any]:
+        factors = [(1,) * len(self.axes)]
+        for shape in self.levels[:-1]:
+            factors.append(tuple(map(mul, factors[-1], self._factors(shape))))
+        description = self.result.description
+        name = self.result.name.split(".")[0]
+        image = ngff.describe("".join(self.axes), factors, description.metadata, name)
+        return image | ({"msdtool": description.facts} if description.facts else {})
+
+    def _write(self, index: int, start: int, pixels: Array, axis: int) -> None:
+        part = pixels if self.result.image[0] > 1 else pixels[0]
+        key = self.result.key(index, start, pixels.shape[axis + 1], axis)
+        whole = (*key, *[slice(None)] * (len(self.axes) - len(key)))
+        # Axes that count images have one index, so that the others are in order already.
+        self.array[self._ordered(whole)] = part
+
+    def _completed(self) -> Path:
+        group = self.zarr.open_group(str(self.partial), mode="r+")
+        finer = self.array
+        for level in range(1, len(self.levels)):
+            coarser = self._create(group, level)
+            factors = self._factors(finer.shape)
+            for key in chunk_keys(coarser.shape, coarser.chunks):
+                coarser[key] = self._smaller(finer, key, factors)
+            finer = coarser
+        return self.partial
+
+    def _smaller(self, finer: Any, key: tuple[slice, ...], factors: tuple[int, ...]) -> Array:
+        """A part of the next level: means of its pixels, of labels the first ones."""
+        within = zip(key, factors, finer.shape, strict=True)
+        source: Array = finer[
+            tuple(slice(p.start * by, min(p.stop * by, size)) for p, by, size in within)
+        ]
+        if self.result.are_labels:
+            return source[tuple(slice(None, None, by) for by in factors)]
+        missing = [(0, -size % by) for size, by in zip(source.shape, factors, strict=True)]
+        blocks = np.pad(source, missing, mode="edge")
+        for axis, by in enumerate(factors):
+            if by > 1:
+                shape = (*blocks.shape[:axis], -1, by, *blocks.shape[axis + 1 :])
+                blocks = blocks.reshape(shape).mean(axis + 1)
+        dtype = np.dtype(self.result.dtype)
+        return np.rint(blocks).astype(dtype) if dtype.kind in "iu" else blocks.astype(dtype)
+
+    def _marked(self) -> Path:
+        return self.partial / "0"
+
+
+def _compressors(name: str | None, path: Path) -> Any:
+    """The argument of zarr for a compression; None stands for the library's default."""
+    codecs = load_extra("zarr.codecs", path)
+    return {
+        None: "auto",
+        "none": None,
+        "deflate": codecs.GzipCodec(),
+        "zstd": codecs.ZstdCodec(),
+        "blosc": codecs.BloscCodec(cname="zstd"),
+    }[name]
+
+
+def _to_plain(value: Any) -> Any:
+    """Turn a value of NumPy into one of JSON."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value.tolist()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msdtool.architecture import MAX_WEIGHTS
 from msdtool.nn.layers import NormType
 from msdtool.nn.yaml_layers.registry import LAYERS, NESTED, SHORTCUTS, Kind, make_layer, split
 from msdtool.nn.yaml_layers.signatures import did_you_mean, hints, parameters, signature
@@ -254,6 +255,9 @@ def attempt(make: Callable[[], Callable[..., Any]], shapes: Sequence[Shape]) -> 
             if isinstance(layer, nn.Module):
                 # Batch normalisation in training mode would communicate with other processes.
                 layer.eval()
+                weights = sum(parameter.numel() for parameter in layer.parameters())
+                if weights > MAX_WEIGHTS:
+                    return f"it would have {weights:.2g} weights; at most {MAX_WEIGHTS:.0g}"
             output = layer(*(torch.empty(shape) for shape in shapes))
     except Exception as error:  # torch and the layers raise errors of many types
         text = str(error).split("\n")[0].split("(Could this error message be improved?")[0]

@@ -33,6 +33,8 @@ CPU_INFO = Path("/proc/cpuinfo")
 # The fields that distinguish processors: x86, then ARM, then RISC-V and POWER.
 CPU_FACTS = ("model name", "flags", "CPU implementer", "CPU part", "Features", "isa", "cpu")
 
+_FOLDER_ADVICE = "Set MSDTOOL_CACHE to a folder that you may write to"
+
 _libraries: dict[torch.dtype, ctypes.CDLL | str] = {}
 _one_at_a_time = threading.Lock()
 
@@ -52,6 +54,12 @@ def load(dtype: torch.dtype) -> ctypes.CDLL:
     if isinstance(found, str):
         raise KernelError(found)
     return found
+
+
+def problem(dtype: torch.dtype) -> str | None:
+    """Why there is no library for a dtype, and the cure; None: there is one."""
+    found = _load(dtype)
+    return found if isinstance(found, str) else None
 
 
 def _load(dtype: torch.dtype) -> ctypes.CDLL | str:
@@ -167,12 +175,23 @@ def _compile(command: list[str]) -> None:
 
 def _private(folder: Path) -> Path:
     """Create the folder for the user alone; refuse one whose libraries others could replace."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise KernelError(
+            f"the compiled engine cannot be kept in {folder}: {error.strerror}. {_FOLDER_ADVICE}"
+        ) from None
     # A folder of root is as safe: a container may come with one that its user cannot write to.
     if _is_foreign(folder.stat()):
         raise KernelError(
             f"{folder} belongs to another user or others may write to it, so no library is "
             "loaded from it. Set MSDTOOL_CACHE to a folder of your own"
+        )
+    if not writable and not any(folder.glob("block-*.so")):
+        raise KernelError(
+            f"the compiled engine cannot be kept in {folder}: no permission to write there. "
+            f"{_FOLDER_ADVICE}"
         )
     return folder
 
@@ -189,6 +208,6 @@ def _machine() -> str:
 
 def _advice() -> str:
     return (
-        'Install a C++ compiler or name one in CXX, or keep impl="auto", which does not need it; '
-        "libraries are kept in MSDTOOL_CACHE or in ~/.cache/msdtool"
+        "Install a C++ compiler, such as g++, or name one in CXX; libraries are kept in "
+        "MSDTOOL_CACHE or in ~/.cache/msdtool"
     )

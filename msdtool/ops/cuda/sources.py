@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from msdtool.errors import KernelError
+from msdtool.file_errors import cannot_read
 from msdtool.resources import resource_folder
 
 STORAGES = {
@@ -52,12 +53,8 @@ def source_for(name: str, storage: torch.dtype, **defines: str | int) -> Source:
 
 def _read(file: str) -> str:
     path = resource_folder("kernels") / file
-    try:
+    with cannot_read(path, KernelError, advice="reinstall msdtool"):
         return path.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise KernelError(
-            f"{path}: cannot be read ({problem.strerror}); reinstall msdtool"
-        ) from None
 
 
 def _inlined(file: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""How far a computation in strips is, and how a later call resumes it.
+"""The progress of a strip-wise computation, and how a later call resumes it.
 
 The channels lie in a file that outlives the process. How far they are computed is a `State`, plain
 data that the caller stores together with what has been written of the output.
@@ -36,9 +36,9 @@ class Resume:
 
     Attributes:
         folder: holds the file of channels until the computation is complete; this user's alone.
-        save: called now and then; flushes to disk what was written of the output, then stores the
+        save: called periodically; flushes to disk what was written of the output, then stores the
             state it is given.
-        past: the state that an earlier call stored last, if the output of then is still there.
+        past: the state that an earlier call stored last, if the output of that call still exists.
     """
 
     folder: Path

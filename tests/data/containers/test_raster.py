@@ -134,11 +134,11 @@ def test_a_header_that_is_cut_short(tmp_path, content):
         read_image(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("suffix", ["gif", "png"])
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
 @pytest.mark.parametrize("options", [{}, {"labels": 4}])
 def test_an_animation_of_grey_images_is_refused(tmp_path, suffix, options):
     """Its shape is [frames, H, W], which is not [H, W, colours]."""
-    frames = [Image.fromarray(np.eye(5, 6, number, dtype=np.uint8)) for number in range(3)]
+    frames = [Image.fromarray(np.eye(5, 6, k, dtype=np.uint8) * 255) for k in range(3)]
     frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
     with pytest.raises(InputError, match="is an animation"):
         ImageStack(tmp_path / f"a.{suffix}", **options)[0]
@@ -155,3 +155,12 @@ def test_black_is_not_the_opacity_of_cyan_magenta_and_yellow(tmp_path):
     Image.fromarray(cmyk, "CMYK").save(tmp_path / "a.jpg", quality=100)
     mean = ImageStack(tmp_path / "a.jpg", collapse_channels=True)[0]
     np.testing.assert_allclose(mean, 128 / 4, atol=0.5)
+
+
+def test_the_preview_in_a_photo_makes_it_no_animation(tmp_path):
+    """Phones save a JPEG with a second one behind it (MPO)."""
+    photo, preview = (Image.fromarray(np.full((16, 16), value, np.uint8)) for value in (90, 200))
+    photo.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
+    with Image.open(tmp_path / "a.jpg") as file:
+        assert file.n_frames == 2
+    assert ImageStack(tmp_path / "a.jpg")[0].tolist() == np.full((1, 16, 16), 90).tolist()

@@ -29,7 +29,9 @@ def test_an_hdf5_file_of_several_datasets_needs_a_path(tmp_path):
         file["dark"] = np.zeros((3, 4))
         file["name"] = "text"
         file["angles"] = np.zeros(5)
-    assert refusal(path) == ("holds 2 arrays: /dark, /entry/data; select one, such as a.h5::/dark")
+    assert refusal(path) == (
+        "holds 2 arrays: /dark (3 x 4), /entry/data (2 x 3 x 4); select one, such as a.h5::/dark"
+    )
     assert refusal(Location(path, "/entry")) == ("the file is a group; it holds /dark, /entry/data")
     assert refusal(Location(path, "/data")) == (
         "the file has no dataset of that name; it holds /dark, /entry/data"

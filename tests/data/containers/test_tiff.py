@@ -181,3 +181,48 @@ def test_what_tags_say_about_pixels(tmp_path):
     assert turned.startswith("viewers turn or mirror the image (the tag Orientation is 6)")
     tifffile.imwrite(tmp_path / "b.tif", GREY)
     assert notes(Location(tmp_path / "b.tif")) == ()
+
+
+@pytest.mark.parametrize("pages", [3, 150])
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_in_a_circle_are_refused(tmp_path, pages, big):
+    """tifffile follows them for ever."""
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=big) as writer:
+        for number in range(pages):
+            page = np.full((2, 3), number, np.uint8)
+            writer.write(page, contiguous=False, metadata=None, photometric="minisblack")
+    with tifffile.TiffFile(path) as tiff:
+        start, last = (tiff.pages[number].offset for number in (1, -1))
+        size, head = (20, 8) if big else (12, 2)
+        place = last + head + size * len(tiff.pages[-1].tags)
+    with path.open("r+b") as file:
+        file.seek(place)
+        assert not any(file.read(4))
+        file.seek(place)
+        file.write(start.to_bytes(4, "little"))
+    with pytest.raises(InputError) as error:
+        read_image(path)
+    assert error.value.message == (
+        f"{path}: is damaged: page {pages} is followed by an earlier page"
+    )
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])
+def test_a_size_that_the_file_has_no_bytes_for_is_refused(tmp_path, compression):
+    path = tmp_path / "a.tif"
+    image = np.zeros((6, 400), np.uint8)
+    options = {"metadata": None, "rowsperstrip": 4, "compression": compression}
+    tifffile.imwrite(path, image, photometric="minisblack", **options)
+    assert np.array_equal(read_image(path)[0], image)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages[0].tags["ImageWidth"].overwrite(2**31)
+    with pytest.raises(InputError, match="is damaged or truncated: 6 x 2147483648 values need at"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "packbits", "zstd"])
+def test_the_best_compression_there_is_is_no_damage(tmp_path, compression):
+    image = np.zeros((2000, 2000), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, rowsperstrip=2000, compression=compression)
+    assert np.array_equal(read_image(tmp_path / "a.tif")[0], image)

@@ -24,7 +24,10 @@ def test_arrays_in_groups_are_named(tmp_path):
     root = zarr.open_group(tmp_path / "a.zarr", mode="w")
     for name in ("volumes/raw", "volumes/labels"):
         array(root, name)
-    with pytest.raises(InputError, match="holds 2 arrays: volumes/labels, volumes/raw; select"):
+    with pytest.raises(
+        InputError,
+        match=r"holds 2 arrays: volumes/labels \(4 x 6 x 7\), volumes/raw \(4 x 6 x 7\); select",
+    ):
         ImageStack(str(tmp_path / "a.zarr"))
 
 

@@ -152,7 +152,7 @@ def test_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MSDTOOL_CACHE", str(tmp_path / "file"))
-    assert_without_it("cannot be built: .*file.*MSDTOOL_CACHE")
+    assert_without_it("cannot be kept in .*file.*MSDTOOL_CACHE")
 
 
 @needs_compiler

@@ -1,0 +1,94 @@
+"""What the results of a job hold, and say about themselves."""
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdtool.data.metadata import Description, Provenance
+from msdtool.data.readers import arrangement, count_images, metadata, pixel_type
+from msdtool.data.sinks import Result, stored_type
+from msdtool.data.sinks.png import refusal
+from msdtool.errors import ConfigError
+from msdtool.predict.jobs import Job
+from msdtool.predict.predictor import Predictor
+from msdtool.runs.versions import versions
+from msdtool.specifier_grammar import INNER
+
+
+def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
+    """Return where the results of a job are written and what they hold.
+
+    Raises:
+        ConfigError: the input's dtype cannot be that of a result, or the format cannot hold it.
+        InputError: the input cannot be read.
+    """
+    location = job.location
+    locations = job.slices or (location,)
+    found, input_dtype = arrangement(location, predictor.ndim), pixel_type(location)
+    changed = [place.path.stat().st_mtime_ns for place in locations]
+    origin = {
+        "input": [str(place) for place in job.slices] or str(location),
+        "axes": found.axes,
+        "changed": changed if job.slices else changed[0],
+        "model": predictor.digest,
+    }
+    counts = tuple(found.shape[axis] for axis in found.counting)
+    names = "".join(found.axes[axis] for axis in found.counting)
+    if job.slices:
+        counts, names = (sum(count_images(place, predictor.ndim) for place in locations),), "Z"
+    space = predictor.result_space(found.image_shape[1:])
+    says = metadata(location, predictor.ndim)
+    axes = names + "C" + found.space
+    provenance = Provenance(
+        f"msdtool {versions()['msdtool']}", predictor.digest, _command(job, predictor)
+    )
+    scale = predictor.model.architecture.scale
+
+    def result(path: Path, channels: int, dtype: np.dtype[Any], *, are_labels: bool) -> Result:
+        kept = says.of_result(axes, channels, scale=scale, are_values=is_regression)
+        return Result(
+            counts=counts,
+            names=names,
+            image=(channels, *space),
+            dtype=dtype.name,
+            origin=origin,
+            inner=location.inner,
+            name=path.name,
+            compression=job.compression,
+            are_labels=are_labels,
+            description=Description(kept, provenance, job.encoding.packing(dtype)),
+        )
+
+    is_regression = predictor.label_map is None
+    dtype = stored_type(job.format, job.encoding.dtype_for(input_dtype, predictor.result_dtype))
+    if job.format == "png":
+        channels = predictor.c_out if is_regression else 1
+        reason = refusal((channels, *space), dtype, math.prod(counts))
+        if reason is not None:
+            raise ConfigError(f"format: png: {location}: {reason}", hint_key="format dtype")
+    if is_regression:
+        return [(job.output, result(job.output, predictor.c_out, dtype, are_labels=False))]
+    results = [(job.output, result(job.output, 1, dtype, are_labels=True))]
+    if job.probabilities is not None:
+        scores = result(job.probabilities, predictor.c_out, np.dtype(np.float32), are_labels=False)
+        results.append((job.probabilities, scores))
+    return results
+
+
+def _command(job: Job, predictor: Predictor) -> str:
+    """The command that makes these results: the same for all ways to them, without any folder."""
+    words = ["msdtool", "predict", "MODEL", job.location.path.name]
+    if job.location.inner:
+        words[-1] += f"{INNER}{job.location.inner}"
+    if job.slices:
+        words += ["...", "--stack"]
+    if predictor.tta:
+        words.append("--tta")
+    if job.encoding.dtype is not None:
+        words += ["--dtype", job.encoding.dtype]
+    if job.encoding.scale is not None:
+        words += ["--scale", "{:g}:{:g}".format(*job.encoding.scale)]
+    return shlex.join(words)

@@ -1,0 +1,94 @@
+"""The rows of metrics.jsonl: one JSON object per event, and what is done with damaged ones."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from msdtool.runs.training_progress import TrainingProgress
+
+Row = dict[str, Any]
+
+_NUMBERS = ("train_loss", "seconds")
+"""Numbers that every row of an epoch has; others may be null."""
+
+
+def parse_row(line: bytes) -> Row:
+    """Return the row that a line holds.
+
+    Raises:
+        ValueError: it is not a JSON object, or is the row of an epoch without its numbers.
+    """
+    try:
+        row = json.loads(line, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise ValueError("is not a JSON object")
+    if row.get("event") == "epoch":
+        for key in ("epoch", "step"):
+            if type(row.get(key)) is not int or row[key] < 1:
+                raise ValueError(f"has no {key}")
+        for key, value in row.items():
+            is_number = isinstance(value, (int, float)) and math.isfinite(value)
+            if not (is_number or (key not in _NUMBERS and isinstance(value, str | dict | None))):
+                raise ValueError(f"has no number {key}")
+        if not row.keys() >= set(_NUMBERS):
+            raise ValueError(f"lacks {' or '.join(_NUMBERS)}")
+    return row
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What remains of the rows of a run that resumes.
+
+    Attributes:
+        content: of the file.
+        left_out: lines that cannot be used, counted from 1; nothing else is lost.
+        missing: epochs before the checkpoint that have no row.
+    """
+
+    content: bytes
+    left_out: list[int]
+    missing: list[int]
+
+
+def past_rows(content: bytes, progress: TrainingProgress, metrics_bytes: int) -> Repair:
+    """Return the rows up to a checkpoint: later events are about to happen again.
+
+    Args:
+        content: of metrics.jsonl.
+        progress: the checkpoint's.
+        metrics_bytes: length of the file when the checkpoint was written.
+    """
+    recorded = content[:metrics_bytes]
+    if len(recorded) == metrics_bytes and _is_in_order(recorded, progress):
+        return Repair(recorded, [], [])
+    rows, left_out = {}, []
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            row = parse_row(line)
+            step, epoch = row["step"], row["epoch"]
+        except (ValueError, KeyError):
+            left_out.append(number)
+            continue
+        is_counted = epoch <= progress.epoch or bool(progress.finished)
+        if step < progress.step or (step == progress.step and is_counted):
+            rows[step] = (epoch, line)  # of two rows, the later one
+    found = {epoch for epoch, _ in rows.values()}
+    missing = [epoch for epoch in range(1, progress.epoch + 1) if epoch not in found]
+    kept = b"".join(line + b"\n" for _, (_, line) in sorted(rows.items()))
+    return Repair(kept, left_out, missing)
+
+
+def _is_in_order(content: bytes, progress: TrainingProgress) -> bool:
+    """Whether all rows can be used, and each is of a later step than the one before."""
+    *lines, rest = content.split(b"\n")
+    try:
+        steps = [parse_row(line)["step"] for line in lines]
+    except (ValueError, KeyError):
+        return False
+    return not rest and steps == sorted(set(steps)) and all(s <= progress.step for s in steps)
