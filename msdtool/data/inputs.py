@@ -32,7 +32,7 @@ def open_inputs(
 
     Args:
         specifiers: of the images; one per split, if there are K splits.
-        splits, strategy, slab, collapse_channels, ndim: see `msdtool.runs.checkpoint.Model`.
+        splits, strategy, slab, collapse_channels, ndim: see `msdtool.runs.model.Model`.
 
     Returns:
         The inputs, and the stacks that they are read from.

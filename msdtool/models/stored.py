@@ -15,13 +15,8 @@ from msdtool.nn.build import build_network
 from msdtool.nn.device import choose_device, devices_for
 from msdtool.nn.msd import DILATIONS
 from msdtool.nn.scaling import set_denormalising, set_normalising
-from msdtool.runs.checkpoint import (
-    Checkpoint,
-    Model,
-    Normalisation,
-    load_checkpoint,
-    save_checkpoint,
-)
+from msdtool.runs.checkpoint import load_checkpoint, save_checkpoint
+from msdtool.runs.model import Checkpoint, Model, Normalisation
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.versions import versions
 from msdtool.train.optim import build_optimizer

@@ -12,7 +12,7 @@ from msdtool.errors import ModelFileError
 from msdtool.nn.build import restore_network
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.ops.out_of_core.module import SlicedArray
-from msdtool.runs.checkpoint import Model
+from msdtool.runs.model import Model
 
 
 def load_network(model: Model, name: str) -> tuple[ScaledNetwork, LabelMap | None]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.errors import InputError
-from msdtool.runs.checkpoint import Normalisation
+from msdtool.runs.model import Normalisation
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,8 @@ from msdtool.predict.network import ScaledArray, digest, load_network
 from msdtool.predict.plausibility import Plausibility
 from msdtool.predict.symmetries import symmetries
 from msdtool.progress import Progress, no_progress
-from msdtool.runs.checkpoint import Model, find_model, load_checkpoint
+from msdtool.runs.checkpoint import find_model, load_checkpoint
+from msdtool.runs.model import Model
 
 
 def _part(progress: Progress, number: int, count: int) -> Progress:

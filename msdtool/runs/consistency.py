@@ -7,14 +7,12 @@ resumes, by `msdtool.train.states`.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msdtool.plain_data import MAX_LABEL_VALUE, check_plain, shown
+from msdtool.runs.model import Checkpoint, Model, Normalisation
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.weights import check_weights
-
-if TYPE_CHECKING:
-    from msdtool.runs.checkpoint import Checkpoint, Model, Normalisation
 
 TASKS = ("regression", "segmentation")
 STRATEGIES = ("X:1", "1:X")
@@ -23,7 +21,7 @@ Problem = tuple[str, Any, str]
 """A key, its value, and what is expected instead."""
 
 
-def check_checkpoint(checkpoint: "Checkpoint") -> None:
+def check_checkpoint(checkpoint: Checkpoint) -> None:
     """Check a checkpoint whose values have the declared types.
 
     Raises:
@@ -37,7 +35,7 @@ def check_checkpoint(checkpoint: "Checkpoint") -> None:
     check_weights(model.architecture, model.state, "model.state")
 
 
-def _problems(checkpoint: "Checkpoint") -> Iterator[Problem]:
+def _problems(checkpoint: Checkpoint) -> Iterator[Problem]:
     model = checkpoint.model
     if model.task not in TASKS:
         yield "model.task", model.task, " or ".join(TASKS)
@@ -53,7 +51,7 @@ def _problems(checkpoint: "Checkpoint") -> Iterator[Problem]:
     yield from _config(checkpoint.config)
 
 
-def _labels(model: "Model") -> Iterator[Problem]:
+def _labels(model: Model) -> Iterator[Problem]:
     labels, count = model.labels, model.architecture.c_out
     if len(labels) != count or len(set(labels)) != count:
         yield "model.labels", labels, f"{count} distinct labels, one per output channel"
@@ -65,7 +63,7 @@ def _labels(model: "Model") -> Iterator[Problem]:
         yield "model.ignore", model.ignore, "a value that is not a label"
 
 
-def _inputs(model: "Model") -> Iterator[Problem]:
+def _inputs(model: Model) -> Iterator[Problem]:
     """How images become the channels of the input."""
     thickness, c_in = 2 * model.slab + 1, model.architecture.c_in
     if model.slab < 0 or c_in % thickness or (model.slab and model.architecture.ndim == 3):
@@ -78,7 +76,7 @@ def _inputs(model: "Model") -> Iterator[Problem]:
         yield "model.strategy", model.strategy, " or ".join(STRATEGIES)
 
 
-def _normalisation(model: "Model", normalisation: "Normalisation") -> Iterator[Problem]:
+def _normalisation(model: Model, normalisation: Normalisation) -> Iterator[Problem]:
     is_segmentation, architecture = model.task == "segmentation", model.architecture
     for kind, channels in (("input", architecture.c_in), ("target", architecture.c_out)):
         mean, std = (getattr(normalisation, f"{kind}_{name}") for name in ("mean", "std"))

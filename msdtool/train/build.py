@@ -15,7 +15,7 @@ from msdtool.nn.from_config import check_sizes
 from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
 from msdtool.progress import Progress
-from msdtool.runs.checkpoint import Normalisation
+from msdtool.runs.model import Normalisation
 from msdtool.train.averaging import WeightAverage
 from msdtool.train.freezing import Frozen
 from msdtool.train.image_losses import (

@@ -13,7 +13,8 @@ from msdtool.nn.build import restore_network
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.nn.yaml_layers.general import CONVOLUTION
 from msdtool.plain_data import shown
-from msdtool.runs.checkpoint import Model, Normalisation, find_model, load_checkpoint, open_file
+from msdtool.runs.checkpoint import find_model, load_checkpoint, open_file
+from msdtool.runs.model import Model, Normalisation
 
 Key = tuple[str, ...]
 """The path of a key in the config."""

@@ -18,7 +18,7 @@ from msdtool.nn.device import choose_device, warn_if_slow
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.progress import Progress, no_progress
-from msdtool.runs.checkpoint import Normalisation
+from msdtool.runs.model import Normalisation
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.baseline import Baseline
 from msdtool.train.build import (

@@ -9,7 +9,8 @@ import torch
 from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
-from msdtool.runs.checkpoint import Checkpoint, Model, Normalisation, save_checkpoint
+from msdtool.runs.checkpoint import save_checkpoint
+from msdtool.runs.model import Checkpoint, Model, Normalisation
 from msdtool.runs.rundir import RunDirectory
 from msdtool.runs.versions import versions
 from msdtool.system_memory import peak_memory

@@ -10,7 +10,8 @@ from msdtool.config import ExperimentConfig, changed_keys, earlier_defaults, loa
 from msdtool.config.schema import TrainingConfig
 from msdtool.errors import InputError, ModelFileError, RunDirectoryError
 from msdtool.plain_data import shown
-from msdtool.runs.checkpoint import Checkpoint, Model, load_checkpoint
+from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.runs.model import Checkpoint, Model
 from msdtool.runs.rundir import RunDirectory, is_there
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.train.states import TrainingState, read_state

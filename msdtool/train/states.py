@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from msdtool.config import ExperimentConfig
 from msdtool.data.build import build_batches
 from msdtool.plain_data import fits, read, shown
-from msdtool.runs.checkpoint import Checkpoint
+from msdtool.runs.model import Checkpoint
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.weights import check_tensors, check_weights
 from msdtool.train.loop import Learner

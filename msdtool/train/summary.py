@@ -6,7 +6,7 @@ from msdtool.config import TrainingConfig
 from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.nn.device import device_name
 from msdtool.nn.memory import training_bytes
-from msdtool.runs.checkpoint import num_parameters
+from msdtool.runs.model import num_parameters
 from msdtool.wording import size_text
 
 if TYPE_CHECKING:

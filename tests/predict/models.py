@@ -1,6 +1,6 @@
 """Models of untrained networks."""
 
-from msdtool.runs.checkpoint import Model, Normalisation
+from msdtool.runs.model import Model, Normalisation
 
 
 def model_of(network, architecture, labels=()):

@@ -20,15 +20,8 @@ from msdtool.nn.yaml_layers.chain import plan_layer
 from msdtool.nn.yaml_layers.registry import NORMS, make_layer, split
 from msdtool.resources import resource_folder
 from msdtool.runs import checkpoint as module
-from msdtool.runs.checkpoint import (
-    Checkpoint,
-    Model,
-    Normalisation,
-    find_model,
-    load_checkpoint,
-    num_parameters,
-    save_checkpoint,
-)
+from msdtool.runs.checkpoint import find_model, load_checkpoint, save_checkpoint
+from msdtool.runs.model import Checkpoint, Model, Normalisation, num_parameters
 from msdtool.runs.training_progress import TrainingProgress
 from tests.golden import runs
 

@@ -10,7 +10,8 @@ import torch
 from msdtool.architecture import Architecture, Stream
 from msdtool.errors import ModelFileError
 from msdtool.nn.build import build_network
-from msdtool.runs.checkpoint import Checkpoint, Model, Normalisation, load_checkpoint
+from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.runs.model import Checkpoint, Model, Normalisation
 from msdtool.runs.training_progress import TrainingProgress
 
 

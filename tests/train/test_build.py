@@ -5,7 +5,7 @@ import torch
 
 from msdtool.config import load_config
 from msdtool.data import IGNORED
-from msdtool.runs.checkpoint import Normalisation
+from msdtool.runs.model import Normalisation
 from msdtool.train.build import build_loss
 from msdtool.train.image_losses import (
     EdgeLoss,
