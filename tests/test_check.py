@@ -298,7 +298,7 @@ def test_volumes_are_looked_at_block_by_block(tmp_path, monkeypatch):
     }
     network = {"ndim": 3, "depth": 2, "dilations": [1, 2]}
     whole = report(tmp_path, data, network=network)
-    monkeypatch.setattr("msdtool.check.BLOCK_PIXELS", 100)
+    monkeypatch.setattr("msdtool.check.examine.BLOCK_PIXELS", 100)
     found = report(tmp_path, data, network=network)
     volume = tifffile.imread(f"{data['train']['input']}/image_000.tif")
     facts = found.stacks["train", "input"]

@@ -81,7 +81,8 @@ def test_an_image_that_the_network_cannot_take_is_named(regression_run, tmp_path
 def test_a_figure_shows_up_to_three_pairs(kind, count, request, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        "msdtool.evaluate.save_comparisons", lambda _, rows, labels: shown.append((rows, labels))
+        "msdtool.evaluate.figure.save_comparisons",
+        lambda _, rows, labels: shown.append((rows, labels)),
     )
     write = write_noisy_pairs if kind == "regression_run" else write_labelled_pairs
     predictor, specs = load(request.getfixturevalue(kind)), write(tmp_path, count)

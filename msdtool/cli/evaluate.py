@@ -78,6 +78,7 @@ def command(
         from msdtool.data.build import locate
         from msdtool.evaluate import PartFiles, draw, evaluate, open_pairs, target_range
         from msdtool.predict import Predictor
+        from msdtool.runs.checkpoint import find_model, load_checkpoint
         from msdtool.runs.rundir import RunDirectory
 
     console.listen(quiet=quiet)
@@ -92,7 +93,9 @@ def command(
     if figure is not None:
         with cannot_write(figure):  # now, not after hours of work
             check_place(figure)
-    predictor = Predictor.load(model, device)
+    file = find_model(model)
+    checkpoint = load_checkpoint(file)
+    predictor = Predictor(checkpoint.model, device, str(file))
     pairs = open_pairs(
         predictor,
         [locate([split]) for split in input],
@@ -102,7 +105,7 @@ def command(
     indices = range(mine.index, len(pairs), mine.count)
     if mine.count > 1:
         log.info(f"{mine}: {len(indices)} of {len(pairs)} images")
-    data_range = data_range or _configured_range(model) or target_range(predictor, pairs)
+    data_range = data_range or checkpoint.data_range or target_range(predictor, pairs)
     with console.progress("evaluate", log_every=log_every) as bar:
         evaluation = evaluate(predictor, pairs, bar, indices, data_range)
     if output is not None:
@@ -124,14 +127,6 @@ def command(
         console.result(_text(results))
     if figure is not None:
         draw(predictor, pairs, evaluation, figure)
-
-
-def _configured_range(model: Path) -> float | None:
-    """The value range that the experiment's config names, if it does."""
-    from msdtool.runs.checkpoint import find_model, load_checkpoint
-
-    data = load_checkpoint(find_model(model)).config.get("data", {})
-    return data.get("data_range")
 
 
 def _keep(directory: "RunDirectory", results: dict[str, Any]) -> None:

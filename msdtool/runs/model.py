@@ -133,6 +133,12 @@ class Checkpoint:
     versions: dict[str, str]
     training: dict[str, Any]
 
+    @property
+    def data_range(self) -> float | None:
+        """The value range for PSNR and SSIM that the experiment's config names, if it does."""
+        value: float | None = self.config.get("data", {}).get("data_range")
+        return value
+
     def to_dict(self) -> dict[str, Any]:
         """Return tensors and plain data, as a checkpoint file holds them."""
         return {**vars(self), "model": self.model.to_dict(), "progress": asdict(self.progress)}

@@ -1,17 +1,13 @@
 """Measure a trained network on pairs of images."""
 
 import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from msdtool.atomic import atomic_path
 from msdtool.data import ImageStack
 from msdtool.data.inputs import MeasuredPairs
 from msdtool.data.pair_names import disagreeing_pairs
@@ -19,20 +15,14 @@ from msdtool.data.pairing import finite_sample
 from msdtool.data.specifiers import Specifier
 from msdtool.data.statistics import Moments
 from msdtool.errors import InputError
-from msdtool.file_errors import cannot_write
-from msdtool.measure.comparisons import compare, rank_text, ranked
 from msdtool.measure.intervals import metric_intervals
 from msdtool.measure.metrics import Metrics, SegmentationMetrics, build_metrics, counted
 from msdtool.measure.surfaces import mean_surface_metrics, surface_metrics
 from msdtool.predict import Predictor
 from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.progress import Progress, no_progress
-from msdtool.report.pictures import save_comparisons
 
 log = logging.getLogger(__name__)
-
-FORMAT = 2
-"""Of the partial results; those of earlier versions lack surface distances, pixels and hashes."""
 
 
 @dataclass
@@ -212,116 +202,3 @@ def _check_target(predictor: Predictor, target: Tensor, name: str) -> None:
         raise InputError(
             f"{name}: the target has {target.shape[0]} channels, the model outputs {expected}"
         )
-
-
-def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, path: Path) -> None:
-    """Draw input, output and target of the best, a typical and the worst image as a PNG."""
-    labels = predictor.model.labels
-    key = "accuracy" if labels else "psnr"
-    ranks = ranked([-image[key] for image in evaluation.images])
-    rows = [
-        compare(
-            pairs.sample(index, central_only=True),
-            predictor(pairs.sample(index).input),
-            len(labels),
-            evaluation.output.get("data_range", 0.0),
-            f"{rank_text(rank, len(pairs))}, {Path(pairs.name(index)).name}",
-        )
-        for rank, index in sorted(ranks.items())
-    ]
-    save_comparisons(path, rows, labels)
-
-
-# In parts ------------------------------------------------------------------------------------
-
-
-class PartFiles:
-    """A shared folder for partial results of an evaluation, one file for each part.
-
-    Args:
-        folder: it need not exist.
-        predictor: the network.
-        specifiers: what is evaluated, by the names of the options.
-        count: the number of parts.
-        data_range: value range that PSNR and SSIM refer to.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        predictor: Predictor,
-        specifiers: Mapping[str, Any],
-        count: int,
-        data_range: float,
-    ) -> None:
-        self.folder = folder
-        self.predictor = predictor
-        self.count = count
-        self.data_range = data_range
-        self.identity = {
-            "format": FORMAT,
-            "network": predictor.digest,
-            "data_range": data_range,
-            **specifiers,
-        }
-
-    def path(self, part: int) -> Path:
-        """Return the file of a part."""
-        return self.folder / f"part-{part:04}-of-{self.count:04}.json"
-
-    @property
-    def missing(self) -> list[int]:
-        """The parts that have no file yet."""
-        return [part for part in range(self.count) if not self.path(part).exists()]
-
-    def save(self, part: int, evaluation: Evaluation) -> None:
-        """Write the file of a part, or replace it.
-
-        Raises:
-            Error: it cannot be written.
-        """
-        inputs = evaluation.inputs
-        content = {
-            **self.identity,
-            "images": evaluation.images,
-            "outputs": evaluation.outputs.state(),
-            "inputs": None if inputs is None else inputs.state(),
-        }
-        path = self.path(part)
-        with cannot_write(path), atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-
-    def load(self) -> Evaluation:
-        """Return the evaluation of all parts, its images in their original order.
-
-        Raises:
-            InputError: a part is of another evaluation.
-        """
-        parts = [self._load(part) for part in range(self.count)]
-        total, *others = parts
-        for other in others:
-            total.outputs.add(other.outputs)
-            if total.inputs is not None and other.inputs is not None:
-                total.inputs.add(other.inputs)
-            else:
-                total.inputs = None
-        rounds = zip_longest(*(part.images for part in parts))
-        total.images = [image for row in rounds for image in row if image is not None]
-        return total
-
-    def _load(self, part: int) -> Evaluation:
-        path = self.path(part)
-        content = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key, value in self.identity.items() if content.get(key) != value]
-        if differing:
-            raise InputError(
-                f"{path}: belongs to another evaluation (different {', '.join(differing)}); choose "
-                "another folder, or remove the files"
-            )
-        metrics = [build_metrics(self.predictor.model.labels, self.data_range) for _ in range(2)]
-        outputs, inputs = metrics
-        outputs.load_state(content["outputs"])
-        if content["inputs"] is None:
-            return Evaluation(content["images"], outputs, None)
-        inputs.load_state(content["inputs"])
-        return Evaluation(content["images"], outputs, inputs)
