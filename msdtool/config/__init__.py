@@ -1,6 +1,5 @@
 """The experiment's YAML: its schema, and how a file and overrides become a validated config."""
 
-from msdtool.config.agreement import SSIM_WINDOW, multiscale_window, size_for_loss
 from msdtool.config.data_schema import DataConfig, GeometryConfig, IntensityConfig
 from msdtool.config.experiment import ExperimentConfig
 from msdtool.config.image_schema import ImagePairs, ImageSource, ValidationData
@@ -13,6 +12,7 @@ from msdtool.config.load import (
     parse_source,
 )
 from msdtool.config.schema import NetworkConfig, RunConfig, StreamConfig, TrainingConfig
+from msdtool.config.sizes import SSIM_WINDOW, multiscale_window, size_for_loss
 
 __all__ = [
     "SSIM_WINDOW",

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-from msdtool.architecture import MAX_WEIGHTS
-from msdtool.border import largest_dilation
 from msdtool.config.data_schema import DataConfig, GeometryConfig
 from msdtool.config.schema import (
     LOSS_TERMS,
@@ -12,34 +10,10 @@ from msdtool.config.schema import (
     StreamConfig,
     TrainingConfig,
 )
+from msdtool.config.section import Problem
+from msdtool.config.sizes import network_size, windows
+from msdtool.config.targets import blind_spots, foreground, regression, segmentation, splits
 from msdtool.wording import choices
-
-SSIM_WINDOW = 11
-"""Side of the window of SSIM, in pixels (Wang et al., IEEE TIP 2004)."""
-
-PIXEL_LOSSES = ("L1", "L2", "Huber")
-"""Losses in which each pixel counts on its own."""
-
-Problem = tuple[str, str]
-"""A key and what is wrong with it."""
-
-
-def multiscale_window(scales: int) -> int:
-    """The smallest side of an image that has so many scales: the coarsest one holds the window."""
-    return SSIM_WINDOW * 2 ** (scales - 1)
-
-
-def size_for_loss(training: TrainingConfig) -> tuple[int, str]:
-    """The smallest side of an image that the loss can measure, and why; (1, "") if any can be."""
-    if "MS-SSIM" in training.loss_terms:
-        size = multiscale_window(training.ms_ssim_scales)
-        return size, (
-            f"MS-SSIM, in training.loss, needs at least {size} pixels with "
-            f"training.ms_ssim_scales: {training.ms_ssim_scales}"
-        )
-    if "SSIM" in training.loss_terms:
-        return SSIM_WINDOW, f"SSIM, in training.loss, needs at least {SSIM_WINDOW} pixels"
-    return 1, ""
 
 
 def find_problems(
@@ -52,15 +26,15 @@ def find_problems(
     """Return what does not fit together in the sections of an experiment."""
     return [
         *_loss(task, training),
-        *(_segmentation(data, training) if task == "segmentation" else _regression(data, training)),
-        *_splits(task, data),
-        *_blind_spots(task, data, network.ndim, training),
+        *(segmentation(data, training) if task == "segmentation" else regression(data, training)),
+        *splits(task, data),
+        *blind_spots(task, data, network.ndim, training),
         *_unused(task, network, training),
-        *_size(network),
+        *network_size(network),
         *_stream(data, network, stream),
-        *_windows(data, network, stream, training),
+        *windows(data, network, stream, training),
         *_samples(data, network.ndim),
-        *_foreground(task, data),
+        *foreground(task, data),
         *_graphs(network, training),
         *_initial(network, training),
     ]
@@ -77,98 +51,6 @@ def _loss(task: str, training: TrainingConfig) -> Iterator[Problem]:
                     "training.loss",
                     f"in a list for {task}: got {name!r}{choices(name, terms)}",
                 )
-
-
-def _segmentation(data: DataConfig, training: TrainingConfig) -> Iterator[Problem]:
-    weights, num_labels = training.class_weights, len(data.label_values)
-    if data.labels is None:
-        yield (
-            "data.labels",
-            "missing, and segmentation needs it: the number of labels k, or the list of label "
-            "values in the target images",
-        )
-    elif isinstance(weights, list) and len(weights) != num_labels:
-        yield (
-            "training.class_weights",
-            f"got {len(weights)} weights for {num_labels} labels",
-        )
-    if data.data_range is not None:
-        yield "data.data_range", "only regression uses it; remove it"
-    if data.ignore is not None and data.ignore in data.label_values:
-        yield (
-            "data.ignore",
-            f"{data.ignore} is also one of data.labels; choose a value that is not a label",
-        )
-
-
-def _regression(data: DataConfig, training: TrainingConfig) -> Iterator[Problem]:
-    for key, value in (
-        ("data.labels", data.labels),
-        ("data.ignore", data.ignore),
-        ("training.class_weights", training.class_weights),
-    ):
-        if value is not None:
-            yield key, "only segmentation uses it; remove it or set task: segmentation"
-
-
-def _splits(task: str, data: DataConfig) -> Iterator[Problem]:
-    train, validation = data.train, data.validation
-    if train.swap and task != "regression":
-        yield "data.train.swap", "is for task: regression"
-    if train.swap and train.splits is not None:
-        yield "data.train.swap", "splits go in all directions anyway; remove it"
-    if train.splits is None:
-        if train.strategy != "X:1":
-            yield "data.train.strategy", "only splits use it; remove it"
-        if validation is not None and validation.splits is not None:
-            yield "data.validation.splits", "only training on data.train.splits uses them"
-        return
-    if task != "regression":
-        yield "data.train.splits", "are for task: regression"
-    for name in ("input", "target"):
-        if getattr(train, name) is not None:
-            yield f"data.train.{name}", "splits replace it; remove one of them"
-        if validation is not None and getattr(validation, name) is not None:
-            yield (
-                f"data.validation.{name}",
-                "training on splits is validated on splits, a fraction or slices; if there are "
-                "clean images, evaluate on them with 'msdtool evaluate'",
-            )
-    if validation is not None and len(validation.splits or train.splits) != len(train.splits):
-        yield (
-            "data.validation.splits",
-            f"got {len(validation.splits or [])}; data.train.splits are {len(train.splits)}",
-        )
-
-
-def _blind_spots(
-    task: str, data: DataConfig, ndim: int, training: TrainingConfig
-) -> Iterator[Problem]:
-    train, key = data.train, "data.train.blind_spot"
-    if train.blind_spot is None:
-        return
-    if task != "regression":
-        yield key, "is for task: regression"
-        return
-    for other, value in (("splits", train.splits), ("target", train.target)):
-        if value is not None:
-            yield f"data.train.{other}", "blind_spot replaces it; remove one of them"
-    if train.swap:
-        yield "data.train.swap", "blind_spot has no pairs; remove one of them"
-    if data.geometry is not None:
-        yield (
-            "data.geometry",
-            "interpolation spreads the noise of a hidden pixel over its neighbours; remove it, or "
-            "blind_spot. data.augment interpolates nothing",
-        )
-    for name in training.loss_terms:
-        if name not in PIXEL_LOSSES:
-            yield (
-                "training.loss",
-                f"got {name}; with blind_spot single pixels count: {', '.join(PIXEL_LOSSES)}",
-            )
-    if "Z" in train.blind_spot.mask and ndim == 2 and data.slab == 0:
-        yield f"{key}.mask", "Z is for network.ndim: 3, or data.slab; remove it"
 
 
 def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
@@ -200,17 +82,6 @@ def _unused(task: str, network: NetworkConfig, training: TrainingConfig) -> Iter
         )
 
 
-def _size(network: NetworkConfig) -> Iterator[Problem]:
-    depth, width = network.depth, network.width
-    weights = 3**network.ndim * width**2 * depth * (depth + 1) // 2  # of one input channel
-    if weights > MAX_WEIGHTS:
-        yield (
-            "network.width",
-            f"{width}, with network.depth {depth}, needs {weights:.2g} weights; at most "
-            f"{MAX_WEIGHTS:.0g} are supported. MSD networks are narrow: choose a smaller one",
-        )
-
-
 def _stream(
     data: DataConfig, network: NetworkConfig, stream: StreamConfig | None
 ) -> Iterator[Problem]:
@@ -225,51 +96,6 @@ def _stream(
             "data.geometry.in_plane",
             "must be true, with stream.axis: 0, or time and space would mix",
         )
-
-
-def _windows(
-    data: DataConfig, network: NetworkConfig, stream: StreamConfig | None, training: TrainingConfig
-) -> Iterator[Problem]:
-    validation, crop = data.validation, data.crop_size(network.ndim)
-    yield from _window("data.crop", crop, network, stream, training)
-    if validation is None:
-        return
-    patch, overlap = validation.patch_size(network.ndim), validation.patch_overlap(network.ndim)
-    yield from _window("data.validation.patch", patch, network, stream, training)
-    if patch is None and validation.overlap is not None:
-        yield "data.validation.overlap", "only patch uses it; remove it"
-    elif patch is not None and overlap >= min(patch):
-        yield (
-            "data.validation.overlap",
-            f"{overlap} is not smaller than the patch, {min(patch)}",
-        )
-
-
-def _window(
-    key: str,
-    size: tuple[int, ...] | None,
-    network: NetworkConfig,
-    stream: StreamConfig | None,
-    training: TrainingConfig,
-) -> Iterator[Problem]:
-    """A window needs a size per axis that leaves room for dilations and for the SSIM window."""
-    if size is None:
-        return
-    if len(size) != network.ndim:
-        yield key, f"got {len(size)} sizes; network.ndim is {network.ndim}"
-        return
-    smallest = min(size if stream is None else stream.frame_size(size))
-    reach = max(network.dilations[: network.depth])
-    limit = largest_dilation(smallest, network.padding)
-    if limit is not None and reach > limit:
-        yield (
-            key,
-            f"{smallest} is too small for the dilation {reach} in network.dilations with "
-            f"{network.padding} padding",
-        )
-    needed, why = size_for_loss(training)
-    if min(size) < needed:
-        yield key, why
 
 
 def _samples(data: DataConfig, ndim: int) -> Iterator[Problem]:
@@ -308,30 +134,6 @@ def _geometry(geometry: GeometryConfig, ndim: int) -> Iterator[Problem]:
             "data.geometry.elastic",
             f"{geometry.elastic[1]:g} is more than half of elastic_sigma, {sigma:g}: the image "
             "would fold over itself; lower the one or raise the other",
-        )
-
-
-def _foreground(task: str, data: DataConfig) -> Iterator[Problem]:
-    foreground = data.foreground
-    if foreground is None:
-        return
-    if task == "segmentation":
-        if foreground.above is not None:
-            yield "data.foreground.above", "only regression uses it; name labels instead"
-        unknown = [label for label in foreground.labels or [] if label not in data.label_values]
-        if unknown:
-            yield (
-                "data.foreground.labels",
-                f"{', '.join(map(str, unknown))}: not among data.labels",
-            )
-        return
-    if foreground.labels is not None:
-        yield "data.foreground.labels", "only segmentation uses it; give above instead"
-    elif foreground.above is None and data.train.mask is None:
-        yield (
-            "data.foreground.above",
-            "missing: the target value above which a pixel is foreground, unless there is a "
-            "data.train.mask",
         )
 
 

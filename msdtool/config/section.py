@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict
 
+Problem = tuple[str, str]
+"""A key and what is wrong with it."""
+
 
 class Section(BaseModel):
     """A frozen mapping of known keys; values are not converted from other types."""
