@@ -27,8 +27,8 @@ from msdtool.errors import ConfigError, ModelFileError
 from msdtool.nn.build import restore_network
 from msdtool.nn.msd import DILATIONS
 from msdtool.plain_data import fits, shown
-from msdtool.runs.checkpoint import FORMAT, load_plain, open_file
-from msdtool.runs.model import Checkpoint, Model, Normalisation
+from msdtool.runs.checkpoint import load_plain, open_file
+from msdtool.runs.model import FORMAT, Checkpoint, Model, Normalisation
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.versions import versions
 from msdtool.runs.weights import check_weights

@@ -14,11 +14,8 @@ from msdtool.errors import ModelFileError
 from msdtool.file_errors import cannot_read
 from msdtool.plain_data import read, shown
 from msdtool.runs.consistency import check_checkpoint
-from msdtool.runs.model import Checkpoint
+from msdtool.runs.model import FORMAT, VERSION, Checkpoint
 from msdtool.runs.rundir import RunDirectory, writing
-
-FORMAT = "msdtool checkpoint"
-VERSION = 1
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -29,7 +26,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     # Through memory, since torch reports a failed write without the system's reason.
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "version": VERSION, **checkpoint.to_dict()}, buffer)
+    torch.save(checkpoint.to_dict(), buffer)
     with writing(path), atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from msdtool.architecture import Architecture
 from msdtool.runs.training_progress import TrainingProgress
 
+FORMAT = "msdtool checkpoint"
+VERSION = 1
 NOT_TRAINED = ("running_mean", "running_var", "num_batches_tracked", "._pos_grid", "._u", "._v")
 """Ends of the names of a network's tensors that are measured or fixed, not trained."""
 
@@ -141,7 +143,8 @@ class Checkpoint:
 
     def to_dict(self) -> dict[str, Any]:
         """Return tensors and plain data, as a checkpoint file holds them."""
-        return {**vars(self), "model": self.model.to_dict(), "progress": asdict(self.progress)}
+        own = {"model": self.model.to_dict(), "progress": asdict(self.progress)}
+        return {"format": FORMAT, "version": VERSION, **vars(self), **own}
 
 
 def num_parameters(state: dict[str, Tensor]) -> int:
