@@ -8,14 +8,10 @@ from functools import partial
 
 import torch
 
-from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig, dump_config
-from msdtool.data import Pairs
-from msdtool.data.build import build_datasets
-from msdtool.errors import ConfigError, Stopped
+from msdtool.errors import Stopped
 from msdtool.nn.build import build_network, restore_network
-from msdtool.nn.device import choose_device, warn_if_slow
-from msdtool.nn.from_config import check_scale, plan_architecture
+from msdtool.nn.device import warn_if_slow
 from msdtool.nn.scaling import ScaledNetwork
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.model import Normalisation
@@ -23,8 +19,6 @@ from msdtool.runs.rundir import RunDirectory
 from msdtool.train.baseline import Baseline
 from msdtool.train.build import (
     build_learner,
-    check_graphs,
-    check_images,
     measure_normalisation,
     set_normalisation,
 )
@@ -32,6 +26,7 @@ from msdtool.train.data_checks import check_data
 from msdtool.train.environment import environment
 from msdtool.train.initial import load_initial
 from msdtool.train.loop import Learner
+from msdtool.train.opening import Opened, open_experiment
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.record import Record
 from msdtool.train.resume import Earlier, as_started, damaged, earlier_run, is_unstarted, reopen
@@ -73,126 +68,119 @@ def prepare_run(
         started = partial(as_started, directory, config)
         config = processes.together(started)
     tensorboard = TensorBoardLog(directory.tensorboard) if config.run.tensorboard else None
-    plan = processes.together(lambda: _open(config, processes))
-    warn_if_slow(plan.device)
-    notes: list[str] = []
+    opened = processes.together(lambda: open_experiment(config, processes))
+    warn_if_slow(opened.device)
     try:
-        earlier = processes.on_main(lambda: _claim(directory, config, plan, resume, overwrite))
+        earlier = processes.on_main(lambda: _claim(directory, config, opened, resume, overwrite))
         if earlier is None:
-            processes.on_main(lambda: _check(config, plan, should_stop))
-            initial = processes.on_main(partial(load_initial, config, plan.architecture))
-            network = _new_network(config, plan)
-            normalisation = _measure(config, plan, processes, should_stop, progress)
-            set_normalisation(network, normalisation)
-            if initial is not None:
-                config = config.starting_from(initial.sha256)
-                notes = list(initial.describe(config, normalisation))
-                keep = config.training.initial_normalisation == "keep"
-                normalisation = initial.start(network, normalisation, keep=keep)
+            start = _begin(config, opened, processes, should_stop, progress)
         else:
-            plan = replace(plan, architecture=earlier.checkpoint.model.architecture)
+            opened = replace(opened, architecture=earlier.checkpoint.model.architecture)
             network = processes.together(partial(_earlier_network, directory, earlier))
-            normalisation = earlier.checkpoint.model.normalisation
-        learner = build_learner(
-            config, network, normalisation, len(plan.train_pairs), plan.device, processes
-        )
-        if earlier is not None:
-            processes.together(partial(_restore, directory, learner, earlier))
-        processes.on_main(
-            lambda: _describe(directory, config, plan, processes, notes, is_new=earlier is None)
-        )
-        record = Record(
-            config,
-            directory,
-            learner,
-            architecture=plan.architecture,
-            normalisation=normalisation,
-            num_pairs=plan.num_pairs,
-            tensorboard=tensorboard,
-        )
-        if earlier is not None:
-            processes.on_main(partial(_resume_rows, directory, earlier))
-            record.metrics = earlier.checkpoint.metrics
-            record.pictures.chosen = earlier.state.pictured
-            reopen(learner.progress, config.training)
-            if learner.progress.finished:
-                processes.on_main(partial(record.finish, plan.validation_pairs))
+            start = _Start(config, network, earlier.checkpoint.model.normalisation)
+        record = _record(directory, opened, start, earlier, processes, tensorboard)
     except BaseException:
         directory.release()
         raise
     return TrainingRun(
-        config=config,
+        config=start.config,
         record=record,
-        train_pairs=plan.train_pairs,
-        validation_pairs=plan.validation_pairs,
+        train_pairs=opened.train_pairs,
+        validation_pairs=opened.validation_pairs,
         baseline=Baseline(
             config.label_values,
-            normalisation.label_counts,
-            normalisation.data_range,
+            start.normalisation.label_counts,
+            start.normalisation.data_range,
             config.data.slab,
         ),
-        input_shape=plan.input_shape,
+        input_shape=opened.input_shape,
         should_stop=should_stop,
     )
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The data of an experiment, and the network that fits them.
+class _Start:
+    """What training begins with, or continues from.
 
     Attributes:
-        device: where to train.
-        train_pairs: the training set.
-        validation_pairs: the validation set, if there is one.
-        input_shape: of the first training image, [C, *space].
-        architecture: of the network.
+        config: the experiment, with the hash of the network that it starts from, if it does.
+        network: on the CPU.
+        normalisation: of the network, as measured.
+        notes: on the network that it starts from, for the log.
     """
 
-    device: torch.device
-    train_pairs: Pairs
-    validation_pairs: Pairs | None
-    input_shape: tuple[int, ...]
-    architecture: Architecture
-
-    @property
-    def num_pairs(self) -> dict[str, int]:
-        """Number of pairs by kind, as a checkpoint records them."""
-        return {
-            "training": len(self.train_pairs),
-            "validation": 0 if self.validation_pairs is None else len(self.validation_pairs),
-        }
+    config: ExperimentConfig
+    network: ScaledNetwork
+    normalisation: Normalisation
+    notes: Sequence[str] = ()
 
 
-def _open(config: ExperimentConfig, processes: Processes) -> _Plan:
-    """Choose the device, open the data and plan the network."""
-    batch_size, size = config.training.batch_size, processes.size
-    if batch_size < size:
-        raise ConfigError(
-            f"training.batch_size: {batch_size} cannot be shared by {size} processes; it counts "
-            f"the images of all processes: set {size} or more, or start fewer processes"
-        )
-    device = choose_device(config.training.device)
-    processes.use_device(device)
-    if config.training.cuda_graphs:
-        check_graphs(device, size)
-    train_pairs, validation_pairs = build_datasets(config)
-    # One pixel has all channels; a volume may be larger than memory.
-    space = train_pairs.space(0)
-    first = train_pairs.sample(0, tuple(slice(0, 1) for _ in space))
-    planned = plan_architecture(
+def _begin(
+    config: ExperimentConfig,
+    opened: Opened,
+    processes: Processes,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> _Start:
+    """Check the data, measure them and build the network, or start from a trained one."""
+    processes.on_main(lambda: _check(config, opened, should_stop))
+    initial = processes.on_main(partial(load_initial, config, opened.architecture))
+    torch.manual_seed(config.training.seed)
+    network = build_network(opened.architecture)
+    normalisation = _measure(config, opened, processes, should_stop, progress)
+    set_normalisation(network, normalisation)
+    if initial is None:
+        return _Start(config, network, normalisation)
+    config = config.starting_from(initial.sha256)
+    notes = list(initial.describe(config, normalisation))
+    keep = config.training.initial_normalisation == "keep"
+    return _Start(config, network, initial.start(network, normalisation, keep=keep), notes)
+
+
+def _record(
+    directory: RunDirectory,
+    opened: Opened,
+    start: _Start,
+    earlier: Earlier | None,
+    processes: Processes,
+    tensorboard: TensorBoardLog | None,
+) -> Record:
+    """Build what trains the network, in the state of an earlier run if there is one."""
+    config = start.config
+    learner = build_learner(
         config,
-        first.input.shape[0],
-        config.num_labels or first.target.shape[0],
-        config.crop_size or space,
+        start.network,
+        start.normalisation,
+        len(opened.train_pairs),
+        opened.device,
+        processes,
     )
-    check_scale(config, planned, train_pairs.scale)
-    check_images(config, planned, train_pairs, validation_pairs)
-    input_shape = (first.input.shape[0], *space)
-    return _Plan(device, train_pairs, validation_pairs, input_shape, planned)
+    if earlier is not None:
+        processes.together(partial(_restore, directory, learner, earlier))
+    processes.on_main(
+        lambda: _describe(directory, start, opened, processes, is_new=earlier is None)
+    )
+    record = Record(
+        config,
+        directory,
+        learner,
+        architecture=opened.architecture,
+        normalisation=start.normalisation,
+        num_pairs=opened.num_pairs,
+        tensorboard=tensorboard,
+    )
+    if earlier is not None:
+        processes.on_main(partial(_resume_rows, directory, earlier))
+        record.metrics = earlier.checkpoint.metrics
+        record.pictures.chosen = earlier.state.pictured
+        reopen(learner.progress, config.training)
+        if learner.progress.finished:
+            processes.on_main(partial(record.finish, opened.validation_pairs))
+    return record
 
 
 def _claim(
-    directory: RunDirectory, config: ExperimentConfig, plan: _Plan, resume: bool, overwrite: bool
+    directory: RunDirectory, config: ExperimentConfig, opened: Opened, resume: bool, overwrite: bool
 ) -> Earlier | None:
     """Claim the directory; return what to resume from, if there is a run."""
     is_new = overwrite or is_unstarted(directory)
@@ -202,27 +190,22 @@ def _claim(
         is_new = False
     if is_new:
         return None
-    return earlier_run(directory, config, plan.num_pairs, plan.architecture)
+    return earlier_run(directory, config, opened.num_pairs, opened.architecture)
 
 
-def _new_network(config: ExperimentConfig, plan: _Plan) -> ScaledNetwork:
-    torch.manual_seed(config.training.seed)
-    return build_network(plan.architecture)
-
-
-def _check(config: ExperimentConfig, plan: _Plan, should_stop: Callable[[], bool]) -> None:
+def _check(config: ExperimentConfig, opened: Opened, should_stop: Callable[[], bool]) -> None:
     """Find what training would fail on, unless asked to stop."""
 
     def stoppable() -> None:
         if should_stop():
             raise Stopped(STOPPED)
 
-    check_data(config, plan.architecture, plan.train_pairs, plan.validation_pairs, stoppable)
+    check_data(config, opened.architecture, opened.train_pairs, opened.validation_pairs, stoppable)
 
 
 def _measure(
     config: ExperimentConfig,
-    plan: _Plan,
+    opened: Opened,
     processes: Processes,
     should_stop: Callable[[], bool],
     progress: Progress,
@@ -234,16 +217,15 @@ def _measure(
             raise Stopped(STOPPED)
         progress(done, total, note)
 
-    log.info(f"measuring {len(plan.train_pairs)} training pairs")
-    return measure_normalisation(config, plan.train_pairs, stoppable, processes)
+    log.info(f"measuring {len(opened.train_pairs)} training pairs")
+    return measure_normalisation(config, opened.train_pairs, stoppable, processes)
 
 
 def _describe(
     directory: RunDirectory,
-    config: ExperimentConfig,
-    plan: _Plan,
+    start: _Start,
+    opened: Opened,
     processes: Processes,
-    notes: Sequence[str],
     *,
     is_new: bool,
 ) -> None:
@@ -253,10 +235,10 @@ def _describe(
     """
     if is_new:
         directory.clear()
-    text = json.dumps(environment(plan.device, processes.size), indent=2)
+    text = json.dumps(environment(opened.device, processes.size), indent=2)
     directory.write_text(directory.environment, text + "\n")
-    directory.write_text(directory.config, dump_config(config))
-    for note in notes:
+    directory.write_text(directory.config, dump_config(start.config))
+    for note in start.notes:
         directory.log(note)
         log.info(note)
 
