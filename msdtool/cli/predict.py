@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,8 @@ from msdtool.cli.signals import StopRequest
 from msdtool.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
-    from msdtool.predict import Job, Prediction
+    from msdtool.data.specifiers import Specifier
+    from msdtool.predict import Job, Prediction, Predictor
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +135,7 @@ def command(
     """
     with no_collection():
         from msdtool.data.build import locate
-        from msdtool.predict import Inputs, Predictor, check_outputs, plan_jobs, predict, unfinished
+        from msdtool.predict import Predictor, check_outputs, plan_jobs, unfinished
         from msdtool.predict.encoding import Encoding
         from msdtool.predict.memory import parse_memory
 
@@ -177,15 +179,32 @@ def command(
             f"the network was trained on {predictor.model.splits} splits; each input is "
             "treated as a separate reconstruction, --splits averages over splits"
         )
-    stop = StopRequest()
     # Each file once, as in the job.
-    images = Inputs(predictor, [list(jobs[0].slices), *sources[1:]] if stack and jobs else sources)
-    count = 0
+    read = [list(jobs[0].slices), *sources[1:]] if stack and jobs else sources
+    _apply(predictor, jobs, read, skip_existing, overwrite, json, log_every)
+    if mine.count > 1:
+        left = len(unfinished(all_jobs))
+        log.info(f"{left} of {len(all_jobs)} are still missing" if left else "all are complete")
+
+
+def _apply(
+    predictor: "Predictor",
+    jobs: "list[Job]",
+    sources: "Sequence[Specifier]",
+    skip_existing: bool,
+    overwrite: bool,
+    json: bool,
+    log_every: float | None,
+) -> None:
+    """Predict the jobs and print each result; raise Stopped after a signal."""
+    from msdtool.predict import Inputs, predict
+
+    stop, count = StopRequest(), 0
     with console.progress("predict", log_every=log_every) as bar:
         done = predict(
             predictor,
             jobs,
-            images,
+            Inputs(predictor, sources),
             skip_existing=skip_existing,
             overwrite=overwrite,
             progress=bar,
@@ -201,9 +220,6 @@ def command(
             f"stopped after {count} of {len(jobs)} files; rerun with --skip-existing to resume",
             stop.exit_code,
         )
-    if mine.count > 1:
-        left = len(unfinished(all_jobs))
-        log.info(f"{left} of {len(all_jobs)} are still missing" if left else "all are complete")
 
 
 def _show(item: "Prediction", json: bool) -> None:

@@ -16,8 +16,7 @@ from msdtool.data.pairing import check_finite
 from msdtool.data.specifiers import Specifier
 from msdtool.data.stacks import ImageStack
 from msdtool.data.writers import label_dtype
-from msdtool.errors import ConfigError, DoesNotFit, Error, InputError
-from msdtool.lock import InUseError
+from msdtool.errors import ConfigError, Error, InputError
 from msdtool.nn import MSDModule
 from msdtool.nn.device import choose_device, warn_if_slow
 from msdtool.nn.memory import BYTES_PER_VALUE, out_of_memory, prediction_bytes
@@ -28,6 +27,7 @@ from msdtool.predict.encoding import Encoding, Pixels
 from msdtool.predict.memory import check_limit, usable_bytes
 from msdtool.predict.network import ScaledArray, digest, load_network
 from msdtool.predict.plausibility import Plausibility
+from msdtool.predict.strip_errors import strip_errors
 from msdtool.predict.symmetries import symmetries
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.checkpoint import find_model, load_checkpoint
@@ -269,7 +269,7 @@ class Predictor:
             # The process may have grown since the estimate.
             room = min(room, usable_bytes(self.device, self.memory_bytes))
         buffer = self._buffer(tuple(input.shape[1:]))
-        try:
+        with strip_errors(name, self.scratch):
             msd.stream(
                 ScaledArray(input, self.network.scale_in, self.device),
                 ScaledArray(output, self.network.scale_out, self.device),
@@ -279,26 +279,6 @@ class Predictor:
                 resume=resume if buffer == "disk" else None,
                 progress=progress,
             )
-        except InputError:
-            raise  # of the file, which it names
-        except ValueError as error:
-            raise InputError(f"{name}: {error}") from None
-        except DoesNotFit as error:
-            raise Error(
-                f"{name}: {error}; allow more memory, or use a machine with more",
-                hint_key="memory",
-            ) from None
-        except InUseError as holder:
-            raise Error(
-                f"{name}: {holder} is computing the same result; wait for it to end, or stop it"
-            ) from None
-        except OSError as error:
-            raise Error(
-                f"{name}: its channels cannot be kept on disk while it is computed: "
-                f"{error.strerror}: {self.scratch or 'the temporary folder'}; choose a scratch "
-                "folder with more room",
-                hint_key="scratch",
-            ) from None
 
     def _buffer(self, space: tuple[int, ...]) -> str:
         """Return the ``buffer`` of `msd_module_streamed` for an image in strips."""
