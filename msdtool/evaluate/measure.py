@@ -32,33 +32,36 @@ class Evaluation:
     Attributes:
         images: per image, its input file, a hash of its target, and metrics; of a segmentation also
             the pixels of each label: in output and target, in the target, in the output.
-        outputs: metrics of the network's outputs over all images.
-        inputs: metrics of the unprocessed inputs, if they can be compared with the targets.
+        output_metrics: of the network's outputs over all images.
+        input_metrics: of the unprocessed inputs, if they can be compared with the targets.
     """
 
     images: list[dict[str, Any]]
-    outputs: Metrics
-    inputs: Metrics | None
+    output_metrics: Metrics
+    input_metrics: Metrics | None
 
     @property
     def output(self) -> dict[str, Any]:
         """Metrics of the outputs, by name."""
-        metrics = self.outputs.compute()
-        if isinstance(self.outputs, SegmentationMetrics):
+        metrics = self.output_metrics.compute()
+        if isinstance(self.output_metrics, SegmentationMetrics):
             metrics |= mean_surface_metrics(self.images)
         return metrics
 
     @property
     def input(self) -> dict[str, Any] | None:
         """Metrics of the unprocessed inputs, by name."""
-        return None if self.inputs is None else self.inputs.compute()
+        return None if self.input_metrics is None else self.input_metrics.compute()
 
     @property
     def confusion(self) -> dict[str, Any] | None:
         """The confusion matrix of a segmentation: a row per label of the targets."""
-        if not isinstance(self.outputs, SegmentationMetrics):
+        if not isinstance(self.output_metrics, SegmentationMetrics):
             return None
-        return {"labels": self.outputs.labels, "pixels": self.outputs.confusion.tolist()}
+        return {
+            "labels": self.output_metrics.labels,
+            "pixels": self.output_metrics.confusion.tolist(),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """All results, as plain data."""
@@ -114,7 +117,7 @@ def evaluate(
     predictor: Predictor,
     pairs: MeasuredPairs,
     progress: Progress = no_progress,
-    share: Sequence[int] | None = None,
+    indices: Sequence[int] | None = None,
     data_range: float | None = None,
 ) -> Evaluation:
     """Apply the network to pairs of images and measure its outputs.
@@ -123,7 +126,7 @@ def evaluate(
         predictor: the network.
         pairs: inputs and targets.
         progress: called after each pair.
-        share: indices of the pairs to measure; None: all.
+        indices: of the pairs to measure; None: all.
         data_range: value range that PSNR and SSIM refer to; None: `target_range`.
 
     Raises:
@@ -135,7 +138,7 @@ def evaluate(
         data_range = target_range(predictor, pairs)
     outputs, inputs = build_metrics(labels, data_range), build_metrics(labels, data_range)
     images, comparable = [], not labels
-    indices = range(len(pairs)) if share is None else share
+    indices = range(len(pairs)) if indices is None else indices
     for done, index in enumerate(indices, start=1):
         sample = finite_sample(pairs, index)
         predictor.check(sample.input, pairs.name(index))

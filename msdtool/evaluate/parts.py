@@ -62,11 +62,11 @@ class PartFiles:
         Raises:
             Error: it cannot be written.
         """
-        inputs = evaluation.inputs
+        inputs = evaluation.input_metrics
         content = {
             **self.identity,
             "images": evaluation.images,
-            "outputs": evaluation.outputs.state(),
+            "outputs": evaluation.output_metrics.state(),
             "inputs": None if inputs is None else inputs.state(),
         }
         path = self.path(part)
@@ -82,11 +82,11 @@ class PartFiles:
         parts = [self._load(part) for part in range(self.count)]
         total, *others = parts
         for other in others:
-            total.outputs.add(other.outputs)
-            if total.inputs is not None and other.inputs is not None:
-                total.inputs.add(other.inputs)
+            total.output_metrics.add(other.output_metrics)
+            if total.input_metrics is not None and other.input_metrics is not None:
+                total.input_metrics.add(other.input_metrics)
             else:
-                total.inputs = None
+                total.input_metrics = None
         rounds = zip_longest(*(part.images for part in parts))
         total.images = [image for row in rounds for image in row if image is not None]
         return total
