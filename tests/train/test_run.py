@@ -13,7 +13,7 @@ from msdtool.nn import graphs
 from msdtool.predict import Predictor
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
-from msdtool.train import prepare
+from msdtool.train import opening, prepare
 from msdtool.train.summary import pairing_warnings, summarise
 from tests.helpers import (
     LABELS,
@@ -283,7 +283,7 @@ def test_training_calls_the_network_through_graphs(config, monkeypatch, tmp_path
         return network.forward
 
     monkeypatch.setattr(graphs, "_capture_training", capture)
-    monkeypatch.setattr(prepare, "check_graphs", lambda device, num_processes: None)
+    monkeypatch.setattr(opening, "check_graphs", lambda device, num_processes: None)
     one = "training.accumulate=1"
     plain = finish(open_run(config, one, f"run.directory={tmp_path / 'plain'}"))
     graphed = finish(open_run(config, one, "training.cuda_graphs=true"))
