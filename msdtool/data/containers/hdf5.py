@@ -1,6 +1,5 @@
 """HDF5: one dataset of a file, read by ranges."""
 
-import os
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
+from msdtool.data.containers.hdf5_sources import check_sources
 from msdtool.data.metadata import nexus
 from msdtool.errors import InputError
 
@@ -37,7 +37,7 @@ class Hdf5Array(Container):
         self.file = h5py.File(path, "r")
         try:
             self.dataset = self._find(h5py, path, inner)
-            _check_sources(h5py, path, self.dataset)
+            check_sources(h5py, path, self.dataset)
             _load_filters(path, self.dataset)
         except BaseException:
             self.file.close()
@@ -148,36 +148,6 @@ def _target(group: Any, name: str) -> Any:
         return group.get(name)
     except (KeyError, OSError, RuntimeError, ValueError):
         return None
-
-
-def _check_sources(h5py: Any, path: Path, dataset: Any) -> None:
-    """Raise InputError if a virtual dataset's source is missing: HDF5 would read zeros.
-
-    The folder that HDF5 searches besides is taken into account (HDF5_VDS_PREFIX).
-    """
-    if not dataset.is_virtual:
-        return
-    prefix = os.environ.get("HDF5_VDS_PREFIX", "").replace("${ORIGIN}", str(path.parent))
-    folders = [Path(prefix)] if prefix else []
-    home = Path(dataset.file.filename).parent  # a link may have led to another file
-    for source in {(item.file_name, item.dset_name) for item in dataset.virtual_sources()}:
-        file, name = source
-        if "%" in file + name:  # a pattern for sources that may still come
-            continue
-        places = [folder / file for folder in (*folders, home, Path())]
-        place = next((place for place in places if place.is_file()), None)
-        if file == ".":
-            is_there = name in dataset.file
-        elif place is not None:
-            with h5py.File(place, "r") as other:
-                is_there = name in other
-        else:
-            is_there = False
-        if not is_there:
-            raise InputError(
-                f"{path}::{dataset.name}: a virtual dataset whose source {name} in the file {file} "
-                "is missing; HDF5 would read zeros there: copy it beside this file"
-            )
 
 
 def _labels(attributes: Any, count: int) -> list[str | None]:

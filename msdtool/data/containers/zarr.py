@@ -7,6 +7,7 @@ from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
 from msdtool.data.metadata.ngff import attributes, axes_of, multiscales
 from msdtool.errors import InputError
+from msdtool.special_files import refuse_special
 
 SUFFIX = ".zarr"
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
@@ -37,7 +38,7 @@ class ZarrArray(Container):
         self.zarr = load_extra("zarr", path)
         if not any((path / marker).is_file() for marker in MARKERS):
             raise ValueError("there is no zarr array or group in the folder")
-        node = self.zarr.open(str(path), mode="r")
+        node = open_store(self.zarr, path)
         self.axes = ""
         self.group: Any = None
         for name in filter(None, inner.split("/")):
@@ -93,10 +94,26 @@ class ZarrArray(Container):
         """Do nothing: chunks are opened only to be read."""
 
 
+def open_store(zarr: Any, path: Path) -> Any:
+    """Open the array or group in a store's folder, to be read.
+
+    Reading it raises OSError where a file of the store is a pipe or a device, which may never end.
+    """
+
+    class FilesOnly(zarr.storage.LocalStore):  # type: ignore[misc]
+        async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
+            file = Path(self.root, key)
+            if file.exists():
+                refuse_special(file.stat())
+            return await super().get(key, *arguments, **options)
+
+    return zarr.open(FilesOnly(path, read_only=True), mode="r")
+
+
 def count_arrays(path: Path) -> int:
     """Return the number of images of a store; the levels of an OME-Zarr image are one."""
     zarr = load_extra("zarr", path)
-    node = zarr.open(str(path), mode="r")
+    node = open_store(zarr, path)
     if isinstance(node, zarr.Array):
         return 1
     arrays = {

@@ -74,39 +74,6 @@ def test_a_dataset_with_several_names_is_one(tmp_path):
     assert len(ImageStack(f"{tmp_path}/a.h5::soft")) == 4
 
 
-def virtual(path, source, inner="data"):
-    layout = h5py.VirtualLayout(VALUES.shape, VALUES.dtype)
-    layout[:] = h5py.VirtualSource(source, inner, shape=VALUES.shape)
-    with h5py.File(path, "a") as file:
-        file.create_virtual_dataset("view", layout)
-    return path
-
-
-def test_a_virtual_dataset(tmp_path):
-    write(tmp_path / "part.h5", data=VALUES)
-    stack = ImageStack(str(virtual(tmp_path / "scan.h5", "part.h5")))
-    np.testing.assert_array_equal(stack[2][0], VALUES[2])
-    own = virtual(write(tmp_path / "own.h5", data=VALUES), ".")
-    np.testing.assert_array_equal(ImageStack(f"{own}::view")[2][0], VALUES[2])
-
-
-@pytest.mark.parametrize("held", [None, "other"])
-def test_a_virtual_dataset_without_its_source_is_not_read_as_zeros(tmp_path, held):
-    if held:
-        write(tmp_path / "part.h5", **{held: VALUES})
-    scan = virtual(tmp_path / "scan.h5", "part.h5")
-    with pytest.raises(InputError, match=r"whose source data in the file part\.h5 is missing"):
-        ImageStack(str(scan))
-
-
-def test_a_virtual_dataset_whose_sources_a_variable_names(tmp_path, monkeypatch):
-    (tmp_path / "parts").mkdir()
-    write(tmp_path / "parts" / "part.h5", data=VALUES)
-    scan = virtual(tmp_path / "scan.h5", "part.h5")
-    monkeypatch.setenv("HDF5_VDS_PREFIX", str(tmp_path / "parts"))
-    assert len(ImageStack(str(scan))) == 4
-
-
 def test_what_attributes_say_about_values(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         data = file.create_dataset("d", data=VALUES)

@@ -1,5 +1,7 @@
 """Zarr stores of groups: the array that is meant, or an error that names what there is."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,14 @@ def test_an_image_of_a_plate_is_named(tmp_path, place):
     with pytest.raises(InputError, match=r"such as p\.zarr::A/1/0"):
         ImageStack(f"{tmp_path}/{place}")
     assert len(ImageStack(f"{tmp_path}/p.zarr::A/1/0")) == 4
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "c/0/0/0"])
+def test_a_pipe_in_a_store_is_not_waited_for(tmp_path, name):
+    path = tmp_path / "a.zarr"
+    zarr.open_array(path, mode="w", shape=VALUES.shape, dtype=VALUES.dtype)[:] = VALUES
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    message = "there is no zarr array" if name == "zarr.json" else "it is a pipe; save what it"
+    with pytest.raises(InputError, match=message):
+        ImageStack(str(path))[0]
