@@ -28,21 +28,31 @@ def command(
     Example: msdtool report runs/* --figure curves.png
     """
     from msdtool.report.evaluations import compare, in_short, read_evaluations
+    from msdtool.report.settings import differing_settings, in_words
     from msdtool.report.summary import read_runs, summarise
 
     rows = read_runs(runs)
     summaries = {name: summarise(found) for name, found in rows.items()}
+    settings = differing_settings(runs)
     evaluations = read_evaluations(runs)
     differences = compare(evaluations)
     if figure is not None:
         from msdtool.report.curves import save_curves
 
-        save_curves(figure, rows)
+        words = {name: in_words(settings.get(name, {})) for name in rows}
+        save_curves(
+            figure,
+            {
+                f"{name}: {words[name]}" if words[name] else name: found
+                for name, found in rows.items()
+            },
+        )
     if json:
         console.result_json(
             {
                 name: {
                     **summary,
+                    "settings": settings.get(name, {}),
                     "evaluation": in_short(evaluations.get(name)),
                     "difference": differences.get(name),
                 }
@@ -50,7 +60,11 @@ def command(
             }
         )
     else:
-        parts = [_text(summaries), *_evaluation_text(evaluations, differences)]
+        parts = [
+            _text(summaries),
+            *_settings_text(settings),
+            *_evaluation_text(evaluations, differences),
+        ]
         console.result("\n\n".join(parts))
 
 
@@ -61,6 +75,17 @@ def _text(summaries: dict[str, dict[str, Any]]) -> str:
         values = (summary.get(key) for key in keys)
         lines.append([name, *("-" if value is None else number(value) for value in values)])
     return console.columns(lines)
+
+
+def _settings_text(settings: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The config keys in which the runs differ."""
+    from msdtool.report.settings import shown
+
+    keys = list(next(iter(settings.values()), {}))
+    if keys:
+        lines = [["run", *keys]]
+        lines += [[name, *(shown(found[key]) for key in keys)] for name, found in settings.items()]
+        yield "settings that differ\n" + console.columns(lines)
 
 
 def _evaluation_text(

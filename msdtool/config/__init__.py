@@ -6,6 +6,7 @@ from msdtool.config.image_schema import ImagePairs, ImageSource, ValidationData
 from msdtool.config.load import (
     changed_keys,
     dump_config,
+    leaves,
     load_config,
     load_saved_config,
     parse_config,
@@ -29,6 +30,7 @@ __all__ = [
     "ValidationData",
     "changed_keys",
     "dump_config",
+    "leaves",
     "load_config",
     "load_saved_config",
     "multiscale_window",

@@ -127,6 +127,11 @@ def dump_config(config: ExperimentConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def leaves(config: ExperimentConfig) -> dict[str, Any]:
+    """Return all values of a config by their dotted keys, as plain data."""
+    return {dotted(key): value for key, value in _leaves(config.model_dump(mode="json"))}
+
+
 def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
     """Keys in which two configs differ so that one cannot continue the other's run.
 

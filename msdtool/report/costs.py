@@ -34,11 +34,12 @@ def save_costs(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         "pixels",
         lambda row: f"{row['ndim']}D, depth {row['depth']}, width {row['width']}",
     )
+    over_pixels.set_xlabel("size of the image, on a scale of its pixels")
     _draw(
         over_depth,
         measured,
         "depth",
-        lambda row: f"{'x'.join(map(str, row['space']))}, width {row['width']}",
+        lambda row: f"{_size(row['space'])}, width {row['width']}",
     )
     save_figure(path, figure)
 
@@ -68,14 +69,25 @@ def _draw(
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    ticks = sorted({row[horizontal] for row in rows})
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    # Images of two and three axes may have equally many pixels.
+    ticks: dict[int, dict[str, None]] = {}
+    for row in rows:
+        name = _size(row["space"]) if horizontal == "pixels" else str(row[horizontal])
+        ticks.setdefault(row[horizontal], {})[name] = None
+    axes.set_xticks(list(ticks), ["\n".join(names) for names in ticks.values()])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(horizontal)
     axes.set_ylabel("seconds per training step")
     axes.grid(alpha=0.3, which="both")
     if lines:
         axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+
+
+def _size(space: Sequence[int]) -> str:
+    """The size of an image, such as 512² or 64 x 256 x 256."""
+    if len(set(space)) == 1 and len(space) in (2, 3):
+        return f"{space[0]}{'²' if len(space) == 2 else '³'}"
+    return " x ".join(map(str, space))
 
 
 def _slope(x: Vector, y: Vector) -> str:

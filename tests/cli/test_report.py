@@ -49,6 +49,23 @@ def test_json_is_by_run(report, runs):
     assert json.loads(out)[str(runs[1])]["ssim"] == 0.875
 
 
+def test_settings_that_differ_are_shown(report, runs, monkeypatch, tmp_path):
+    for run, depth in zip(runs, (30, 60), strict=True):
+        data = "task: regression\ndata: {train: {input: a, target: b}}"
+        (run / "config.yaml").write_text(f"{data}\nnetwork: {{depth: {depth}}}\n")
+    table = report(*runs)[1].split("settings that differ\n")[1]
+    assert [line.split() for line in table.splitlines()] == [
+        ["run", "network.depth"],
+        [str(runs[0]), "30"],
+        [str(runs[1]), "60"],
+    ]
+    assert json.loads(report(*runs, "--json")[1])[str(runs[1])]["settings"] == {"network.depth": 60}
+    drawn = {}
+    monkeypatch.setattr("msdtool.report.curves.save_curves", lambda _, rows: drawn.update(rows))
+    report(*runs, "--figure", tmp_path / "a.png")
+    assert list(drawn) == [f"{runs[0]}: depth 30", f"{runs[1]}: depth 60"]
+
+
 def test_the_figure_is_a_png(report, runs, tmp_path):
     figure = tmp_path / "curves.png"
     assert report(*runs, "--figure", figure)[0] == 0

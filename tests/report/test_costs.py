@@ -42,13 +42,13 @@ def test_the_legend_names_the_power_of_the_pixels(draw):
 
 def test_the_legend_names_the_power_of_the_depth(draw):
     rows = [row(depth=depth, seconds=2e-3 * depth**2) for depth in (100, 10, 30)]
-    assert draw(rows)[1] == ["msdtool, 64x64, width 1: slope 2.00"]
+    assert draw(rows)[1] == ["msdtool, 64², width 1: slope 2.00"]
 
 
 def test_a_single_point_has_no_slope(draw):
     assert draw([row()]) == [
         ["msdtool, 2D, depth 30, width 1"],
-        ["msdtool, 64x64, width 1"],
+        ["msdtool, 64², width 1"],
     ]
 
 
@@ -61,6 +61,15 @@ def test_methods_sizes_and_dimensions_have_lines_of_their_own(draw):
     ]
     over_pixels, over_depth = draw(rows)
     assert len(over_pixels) == len(over_depth) == 4
+
+
+def test_sizes_stand_below_the_pixels(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(costs, "save_figure", lambda path, figure: figures.append(figure))
+    spaces = [(64, 64), (16, 16, 16), (32, 128), (128, 128)]
+    costs.save_costs(tmp_path / "costs.png", [row(space=space) for space in spaces])
+    labels = [label.get_text() for label in figures[0].axes[0].get_xticklabels()]
+    assert labels == ["64²\n16³\n32 x 128", "128²"]
 
 
 def test_what_was_not_measured_is_not_drawn(draw):
