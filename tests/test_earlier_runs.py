@@ -46,6 +46,8 @@ IS_EXACT = machine() == RECORDED_ON
 # Its loss has an SSIM term, which counted the border of the image when it was recorded.
 REDEFINED = {"slab"}
 
+METRICS = ("mse", "mae", "psnr", "ssim", "data_range")
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -114,7 +116,10 @@ def test_an_earlier_run_resumes_and_ends_like_one_left_alone(cli, name, folder):
     assert len(found) == len(expected)
     is_exact = IS_EXACT and name not in REDEFINED
     for row, expected_row in zip(found, expected, strict=True):
-        check_row(row, expected_row, is_exact)
+        # Against held-out noise, metrics are no longer measured.
+        left_out = METRICS if name == "splits" else ()
+        kept = {key: value for key, value in expected_row.items() if key not in left_out}
+        check_row(row, kept, is_exact)
     state, weights = load_checkpoint(run.last).model.state, recorded(name, "state")
     assert state.keys() == weights.keys()
     for key, tensor in weights.items():

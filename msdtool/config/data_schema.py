@@ -185,6 +185,13 @@ class DataConfig(Section):
             return []
         return list(range(self.labels)) if isinstance(self.labels, int) else self.labels
 
+    @property
+    def validates_on_noise(self) -> bool:
+        """Whether the targets of validation are noisy: those of self-supervision, held out."""
+        train, validation = self.train, self.validation
+        learns_from_noise = train.splits is not None or train.swap or train.blind_spot is not None
+        return learns_from_noise and validation is not None and validation.target is None
+
     def crop_size(self, ndim: int) -> tuple[int, ...] | None:
         """Crop size per spatial axis, or None for whole images."""
         return per_axis(self.crop, ndim)

@@ -80,7 +80,7 @@ class Record:
             "data_seconds": round(progress.data_seconds, 3),
             **_peak_memory(self.learner.device),
         }
-        self.metrics = row if metrics else self.metrics
+        self.metrics = self.metrics if event.validation is None else row
         return row
 
     def write_epoch(self, row: dict[str, Any], event: EpochDone, validated: Pairs | None) -> None:

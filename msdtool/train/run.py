@@ -179,16 +179,19 @@ class TrainingRun:
         assert pairs is not None
         normalisation = self.record.normalisation
         workers = self.config.data.workers
+        # Compared with noise, a network that removes it scores low, and its input higher.
+        is_measured = not self.config.data.validates_on_noise
+        labels, data_range = self.config.label_values, normalisation.data_range
         with closing(validation_batches(pairs, workers, processes.rank, processes.size)) as batches:
             return (
                 yield from validation(
                     self.learner.result,
                     self.learner.device,
                     build_loss(self.config, normalisation),
-                    build_metrics(self.config.label_values, normalisation.data_range),
+                    build_metrics(labels, data_range) if is_measured else None,
                     batches,
                     pairs.name,
-                    self.baseline,
+                    self.baseline if is_measured else None,
                     processes,
                 )
             )

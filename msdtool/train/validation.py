@@ -21,7 +21,7 @@ def validation(
     network: nn.Module,
     device: torch.device,
     loss: Loss,
-    metrics: Metrics,
+    metrics: Metrics | None,
     batches: Iterator[Sample],
     name: Callable[[int], str],
     baseline: Baseline | None = None,
@@ -36,7 +36,7 @@ def validation(
         network: it is measured, and left in evaluation mode.
         device: where it is.
         loss: of one image; it must not sum over processes.
-        metrics: what to measure.
+        metrics: what to measure besides the loss; None: nothing.
         batches: this process's share of the images.
         name: returns the file name of an image, for messages.
         baseline: computes what doing nothing scores, unless it is known; None: it is not reported.
@@ -58,7 +58,8 @@ def validation(
                 with torch.no_grad():
                     output = network(input)
                     losses[index] = float(loss(output, target, mask))
-                    metrics.update(output, target, mask)
+                    if metrics is not None:
+                        metrics.update(output, target, mask)
                     if baseline is not None:
                         baseline.update(input, target, mask)
             except ValueError as error:
@@ -74,11 +75,12 @@ def validation(
     (losses, metrics), *others = processes.gather((losses, metrics))
     for other_losses, other_metrics in others:
         losses |= other_losses
-        metrics.add(other_metrics)
+        if metrics is not None and other_metrics is not None:
+            metrics.add(other_metrics)
     in_order = [losses[index] for index in sorted(losses)]
     return Validation(
         math.fsum(in_order) / len(in_order),
-        metrics.compute(),
+        {} if metrics is None else metrics.compute(),
         in_order,
         {} if baseline is None else baseline.values(processes),
     )

@@ -93,6 +93,40 @@ def test_metrics_of_a_regression(regression_run):
     assert all(math.isfinite(value) for value in list(second.values())[1:])
 
 
+def self_supervised(folder, kind):
+    """What a network that learns from noise alone is trained on."""
+    names = ("one", "two", "three") if kind == "splits" else ("one", "two")
+    sets = [write_noisy_pairs(folder / name, 3)["input"] for name in names]
+    return {
+        "splits": {"splits": sets},
+        "swap": {"input": sets[0], "target": sets[1], "swap": True},
+        "blind_spot": {"input": sets[0], "blind_spot": {}},
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["splits", "swap", "blind_spot"])
+def test_held_out_noise_has_a_loss_and_no_metrics(tmp_path, kind):
+    data = {
+        "train": self_supervised(tmp_path, kind),
+        "validation": {"fraction": 0.4},
+    }
+    run = open_run(write_experiment(tmp_path / "config.yaml", {"data": data}))
+    rows = finish(run).read_rows()
+    assert [math.isfinite(row["validation_loss"]) for row in rows] == [True, True]
+    assert not {"psnr", "ssim", "mse", "baseline_psnr", "gain_psnr"} & rows[-1].keys()
+    assert run.record.metrics == rows[-1]
+
+
+def test_clean_targets_of_self_supervision_have_metrics(tmp_path):
+    data = {
+        "train": self_supervised(tmp_path, "swap"),
+        "validation": write_noisy_pairs(tmp_path / "validation", 2),
+    }
+    run = open_run(write_experiment(tmp_path / "config.yaml", {"data": data}))
+    finish(run)
+    assert {"psnr", "gain_psnr"} <= run.record.metrics.keys()
+
+
 def test_metrics_of_a_segmentation(segmentation_run):
     row = RunDirectory(segmentation_run).read_rows()[-1]
     assert row["iou"].keys() == row["dice"].keys() == {"0", "127", "255"}
