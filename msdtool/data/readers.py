@@ -15,6 +15,7 @@ import numpy as np
 
 from msdtool.data.axes import Arrangement, arrange
 from msdtool.data.containers import Array, Container
+from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.raster import RasterImage
 from msdtool.data.containers.registry import format_at
 from msdtool.data.metadata import Metadata
@@ -201,8 +202,8 @@ def _guarded(location: Location, read: Callable[[], T]) -> T:
         raise InputError(f"{location}: the image does not fit in memory") from None
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        if "imagecodecs" in reason:
-            reason = "its compression needs: pip install 'msdtool[codecs]'"
+        if "imagecodecs" in reason or isinstance(error, ImportError):
+            load_extra("imagecodecs", location.path)  # which may be missing, or broken
         if reason.startswith("Could not find a backend"):
             reason = "its content is not in a known image format"
         if "required filter" in reason or "filter plugin" in reason:

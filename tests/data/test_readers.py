@@ -1,5 +1,6 @@
 """Image files to arrays."""
 
+import sys
 from itertools import pairwise
 
 import imageio.v3 as iio
@@ -58,6 +59,32 @@ def test_compressed_tiff(tmp_path, compression, dtype):
     array = example(dtype, (9, 11))
     tifffile.imwrite(tmp_path / "a.tiff", array, compression=compression)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tiff"), array[np.newaxis])
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_what_decodes_may_be_missing_or_broken(tmp_path, monkeypatch, is_broken):
+    """Without it, tifffile looks for modules of Python's that only later versions have."""
+
+    class Broken:
+        def find_spec(self, name, *_):
+            if name == "imagecodecs":
+                raise ImportError("libzstd.so.1: no such file")
+
+    def decode(*_, **__):
+        raise ModuleNotFoundError("No module named 'compression'")
+
+    tifffile.imwrite(tmp_path / "a.tif", example("uint8", (9, 11)))
+    monkeypatch.setattr("msdtool.data.containers.tiff.TiffPages.read", decode)
+    if is_broken:
+        monkeypatch.delitem(sys.modules, "imagecodecs", raising=False)
+        monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+        problem = "is installed but broken (ImportError: libzstd.so.1: no such file); remove it"
+    else:
+        monkeypatch.setitem(sys.modules, "imagecodecs", None)
+        problem = "is not installed; install it with: pip install 'msdtool[codecs]'"
+    with pytest.raises(InputError) as error:
+        read_image(tmp_path / "a.tif")
+    assert f"needs the package imagecodecs, which {problem}" in error.value.message
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
