@@ -73,7 +73,7 @@ def test_what_decodes_may_be_missing_or_broken(tmp_path, monkeypatch, is_broken)
     def decode(*_, **__):
         raise ModuleNotFoundError("No module named 'compression'")
 
-    tifffile.imwrite(tmp_path / "a.tif", example("uint8", (9, 11)))
+    tifffile.imwrite(tmp_path / "a.tif", example("uint8", (9, 11)), compression="zlib")
     monkeypatch.setattr("msdtool.data.containers.tiff.TiffPages.read", decode)
     if is_broken:
         monkeypatch.delitem(sys.modules, "imagecodecs", raising=False)

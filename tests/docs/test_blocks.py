@@ -87,7 +87,7 @@ def test_a_command_works(block, desk, program, regression_run):
 
 @written_in("python")
 def test_a_script_works(block, desk, regression_run, monkeypatch):
-    if "runs/denoise" in block.text:
+    if "runs/denoise" in block.text or "denoise.yaml" in block.text:
         begin(desk, block, regression_run)
     monkeypatch.chdir(desk)
     exec(compile(block.text, str(block), "exec"), {"__name__": "script"})
