@@ -82,6 +82,18 @@ def command(
         bool,
         typer.Option("--stack", help="Make one volume of all inputs, slice by slice."),
     ] = False,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Z0:Z1,Y0:Y1,X0:X1",
+            help="Only this part of each volume, or Y0:Y1,X0:X1 of each image, counted from 0; "
+            "equal to the same part of the whole result.",
+        ),
+    ] = None,
+    slices: Annotated[
+        str | None,
+        typer.Option(metavar="Z0:Z1", help="Only these slices of each volume, counted from 0."),
+    ] = None,
     part: PartIndex = None,
     num_parts: NumParts = None,
     overwrite: Annotated[
@@ -138,6 +150,7 @@ def command(
         from msdtool.predict import Predictor, check_outputs, plan_jobs, unfinished
         from msdtool.predict.encoding import Encoding
         from msdtool.predict.memory import parse_memory
+        from msdtool.predict.regions import Region
 
     console.listen(quiet=quiet)
     if overwrite and skip_existing:
@@ -146,7 +159,7 @@ def command(
     predictor = Predictor.load(model, device, memory_bytes=memory_bytes, scratch=scratch, tta=tta)
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is for regression and has none")
-    encoding = Encoding.parse(dtype, scale)
+    encoding, part_of = Encoding.parse(dtype, scale), Region.parse(region, slices)
     encoding.check(predictor.model.labels)
     if stack and predictor.ndim != 2:
         raise ConfigError("--stack: the network's images are volumes already; leave it out")
@@ -165,6 +178,7 @@ def command(
         pixels=predictor.pixels(encoding),
         encoding=encoding,
         compression=compress,
+        region=part_of,
     )
     if missing:
         _print_missing(unfinished(all_jobs), json)
@@ -204,7 +218,7 @@ def _apply(
         done = predict(
             predictor,
             jobs,
-            Inputs(predictor, sources),
+            Inputs(predictor, sources, jobs[0].region if jobs else None),
             skip_existing=skip_existing,
             overwrite=overwrite,
             progress=bar,

@@ -14,6 +14,7 @@ from msdtool.data.sinks.png import refusal
 from msdtool.errors import ConfigError
 from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
+from msdtool.predict.regions import reach
 from msdtool.runs.versions import versions
 from msdtool.specifier_grammar import INNER
 
@@ -39,8 +40,15 @@ def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
     names = "".join(found.axes[axis] for axis in found.counting)
     if job.slices:
         counts, names = (sum(count_images(place, predictor.ndim) for place in locations),), "Z"
-    space = predictor.result_space(found.image_shape[1:])
+    elif job.region is not None and len(counts) == 1:
+        counts = (len(job.region.images(found, str(location))),)
+    size = found.image_shape[1:]
     says = metadata(location, predictor.ndim)
+    if job.region is not None:
+        origin["region"] = str(job.region)
+        size = job.region.size(found.space, size, str(location))
+        says = says.cut(job.region.starts)
+    space = predictor.result_space(size)
     axes = names + "C" + found.space
     provenance = Provenance(
         f"msdtool {versions()['msdtool']}", predictor.digest, _command(job, predictor)
@@ -78,6 +86,18 @@ def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
     return results
 
 
+def within_window(job: Job, predictor: Predictor) -> tuple[slice, ...] | None:
+    """The place of a job's region in the network's output for what is read; None: all of it."""
+    if job.region is None:
+        return None
+    architecture, found = predictor.model.architecture, arrangement(job.location, predictor.ndim)
+    space, far = found.image_shape[1:], reach(architecture)
+    within = job.region.cut(found.space, space, far, str(job.location)).within
+    return tuple(
+        slice(architecture.scale * part.start, architecture.scale * part.stop) for part in within
+    )
+
+
 def _command(job: Job, predictor: Predictor) -> str:
     """The command that makes these results: the same for all ways to them, without any folder."""
     words = ["msdtool", "predict", "MODEL", job.location.path.name]
@@ -87,6 +107,8 @@ def _command(job: Job, predictor: Predictor) -> str:
         words += ["...", "--stack"]
     if predictor.tta:
         words.append("--tta")
+    if job.region is not None:
+        words += ["--region", str(job.region)]
     if job.encoding.dtype is not None:
         words += ["--dtype", job.encoding.dtype]
     if job.encoding.scale is not None:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from msdtool.data.readers import arrangement
 from msdtool.data.specifiers import Specifier
 from msdtool.predict.jobs import Job
 from msdtool.predict.memory import check_averaging
 from msdtool.predict.predictor import Predictor
+from msdtool.predict.regions import Region, RegionStack, reach
 
 
 class Inputs:
@@ -20,14 +22,20 @@ class Inputs:
     Args:
         predictor: the network.
         specifiers: of the files; one for each split if the network averages splits.
+        region: the part of each image that is wanted; None: all of it.
 
     Raises:
         InputError: there are no files, or they cannot be used together.
     """
 
-    def __init__(self, predictor: Predictor, specifiers: Sequence[Specifier]) -> None:
-        self.predictor = predictor
+    def __init__(
+        self, predictor: Predictor, specifiers: Sequence[Specifier], region: Region | None = None
+    ) -> None:
+        self.predictor, self.region = predictor, region
         self.stack, stacks = predictor.open_inputs(specifiers)
+        if region is not None:
+            letters, far = "ZYX"[-predictor.ndim :], reach(predictor.model.architecture)
+            self.stack = RegionStack(self.stack, region, letters, far)
         self.files = stacks[0].files()
         # Strips of a single input can be computed from file to file.
         self.num_inputs = len(stacks)
@@ -36,7 +44,12 @@ class Inputs:
     def images(self, job: Job) -> range:
         """Return which images of the stack belong to a job."""
         first, last = (job.slices or [job.location])[0], (job.slices or [job.location])[-1]
-        return range(self.files[first].start, self.files[last].stop)
+        images = range(self.files[first].start, self.files[last].stop)
+        if self.region is None or job.slices:
+            return images
+        found = arrangement(job.location, self.predictor.ndim)
+        part = self.region.images(found, str(job.location))
+        return images[part.start : part.stop]
 
     def read(self, index: int) -> Tensor | None:
         """Read an image; return None for a series, or an image that is too large to be in memory.

@@ -12,6 +12,7 @@ from msdtool.errors import ConfigError, RunDirectoryError
 from msdtool.file_errors import cannot_write
 from msdtool.predict.encoding import Encoding, Pixels
 from msdtool.predict.names import common_name, name_of
+from msdtool.predict.regions import Region
 
 WRITTEN_AS = {
     suffix: format.name
@@ -38,6 +39,7 @@ class Job:
         encoding: how values become pixels.
         compression: one of `msdtool.data.sinks.COMPRESSIONS`, or None for that of the format.
         slices: all files, in order, of a result that is a stack; () for the usual one of one file.
+        region: the part of each image that is wanted; None: all of it.
     """
 
     location: Location
@@ -47,6 +49,7 @@ class Job:
     encoding: Encoding = field(default_factory=Encoding)
     compression: str | None = None
     slices: tuple[Location, ...] = ()
+    region: Region | None = None
 
     @property
     def input(self) -> Path:
@@ -87,6 +90,7 @@ def plan_jobs(
     pixels: Pixels | None = None,
     encoding: Encoding | None = None,
     compression: str | None = None,
+    region: Region | None = None,
 ) -> list[Job]:
     """Decide which files to predict and what the results are called.
 
@@ -106,6 +110,7 @@ def plan_jobs(
         pixels: what results hold; None: that is not known, and no result is a PNG by itself.
         encoding: how values become pixels; None: float32 values, or label values.
         compression: one of `msdtool.data.sinks.COMPRESSIONS`; None: that of the format.
+        region: the part of each image that is wanted; None: all of it.
 
     Raises:
         InputError: a specifier names no file.
@@ -116,6 +121,8 @@ def plan_jobs(
         raise ConfigError(
             f"format: got {format!r}; allowed: {', '.join(ALL_SUFFIXES)}", hint_key="format"
         )
+    if stack and region is not None and "Z" in region.ranges:
+        raise ConfigError("stack: name the files of the slices instead of a range of slices")
     locations = _each_once(expand(inputs))
     groups = [tuple(locations)] if stack else [(location,) for location in locations]
     places = _places(Path(output).expanduser(), len(groups), format)
@@ -140,6 +147,7 @@ def plan_jobs(
                 encoding or Encoding(),
                 compression,
                 group if stack else (),
+                region,
             )
         )
     _check_names(jobs)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from msdtool.data.sinks import Journal, Sink, claim, open_sink
 from msdtool.errors import Error
-from msdtool.predict.contents import results_of
+from msdtool.predict.contents import results_of, within_window
 from msdtool.predict.encoding import Encoder
 from msdtool.predict.jobs import Job
 from msdtool.predict.plausibility import num_unusable, unusable_text
 from msdtool.predict.predictor import Predictor
+from msdtool.predict.regions import cropped
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Results:
         main = self._results[0][1]
         packing = main.description.packing
         self._encode = Encoder(np.dtype(main.dtype), packing, str(job.output))
+        self._within = within_window(job, predictor)
         self._locks = [claim(path) for path in job.outputs]
         self.main = self._results[0]
         self.done = 0
@@ -120,6 +122,11 @@ class Results:
         labels = self._predictor.label_map is not None
         bad, total = num_unusable(output, labels=labels)
         self._unusable, self._total = self._unusable + bad, self._total + total
+        if self._within is not None:
+            found = cropped(output, start, axis, self._within)
+            if found is None:
+                return
+            output, start = found
         pixels = self._encode(self._predictor.to_image(output))
         self._sinks[0].write(number, start, pixels, axis)
         if len(self._sinks) > 1:

@@ -74,7 +74,7 @@ def predict(
         Error: a result cannot be written.
     """
     files = [file for job in jobs for file in job.slices or [job.location]]
-    inputs = inputs or Inputs(predictor, [files])
+    inputs = inputs or Inputs(predictor, [files], jobs[0].region if jobs else None)
     start = time.perf_counter()
     total = sum(len(inputs.images(job)) for job in jobs)
     before = 0

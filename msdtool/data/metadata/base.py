@@ -117,6 +117,23 @@ class Metadata:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     affine: tuple[tuple[float, ...], ...] | None = None
 
+    def cut(self, starts: Mapping[str, int]) -> "Metadata":
+        """Return what holds for a part of the array.
+
+        Args:
+            starts: the part's first pixel, by the letter of the axis; 0 where it is not given.
+        """
+        x, y, z = (starts.get(letter, 0) for letter in "XYZ")
+        return replace(
+            self,
+            steps={
+                letter: step._replace(start=step.start + starts.get(letter, 0) * step.size)
+                for letter, step in self.steps.items()
+            },
+            tags=tuple(_cut_tag(tag, x, y) for tag in self.tags),
+            affine=self.affine and _cut_affine(self.affine, (x, y, z)),
+        )
+
     def of_result(
         self, axes: str, channels: int, *, scale: int = 1, are_values: bool = True
     ) -> "Metadata":
@@ -215,6 +232,17 @@ def _finer_affine(
     return (*rows, affine[3])
 
 
+def _cut_affine(
+    affine: tuple[tuple[float, ...], ...], first: tuple[int, int, int]
+) -> tuple[tuple[float, ...], ...]:
+    """The place of voxels that are counted from another first one, at (x, y, z)."""
+    rows = []
+    for *directions, origin in affine[:3]:
+        moved = origin + sum(d * count for d, count in zip(directions, first, strict=True))
+        rows.append((*directions, moved))
+    return (*rows, affine[3])
+
+
 # ModelPixelScale, ModelTiepoint and ModelTransformation, GeoTIFF 1.1, section 7.
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION = 33550, 33922, 34264
 GEOGRAPHIC = (PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, 34735, 34736, 34737)
@@ -235,3 +263,14 @@ def _finer_tag(tag: Tag, scale: int) -> Tag:
     else:
         changed = [value / scale if i % 4 < 2 else value for i, value in enumerate(values)]
     return tag._replace(value=tuple(changed))
+
+
+def _cut_tag(tag: Tag, x: int, y: int) -> Tag:
+    """A geographic tag for pixels that are counted from another first one, at (x, y)."""
+    values = list(tag.value) if tag.code in (TIE_POINTS, TRANSFORMATION) else []
+    if tag.code == TIE_POINTS:
+        values = [value - (x, y, 0, 0, 0, 0)[i % 6] for i, value in enumerate(values)]
+    elif tag.code == TRANSFORMATION:
+        for row in range(0, len(values) - len(values) % 4, 4):
+            values[row + 3] += values[row] * x + values[row + 1] * y
+    return tag._replace(value=tuple(values)) if values else tag

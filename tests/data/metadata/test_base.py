@@ -1,5 +1,6 @@
 """What of a file's metadata still holds for a result."""
 
+import numpy as np
 import pytest
 
 from msdtool.data.metadata import Metadata, Step, Tag
@@ -71,22 +72,47 @@ def place(tags, column, row):
     return x + (column - i) * scale_x, y - (row - j) * scale_y
 
 
-@pytest.mark.parametrize(
-    "tags",
-    [
-        (
-            Tag(33550, 12, 3, (0.5, 0.25, 0.0)),
-            Tag(33922, 12, 6, (3.0, 4.0, 0.0, 500000.0, 5000000.0, 0.0)),
-            Tag(34735, 3, 4, (1, 1, 0, 0)),
-        ),
-        (Tag(34264, 12, 16, (0.5, 0.1, 0, 7.0, 0.2, -0.5, 0, 9.0, 0, 0, 0, 0, 0, 0, 0, 1)),),
-    ],
-)
+TAGS = [
+    (
+        Tag(33550, 12, 3, (0.5, 0.25, 0.0)),
+        Tag(33922, 12, 6, (3.0, 4.0, 0.0, 500000.0, 5000000.0, 0.0)),
+        Tag(34735, 3, 4, (1, 1, 0, 0)),
+    ),
+    (Tag(34264, 12, 16, (0.5, 0.1, 0, 7.0, 0.2, -0.5, 0, 9.0, 0, 0, 0, 0, 0, 0, 0, 1)),),
+]
+
+
+@pytest.mark.parametrize("tags", TAGS)
 def test_corners_of_finer_pixels_stay_where_they_are_on_the_map(tags):
     finer = Metadata(tags=tags).of_result("YX", 1, scale=3).tags
     assert [tag.code for tag in finer] == [tag.code for tag in tags]
     for column, row in ((0, 0), (10, 20)):
         assert place(finer, 3 * column, 3 * row) == pytest.approx(place(tags, column, row))
+
+
+@pytest.mark.parametrize("tags", TAGS)
+def test_corners_of_a_part_stay_where_they_are_on_the_map(tags):
+    part = Metadata(tags=tags).cut({"X": 7, "Y": 5}).tags
+    assert [tag.code for tag in part] == [tag.code for tag in tags]
+    for column, row in ((7, 5), (10, 20)):
+        assert place(part, column - 7, row - 5) == pytest.approx(place(tags, column, row))
+
+
+def test_a_part_begins_where_it_was():
+    says = Metadata(steps={"X": Step(0.5, "mm", 1.0), "Z": Step(2.0, "s"), "C": Step(1.0)})
+    assert says.cut({"X": 4, "Y": 9, "Z": 3}).steps == {
+        "X": Step(0.5, "mm", 3.0),
+        "Z": Step(2.0, "s", 6.0),
+        "C": Step(1.0),
+    }
+
+
+def test_a_part_of_a_nifti_volume_lies_where_nibabel_puts_it():
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.array([[0.5, 0.1, 0, 7], [-0.1, 0.6, 0.2, -3], [0, 0.3, 2, 11], [0, 0, 0, 1]])
+    volume = nibabel.Nifti1Image(np.zeros((8, 9, 10), np.float32), affine)
+    says = Metadata(affine=tuple(map(tuple, affine.tolist()))).cut({"X": 2, "Y": 3, "Z": 4})
+    np.testing.assert_allclose(says.affine, volume.slicer[2:, 3:, 4:].affine, rtol=1e-12)
 
 
 @pytest.mark.parametrize("content", [None, [], "X", {"X": 1}, {"X": [1]}, {"X": ["a", "b", "c"]}])
