@@ -4,12 +4,14 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from msdtool.cli import console
+from msdtool.cli import watch as watching
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import (
     Device,
@@ -110,6 +112,16 @@ def command(
         bool,
         typer.Option("--missing", help="Only list the inputs without results; exit 1 if any."),
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Go on, with the images that arrive in a folder, until a signal comes."
+        ),
+    ] = False,
+    idle: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="With --watch: end when none has come for 30s, 10m, 2h."),
+    ] = None,
     splits: Annotated[
         bool,
         typer.Option(
@@ -155,6 +167,11 @@ def command(
     console.listen(quiet=quiet)
     if overwrite and skip_existing:
         raise ConfigError("--overwrite and --skip-existing: choose one")
+    if watch:
+        options = {"overwrite": overwrite, "stack": stack, "splits": splits, "missing": missing}
+        watching.check_options(output, idle, **options, num_parts=num_parts is not None)
+    elif idle is not None:
+        raise ConfigError("--idle: only --watch uses it")
     memory_bytes = None if memory is None else parse_memory(memory)
     predictor = Predictor.load(model, device, memory_bytes=memory_bytes, scratch=scratch, tta=tta)
     if probabilities and predictor.label_map is None:
@@ -167,11 +184,9 @@ def command(
     if not names:
         log.info("stdin names no files: nothing to do")
         return
-    sources = [locate([name]) for name in names] if splits else [locate(names)]
-    all_jobs = plan_jobs(
-        sources[0],
-        output,
-        other_splits=sources[1:],
+    plan = partial(
+        plan_jobs,
+        output=output,
         stack=stack,
         probabilities=probabilities,
         format=format,
@@ -180,6 +195,11 @@ def command(
         compression=compress,
         region=part_of,
     )
+    if watch:
+        watching.run(predictor, names, plan, partial(_show, json=json), idle)
+        return
+    sources = [locate([name]) for name in names] if splits else [locate(names)]
+    all_jobs = plan(sources[0], other_splits=sources[1:])
     if missing:
         _print_missing(unfinished(all_jobs), json)
         return

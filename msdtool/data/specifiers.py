@@ -34,6 +34,10 @@ Entry = Path | os.DirEntry[str]
 log = logging.getLogger(__name__)
 
 
+class NoImagesError(InputError):
+    """A folder, or a pattern in a folder, names no image; one may still come."""
+
+
 def expand(specifier: Specifier) -> list[Location]:
     """Return the files that a specifier names, those of each item in natural order.
 
@@ -71,7 +75,7 @@ def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
         with os.scandir(path) as entries:
             files = _image_files(path / "*", entries)
         if not files:
-            raise InputError(f"{path}: the folder holds no images")
+            raise NoImagesError(f"{path}: the folder holds no images")
         return ((file, "") for file in _in_natural_order(files))
     if path.exists():
         return [(path, "")]
@@ -88,7 +92,8 @@ def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
     if is_pattern(path):
         files = _image_files(path, _matches(str(path)))
         if not files:
-            raise InputError(f"{item}: no image matches{_nearest_folder(path)}")
+            kind = NoImagesError if path.parent.is_dir() or is_pattern(path.parent) else InputError
+            raise kind(f"{item}: no image matches{_nearest_folder(path)}")
         return ((file, "") for file in _in_natural_order(files))
     _check_link(path)
     raise InputError(f"{path}: no such file or folder{_nearest_folder(path)}")
