@@ -36,7 +36,7 @@ from msdtool.data.sinks import zarr as zarr_sink
 from msdtool.demo import shapes
 from msdtool.ops.out_of_core import resuming
 from msdtool.ops.out_of_core.module import RESERVED_BYTES
-from msdtool.predict import predictor, results
+from msdtool.predict import predictor, results, watching
 
 
 def start(commands: list[list[str]], log: Path, *, strips: bool) -> int:
@@ -74,6 +74,7 @@ def _run(command: list[str]) -> int:
 def _hasten(*, strips: bool) -> None:
     """Have a child spend its time on what is written, and not on what else it would compute."""
     results.SECONDS_BETWEEN_SAVES = resuming.SECONDS_BETWEEN_SAVES = 0.0
+    watching.SETTLED_SECONDS, watching.SECONDS_BETWEEN_LOOKS = 0.0, 0.01
     zarr_sink.SMALLEST = 16
     shapes.PARTS = {"train": 2, "test": 2}
     shapes.SIZE = 32

@@ -92,6 +92,7 @@ CASES = {
         again="--skip-existing",
         last="--skip-existing",
     ),
+    "watch": Case(["predict PLACE/run PLACE/noisy -o OUT --quiet --watch --idle 0.05s"]),
     "probabilities": Case(
         ["predict PLACE/labels-run SOURCE -o OUT --probabilities --quiet"],
         again="--skip-existing",
