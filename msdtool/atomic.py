@@ -23,6 +23,8 @@ if sys.platform != "win32":
 PARTIAL = ".*.part"
 """Pattern of the temporary names; a killed process leaves such files behind."""
 
+PNG_START = b"\x89PNG\r\n\x1a\n"
+"""What a PNG begins with."""
 MARKER = ".msdtool.json"
 """The file in a folder of ours that lists what we wrote into it."""
 
@@ -231,12 +233,27 @@ def _held(folder: Path) -> Iterator[str]:
                 yield (Path(place) / name).relative_to(folder).as_posix()
 
 
-def check_place(path: Path) -> None:
-    """Raise OSError if no file can be written to ``path``; missing folders are created."""
+def check_place(path: Path, start: bytes = b"") -> None:
+    """Raise OSError if no file can be written to ``path``; missing folders are created.
+
+    Args:
+        path: the file.
+        start: what a file begins with that may be replaced; others are somebody's own.
+    """
     target = destination(path)
+    check_kind(path, start)
     make_folder(target.parent)
     with tempfile.TemporaryFile(dir=target.parent):
         pass
+
+
+def check_kind(path: Path, start: bytes) -> None:
+    """Raise FileExistsError if there is a file that begins otherwise, unless it is empty."""
+    if path.is_file():
+        with path.open("rb") as file:
+            found = file.read(len(start))
+        if found not in (b"", start):
+            _refuse(path, "it exists and is something else; choose another name, or remove it")
 
 
 def make_folder(path: Path) -> None:

@@ -125,3 +125,9 @@ def detach(text: str, folder: Path) -> str:
 def anchor_path(text: str, folder: Path) -> str:
     """Return a plain path, in which only ``~`` has a meaning, made relative to ``folder``."""
     return text if not text or text.startswith(HOME) else str(folder / text)
+
+
+def without_folder(name: str) -> str:
+    """The name of an image in messages without the folder of its file: "a.h5::/data[3]"."""
+    file, inner, array = name.partition(INNER)
+    return f"{Path(file).name}{inner}{array}"

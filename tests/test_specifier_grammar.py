@@ -13,6 +13,7 @@ from msdtool.specifier_grammar import (
     anchor_path,
     detach,
     parse_item,
+    without_folder,
 )
 
 HERE = Path("/here")
@@ -86,3 +87,15 @@ def test_a_location_is_a_source_of_one_file():
     assert expand(location) == expand([location]) == [location]
     assert len({location, Location(Path("a.raw"), shape=(2, 3), dtype="uint8")}) == 1
     assert location != Location(Path("a.raw"), shape=(3, 2), dtype="uint8")
+
+
+@pytest.mark.parametrize(
+    "name, short",
+    [
+        ("a/b/c.tif", "c.tif"),
+        ("a/b.h5::/entry/data[3]", "b.h5::/entry/data[3]"),
+        ("c.tif[0:4, 2:8]", "c.tif[0:4, 2:8]"),
+    ],
+)
+def test_the_name_of_an_image_without_its_folder(name, short):
+    assert without_folder(name) == short

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msdtool.atomic import check_place
+from msdtool.atomic import PNG_START, check_place
 from msdtool.border import Padding
 from msdtool.cli import console
 from msdtool.cli.bench_text import errors_text, machine_text, network_table, semifield_table
@@ -113,8 +113,8 @@ def command(
         _check_semifield_options(context)
         _semifields((size or [256])[0], seconds if seconds is not None else DEFAULT_SECONDS, json)
         return
-    for path in (figure, profile):
-        _check_writable(path)
+    for path, start in ((figure, PNG_START), (profile, b"{")):
+        _check_writable(path, start)
     with no_collection():
         from msdtool.bench.cases import select_cases
 
@@ -200,11 +200,11 @@ def _check_semifield_options(context: typer.Context) -> None:
         raise ConfigError("--semifields: takes one --size; run it once for each")
 
 
-def _check_writable(path: Path | None) -> None:
+def _check_writable(path: Path | None, start: bytes) -> None:
     """Raise ConfigError for a place that cannot be written to: now, not after hours of work."""
     if path is not None:
         with cannot_write(path, ConfigError):
-            check_place(path)
+            check_place(path, start)
 
 
 def _semifields(size: int, seconds: float, json: bool) -> None:

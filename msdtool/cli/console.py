@@ -32,14 +32,14 @@ class _Log(logging.Handler):
     """Prints records as lines, above the bar if there is one.
 
     Attributes:
-        quiet: print nothing; bars do not appear either.
+        quiet: of our own records, print only warnings; bars do not appear either.
     """
 
     quiet = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not self.quiet:
-            is_warning = record.levelno >= logging.WARNING
+        is_warning = record.levelno >= logging.WARNING
+        if not self.quiet or (is_warning and record.name.startswith("msdtool")):
             _print(record.getMessage(), "warning: " if is_warning else "", "yellow")
 
 
@@ -66,7 +66,7 @@ def _encode_name(error: UnicodeError) -> tuple[bytes, int]:
 
 
 def listen(*, quiet: bool = False) -> None:
-    """Print what is logged to "msdtool" from level INFO on; with ``quiet``, neither that nor bars.
+    """Print what is logged to "msdtool" from level INFO on; with ``quiet``, warnings and no bars.
 
     A later call replaces the choice of an earlier one.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from msdtool.atomic import check_place
+from msdtool.atomic import PNG_START, check_place
 from msdtool.cli import console
 from msdtool.cli.console import number
 from msdtool.cli.imports import no_collection
@@ -92,7 +92,7 @@ def command(
         raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
     if figure is not None:
         with cannot_write(figure):  # now, not after hours of work
-            check_place(figure)
+            check_place(figure, PNG_START)
     file = find_model(model)
     checkpoint = load_checkpoint(file)
     predictor = Predictor(checkpoint.model, device, str(file))
@@ -102,6 +102,8 @@ def command(
         locate([target]),
         None if mask is None else locate([mask]),
     )
+    if figure is not None and figure.resolve() in pairs.paths:
+        raise ConfigError(f"{figure}: is one of the images; choose another name for the figure")
     indices = range(mine.index, len(pairs), mine.count)
     if mine.count > 1:
         log.info(f"{mine}: {len(indices)} of {len(pairs)} images")

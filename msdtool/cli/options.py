@@ -45,7 +45,9 @@ NumParts = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and results.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only warnings, errors and results.")
+]
 LogEvery = Annotated[
     float | None,
     typer.Option(

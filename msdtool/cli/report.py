@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from msdtool.atomic import PNG_START, check_place
 from msdtool.cli import console
 from msdtool.cli.console import number
 from msdtool.cli.options import Json
+from msdtool.file_errors import cannot_write
 
 Cells = dict[str, tuple[float | None, Sequence[float | None], int]]
 """By metric: the value, its interval, and the number of images."""
@@ -31,6 +33,9 @@ def command(
     from msdtool.report.settings import differing_settings, in_words
     from msdtool.report.summary import read_runs, summarise
 
+    if figure is not None:
+        with cannot_write(figure):
+            check_place(figure, PNG_START)
     rows = read_runs(runs)
     summaries = {name: summarise(found) for name, found in rows.items()}
     settings = differing_settings(runs)

@@ -13,7 +13,7 @@ from msdtool.cli.console import number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import ConfigFile, Json, LogEvery, Overrides, Quiet
 from msdtool.cli.signals import StopRequest
-from msdtool.errors import ConfigError, Stopped
+from msdtool.errors import ConfigError, RunDirectoryError, Stopped
 
 if TYPE_CHECKING:
     from msdtool.config import ExperimentConfig
@@ -73,6 +73,8 @@ def command(
         if processes.is_main:
             console.result(dump_config(experiment).rstrip())
         return
+    if not resume:
+        processes.on_main(lambda: _check_config(config, experiment))
     stop = StopRequest()
     try:
         run = _train(experiment, resume, overwrite, stop, processes, log_every)
@@ -82,6 +84,21 @@ def command(
         raise Stopped(stopped.message, stop.exit_code, hint_key=stopped.hint_key) from None
     if processes.is_main:
         _print_result(run, json)
+
+
+def _check_config(file: Path, experiment: "ExperimentConfig") -> None:
+    """Refuse to replace the config by the one of the run, unless a run wrote it."""
+    from msdtool.config import dump_config, load_config
+    from msdtool.runs.rundir import is_there
+
+    own = Path(experiment.run.directory).expanduser() / "config.yaml"
+    if not (is_there(own) and file.is_file() and own.samefile(file)):
+        return
+    if file.read_text(encoding="utf-8") != dump_config(load_config(file)):
+        raise RunDirectoryError(
+            f"{file}: the run would replace it by the config with all defaults, since it lies in "
+            "the run directory; move it"
+        )
 
 
 def _join() -> "Processes":

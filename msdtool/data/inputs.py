@@ -65,6 +65,9 @@ class MeasuredPairs:
         masks: nonzero where the target counts.
         slab: number of slices above, and below, the central one of each input.
 
+    Attributes:
+        paths: all files that are read.
+
     Raises:
         InputError: the numbers of images differ.
     """
@@ -83,6 +86,8 @@ class MeasuredPairs:
         self.slab = slab
         self.scale = first_scale(inputs, targets)
         self._central_inputs = MeanStack(files)
+        stacks = [*files, targets] if masks is None else [*files, targets, masks]
+        self.paths = {path.resolve() for stack in stacks for path in stack.paths}
         for kind, stack in (("target", targets), ("mask", masks)):
             if stack is not None:
                 check_counts(files[0], "input", stack, kind)

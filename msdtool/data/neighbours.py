@@ -90,8 +90,16 @@ def _but_for_numbers(name: str) -> tuple[str, ...]:
 
 def _warn_of_gaps(series: Sequence[Location]) -> None:
     """Name the first place where a number is missing."""
-    if len({_but_for_the_last_number(location.path.name) for location in series}) != 1:
+    names = [location.path.name for location in series]
+    if len({_but_for_the_last_number(name) for name in names}) != 1:
+        if len(names) > 1 and not any(NUMBER.search(Path(name).stem) for name in names):
+            log.warning(
+                f"{series[0].path}: the names of {len(names)} slices have no numbers; slabs are "
+                "made of them in alphabetical order. Number them, or use a volume"
+            )
         return  # not numbered by one number
+    if NUMBER.search(series[0].path.stem) is None:
+        return  # a single one
     numbers = [int(NUMBER.findall(location.path.stem)[-1]) for location in series]
     steps = [after - before for before, after in pairwise(numbers)]
     usual = min((step for step in steps if step > 0), default=0)

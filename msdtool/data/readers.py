@@ -147,6 +147,22 @@ def metadata(location: Location | Path, ndim: int = 2) -> Metadata:
     return Metadata()
 
 
+def file_states(location: Location) -> list[list[int]]:
+    """Size and time of change, in nanoseconds, of all files that an array is read from.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+
+    def run() -> list[list[int]]:
+        container = _opened(location, indexed=False)
+        states = [path.stat() for path in (location.path, *container.files())]
+        return [[state.st_size, state.st_mtime_ns] for state in states]
+
+    with _lock:
+        return _guarded(location, run)
+
+
 def count_arrays(location: Location) -> int:
     """Number of arrays in a file that could be images.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.writers import write_tiff
-from msdtool.demo.files import write_config
+from msdtool.demo.files import begin
 from msdtool.demo.tomography import Array, measure, reconstruct, require_scikit_image
 from msdtool.progress import Progress, no_progress
 
@@ -58,8 +58,14 @@ def write_foam(folder: Path, progress: Progress = no_progress) -> Path:
 
     Raises:
         ConfigError: scikit-image is not installed.
+        RunDirectoryError: the folder holds other files of these names.
     """
     require_scikit_image()
+    config = begin(
+        folder / "noise2inverse.yaml",
+        CONFIG,
+        ["clean.tif", *(f"split_{k + 1}.tif" for k in range(NUM_SPLITS))],
+    )
     rng = np.random.default_rng(0)
     bubbles = _bubbles(rng)
     clean = np.stack([_slice(bubbles, z) for z in range(NUM_SLICES)])
@@ -70,7 +76,7 @@ def write_foam(folder: Path, progress: Progress = no_progress) -> Path:
     write_tiff(folder / "clean.tif", clean[np.newaxis])
     for k, split in enumerate(splits):
         write_tiff(folder / f"split_{k + 1}.tif", split[np.newaxis])
-    return write_config(folder / "noise2inverse.yaml", CONFIG)
+    return config
 
 
 def _bubbles(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:

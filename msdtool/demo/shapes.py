@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.writers import write_tiff
-from msdtool.demo.files import write_config
+from msdtool.demo.files import begin
 from msdtool.progress import Progress, no_progress
 
 SIZE = 256
@@ -47,7 +47,11 @@ def write_shapes(folder: Path, progress: Progress = no_progress) -> Path:
 
     Returns:
         The path of the config.
+
+    Raises:
+        RunDirectoryError: the folder holds other files of these names.
     """
+    config = begin(folder / "segment.yaml", CONFIG, list(PARTS))
     rng = np.random.default_rng(0)
     count, total = 0, sum(PARTS.values())
     for part, num_images in PARTS.items():
@@ -59,7 +63,7 @@ def write_shapes(folder: Path, progress: Progress = no_progress) -> Path:
             write_tiff(folder / part / "labels" / file, labels[np.newaxis])
             count += 1
             progress(count, total)
-    return write_config(folder / "segment.yaml", CONFIG)
+    return config
 
 
 def draw_labels(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:

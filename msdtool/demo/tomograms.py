@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.writers import write_tiff
-from msdtool.demo.files import write_config
+from msdtool.demo.files import begin
 from msdtool.demo.tomography import Array, measure, reconstruct, require_scikit_image
 from msdtool.progress import Progress, no_progress
 
@@ -61,10 +61,12 @@ def write_tomograms(folder: Path, progress: Progress = no_progress) -> Path:
 
     Raises:
         ConfigError: scikit-image is not installed.
+        RunDirectoryError: the folder holds other files of these names.
     """
     require_scikit_image()
     from skimage import data  # noqa: PLC0415 - an extra
 
+    config = begin(folder / "denoise.yaml", CONFIG, list(IMAGES))
     rng = np.random.default_rng(0)
     count, total = 0, sum(len(names) * WINDOWS[part] for part, names in IMAGES.items())
     for part, names in IMAGES.items():
@@ -77,7 +79,7 @@ def write_tomograms(folder: Path, progress: Progress = no_progress) -> Path:
                 write_tiff(folder / part / "clean" / file, clean[np.newaxis])
                 count += 1
                 progress(count, total)
-    return write_config(folder / "denoise.yaml", CONFIG)
+    return config
 
 
 def disc(side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:

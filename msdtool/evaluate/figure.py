@@ -7,6 +7,7 @@ from msdtool.evaluate.measure import Evaluation
 from msdtool.measure.comparisons import compare, rank_text, ranked
 from msdtool.predict import Predictor
 from msdtool.report.pictures import save_comparisons
+from msdtool.specifier_grammar import without_folder
 
 
 def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, path: Path) -> None:
@@ -20,7 +21,7 @@ def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, pat
             predictor(pairs.sample(index).input),
             len(labels),
             evaluation.output.get("data_range", 0.0),
-            f"{rank_text(rank, len(pairs))}, {Path(pairs.name(index)).name}",
+            f"{rank_text(rank, len(pairs))}, {without_folder(pairs.name(index))}",
         )
         for rank, index in sorted(ranks.items())
     ]

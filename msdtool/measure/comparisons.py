@@ -49,7 +49,7 @@ def rank_text(name: str, count: int) -> str:
 
 
 def compare(
-    sample: Sample, output: Tensor, num_labels: int, data_range: float, title: str
+    sample: Sample, output: Tensor, num_labels: int, data_range: float | None, title: str
 ) -> Comparison:
     """Compare a sample with the network's output for it.
 
@@ -57,20 +57,21 @@ def compare(
         sample: input and target, on the CPU.
         output: [C, *space] values, or scores [K, *space].
         num_labels: K, or 0 for a regression.
-        data_range: value range that PSNR and SSIM of a regression refer to.
+        data_range: value range that PSNR and SSIM of a regression refer to; None: they are left out,
+            since the target is noisy.
         title: what is shown.
     """
     if num_labels:
         indices = output.argmax(0).numpy()
         return Comparison(sample.input.numpy(), indices, sample.target[0].numpy(), title)
-    comparable = sample.input.shape == sample.target.shape
+    comparable = sample.input.shape == sample.target.shape and data_range is not None
     return Comparison(
         sample.input.numpy(),
         output.numpy(),
         sample.target.numpy(),
         title,
         input_note=_quality(sample.input, sample, data_range) if comparable else "",
-        output_note=_quality(output, sample, data_range),
+        output_note="" if data_range is None else _quality(output, sample, data_range),
     )
 
 

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.metadata import Description, Provenance
-from msdtool.data.readers import arrangement, count_images, metadata, pixel_type
+from msdtool.data.readers import (
+    arrangement,
+    count_images,
+    file_states,
+    metadata,
+    pixel_type,
+)
 from msdtool.data.sinks import Result, stored_type
 from msdtool.data.sinks.png import refusal
 from msdtool.errors import ConfigError
@@ -29,13 +35,14 @@ def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
     location = job.location
     locations = job.slices or (location,)
     found, input_dtype = arrangement(location, predictor.ndim), pixel_type(location)
-    changed = [place.path.stat().st_mtime_ns for place in locations]
     origin = {
         "input": [str(place) for place in job.slices] or str(location),
         "axes": found.axes,
-        "changed": changed if job.slices else changed[0],
+        "files": [file_states(place) for place in (*locations, *job.splits)],
         "model": predictor.digest,
     }
+    if job.splits:
+        origin["splits"] = [str(place) for place in job.splits]
     counts = tuple(found.shape[axis] for axis in found.counting)
     names = "".join(found.axes[axis] for axis in found.counting)
     if job.slices:

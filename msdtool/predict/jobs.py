@@ -40,6 +40,7 @@ class Job:
         compression: one of `msdtool.data.sinks.COMPRESSIONS`, or None for that of the format.
         slices: all files, in order, of a result that is a stack; () for the usual one of one file.
         region: the part of each image that is wanted; None: all of it.
+        splits: the files that are averaged with it.
     """
 
     location: Location
@@ -50,6 +51,7 @@ class Job:
     compression: str | None = None
     slices: tuple[Location, ...] = ()
     region: Region | None = None
+    splits: tuple[Location, ...] = ()
 
     @property
     def input(self) -> Path:
@@ -126,9 +128,10 @@ def plan_jobs(
     locations = _each_once(expand(inputs))
     groups = [tuple(locations)] if stack else [(location,) for location in locations]
     places = _places(Path(output).expanduser(), len(groups), format)
-    names = _names(locations, other_splits, stack)
+    others = [_each_once(expand(split)) for split in other_splits]
+    names = _names(locations, others, stack)
     jobs = []
-    for group, name in zip(groups, names, strict=True):
+    for number, (group, name) in enumerate(zip(groups, names, strict=True)):
         kind = places.format or _kind(group[0], pixels, compression, stack=stack)
         if kind == "png" and pixels is not None:
             _check_png(pixels)
@@ -148,9 +151,10 @@ def plan_jobs(
                 compression,
                 group if stack else (),
                 region,
+                tuple(split[number] for split in others if number < len(split)),
             )
         )
-    _check_names(jobs)
+    _check_names(jobs, [*locations, *(one for split in others for one in split)])
     return jobs
 
 
@@ -190,14 +194,14 @@ def _places(output: Path, count: int, format: str | None) -> _Places:
     return _Places(output.parent, output, named)
 
 
-def _names(locations: list[Location], splits: Sequence[Specifier], stack: bool) -> list[str]:
+def _names(locations: list[Location], splits: list[list[Location]], stack: bool) -> list[str]:
     """The name of each result, without a suffix."""
     if stack:
         return [locations[0].path.absolute().parent.name or "stack"]
     names = [name_of(location) for location in locations]
     if not splits:
         return names
-    others = [[name_of(location) for location in _each_once(expand(one))] for one in splits]
+    others = [[name_of(location) for location in split] for split in splits]
     if any(len(other) != len(names) for other in others):
         return names
     common = [common_name(each) for each in zip(names, *others, strict=True)]
@@ -246,7 +250,7 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if not job.is_done()]
 
 
-def _check_names(jobs: Sequence[Job]) -> None:
+def _check_names(jobs: Sequence[Job], inputs: Sequence[Location]) -> None:
     sources: dict[Path, Location] = {}
     for job in jobs:
         for file in job.outputs:
@@ -256,10 +260,14 @@ def _check_names(jobs: Sequence[Job]) -> None:
                     "predict them into different folders"
                 )
             sources[file] = job.location
-    originals = {place.path.resolve() for job in jobs for place in job.slices or [job.location]}
-    for file in sources:
-        if file.resolve() in originals:
-            raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
+    originals = {place.path.resolve() for place in inputs}
+    folders = {folder for path in originals for folder in path.parents}
+    for job in jobs:
+        for file, format in zip(job.outputs, job.formats, strict=True):
+            if file.resolve() in originals:
+                raise ConfigError(f"{file}: is one of the inputs; choose another output folder")
+            if is_folder(format) and file.resolve() in folders:
+                raise ConfigError(f"{file}: holds inputs; choose another output folder")
 
 
 def check_outputs(

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from msdtool.atomic import atomic_path
+from msdtool.atomic import PNG_START, atomic_path, check_kind
 from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import Array, Comparison
 
@@ -166,6 +166,8 @@ def save_figure(path: Path, figure: Figure) -> None:
         Error: it cannot be written.
     """
     FigureCanvasAgg(figure)
+    with cannot_write(path):
+        check_kind(path, PNG_START)
     with cannot_write(path), atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
         figure.savefig(temporary, format="png", dpi=110)

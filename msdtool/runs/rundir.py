@@ -16,6 +16,9 @@ from msdtool.lock import LOCK_NAME, InUseError, Lock
 from msdtool.runs.rows import Row, parse_row, past_rows
 from msdtool.runs.training_progress import TrainingProgress
 
+RANKS = ("best", "typical", "worst")
+"""The images that previews show."""
+
 
 class RunDirectory:
     """The files of one training run.
@@ -111,15 +114,14 @@ class RunDirectory:
         Raises:
             RunDirectoryError: a file cannot be removed.
         """
-        for folder, pattern in (
-            (self.checkpoints, "*.pt"),
-            (self.previews, "*.png"),
-            (self.report, "curves.png"),
-            (self.report, self.evaluation.name),
-            (self.tensorboard, "events.*"),
-            (self.path, "metrics-damaged-*.jsonl"),
+        for folder, patterns in (
+            (self.checkpoints, (self.best.name, self.last.name)),
+            (self.previews, tuple(f"{rank}.png" for rank in RANKS)),
+            (self.report, ("curves.png", self.evaluation.name)),
+            (self.tensorboard, ("events.out.tfevents.*",)),
+            (self.path, ("metrics-damaged-*.jsonl",)),
         ):
-            for file in folder.glob(pattern):
+            for file in itertools.chain.from_iterable(map(folder.glob, patterns)):
                 _remove(file)
             if folder.is_dir() and not any(folder.iterdir()):
                 with cannot_write(folder, RunDirectoryError, doing="removed"):

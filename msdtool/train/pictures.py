@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from msdtool.report.curves import save_curves
 from msdtool.report.pictures import save_comparisons
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
+from msdtool.specifier_grammar import without_folder
 from msdtool.train.events import Validation
 
 SHARE_OF_TIME = 0.05
@@ -27,14 +27,18 @@ class RunPictures:
         directory: where to write the figures.
         network: whose outputs are drawn.
         labels: the label values; empty for a regression.
-        data_range: value range that PSNR and SSIM refer to.
+        data_range: value range that PSNR and SSIM refer to; None: they are left out.
 
     Attributes:
         chosen: indices of the images to draw, by the loss of the best network so far.
     """
 
     def __init__(
-        self, directory: RunDirectory, network: nn.Module, labels: Sequence[int], data_range: float
+        self,
+        directory: RunDirectory,
+        network: nn.Module,
+        labels: Sequence[int],
+        data_range: float | None,
     ) -> None:
         self.directory = directory
         self.network = network
@@ -81,6 +85,6 @@ class RunPictures:
         device = next(self.network.parameters()).device
         with torch.no_grad():
             output = self.network(sample.input.unsqueeze(0).to(device))[0].cpu()
-        title = f"{rank}, {Path(pairs.name(index)).name}"
+        title = f"{rank}, {without_folder(pairs.name(index))}"
         shown = sample._replace(input=central_slice(sample.input, pairs.slab))
         return compare(shown, output, len(self.labels), self.data_range, title)

@@ -58,9 +58,8 @@ class Record:
         self.num_pairs = num_pairs
         self.tensorboard = tensorboard
         self.metrics: dict[str, Any] = {}
-        self.pictures = RunPictures(
-            directory, learner.result, config.label_values, normalisation.data_range
-        )
+        data_range = None if config.data.validates_on_noise else normalisation.data_range
+        self.pictures = RunPictures(directory, learner.result, config.label_values, data_range)
 
     def note_epoch(self, event: EpochDone) -> dict[str, Any]:
         """Return the row of an epoch and remember its metrics."""

@@ -118,15 +118,18 @@ def test_other_libraries_are_not_printed(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_quiet_is_quiet_but_for_errors(capsys, screen, clock):
+def test_quiet_is_quiet_but_for_warnings_and_errors(capsys, screen, clock):
     console.listen(quiet=True)
     for log_every in (0, None):
         with console.progress("train", log_every=log_every) as bar:
             clock[0] += 99
-            log.warning("hello")
+            log.info("hello")
+            logging.getLogger("matplotlib").warning("a font is missing")
             bar(1, 1)
     assert (*capsys.readouterr(), screen.getvalue()) == ("", "", "")
+    log.warning("do not trust this")
     console.error("a failure")
+    assert "warning: do not trust this" in screen.getvalue()
     assert "a failure" in screen.getvalue()
 
 

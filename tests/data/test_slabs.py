@@ -119,6 +119,24 @@ def test_a_number_that_is_missing_is_named_once(tmp_path, volume, caplog):
     )
 
 
+@pytest.mark.parametrize("others", [[], ["s_1.tif", "s_2.tif"]])
+def test_a_single_slice_without_a_number_is_its_own_neighbour(tmp_path, volume, others, caplog):
+    paths = write_named(tmp_path / "a", volume, ["flat.tif", *others])
+    slab = SlabStack(ImageStack(paths[:1]), 1).read(0)
+    np.testing.assert_array_equal(slab, volume[[0, 0, 0]].reshape(-1, 4, 6))
+    assert not caplog.records
+
+
+def test_slices_without_numbers_are_in_alphabetical_order_and_that_is_told(
+    tmp_path, volume, caplog
+):
+    paths = write_named(tmp_path / "a", volume, ["q.tif", "a.tif", "m.tif"])
+    slab = SlabStack(ImageStack(paths[2:]), 1).read(0)
+    np.testing.assert_array_equal(slab, volume[[1, 2, 0]].reshape(-1, 4, 6))
+    (message,) = caplog.messages
+    assert message.startswith(f"{tmp_path}/a/a.tif: the names of 3 slices have no numbers; slabs")
+
+
 def test_splits_with_other_slices_around_are_refused(tmp_path, volume):
     first = write_named(tmp_path / "a", volume, [f"{number}.tif" for number in range(5)])
     second = write_named(tmp_path / "b", volume[:4], [f"{number}.tif" for number in range(4)])

@@ -1,6 +1,7 @@
 """What every file format offers."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +35,10 @@ class Container(Protocol):
 
     def read(self, key: Key) -> Array:
         """Read a part, [axes for which the key has a range], in native byte order."""
+
+    def files(self) -> Iterable[Path]:
+        """The other files that its pixels lie in."""
+        return ()
 
     def close(self) -> None:
         """Close the file."""

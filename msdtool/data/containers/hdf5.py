@@ -9,7 +9,7 @@ import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
-from msdtool.data.containers.hdf5_sources import check_sources
+from msdtool.data.containers.hdf5_sources import check_sources, source_files
 from msdtool.data.metadata import nexus
 from msdtool.errors import InputError
 
@@ -74,6 +74,10 @@ class Hdf5Array(Container):
         """Read a part."""
         part: Array = self.dataset[key]
         return part.astype(part.dtype.newbyteorder("="), copy=False)
+
+    def files(self) -> list[Path]:
+        """The file that a link led to, and those that hold the pixels."""
+        return source_files(self.dataset)
 
     def close(self) -> None:
         """Close the file."""

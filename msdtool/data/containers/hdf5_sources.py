@@ -7,6 +7,9 @@ from typing import Any
 from msdtool.errors import InputError
 from msdtool.special_files import refuse_special
 
+PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX")
+"""HDF5's variables for the folders of sources and of raw files."""
+
 
 def check_sources(h5py: Any, path: Path, dataset: Any) -> None:
     """Check that all pixels of a dataset are there; HDF5's variables for folders count.
@@ -19,6 +22,18 @@ def check_sources(h5py: Any, path: Path, dataset: Any) -> None:
         _check_virtual(h5py, path, dataset)
     elif dataset.external:
         _check_raw_files(path, dataset)
+
+
+def source_files(dataset: Any) -> list[Path]:
+    """All files that the pixels of a dataset lie in, of those that are there."""
+    home = Path(dataset.file.filename)
+    names = (
+        {source.file_name for source in dataset.virtual_sources()} if dataset.is_virtual else set()
+    )
+    names |= {name for name, *_ in dataset.external or ()}
+    folders = (home.parent, Path(), *(f for v in PREFIXES if (f := _folder(v, home)) is not None))
+    places = {folder / name for name in names - {"."} for folder in folders}
+    return [home, *sorted(place for place in places if place.is_file())]
 
 
 def _folder(variable: str, path: Path) -> Path | None:

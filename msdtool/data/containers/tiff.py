@@ -208,6 +208,11 @@ class TiffPages(Container):
                 flat[number] = _read_page(page, page_shape, inner)
         return out
 
+    def files(self) -> list[Path]:
+        """The other files of an OME-TIFF of several files."""
+        places = {Path(page.parent.filehandle.path) for page in self.pages}
+        return sorted(places - {Path(self.file.filehandle.path)})
+
     def close(self) -> None:
         """Close the file."""
         self.file.close()

@@ -1,5 +1,6 @@
 """Zarr and OME-Zarr: one array of a store, read by chunks."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class ZarrArray(Container):
     """
 
     def __init__(self, path: Path, inner: str) -> None:
-        self.zarr = load_extra("zarr", path)
+        self.path, self.zarr = path, load_extra("zarr", path)
         if not any((path / marker).is_file() for marker in MARKERS):
             raise ValueError("there is no zarr array or group in the folder")
         node = open_store(self.zarr, path)
@@ -89,6 +90,11 @@ class ZarrArray(Container):
         """Read a part."""
         part: Array = self.array[key]
         return part.astype(part.dtype.newbyteorder("="), copy=False)
+
+    def files(self) -> list[Path]:
+        """The files of its chunks."""
+        folder = self.path / self.array.path
+        return sorted(Path(place, name) for place, _, names in os.walk(folder) for name in names)
 
     def close(self) -> None:
         """Do nothing: chunks are opened only to be read."""
