@@ -57,8 +57,8 @@ def compare(
         sample: input and target, on the CPU.
         output: [C, *space] values, or scores [K, *space].
         num_labels: K, or 0 for a regression.
-        data_range: value range that PSNR and SSIM of a regression refer to; None: they are left out,
-            since the target is noisy.
+        data_range: value range that PSNR and SSIM of a regression refer to; None: they are left
+            out, since the target is noisy.
         title: what is shown.
     """
     if num_labels:

@@ -92,7 +92,7 @@ def test_neighbours_come_from_the_folder_wherever_a_slice_is_listed(
         assert slabs.name(index) == str(paths[number])
         expected = padded[number : number + 5].reshape(-1, 4, 6)
         np.testing.assert_array_equal(slabs.read(index), expected)
-    assert not caplog.records
+    assert len(caplog.records) == (names[0] == "a.tif")  # letters are no numbers, and that is told
 
 
 def test_neighbours_are_kept_in_memory_with_the_rest(tmp_path, volume):
@@ -121,7 +121,7 @@ def test_a_number_that_is_missing_is_named_once(tmp_path, volume, caplog):
 
 @pytest.mark.parametrize("others", [[], ["s_1.tif", "s_2.tif"]])
 def test_a_single_slice_without_a_number_is_its_own_neighbour(tmp_path, volume, others, caplog):
-    paths = write_named(tmp_path / "a", volume, ["flat.tif", *others])
+    paths = write_named(tmp_path / "a", volume[: 1 + len(others)], ["flat.tif", *others])
     slab = SlabStack(ImageStack(paths[:1]), 1).read(0)
     np.testing.assert_array_equal(slab, volume[[0, 0, 0]].reshape(-1, 4, 6))
     assert not caplog.records
@@ -130,7 +130,7 @@ def test_a_single_slice_without_a_number_is_its_own_neighbour(tmp_path, volume, 
 def test_slices_without_numbers_are_in_alphabetical_order_and_that_is_told(
     tmp_path, volume, caplog
 ):
-    paths = write_named(tmp_path / "a", volume, ["q.tif", "a.tif", "m.tif"])
+    paths = write_named(tmp_path / "a", volume[:3], ["q.tif", "a.tif", "m.tif"])
     slab = SlabStack(ImageStack(paths[2:]), 1).read(0)
     np.testing.assert_array_equal(slab, volume[[1, 2, 0]].reshape(-1, 4, 6))
     (message,) = caplog.messages
