@@ -9,7 +9,17 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-PRELOADED = ["msdtool.cli", "msdtool.predict", "msdtool.train.prepare", "msdtool.train.distributed"]
+# torch._dynamo takes longest; the first step of an optimizer imports it.
+PRELOADED = [
+    "imageio.v3",
+    "torch._dynamo",
+    "torch.utils.tensorboard",
+    "msdtool.cli",
+    "msdtool.evaluate",
+    "msdtool.report.curves",
+    "msdtool.train.distributed",
+    "msdtool.train.prepare",
+]
 
 
 def context() -> ForkServerContext:
@@ -60,11 +70,14 @@ def _run(arguments: list[str], output: str) -> None:
     from msdtool.cli import main
 
     os.setsid()
-    files = os.open(os.devnull, os.O_RDONLY), os.open(output, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    files = (
+        os.open(os.devnull, os.O_RDONLY),
+        os.open(output, os.O_CREAT | os.O_APPEND | os.O_WRONLY),
+    )
     for stream, file in zip((0, 1, 2), (*files, files[1]), strict=True):
         os.dup2(file, stream)
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    sys.stdin = open(0)  # noqa: SIM115, PTH123 - multiprocessing has closed it
+    sys.stdin = open(0)  # noqa: SIM115 - multiprocessing has closed it
     sys.argv = ["msdtool", *arguments]
     main()

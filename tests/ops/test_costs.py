@@ -15,9 +15,7 @@ from tests.ops.formula import (
 )
 
 
-def growth_of_a_step(
-    batch: int, space: tuple[int, ...], depth: int, train: bool, impl: str
-) -> int:
+def growth_of_a_step(batch: int, space: tuple[int, ...], depth: int, train: bool, impl: str) -> int:
     """By how many bytes a network at work makes this process grow, at most."""
     torch.set_num_threads(1)
     taps = (3,) * len(space)

@@ -49,7 +49,7 @@ class Training(forked.Program):
         while not condition():
             assert self.is_alive(), f"ended too early:\n{self.output.read_text()}"
             assert time.monotonic() < deadline, f"hangs:\n{self.output.read_text()}"
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def send(self, number: signal.Signals) -> int:
         """Signal the whole group, as a terminal or a batch system does; return the exit code."""
