@@ -69,6 +69,7 @@ def _run(arguments: list[str], output: str) -> None:
 
     from msdtool.cli import main
 
+    multiprocessing.set_start_method(None, force=True)  # what a process starts with otherwise
     os.setsid()
     files = (
         os.open(os.devnull, os.O_RDONLY),
