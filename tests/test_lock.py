@@ -152,9 +152,7 @@ def no_flock(monkeypatch, request):
     monkeypatch.setattr("msdtool.lock.LEASE_SECONDS", 0.3)
 
 
-@pytest.mark.parametrize(
-    "no_flock", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS], indirect=True
-)
+@pytest.mark.parametrize("no_flock", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS], indirect=True)
 def test_without_locks_a_file_serves(tmp_path, no_flock):
     lock = Lock(tmp_path / "new/a.lock")
     assert names(tmp_path / "new") == ["a.lock.lease"]
