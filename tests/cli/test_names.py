@@ -16,7 +16,7 @@ from msdtool.cli import console
 from ..forked import Program
 from ..helpers import smooth_image, write_experiment, write_noisy_pairs
 
-PATIENCE_SECONDS = 100
+PATIENCE_SECONDS = 600.0
 NAMES = {
     "accents": "été.tif",
     "Latin-1": os.fsdecode(b"scan\xe4.tif"),

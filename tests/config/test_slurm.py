@@ -18,7 +18,7 @@ from msdtool.train.processes import Launch, find_launch
 from tests.helpers import write_experiment, write_noisy_pairs
 
 SCRIPTS = sorted(resource_folder("configs").rglob("*.sbatch"))
-PATIENCE_SECONDS = 100.0
+PATIENCE_SECONDS = 600.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs bash and /proc")
 

@@ -27,7 +27,7 @@ from tests.train.running import plain_rows
 
 EPOCHS = 10
 KILLS = int(os.environ.get("MSDTOOL_KILLS", "1"))
-PATIENCE_SECONDS = 100.0
+PATIENCE_SECONDS = 600.0
 """Far more than anything here takes: what is not done by then hangs."""
 
 log = logging.getLogger(__name__)

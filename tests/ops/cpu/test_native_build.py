@@ -294,7 +294,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_can_use_it() -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORK]
-    assert subprocess.run(command, check=False, timeout=120).returncode == 0
+    assert subprocess.run(command, check=False, timeout=600).returncode == 0
 
 
 @needs_compiler
