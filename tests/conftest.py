@@ -24,9 +24,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 TESTS = Path(__file__).parent
 # They compile CUDA and C++, start many processes, or train to the end; versions matter little.
+# They come first: a long file that comes last keeps one processor busy alone.
 SLOW = (
     "config/test_slurm.py",
     "docs/",
+    "faults/test_kills.py",
     "faults/test_mutations.py",
     "kernels/",
     "ops/cuda/",
@@ -73,8 +75,10 @@ def cli(monkeypatch, capsys, keep_signal_handlers) -> Callable[..., Result]:
     return run
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Share the processors among pytest-xdist's workers and the programs that their tests start."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # it would put files with many tests first
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:
         threads = max(torch.get_num_threads() // workers, 1)
@@ -83,12 +87,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests; skip the tests that need a GPU where there is none."""
+    """Mark the slow tests and put them first; skip those that need a GPU where there is none."""
+    items.sort(key=lambda item: not _is_slow(item))
     for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+        if _is_slow(item):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.path.relative_to(TESTS).as_posix().startswith(SLOW)
 
 
 @pytest.fixture

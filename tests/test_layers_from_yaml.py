@@ -37,15 +37,23 @@ NETWORKS = {
 }
 
 
-def train(config):
-    run = prepare_run(load_config(config))
+def train(config, *overrides):
+    run = prepare_run(load_config(config, overrides))
     for _ in run.events():
         pass
     return run
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("task", ["regression", "segmentation"])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("closing", "regression"),
+        ("context", "segmentation"),
+        ("stem", "segmentation"),
+        ("semifield", "regression"),
+        ("inside", "segmentation"),
+    ],
+)
 def test_a_checkpoint_rebuilds_the_network_that_was_trained(name, task, tmp_path):
     write = write_labelled_pairs if task == "segmentation" else write_noisy_pairs
     data = {"train": write(tmp_path / "train", 3), "validation": {"fraction": 0.3}}
@@ -130,7 +138,7 @@ def test_images_that_should_not_be_larger_are_refused(enlarging):
 
 def test_pairs_of_another_scale_cannot_be_evaluated(enlarging):
     folder = enlarging.parent
-    predictor = Predictor.load(train(enlarging).directory.path)
+    predictor = Predictor.load(train(enlarging, "training.epochs=1").directory.path)
     pairs = ImageDataset(str(folder / "in"), str(folder / "in"))
     with pytest.raises(
         InputError, match=r"target is 1 times as large.*outputs of the model are 2 times"

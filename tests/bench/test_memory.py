@@ -61,7 +61,7 @@ def test_the_process_that_measures_ends_with_the_one_that_waits(tmp_path):
     )
     told = tmp_path / "pid"
     waiting = subprocess.Popen([sys.executable, "-c", code, str(told)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not (told.exists() and told.read_text()) and time.monotonic() < deadline:
         time.sleep(0.05)
     measuring = int(told.read_text())

@@ -16,7 +16,7 @@ from msdtool.nn.from_config import plan_architecture
 from tests.docs.markdown import Block, blocks
 from tests.helpers import write_experiment, write_noisy_pairs
 
-PATIENCE_SECONDS = 100
+PATIENCE_SECONDS = 600.0
 RUNNABLE = [block for block in blocks() if not block.excuse]
 
 

@@ -27,12 +27,9 @@ from tests.helpers import write_experiment
 from tests.test_foreign import random_network, scaling, write_msd_pytorch
 
 pytest.importorskip("zarr", "3")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked")
 
-KILLS = int(os.environ.get("MSDTOOL_KILLS", "2"))
+KILLS = int(os.environ.get("MSDTOOL_KILLS", "1"))
 UUID = re.compile(rb"urn:uuid:[0-9a-f-]{36}")
 """OME-TIFF has a new one in each file."""
 OF_THE_MACHINE = ("seconds", "data_seconds", "memory_bytes")

@@ -1,11 +1,11 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import nn
 
 from msdtool.nn import encoding
 from msdtool.nn.encoding import DistSyncBatchNorm, SyncBatchNorm
+from tests import forked
 from tests.golden import Case
 
 
@@ -132,8 +132,14 @@ UNEVEN = [(1, 5), (4, 0), (0, 2)]
 
 def in_two_processes(work, tmp_path):
     """Call ``work(rank)`` in two processes of a group; return what each returned."""
+    context = forked.context()
     arguments = (work, str(tmp_path))
-    torch.multiprocessing.spawn(_process, arguments, nprocs=2)
+    processes = [context.Process(target=_process, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(tmp_path / f"result{rank}") for rank in range(2)]
 
 

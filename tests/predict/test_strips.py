@@ -22,6 +22,7 @@ from msdtool.nn.build import build_network
 from msdtool.ops.out_of_core.module import RESERVED_BYTES
 from msdtool.predict import Predictor, plan_jobs, predict
 from msdtool.predict.inputs import Slices
+from tests.forked import Program
 from tests.predict.models import model_of
 
 ROOM = RESERVED_BYTES + 2_000_000
@@ -369,20 +370,19 @@ def test_memory_keeps_to_the_limit(tmp_path):
 def test_the_work_of_a_killed_process_is_resumed(tmp_path, regression_run, number):
     volume = np.random.default_rng(0).random((400, 64, 64), np.float32)
     np.save(tmp_path / "v.npy", volume)
-    command = [sys.executable, "-m", "msdtool", "predict", regression_run, tmp_path / "v.npy", "-o",
-               tmp_path / "out", "--json"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
+    command = ["predict", regression_run, tmp_path / "v.npy", "-o", tmp_path / "out", "--json"]
+    process = Program(*command, output=tmp_path / "said")
+    deadline = time.monotonic() + 600
     while not list(tmp_path.glob("out/.v.npy.*.part")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=60)
-    if number == signal.SIGTERM and process.returncode != 0:
-        assert process.returncode == 75
-        assert b"stopped after 0 of 1 files" in err
-    again = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode != 0:
-        assert again.returncode == 0, again.stderr
+    code = process.wait(600)
+    if number == signal.SIGTERM and code != 0:
+        assert code == 75
+        assert "stopped after 0 of 1 files" in (tmp_path / "said").read_text()
+    again = Program(*command, output=tmp_path / "said again")
+    if again.wait(600) != 0:
+        assert code == 0, (tmp_path / "said again").read_text()
     predictor = Predictor.load(regression_run, "cpu")
     expected = [predictor(torch.from_numpy(image[None]))[0].numpy() for image in volume]
     np.testing.assert_allclose(np.load(tmp_path / "out" / "v.npy"), expected, rtol=1e-5, atol=1e-5)

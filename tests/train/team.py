@@ -1,6 +1,5 @@
 """Processes for tests, started once: functions run in some of them, connected by Gloo."""
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,8 +7,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tests import forked
+
 SIZE = 3
-PATIENCE_SECONDS = 100.0
+PATIENCE_SECONDS = 600.0
 
 
 def _serve(rank: int, pipe: Connection) -> None:
@@ -41,8 +42,7 @@ class Team:
         self._start()
 
     def _start(self) -> None:
-        # Not forked: torch's threads would not survive that.
-        context = multiprocessing.get_context("spawn")
+        context = forked.context()
         self.pipes, self.processes = [], []
         for rank in range(SIZE):
             ours, theirs = context.Pipe()

@@ -54,10 +54,11 @@ def test_best_typical_and_worst_are_chosen_by_loss(regression_run, pairs, drawn)
     assert "PSNR" in drawn["best.png"].input_note and "SSIM" in drawn["best.png"].output_note
 
 
-def test_of_one_image_nothing_is_best(regression_run, pairs, drawn):
+def test_of_one_image_nothing_is_best(regression_run, drawn, tmp_path):
+    specs = write_noisy_pairs(tmp_path, 1)
     it = run_pictures(regression_run)
     it.choose(Validation(0, {}, [0.3]))
-    it.update(pairs)
+    it.update(ImageDataset(specs["input"], specs["target"]))
     (name,) = [name for name, row in drawn.items() if isinstance(row, Comparison)]
     assert (name, drawn[name].title) == ("typical.png", "the only image, image_000.tif")
 

@@ -1,7 +1,7 @@
 """A run that is killed or stopped at any moment, and started again, ends like one left alone.
 
 These are real processes, for real signals. What happens between them is logged, so that
-a failure shows at which moments the run was hit.
+a failure shows at which moments the run was hit. `MSDTOOL_KILLS` sets how often a run is killed.
 """
 
 import json
@@ -9,7 +9,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,11 +21,13 @@ import torch
 
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
+from tests import forked
 from tests.helpers import write_experiment, write_noisy_pairs
 from tests.train.running import plain_rows
 
-EPOCHS = 14
-PATIENCE_SECONDS = 100.0
+EPOCHS = 10
+KILLS = int(os.environ.get("MSDTOOL_KILLS", "1"))
+PATIENCE_SECONDS = 600.0
 """Far more than anything here takes: what is not done by then hangs."""
 
 log = logging.getLogger(__name__)
@@ -34,40 +35,26 @@ log = logging.getLogger(__name__)
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 
-class Training:
+class Training(forked.Program):
     """``msdtool train --resume`` in a process group of its own."""
 
     def __init__(self, config: Path, run: Path, workers: int) -> None:
-        self.run = RunDirectory(run)
-        self.output = run.with_name(f"{run.name}.out")
-        arguments = ["--resume", "--run-dir", str(run), "--set", f"data.workers={workers}"]
-        with self.output.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "msdtool", "train", str(config), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+        self.run_directory = RunDirectory(run)
+        options = ["--resume", "--run-dir", run, "--set", f"data.workers={workers}"]
+        super().__init__("train", config, *options, output=run.with_name(f"{run.name}.out"))
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for something to happen in the run, which must not end before."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            assert self.process.poll() is None, f"ended too early:\n{self.output.read_text()}"
+            assert self.is_alive(), f"ended too early:\n{self.output.read_text()}"
             assert time.monotonic() < deadline, f"hangs:\n{self.output.read_text()}"
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def send(self, number: signal.Signals) -> int:
         """Signal the whole group, as a terminal or a batch system does; return the exit code."""
-        os.killpg(self.process.pid, number)
-        return self.process.wait(PATIENCE_SECONDS)
-
-    def kill(self) -> None:
-        """Kill the main process alone; its workers have to notice by themselves."""
-        self.process.kill()
-        self.process.wait(PATIENCE_SECONDS)
+        os.killpg(self.pid, number)
+        return self.wait(PATIENCE_SECONDS)
 
     def left_over(self) -> list[str]:
         """Processes of the group that are alive."""
@@ -77,13 +64,20 @@ class Training:
                 state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
             except OSError:
                 continue  # it has just ended
-            if int(group) == self.process.pid and state != "Z":
+            if int(group) == self.pid and state != "Z":
                 found.append(stat.parent.name)
         return found
 
+    def check_that_workers_end(self) -> None:
+        """A worker looks for its parent every 5 seconds."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while left := self.left_over():
+            assert time.monotonic() < deadline, f"still there: {left}"
+            time.sleep(0.1)
+
     def epochs_done(self) -> int:
         """Finished epochs."""
-        metrics = self.run.metrics
+        metrics = self.run_directory.metrics
         return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 
 
@@ -95,7 +89,7 @@ class Story(NamedTuple):
 
     @property
     def codes(self) -> list[int]:
-        return [training.process.returncode for training in self.processes]
+        return [training.exitcode for training in self.processes]
 
 
 @pytest.fixture(scope="module")
@@ -143,25 +137,26 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def left_alone(config: Path, run: Path) -> Story:
     training = Training(config, run, workers=2)
-    training.process.wait(PATIENCE_SECONDS)
+    training.wait(PATIENCE_SECONDS)
     return Story(run, [training])
 
 
-def killed(config: Path, run: Path, workers: int, kills: int) -> Story:
+def killed(config: Path, run: Path, workers: int) -> Story:
     """Kill a run at random moments of epochs spread over it, then let it finish."""
     rng = random.Random(workers)
     story = Story(run, [])
-    for number in range(kills):
-        epochs = EPOCHS * (2 * number + 1) // (2 * kills) + rng.choice([-1, 0, 1])
+    for number in range(KILLS):
+        epochs = EPOCHS * (2 * number + 1) // (2 * KILLS) + rng.choice([-1, 0, 1])
         delay = rng.uniform(0, 0.06)
         training = Training(config, run, workers)
         training.wait_until(lambda epochs=epochs, it=training: it.epochs_done() >= epochs)
         time.sleep(delay)
-        training.kill()
+        training.kill()  # alone; its workers have to notice by themselves
+        training.wait(PATIENCE_SECONDS)
         log.info("%s: killed %.3f s after epoch %d", run.name, delay, epochs)
         story.processes.append(training)
     last = Training(config, run, workers)
-    last.process.wait(PATIENCE_SECONDS)
+    last.wait(PATIENCE_SECONDS)
     story.processes.append(last)
     return story
 
@@ -177,23 +172,22 @@ def signalled(config: Path, run: Path) -> Story:
         training.wait_until(lambda epochs=epochs, it=training: it.epochs_done() >= epochs)
         time.sleep(delay)
         training.send(number)
-        assert not training.left_over(), f"workers outlive {number.name}"
         log.info("%s: %s %.3f s after epoch %d", run.name, number.name, delay, epochs)
         story.processes.append(training)
     last = Training(config, run, workers=2)
-    last.process.wait(PATIENCE_SECONDS)
+    last.wait(PATIENCE_SECONDS)
     story.processes.append(last)
     return story
 
 
 @pytest.fixture(scope="module")
 def stories(config: Path) -> dict[str, Story]:
-    """All runs, side by side: starting Python and torch takes most of their time."""
+    """All runs, side by side."""
     folder = config.parent
     with ThreadPoolExecutor(3) as pool:
         started = {
-            "killed, 2 workers": pool.submit(killed, config, folder / "killed2", 2, 3),
-            "killed, 0 workers": pool.submit(killed, config, folder / "killed0", 0, 2),
+            "killed, 2 workers": pool.submit(killed, config, folder / "killed2", 2),
+            "killed, 0 workers": pool.submit(killed, config, folder / "killed0", 0),
             "signalled": pool.submit(signalled, config, folder / "signalled"),
             "left alone": pool.submit(left_alone, config, folder / "alone"),
         }
@@ -266,13 +260,9 @@ def test_nobody_ever_sees_a_traceback(stories):
 
 
 def test_no_worker_outlives_its_run_for_long(stories):
-    # A worker looks for its parent every 5 seconds.
-    deadline = time.monotonic() + 20
-    while left := [
-        it.left_over() for s in stories.values() for it in s.processes if it.left_over()
-    ]:
-        assert time.monotonic() < deadline, f"still there: {left}"
-        time.sleep(0.1)
+    for story in stories.values():
+        for training in story.processes:
+            training.check_that_workers_end()
 
 
 def test_no_temporary_file_is_left_behind(stories):
@@ -306,7 +296,7 @@ def test_a_signal_during_validation_saves_and_the_validation_is_done_again(tmp_p
         },
     )
     training = Training(config, tmp_path / "run", workers=0)
-    last = training.run.last
+    last = training.run_directory.last
 
     def steps() -> int:
         return int(load_checkpoint(last).progress.step) if last.exists() else 0
@@ -316,7 +306,7 @@ def test_a_signal_during_validation_saves_and_the_validation_is_done_again(tmp_p
     progress = load_checkpoint(last).progress
     assert (progress.step, progress.epoch, progress.finished) == (1, 0, "")
     assert "stopped at step 1, epoch 1; checkpoint saved" in training.output.read_text()
-    assert not training.left_over()
+    training.check_that_workers_end()
     result = cli("train", config, "--resume", "--json", "--quiet")
     assert result.code == 0
     report = json.loads(result.out)
@@ -336,9 +326,9 @@ def test_a_signal_before_the_first_step_stops_and_resume_starts(tmp_path, cli):
     output = training.output.read_text()
     assert "stopped before the first step; nothing is lost, start again" in output
     assert "Traceback" not in output
-    assert not training.run.last.exists()
+    assert not training.run_directory.last.exists()
     # Nothing was computed, so the data may still change: fewer images make this test faster.
     fewer = [f"data.train.{key}={folder}" for key, folder in pairs.items()]
     result = cli("train", config, "--resume", "--quiet", "--set", fewer[0], "--set", fewer[1])
     assert (result.code, result.err) == (0, "")
-    assert load_checkpoint(training.run.last).progress.step == 1
+    assert load_checkpoint(training.run_directory.last).progress.step == 1

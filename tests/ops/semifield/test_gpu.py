@@ -60,8 +60,14 @@ def assert_parity(semifield, problem: str, dtype: torch.dtype, device: str = "cp
         assert torch.equal(left.cpu().isfinite(), right.isfinite())
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("semifield", SEMIFIELDS, ids=lambda semifield: semifield.cache_name)
+@pytest.mark.parametrize(
+    ("semifield", "problem"),
+    [
+        *((semifield, "2d") for semifield in SEMIFIELDS),
+        *((SEMIFIELDS[index], problem) for index in (0, 5) for problem in ("1d", "3d", "many")),
+    ],
+    ids=lambda value: getattr(value, "cache_name", value),
+)
 def test_kernels_equal_the_reference(shim, semifield, problem):
     assert_parity(semifield, problem, torch.float64)
     assert {name for _, name in shim.launched} == {
@@ -69,7 +75,7 @@ def test_kernels_equal_the_reference(shim, semifield, problem):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("semifield", SEMIFIELDS[::2], ids=lambda semifield: semifield.cache_name)
+@pytest.mark.parametrize("semifield", SEMIFIELDS[::5], ids=lambda semifield: semifield.cache_name)
 def test_kernels_equal_the_reference_in_float32(shim, semifield):
     assert_parity(semifield, "2d", torch.float32)
 
