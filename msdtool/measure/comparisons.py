@@ -64,18 +64,20 @@ def compare(
     if num_labels:
         indices = output.argmax(0).numpy()
         return Comparison(sample.input.numpy(), indices, sample.target[0].numpy(), title)
-    comparable = sample.input.shape == sample.target.shape and data_range is not None
+    comparable = sample.input.shape == sample.target.shape
     return Comparison(
         sample.input.numpy(),
         output.numpy(),
         sample.target.numpy(),
         title,
         input_note=_quality(sample.input, sample, data_range) if comparable else "",
-        output_note="" if data_range is None else _quality(output, sample, data_range),
+        output_note=_quality(output, sample, data_range),
     )
 
 
-def _quality(image: Tensor, sample: Sample, data_range: float) -> str:
+def _quality(image: Tensor, sample: Sample, data_range: float | None) -> str:
+    if data_range is None:
+        return ""
     mask = None if sample.mask is None else sample.mask.unsqueeze(0)
     values = RegressionMetrics(data_range).update(
         image.unsqueeze(0), sample.target.unsqueeze(0), mask
