@@ -100,11 +100,17 @@ def packed(rows: Tensor) -> Tensor:
     whole = rows.new_zeros(16 * ROW_TILES, step * num_steps)
     whole[: len(rows), : rows.shape[1]] = rows
     if rows.dtype == torch.float32:
-        # To the nearest, ties away from zero: the last 13 bits are dropped.
-        whole = ((whole.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+        whole = rounded_to_tf32(whole)
     # [tiles, half of the rows, row, steps, half of the columns, column, pair]
     parts = whole.view(ROW_TILES, 2, 8, num_steps, 2, 4, pair)
     return parts.permute(3, 0, 2, 5, 4, 1, 6).contiguous()
+
+
+def rounded_to_tf32(values: Tensor) -> Tensor:
+    """float32 values as the nearest TF32, ties away from zero; infinities and NaN stay such."""
+    rounded = ((values.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+    # A NaN may have any bits: those of a GPU, 0x7FFFFFFF, would be rounded up to -0.
+    return rounded.masked_fill(values.isnan(), torch.nan)
 
 
 def _serves(shape: BlockShape, like: Tensor) -> bool:

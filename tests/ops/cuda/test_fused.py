@@ -175,3 +175,23 @@ def test_weights_are_rounded_to_the_nearest_tf32() -> None:
     assert torch.equal(found.view(torch.int32) & 0x1FFF, torch.zeros_like(found, dtype=torch.int32))
     relative = ((found - expected) / expected).abs()
     assert 0.9 * 2**-11 < relative.max() <= 2**-11
+
+
+@pytest.mark.parametrize(
+    "bits", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F800001, 0xFF800001, 0x7F800000, 0xFF800000]
+)
+def test_what_is_not_finite_stays_so_when_rounded(bits: int) -> None:
+    """A GPU's NaN is 0x7FFFFFFF; the tensor cores drop the last 13 bits of what they are given."""
+    value = torch.tensor([bits - 2**32 if bits >= 2**31 else bits]).int().view(torch.float32)
+    packed = fused.packed(value.expand(72, 8).contiguous()).flatten()
+    found = (packed.view(torch.int32) & ~0x1FFF).view(torch.float32)
+    assert (found.isnan() | (found == value)).sum() == 72 * 8
+    assert found.isnan().any() == value.isnan().any()
+
+
+def test_weights_that_a_gpu_made_nan_make_the_output_nan() -> None:
+    problem = make_problem((12, 13), 10, dtype=torch.float32)
+    with torch.no_grad():
+        problem.weights[9].view(torch.int32)[0, 0, 1, 1] = 0x7FFFFFFF
+        output = ops.msd_module(*problem.module_arguments(), impl="cuda-fused")
+    assert output.isnan().all()
