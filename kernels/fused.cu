@@ -11,17 +11,19 @@
 // The border rule maps rows and columns beyond the image to pixels, so there is no halo in memory.
 // float32 is multiplied as TF32.
 //
-// LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0.
+// LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0; COLUMNS divides THREADS.
 
 #ifndef OUTPUTS
 #define OUTPUTS 8
+#endif
+#ifndef COLUMNS
+#define COLUMNS 64
 #endif
 
 #include "common.cuh"
 #include "border.cuh"
 #include "mma.cuh"
 
-const int COLUMNS = 64;
 const int ROWS = 2;
 const int THREADS = 256;
 const int WARPS = THREADS / 32;

@@ -119,18 +119,33 @@ def test_where_the_kernel_cannot_serve_the_product_does(
     assert "fused_forward" not in {function for _, function in use_shim.launched}
 
 
-def test_too_little_shared_memory_takes_the_product(
-    use_shim: ShimLauncher, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kilobytes", "columns"), [(227, 64), (163, 64), (99, 32), (48, None)])
+def test_a_window_is_as_wide_as_shared_memory_allows(
+    use_shim: ShimLauncher,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kilobytes: int,
+    columns: int | None,
 ) -> None:
-    monkeypatch.setattr(use_shim, "max_shared_bytes", lambda device: 48 * 1024)
-    check(make_problem((20, 20), 3, dilations=(9,)), "cuda-fused", torch.float32, 2e-5)
-    assert "fused_forward" not in {function for _, function in use_shim.launched}
+    """That of an H100, of an A100, of compute capabilities 8.6, 8.9 and 12.0, of no such GPU."""
+    fused._warn.cache_clear()
+    monkeypatch.setattr(use_shim, "max_shared_bytes", lambda device: kilobytes * 1024)
+    shape = BlockShape(3, 1, (1, 10, 2), "symmetric", 1, (13, 70))
+    for _ in range(2):
+        check_front(shape, torch.float32)
+    used = [dict(s.defines)["COLUMNS"] for s, name in use_shim.launched if name == "fused_forward"]
+    assert used == ([] if columns is None else [columns] * 2)
+    told = [] if columns else [
+        "layers of dilation 10 are computed by products instead of the fused kernel: it takes "
+        "62464 bytes of shared memory, this GPU has 49152 for a block of threads"
+    ]  # fmt: skip
+    assert [record.message for record in caplog.records] == told
 
 
 def test_layers_wider_than_the_kernel_take_the_product() -> None:
     like = torch.empty(0)
-    assert FusedEngine(BlockShape(1, 8, (1, 2), "zeros", 1, (20, 20)), like).fused is not None
-    assert FusedEngine(BlockShape(1, 9, (1, 2), "zeros", 1, (20, 20)), like).fused is None
+    assert FusedEngine(BlockShape(1, 8, (1, 2), "zeros", 1, (20, 20)), like).serves
+    assert not FusedEngine(BlockShape(1, 9, (1, 2), "zeros", 1, (20, 20)), like).serves
 
 
 def test_the_order_of_threads_changes_nothing(use_shim: ShimLauncher) -> None:
@@ -161,7 +176,7 @@ def test_bands_fill_a_gpu_unless_they_were_mostly_border() -> None:
 @pytest.mark.gpu
 def test_shared_memory_beyond_the_default_is_granted() -> None:
     problem = on(make_problem((64, 200), 10, dilations=(1, 10), dtype=torch.float32), "cuda")
-    assert fused.shared_bytes_for(10) > launcher.DEFAULT_SHARED_BYTES
+    assert fused.shared_bytes_for(10, 64) > launcher.DEFAULT_SHARED_BYTES
     exact = ops.msd_module(*problem.module_arguments(), impl="cuda")
     found = ops.msd_module(*problem.module_arguments(), impl="cuda-fused")
     assert largest_difference(found.detach(), exact.detach().double()) < 1e-3
