@@ -16,6 +16,9 @@ from msdtool.ops.cuda.launcher import OPTIONS
 from msdtool.ops.cuda.sources import Source
 
 ARCHITECTURES = (75, 80, 90, 100)
+# Also for float32 of what every step launches: GPUs with less shared memory, other schedulers.
+MORE_ARCHITECTURES = (89, 120)
+OF_EVERY_STEP = ("fused", "inner", "taps")
 TABLE = Path(__file__).parent / "resources.json"
 MISSING = (
     None
@@ -38,8 +41,20 @@ class Resources:
     shared_bytes: int
 
 
+def architectures(source: Source) -> tuple[int, ...]:
+    """Those that a source is compiled for in the tests."""
+    more = source.name in OF_EVERY_STEP and ("STORAGE", "float32") in source.defines
+    return ARCHITECTURES + (MORE_ARCHITECTURES if more else ())
+
+
 def compile_source(source: Source, architecture: int) -> dict[str, Resources]:
     """Compile to machine code without a warning; what each kernel of the source takes."""
+    log, _ = compiled(source, architecture)
+    return _parse(log)
+
+
+def compiled(source: Source, architecture: int) -> tuple[str, bytes]:
+    """The compiler's log and the machine code."""
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(source.text(), f"{source.name}.cu", (), ())
@@ -49,8 +64,9 @@ def compile_source(source: Source, architecture: int) -> dict[str, Resources]:
         log = nvrtc.getProgramLog(program)
         raise AssertionError(f"{source} for sm_{architecture}:\n{log}") from None
     log = nvrtc.getProgramLog(program).rstrip("\0")
+    code = nvrtc.getCUBIN(program) + b"\0"  # CuPy leaves out the last byte
     nvrtc.destroyProgram(program)
-    return _parse(log)
+    return log, code
 
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)'")
@@ -90,8 +106,7 @@ def rows_of(source: Source) -> dict[str, dict[str, list[int]]]:
 
     What was compiled before, text and compiler the same, is read from pytest's cache folder.
     """
-    key = hashlib.sha256("\0".join((source.text(), version(), *_OPTIONS)).encode()).hexdigest()
-    path = CACHE / f"{source.name}-{key[:24]}.json"
+    path = cached(source, f"{architectures(source)}", "json")
     if not path.exists():
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(_compile_for_all(source)), encoding="utf-8")
@@ -99,9 +114,15 @@ def rows_of(source: Source) -> dict[str, dict[str, list[int]]]:
     return rows
 
 
+def cached(source: Source, variant: str, suffix: str) -> Path:
+    """The place in pytest's cache folder of what this compiler makes of a source."""
+    key = hashlib.sha256("\0".join((source.text(), version(), variant, *_OPTIONS)).encode())
+    return CACHE / f"{source.name}-{key.hexdigest()[:24]}.{suffix}"
+
+
 def _compile_for_all(source: Source) -> dict[str, dict[str, list[int]]]:
     rows: dict[str, dict[str, list[int]]] = {}
-    for architecture in ARCHITECTURES:
+    for architecture in architectures(source):
         for name, resources in compile_source(source, architecture).items():
             rows.setdefault(name, {})[f"sm_{architecture}"] = list(astuple(resources))
     return rows

@@ -53,18 +53,17 @@ class FusedEngine(ProductEngine):
         self.serves = _serves(shape, like)
 
     def convolve_front(
-        self, planes: Tensor, rows: Tensor, bias: Tensor, block: range, stack: Tensor
+        self, planes: Tensor, rows: Tensor, bias: Tensor, sums: Tensor, block: range, stack: Tensor
     ) -> None:
         shape = self.shape
         max_dilation = max(shape.dilations[layer] for layer in block)
         columns = columns_for(max_dilation, planes.device) if self.serves else None
         if columns is None:
-            super().convolve_front(planes, rows, bias, block, stack)
+            super().convolve_front(planes, rows, bias, sums, block, stack)
             return
         height, width = shape.space
         strips = -(-width // columns)
         band = band_rows(height, strips * shape.batch, max_dilation)
-        m, outputs = rows.shape[1], planes[shape.channels(block)]
         launch(
             fused_source(planes.dtype, columns),
             "fused_forward",
@@ -74,11 +73,10 @@ class FusedEngine(ProductEngine):
             planes.stride(0),
             packed(rows),
             bias,
-            self.dilations[block.start : block.stop],
-            outputs,
-            m,
-            len(outputs),
-            shape.width,
+            self.dilations[shape.outputs(block)],
+            sums,
+            rows.shape[1],
+            len(sums),
             max_dilation,
             band,
             height,

@@ -11,6 +11,7 @@ from torch import Tensor
 from msdtool import ops
 from msdtool.border import PADDINGS
 from msdtool.ops.cuda import fused, launcher, product
+from msdtool.ops.cuda.convolution import compute_dtype
 from msdtool.ops.cuda.fused import FusedEngine
 from msdtool.ops.cuda.product import ProductEngine
 from msdtool.ops.engine import BlockShape
@@ -34,8 +35,7 @@ def front_of(
 ) -> Tensor:
     """What an engine makes of the channels before the last block, all integers.
 
-    They are small enough for every type, and their sums for float32, so nothing is rounded but
-    the result.
+    They are small enough for every type, and their sums for float32, so nothing is rounded.
     """
     planes = integers(shape.channels_before(shape.depth), shape.pixels, largest=8, seed=0)
     planes = planes.to(device, dtype)
@@ -43,16 +43,18 @@ def front_of(
     block = engine.blocks()[-1]
     num_rows = len(block) * shape.width * shape.num_taps
     rows = integers(num_rows, shape.channels_before(block.start), largest=4, seed=1)
-    bias = integers(len(block) * shape.width, largest=9, seed=2).to(device, dtype)
-    stack = planes.new_empty(num_rows, engine.strip_slices * shape.slice_size)
+    wide = compute_dtype(dtype)
+    bias = integers(len(block) * shape.width, largest=9, seed=2).to(device, wide)
+    stack = planes.new_empty(num_rows, engine.strip_slices * shape.slice_size, dtype=wide)
     planes[shape.channels(block)] = math.nan
-    engine.convolve_front(planes, rows.to(device, dtype), bias, block, stack)
-    return planes[shape.channels(block)].cpu()
+    sums = torch.full((len(bias), shape.pixels), math.nan, dtype=wide, device=device)
+    engine.convolve_front(planes, rows.to(device, dtype), bias, sums, block, stack)
+    return sums.cpu()
 
 
 def check_front(shape: BlockShape, dtype: torch.dtype, device: str = "cpu") -> None:
     expected = front_of(shape, ProductEngine, torch.float64, device)
-    assert torch.equal(front_of(shape, FusedEngine, dtype, device), expected.to(dtype))
+    assert torch.equal(front_of(shape, FusedEngine, dtype, device).double(), expected)
 
 
 @st.composite
@@ -97,18 +99,6 @@ def test_a_network_is_as_right_as_tf32(device: str) -> None:
     expected = module_formula(problem.to(torch.float64)).detach()
     output = run(problem, "cuda-fused", device)[0]
     assert 1e-6 < largest_difference(output, expected) < 1e-3
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_storage_rounds_less_than_with_a_stack(dtype: torch.dtype) -> None:
-    problem = make_problem((16, 15), 12, dilations=(1, 2, 3)).to(dtype)
-    exact = module_formula(problem.to(torch.float64)).detach()
-
-    def rms(impl: str) -> float:
-        output = ops.msd_module(*problem.module_arguments(), impl=impl)
-        return (output.double() - exact).square().mean().sqrt().item()
-
-    assert rms("cuda-fused") < rms("cuda")
 
 
 @pytest.mark.parametrize("space", [(9, 11), (4, 6, 5)])
@@ -162,7 +152,7 @@ def test_every_layer_of_a_network_is_launched_once(use_shim: ShimLauncher) -> No
     with torch.no_grad():
         ops.msd_module(*problem.module_arguments(), impl="cuda-fused")
     names = [function for _, function in use_shim.launched]
-    assert (names.count("fused_forward"), names.count("convolution_forward")) == (2, 10)
+    assert (names.count("fused_forward"), names.count("inner_forward")) == (2, 10)
     assert "taps_gather" not in names
     assert product.BLOCK_CHANNELS[2] <= fused.OUTPUTS
 
