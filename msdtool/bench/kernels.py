@@ -100,7 +100,7 @@ class _LastBlock:
         targets = self.planes[self.channels]
         return Kernel(
             "taps_gather",
-            lambda: self.engine.gather(
+            lambda: self.engine.taps.gather(
                 self.taps, self.bias, self.block, targets, self.first, self.stop
             ),
             _bytes(self.taps.numel(), self.num_outputs * self.num_pixels),
@@ -171,7 +171,9 @@ class _LastBlock:
     def spread(self) -> Kernel:
         return Kernel(
             "taps_spread",
-            lambda: self.engine.spread(self.grads, self.block, self.taps, self.first, self.stop),
+            lambda: self.engine.taps.spread(
+                self.grads[self.channels], self.block, self.taps, self.first, self.stop
+            ),
             _bytes(self.taps.numel(), self.num_outputs * self.num_pixels),
             self.taps.numel(),
         )

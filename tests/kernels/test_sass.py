@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from msdtool.ops.cuda import inner, product
+from msdtool.ops.cuda import inner, taps
 from msdtool.ops.cuda.sources import Source, source_for
 from tests.kernels import nvrtc, sass
 
@@ -19,7 +19,7 @@ TAPS = source_for("taps", torch.float32, NDIM=2)
     "source",
     [
         source
-        for source in (*inner.SOURCES, *product.SOURCES)
+        for source in (*inner.SOURCES, *taps.SOURCES)
         if ("STORAGE", "float32") in source.defines
     ],
     ids=str,

@@ -73,7 +73,7 @@ class FusedEngine(ProductEngine):
             planes.stride(0),
             packed(rows),
             bias,
-            self.dilations[shape.outputs(block)],
+            self.taps.dilations[shape.outputs(block)],
             sums,
             rows.shape[1],
             len(sums),

@@ -5,18 +5,21 @@ sums over the channels in front of it come from: `msdtool.ops.cuda.product`.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from msdtool.border import RULES
-from msdtool.ops.cuda.launcher import launch
-from msdtool.ops.cuda.sources import STORAGES, Source, source_for
+from msdtool.ops.cuda.launcher import Constants, constants, launch
+from msdtool.ops.cuda.sources import STORAGES, source_for
 from msdtool.ops.engine import BlockShape
 
 # As in kernels/inner.cu.
 ROWS, WARPS, MAX_PAIRS = 4, 8, 16
+BLOCK = (32 * WARPS,)
 MAX_GRID_Z = 65535
+PLANS = 32  # of shapes whose arguments are kept
 
 SOURCES = tuple(source_for("inner", dtype, NDIM=ndim) for dtype in STORAGES for ndim in (2, 3))
 
@@ -30,12 +33,13 @@ class InnerLayers:
     """
 
     def __init__(self, shape: BlockShape, dtype: torch.dtype) -> None:
-        self.source: Source = source_for("inner", dtype, NDIM=len(shape.space))
+        self.source = source_for("inner", dtype, NDIM=len(shape.space))
         *depth, self.height, self.width = shape.space
-        slices = shape.batch * math.prod(depth)
-        self.sizes = (slices, *(depth or (1,)), self.height, self.width)
-        self.num_slices = slices
+        self.plane = shape.pixels
+        self.num_slices = shape.batch * math.prod(depth)
+        self.sizes = (self.num_slices, *(depth or (1,)), self.height, self.width)
         self.rule = RULES[shape.padding]
+        self._plans: dict[tuple[int, ...], tuple[tuple[int, int, int], Constants]] = {}
 
     def forward(
         self, sources: Tensor, weight: Tensor, sums: Tensor, output: Tensor, dilation: int
@@ -51,23 +55,11 @@ class InnerLayers:
             dilation: of the layer.
         """
         c_out, c_in = weight.shape[:2]
+        grid, sizes = self._plan(dilation, self.plane, c_in, c_out)
         launch(
-            self.source,
-            "inner_forward",
-            self._grid(dilation),
-            (32 * WARPS,),
-            sources,
-            weight,
-            weight.stride(0),
-            sums,
-            output,
-            output.shape[1],
-            c_in,
-            c_out,
-            *self.sizes,
-            dilation,
-            self.rule,
-        )
+            self.source, "inner_forward", grid, BLOCK,
+            sources, weight, weight.stride(0), sums, output, *sizes,
+        )  # fmt: skip
 
     def backward(
         self, weight: Tensor, deltas: Tensor, grads: Tensor, outputs: Tensor, dilation: int
@@ -82,40 +74,34 @@ class InnerLayers:
                 layers. It is set to that before their ReLU.
             dilation: of the layer.
         """
-        self._backward(weight, deltas, grads, outputs, dilation)
+        c_out, c_in = weight.shape[:2]
+        grid, sizes = self._plan(dilation, len(outputs), self.plane, c_in, c_out)
+        launch(
+            self.source, "inner_backward", grid, BLOCK,
+            weight, weight.stride(0), deltas, grads, outputs, *sizes,
+        )  # fmt: skip
 
     def complete(self, grads: Tensor, outputs: Tensor) -> None:
         """Set gradients of channels to those before their ReLU, both [C, B * pixels]."""
-        self._backward(None, None, grads, outputs, 1)
-
-    def _backward(
-        self,
-        weight: Tensor | None,
-        deltas: Tensor | None,
-        grads: Tensor,
-        outputs: Tensor,
-        dilation: int,
-    ) -> None:
+        grid, sizes = self._plan(1, len(outputs), self.plane, len(outputs), 0)
         launch(
-            self.source,
-            "inner_backward",
-            self._grid(dilation),
-            (32 * WARPS,),
-            weight,
-            0 if weight is None else weight.stride(0),
-            deltas,
-            grads,
-            outputs,
-            len(outputs),
-            grads.shape[1],
-            len(grads),
-            0 if weight is None else len(weight),
-            *self.sizes,
-            dilation,
-            self.rule,
-        )
+            self.source, "inner_backward", grid, BLOCK, None, 0, None, grads, outputs, *sizes
+        )  # fmt: skip
 
-    def _grid(self, dilation: int) -> tuple[int, int, int]:
-        """Columns, rows and slices; a thread has ROWS rows, a dilation apart."""
-        threads = -(-self.height // (ROWS * dilation)) * dilation
-        return -(-self.width // 32), -(-threads // WARPS), min(self.num_slices, MAX_GRID_Z)
+    def _plan(self, dilation: int, *counts: int) -> tuple[tuple[int, int, int], Constants]:
+        """Grid and last arguments of a launch: columns, rows (a thread has ROWS, a dilation apart)
+        and slices; counts, sizes, dilation and rule."""
+        key = dilation, *counts
+        if key not in self._plans:
+            threads = -(-self.height // (ROWS * dilation)) * dilation
+            self._plans[key] = (
+                (-(-self.width // 32), -(-threads // WARPS), min(self.num_slices, MAX_GRID_Z)),
+                constants(*counts, *self.sizes, dilation, self.rule),
+            )
+        return self._plans[key]
+
+
+@lru_cache(maxsize=PLANS)
+def inner_layers_of(shape: BlockShape, dtype: torch.dtype) -> InnerLayers:
+    """The `InnerLayers` of a shape, kept with the arguments of its launches."""
+    return InnerLayers(shape, dtype)

@@ -23,12 +23,10 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from msdtool.border import RULES
 from msdtool.ops.cuda.convolution import compute_dtype
-from msdtool.ops.cuda.inner import InnerLayers
-from msdtool.ops.cuda.launcher import launch
+from msdtool.ops.cuda.inner import inner_layers_of
 from msdtool.ops.cuda.per_layer import STRIP_BYTES, PerLayerEngine
-from msdtool.ops.cuda.sources import source_for
+from msdtool.ops.cuda.taps import taps_of
 from msdtool.ops.engine import BlockShape, Gradients, Parameters, channels_before
 
 # Channels of a block: more read the preceding channels less often, but compute more channels inside
@@ -38,17 +36,8 @@ BLOCK_CHANNELS = {2: 8, 3: 4}
 # Where the taps of one slice of a block exceed this, the block has fewer layers.
 MAX_STRIP_BYTES = 256 * 2**20
 MAX_OFFSET = 2**32 - 1  # bytes of an image in 2D, of a slice in 3D, which the kernels count
-# As in kernels/taps.cu.
-ROWS, WARPS = 4, 8
-
 # Whether 16-bit matrices can be multiplied into a float32 one, torch 2.8 and newer.
 MIXED_PRODUCTS = hasattr(torch.ops.aten.mm, "dtype_out")
-
-SOURCES = tuple(
-    source_for("taps", dtype, NDIM=ndim)
-    for dtype in (torch.float32, torch.float64)
-    for ndim in (2, 3)
-)
 
 
 class ProductEngine(PerLayerEngine):
@@ -59,8 +48,8 @@ class ProductEngine(PerLayerEngine):
         self.device = like.device
         self.dtype = like.dtype
         self.real = compute_dtype(like.dtype)
-        self.source = source_for("taps", self.real, NDIM=len(shape.space))
-        self.inner = InnerLayers(shape, like.dtype)
+        self.taps = taps_of(shape, self.real, like.device)
+        self.inner = inner_layers_of(shape, like.dtype)
         self.num_slices = shape.batch * shape.space[0]
         if len(shape.space) == 2:
             row_bytes = shape.slice_size * self.real.itemsize
@@ -73,14 +62,6 @@ class ProductEngine(PerLayerEngine):
         # As many strips as they have to be, of the same size.
         strips = -(-self.num_slices // max(1, STRIP_BYTES // (slice_bytes * self.layers)))
         self.strip_slices = max(1, -(-self.num_slices // max(1, strips)))
-
-    @cached_property
-    def dilations(self) -> Tensor:
-        """Those of all channels that layers write, as the kernels read them."""
-        width = self.shape.width
-        return _on_device(
-            tuple(dilation for dilation in self.shape.dilations for _ in range(width)), self.device
-        )
 
     @property
     def slice_bytes(self) -> int:
@@ -137,7 +118,7 @@ class ProductEngine(PerLayerEngine):
         for first, stop in self.strips():
             taps = stack[: len(rows), : (stop - first) * size]
             multiply(rows, planes[:m, first * size : stop * size], taps)
-            self.gather(taps, bias, block, sums, first, stop)
+            self.taps.gather(taps, bias, block, sums, first, stop)
 
     def backward_layers(
         self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: Gradients
@@ -152,11 +133,11 @@ class ProductEngine(PerLayerEngine):
             self.backward_inside(planes, grads, weights, block)
             columns = _tap_columns([weights[layer][:, lowest:m] for layer in block])
             columns = columns.to(grads.dtype)
-            wants = gradients.wants(block)
+            deltas, wants = grads[shape.channels(block)], gradients.wants(block)
             for first, stop in self.strips():
                 pixels = slice(first * shape.slice_size, stop * shape.slice_size)
                 taps = stack[: columns.shape[1], : pixels.stop - pixels.start]
-                self.spread(grads, block, taps, first, stop)
+                self.taps.spread(deltas, block, taps, first, stop)
                 if m > lowest:
                     grads[lowest:m, pixels].addmm_(columns, taps)
                 if wants:
@@ -186,63 +167,6 @@ class ProductEngine(PerLayerEngine):
                 planes[before],
                 shape.dilations[layer],
             )
-
-    def gather(
-        self, taps: Tensor, bias: Tensor, block: range, sums: Tensor, first: int, stop: int
-    ) -> None:
-        """Add the taps of a strip to the sums [k * width, B * pixels] of a block.
-
-        The first strip to reach a pixel starts from the bias [k * width].
-        """
-        margin = max(self.shape.dilations[layer] for layer in block)
-        low, high = max(first - margin, 0), min(stop + margin, self.num_slices)
-        launch(
-            self.source,
-            "taps_gather",
-            self._grid(high - low, len(sums)),
-            (32 * WARPS,),
-            taps,
-            taps.stride(0),
-            bias,
-            self.dilations[self.shape.outputs(block)],
-            sums,
-            sums.stride(0),
-            first,
-            stop,
-            margin,
-            self.shape.batch,
-            *self._sizes(),
-        )
-
-    def spread(self, grads: Tensor, block: range, taps: Tensor, first: int, stop: int) -> None:
-        """Write the taps of a strip from the gradients of a block's outputs before their ReLU."""
-        deltas = grads[self.shape.channels(block)]
-        launch(
-            self.source,
-            "taps_spread",
-            self._grid(stop - first, len(deltas)),
-            (32 * WARPS,),
-            deltas,
-            grads.stride(0),
-            self.dilations[self.shape.outputs(block)],
-            taps,
-            taps.stride(0),
-            first,
-            stop,
-            *self._sizes(),
-        )
-
-    def _grid(self, slices: int, channels: int) -> tuple[int, int, int]:
-        """Columns, rows (in 2D they are the slices, of which a thread has some) and channels."""
-        *rows, width = self.shape.space[1:]
-        row_blocks = -(-rows[0] // WARPS) if rows else -(-slices // (ROWS * WARPS))
-        return -(-width // 32), row_blocks, channels
-
-    def _sizes(self) -> tuple[int, ...]:
-        """Slices per image, rows and columns of a slice, border rule."""
-        num_slices, *rest = self.shape.space
-        missing = (1,) * (2 - len(rest))
-        return (num_slices, *missing, *rest, RULES[self.shape.padding])
 
     def _new_stack(self, like: Tensor) -> Tensor:
         num_rows = self.layers * self.shape.width * self.shape.num_taps
@@ -325,9 +249,3 @@ def _unpacking_on(
             places.append(by_taps.mT.flatten())
         start += packed.numel()
     return torch.cat(places).to(device)
-
-
-@cache
-def _on_device(dilations: tuple[int, ...], device: torch.device) -> Tensor:
-    """Kept for good: a CUDA graph cannot capture the copy, and refers to its result by address."""
-    return torch.tensor(dilations, dtype=torch.int64, device=device)

@@ -9,7 +9,7 @@ from torch import Tensor
 from msdtool import ops
 from msdtool.border import PADDINGS
 from msdtool.errors import KernelError
-from msdtool.ops.cuda import launcher, product
+from msdtool.ops.cuda import launcher, product, taps
 from msdtool.ops.cuda.per_layer import PerLayerEngine
 from msdtool.ops.engine import BlockShape
 from tests.ops.formula import (
@@ -285,10 +285,10 @@ def test_kernels_without_a_gpu_are_a_clear_error(
 
 
 def test_what_graphs_point_to_is_kept_for_ever() -> None:
-    first = product._on_device((1, 2, 3), torch.device("cpu"))
+    first = taps._on_device((1, 2, 3), torch.device("cpu"))
     for depth in range(1, 200):
-        product._on_device((7,) * depth, torch.device("cpu"))
-    assert product._on_device((1, 2, 3), torch.device("cpu")) is first
+        taps._on_device((7,) * depth, torch.device("cpu"))
+    assert taps._on_device((1, 2, 3), torch.device("cpu")) is first
 
 
 def test_products_read_rows_of_the_same_length_in_all_blocks(

@@ -7,14 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from msdtool import ops
 from msdtool.border import PADDINGS
-from msdtool.ops.cuda import launcher, product
+from msdtool.ops.cuda import inner, launcher, product, taps
 from msdtool.ops.cuda.convolution import compute_dtype
 from msdtool.ops.cuda.product import ProductEngine
 from msdtool.ops.cuda.sources import STORAGES
 from msdtool.ops.engine import BlockShape
+from tests.ops.cuda.test_engines import run
 from tests.ops.cuda.test_inner import DEVICES, whole
 from tests.ops.formula import make_problem, shifted
 from tests.shim import ShimLauncher
@@ -25,7 +27,7 @@ def use_shim(shim: ShimLauncher) -> ShimLauncher:
     return shim
 
 
-def taps_of(space: tuple[int, ...]) -> list[tuple[int, ...]]:
+def shifts_of(space: tuple[int, ...]) -> list[tuple[int, ...]]:
     return list(torch.cartesian_prod(*[torch.tensor((-1, 0, 1))] * len(space)).tolist())
 
 
@@ -38,7 +40,7 @@ def gathered(shape: BlockShape, stack: Tensor) -> Tensor:
         rows.append(
             sum(
                 shifted(plane, tuple(dilation * t for t in tap), shape.padding)
-                for plane, tap in zip(planes, taps_of(shape.space), strict=True)
+                for plane, tap in zip(planes, shifts_of(shape.space), strict=True)
             ).flatten()
         )
     return torch.stack(rows)
@@ -82,10 +84,10 @@ def test_whole_numbers_are_gathered_and_spread_exactly(
         block = range(outputs)
         for first, stop in engine.strips():
             pixels = slice(first * shape.slice_size, stop * shape.slice_size)
-            taps = stack[:, pixels].clone().to(device, dtype)
-            engine.gather(taps, bias.to(device, dtype), block, sums, first, stop)
-            engine.spread(grads, block, taps, first, stop)
-            spread[:, pixels] = taps.cpu().double()
+            part = stack[:, pixels].clone().to(device, dtype)
+            engine.taps.gather(part, bias.to(device, dtype), block, sums, first, stop)
+            engine.taps.spread(grads[3:], block, part, first, stop)
+            spread[:, pixels] = part.cpu().double()
     expected = gathered(shape, stack)
     assert torch.equal(sums.cpu().double(), expected + bias[:, None])
     assert (expected * deltas).sum() == (stack * spread).sum()
@@ -159,3 +161,68 @@ def test_images_larger_than_the_kernels_count_are_refused() -> None:
     assert engine.max_slices == 2**15 - 1
     with pytest.raises(ValueError, match=r"images of 1073774592 pixels in a plane; .* 1073741823;"):
         engine.forward(torch.empty(0), None)
+
+
+class Operations(TorchDispatchMode):
+    """Counts torch's operations that launch kernels on a GPU."""
+
+    VIEWS = frozenset({
+        "view", "t", "transpose", "slice", "detach", "expand", "split", "unsqueeze", "squeeze",
+        "_unsafe_view", "split_with_sizes", "new_empty", "empty_like", "promote_types", "alias",
+    })  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ not in self.VIEWS:
+            self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+class NoLauncher(ShimLauncher):
+    """Counts launches without any."""
+
+    def launch(self, source, function, *_) -> None:
+        self.launched.append((source, function))
+
+
+def test_launches_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for 1024 x 1024 pixels, depth 100: the products of 13 strips and 13 blocks, and little
+    else; it was 1,934 with gradients of each layer added one by one."""
+    none = NoLauncher()
+    monkeypatch.setitem(launcher.LAUNCHERS, "cpu", none)
+    monkeypatch.setattr(product, "STRIP_BYTES", 85 * 4 * 8 * 9 * 4)
+    problem = make_problem((1024, 4), 100, dilations=(1, 2, 3, 4), dtype=torch.float32)
+    run(problem)  # what is kept for all steps is made in the first
+    none.launched.clear()
+    with Operations() as operations:
+        run(problem)
+    names = [function for _, function in none.launched]
+    assert {name: names.count(name) for name in names} == {
+        "taps_gather": 169, "inner_forward": 100, "inner_backward": 100, "taps_spread": 169,
+    }  # fmt: skip
+    products = sum(name in ("mm", "addmm_") for name in operations.names)
+    assert products <= 3 * 169 + 2
+    assert len(operations.names) - products <= 60
+    assert len(names) + len(operations.names) <= 1110
+
+
+def test_arguments_are_made_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def spy(*values: int) -> launcher.Constants:
+        made.append(values)
+        return launcher.constants(*values)
+
+    monkeypatch.setattr(taps, "constants", spy)
+    monkeypatch.setattr(inner, "constants", spy)
+    taps.taps_of.cache_clear()
+    inner.inner_layers_of.cache_clear()
+    problem = make_problem((17, 19), 10)
+    first = run(problem)
+    assert len(made) > 20
+    made.clear()
+    assert all(torch.equal(*pair) for pair in zip(run(problem), first, strict=True))
+    assert made == []
