@@ -32,10 +32,53 @@ struct alignas(4 * sizeof(real)) Row { real taps[4]; };
 // Those of all pairs of channels, [C_out, C_in, KZ, 3]; the caller waits for the other threads.
 __device__ __forceinline__ void load_weights(
     Row* rows, const storage* weight, int64 weight_o, int c_in, int c_out) {
+#pragma unroll 1
     for (int o = 0; o < c_out; ++o)
+#pragma unroll 1
         for (int i = threadIdx.x; i < c_in * KZ * 9; i += THREADS)
             rows[o * c_in * KZ * 3 + i / 3].taps[i % 3] = load(weight + o * weight_o + i);
 }
+
+// Where the values lie that a thread needs of a slice: offsets in bytes of its rows and of its three
+// columns; NONE for zeros, which a thread in the interior has not to look for.
+struct Offsets {
+    unsigned rows[N + 2], columns[3];
+    bool inside = true;
+
+    __device__ __forceinline__ void set_row(int j, int row, int width, int size) {
+        rows[j] = row < 0 ? NONE : static_cast<unsigned>(row * width) * size;
+        inside = inside && row >= 0;
+    }
+    __device__ __forceinline__ void set_column(int i, int column, int size) {
+        columns[i] = column < 0 ? NONE : static_cast<unsigned>(column) * size;
+        inside = inside && column >= 0;
+    }
+    // Of rows and columns that are known to be in the image.
+    __device__ __forceinline__ void set_inside(int row, int column, int step, int width, int size) {
+#pragma unroll
+        for (int j = 0; j < N + 2; ++j)
+            rows[j] = static_cast<unsigned>((row + j * step) * width) * size;
+#pragma unroll
+        for (int i = 0; i < 3; ++i) columns[i] = static_cast<unsigned>(column + i * step) * size;
+    }
+    template <class T>
+    __device__ __forceinline__ void fetch(real (&value)[N + 2][3], const T* slice) const {
+        if (inside) {
+#pragma unroll
+            for (int j = 0; j < N + 2; ++j)
+#pragma unroll
+                for (int i = 0; i < 3; ++i)
+                    value[j][i] = to_real(*after(slice, rows[j] + columns[i]));
+        } else {
+#pragma unroll
+            for (int j = 0; j < N + 2; ++j)
+#pragma unroll
+                for (int i = 0; i < 3; ++i)
+                    value[j][i] = rows[j] == NONE || columns[i] == NONE
+                                      ? real(0) : to_real(*after(slice, rows[j] + columns[i]));
+        }
+    }
+};
 
 // The first of a thread's rows. Threads are counted through the rows 0 to dilation - 1, which are
 // followed by those that their N rows cover.
@@ -61,22 +104,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
     const int x = blockIdx.x * 32 + threadIdx.x % 32, row = first_row(s);
     if (x >= w || row >= h) return;
 
-    unsigned at[N + 2][3];  // in a slice, NONE for zeros
-    bool inside = true;
+    // Offsets in a slice. Of the rows below the image, those that no pixel reads stand for the last
+    // one that is read.
+    Offsets at;
+    if (row >= s && row + N * s < h && x >= s && x + s < w) {  // most threads
+        at.set_inside(row - s, x - s, s, w, sizeof(storage));
+    } else {
 #pragma unroll
-    for (int j = 0; j < N + 2; ++j) {
-        // Of the rows below the image, those that no pixel reads stand for the last that one does.
-        const int source_row = border(min(row + (j - 1) * s, h - 1 + s), h, rho);
+        for (int j = 0; j < N + 2; ++j)
+            at.set_row(j, border(min(row + (j - 1) * s, h - 1 + s), h, rho), w, sizeof(storage));
 #pragma unroll
-        for (int i = 0; i < 3; ++i) {
-            const int column = border(x + (i - 1) * s, w, rho);
-            at[j][i] = source_row < 0 || column < 0 ? NONE : (source_row * w + column) * unsigned(sizeof(storage));
-            inside = inside && at[j][i] != NONE;
-        }
+        for (int i = 0; i < 3; ++i)
+            at.set_column(i, border(x + (i - 1) * s, w, rho), sizeof(storage));
     }
     const int64 slice_size = height * width;
-    for (int64 slice = blockIdx.z; slice < num_slices; slice += gridDim.z) {
-        const int z = static_cast<int>(slice % d);
+    for (int slice = blockIdx.z; slice < num_slices; slice += gridDim.z) {
+        const int z = KZ == 1 ? 0 : slice % d;
         for (int o = 0; o < outputs; ++o) {
             const int64 own = o * plane + slice * slice_size + row * w + x;
             real sum[N];
@@ -91,18 +134,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
                     const storage* source = sources + c * plane + (slice - z + source_z) * slice_size;
                     const Row* taps = weights + ((o * channels + c) * KZ + k) * 3;
                     real value[N + 2][3];
-                    if (inside) {
-#pragma unroll
-                        for (int j = 0; j < N + 2; ++j)
-#pragma unroll
-                            for (int i = 0; i < 3; ++i) value[j][i] = load(after(source, at[j][i]));
-                    } else {
-#pragma unroll
-                        for (int j = 0; j < N + 2; ++j)
-#pragma unroll
-                            for (int i = 0; i < 3; ++i)
-                                value[j][i] = at[j][i] == NONE ? real(0) : load(after(source, at[j][i]));
-                    }
+                    at.fetch(value, source);
 #pragma unroll
                     for (int t = 0; t < 3; ++t) {
                         const Row factors = taps[t];
@@ -152,8 +184,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
     const int last_row = row + (N - 1) * s, passes = rho == ZEROS || num_deltas == 0 ? 1 : 3;
     const int64 slice_size = height * width;
 
-    for (int64 slice = blockIdx.z; slice < num_slices; slice += gridDim.z) {
-        const int z = static_cast<int>(slice % d);
+    for (int slice = blockIdx.z; slice < num_slices; slice += gridDim.z) {
+        const int z = KZ == 1 ? 0 : slice % d;
         real* const own = grads + slice * slice_size + row * w + x;
         for (int number_z = 0; number_z < (KZ == 1 ? 1 : passes); ++number_z) {
             if (number_z > 0 && !reached(number_z, z, z, d, s)) continue;
@@ -167,15 +199,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
                     const int mirror = number_y == 1 ? rho - 1 : 2 * h - 1 - rho;
                     const int position_y = number_y == 0 ? row : mirror - row;
                     const int step = number_y == 0 ? s : -s;
-                    unsigned at[N + 2][3];
+                    Offsets at;
 #pragma unroll
-                    for (int j = 0; j < N + 2; ++j)
+                    for (int j = 0; j < N + 2; ++j) {
+                        const int y = position_y + (j - 1) * step;
+                        at.set_row(j, y < h ? y : NOWHERE, w, sizeof(real));
+                    }
 #pragma unroll
-                        for (int i = 0; i < 3; ++i) {
-                            const int yy = position_y + (j - 1) * step, xx = position_x - (i - 1) * s;
-                            const bool there = yy >= 0 && yy < h && xx >= 0 && xx < w;
-                            at[j][i] = there ? (yy * w + xx) * unsigned(sizeof(real)) : NONE;
-                        }
+                    for (int i = 0; i < 3; ++i) {
+                        const int column = position_x - (i - 1) * s;
+                        at.set_column(i, column < w ? column : NOWHERE, sizeof(real));
+                    }
                     bool stands[N];  // whether this pass has a position for the pixel
 #pragma unroll
                     for (int j = 0; j < N; ++j) {
@@ -192,11 +226,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
                         for (int o = 0; o < num_deltas; ++o) {
                             const real* delta = deltas + o * plane + offset;
                             real value[N + 2][3];
-#pragma unroll
-                            for (int j = 0; j < N + 2; ++j)
-#pragma unroll
-                                for (int i = 0; i < 3; ++i)
-                                    value[j][i] = at[j][i] == NONE ? real(0) : *after(delta, at[j][i]);
+                            at.fetch(value, delta);
                             const Row* taps = weights + (o * channels * KZ + k) * 3;
                             real* grad = own;
 #pragma unroll 1
