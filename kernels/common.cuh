@@ -76,6 +76,13 @@ __device__ __forceinline__ void store(storage* address, real value) {
     *address = from_real<storage>(value);
 }
 
+// The element some bytes after another. An offset of 32 bits is cheap to keep, one for each tap, and to
+// add to the address of a plane; NONE stands for the offset of no pixel.
+const unsigned NONE = 0xffffffffu;
+template <class T> __device__ __forceinline__ const T* after(const T* address, unsigned bytes) {
+    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(address) + bytes);
+}
+
 const unsigned ALL_LANES = 0xffffffffu;
 
 // Sum over the lanes of a warp, in a fixed order; every lane receives it.

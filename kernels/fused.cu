@@ -6,22 +6,24 @@
 // warps multiply weights [9 * OUTPUTS, m] with channels [m, columns] into shared memory; then every
 // thread adds the taps to the columns it owns of a rolling window of 2 * reach + 1 target rows.
 // A target row that no later row reaches leaves the window with its bias; the channels inside the
-// block and the ReLU follow (convolution.cu).
+// block and the ReLU follow (inner.cu).
 //
 // The border rule maps rows and columns beyond the image to pixels, so there is no halo in memory.
 // float32 is multiplied as TF32.
 //
-// LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0.
+// LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0; COLUMNS divides THREADS.
 
 #ifndef OUTPUTS
 #define OUTPUTS 8
+#endif
+#ifndef COLUMNS
+#define COLUMNS 64
 #endif
 
 #include "common.cuh"
 #include "border.cuh"
 #include "mma.cuh"
 
-const int COLUMNS = 64;
 const int ROWS = 2;
 const int THREADS = 256;
 const int WARPS = THREADS / 32;
@@ -63,9 +65,9 @@ __device__ __forceinline__ unsigned load_b(
 extern "C" __global__ void __launch_bounds__(THREADS) fused_forward(
     const storage* planes, int64 plane,
     const storage* packed,  // Fragments [m / K_STEP, M_TILES, 32 lanes]
-    const storage* bias, const int64* dilations,
-    storage* output,
-    int64 num_sources, int64 num_outputs, int64 layer_width, int64 max_dilation, int64 band,
+    const float* bias, const int64* dilations,  // of each output
+    float* sums,
+    int64 num_sources, int64 num_outputs, int64 max_dilation, int64 band,
     int64 num_rows, int64 width, int64 rule) {
     const int reach = max_dilation, window_rows = 2 * reach + 1, num_columns = width;
     // Whole pairs of tiles; the window follows the taps of ROWS rows.
@@ -134,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fused_forward(
 
         // Add the taps to the target rows, and write those that are complete.
         for (int q = threadIdx.x / COLUMNS; q < num_outputs; q += THREADS / COLUMNS) {
-            const int dilation = static_cast<int>(dilations[q / static_cast<int>(layer_width)]);
+            const int dilation = static_cast<int>(dilations[q]);
             for (int index = 0; index < ROWS && start + index < stop_row + reach; ++index) {
                 const int position = start + index;
                 for (int tap = 0; tap < 3; ++tap) {
@@ -152,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) fused_forward(
                 float* const sum =
                     window + ((done - first_row) % window_rows * OUTPUTS + q) * COLUMNS + own_column;
                 if (column < num_columns)
-                    store(output + q * plane + image + done * width + column, *sum + load(bias + q));
+                    sums[q * plane + image + done * width + column] = *sum + bias[q];
                 *sum = 0;
             }
         }

@@ -1,12 +1,14 @@
 // The stack of taps between a matrix product and k convolutions at once (msdtool/ops/cuda/product.py):
-// gather sums it into the layers' outputs, spread, its adjoint, computes it from their gradients.
+// gather sums it into the layers' sums, spread, its adjoint, computes it from their gradients.
 //
 // Buffers are planes [C, plane] of B images one after another, `num_slices` slices each; a slice is
 // one index of the outermost axis (a row in 2D, H rows in 3D). A stack [channels * 3^n, tap_plane]
-// covers the strip of slices first..stop-1, counted over all images. Channel q belongs to the layer
-// q / layer_width of the block; every layer has its own dilation.
+// covers the strip of slices first..stop-1, counted over all images. Every channel has its dilation.
 //
-// LIMITS: fewer than 2^31 pixels per strip and its surroundings.
+// A warp is 32 columns. A thread has ROWS rows of a column in 2D, in 3D the column's row in all
+// slices: what depends on the column is computed once.
+//
+// LIMITS: fewer than 2^32 bytes in a slice and 2^30 slices in all; 65,535 * WARPS rows.
 
 #ifndef NDIM
 #define NDIM 2
@@ -16,88 +18,137 @@
 #include "border.cuh"
 
 const int TY = NDIM == 3 ? 3 : 1;  // taps of the middle axis
-const int TAPS = 9 * TY;
-const int THREADS = 256;
+const int INNER = 3 * TY;  // taps within a slice
+const int ROWS = 4;
+const int WARPS = 8;
+const int THREADS = 32 * WARPS;
 
-// Add the taps of a strip to the outputs they reach. The first strip to reach a pixel starts from
-// the bias, so the strips must come in order. grid: pixels of the strip and of `margin` slices on
-// both of its sides / THREADS, channels.
+// The slices begin..end-1 of a thread, among low..high-1; its row in a slice, and its column.
+struct Place {
+    int begin, end, y, x;
+};
+
+__device__ __forceinline__ Place place(int low, int high) {
+    const int row = blockIdx.y * WARPS + threadIdx.x / 32, x = blockIdx.x * 32 + threadIdx.x % 32;
+    if (NDIM == 3) return {low, high, row, x};
+    return {low + row * ROWS, min(low + (row + 1) * ROWS, high), 0, x};
+}
+
+// Add the taps of a strip to the sums they reach. The first strip to reach a pixel starts from the
+// bias, so the strips must come in order. grid: W / 32, in 2D slices of the strip and of `margin` on
+// both of its sides / (WARPS * ROWS), in 3D H / WARPS, channels.
 extern "C" __global__ void __launch_bounds__(THREADS) taps_gather(
-    const storage* taps, int64 tap_plane, const storage* bias, const int64* dilations,
-    storage* output, int64 plane,
+    const real* taps, int64 tap_plane, const real* bias, const int64* dilations,
+    real* sums, int64 plane,
     int64 first, int64 stop, int64 margin, int64 num_images, int64 num_slices, int64 height,
-    int64 width, int64 layer_width, int64 rule) {
-    const int64 slice_size = height * width;
-    const int64 low = max(first - margin, int64(0)), high = min(stop + margin, num_images * num_slices);
-    const unsigned thread = blockIdx.x * THREADS + threadIdx.x;
-    if (thread >= (high - low) * slice_size) return;
-    const unsigned w = width, h = height, row_at = thread / w;
-    const unsigned slice = row_at / h + low, image = slice / unsigned(num_slices);
-    const int z = static_cast<int>(slice - image * num_slices), x = static_cast<int>(thread % w);
-    const int y = static_cast<int>(row_at % h), rho = static_cast<int>(rule);
-    const int64 channel = blockIdx.y;
-    const int dilation = static_cast<int>(dilations[blockIdx.y / unsigned(layer_width)]);
-    int64 lowest = num_images * num_slices, sources[3];
+    int64 width, int64 rule) {
+    const int d = static_cast<int>(num_slices), h = static_cast<int>(height);
+    const int w = static_cast<int>(width), rho = static_cast<int>(rule), slice_size = h * w;
+    const int start = static_cast<int>(first), size = static_cast<int>(stop - first);
+    const int64 channel = blockIdx.z;
+    const Place own = place(static_cast<int>(max(first - margin, int64(0))),
+                            static_cast<int>(min(stop + margin, num_images * num_slices)));
+    if (own.x >= w || own.y >= h) return;
+    const int dilation = static_cast<int>(dilations[channel]);
+    const real* columns[INNER];  // of the first tap of each column, in the first slice; null for zeros
 #pragma unroll
-    for (int tap = 0; tap < 3; ++tap) {
-        const int source = border(z + dilation * (tap - 1), static_cast<int>(num_slices), rho);
-        sources[tap] = source < 0 ? NOWHERE : image * num_slices + source;
-        if (source >= 0) lowest = min(lowest, sources[tap]);
+    for (int i = 0; i < INNER; ++i) {
+        const int row = TY == 1 ? 0 : border(own.y + dilation * (i / 3 - 1), h, rho);
+        const int column = border(own.x + dilation * (i % 3 - 1), w, rho);
+        columns[i] = row < 0 || column < 0 ? nullptr
+                         : taps + (channel * 3 * INNER + i) * tap_plane + row * w + column;
     }
-    bool reached = false;
-    real sum = 0;
+    const real bias_here = bias[channel];
+    real* sum_at = sums + channel * plane + int64(own.begin) * slice_size + own.y * w + own.x;
+    int z = own.begin % d;
+#pragma unroll 1
+    for (int slice = own.begin; slice < own.end; ++slice, sum_at += slice_size) {
+        int sources[3];  // slices, counted from the first of the strip
+        bool here = false, before = false;
 #pragma unroll
-    for (int tap = 0; tap < 3; ++tap) {
-        if (sources[tap] < first || sources[tap] >= stop) continue;
-        reached = true;
-#pragma unroll
-        for (int inner = 0; inner < 3 * TY; ++inner) {
-            const int row = border(y + dilation * (inner / 3 - TY / 2), static_cast<int>(height), rho);
-            const int column = border(x + dilation * (inner % 3 - 1), static_cast<int>(width), rho);
-            if (row < 0 || column < 0) continue;
-            const int64 number = channel * TAPS + tap * 3 * TY + inner;
-            sum += load(taps + number * tap_plane + (sources[tap] - first) * slice_size +
-                        row * width + column);
+        for (int tap = 0; tap < 3; ++tap) {
+            const int source = border(z + dilation * (tap - 1), d, rho);
+            sources[tap] = source + (slice - z - start);
+            here = here || static_cast<unsigned>(sources[tap]) < static_cast<unsigned>(size);
+            before = before || (source >= 0 && sources[tap] < 0);
         }
+        if (here) {
+            real sum = before ? *sum_at : bias_here;
+#pragma unroll
+            for (int tap = 0; tap < 3; ++tap) {
+                if (static_cast<unsigned>(sources[tap]) >= static_cast<unsigned>(size)) continue;
+                const int64 offset = tap * INNER * tap_plane + int64(sources[tap]) * slice_size;
+                real of_slice = 0;
+#pragma unroll
+                for (int i = 0; i < INNER; ++i)
+                    if (columns[i]) of_slice += columns[i][offset];
+                sum += of_slice;
+            }
+            *sum_at = sum;
+        }
+        if (++z == d) z = 0;
     }
-    if (!reached) return;
-    storage* target = output + channel * plane + low * slice_size + thread;
-    store(target, sum + (lowest >= first ? load(bias + channel) : load(target)));
 }
 
 // Write the taps of a strip: S_t(y) = sum of delta(x) over all x with rho(x + dilation * t) = y,
-// delta the gradient where the output is positive. grid: pixels of the strip / THREADS, channels.
-extern "C" __global__ void __launch_bounds__(THREADS) taps_spread(
-    const real* grad_output, const storage* output, int64 plane, const int64* dilations,
+// delta the gradient before the ReLU. grid: W / 32, in 2D slices of the strip / (WARPS * ROWS), in 3D
+// H / WARPS, channels.
+extern "C" __global__ void __launch_bounds__(THREADS, 2) taps_spread(
+    const real* deltas, int64 plane, const int64* dilations,
     real* taps, int64 tap_plane,
-    int64 first, int64 stop, int64 num_slices, int64 height, int64 width, int64 layer_width,
-    int64 rule) {
-    const int64 slice_size = height * width;
-    const unsigned thread = blockIdx.x * THREADS + threadIdx.x;
-    if (thread >= (stop - first) * slice_size) return;
+    int64 first, int64 stop, int64 num_slices, int64 height, int64 width, int64 rule) {
     const int d = static_cast<int>(num_slices), h = static_cast<int>(height);
-    const int w = static_cast<int>(width), rho = static_cast<int>(rule);
-    const unsigned row_at = thread / unsigned(w), slice = row_at / unsigned(h) + first;
-    const unsigned image = slice / unsigned(d);
-    const int z = static_cast<int>(slice - image * d), x = static_cast<int>(thread % unsigned(w));
-    const int y = static_cast<int>(row_at % unsigned(h));
-    const int64 channel = blockIdx.y;
-    const int dilation = static_cast<int>(dilations[blockIdx.y / unsigned(layer_width)]);
-    const int64 origin = channel * plane + image * num_slices * slice_size;
-    const int num_z = num_preimages(z, d, dilation), num_x = num_preimages(x, w, dilation);
-    const int num_y = NDIM == 3 ? num_preimages(y, h, dilation) : 1;
+    const int w = static_cast<int>(width), rho = static_cast<int>(rule), slice_size = h * w;
+    const int64 channel = blockIdx.z;
+    const Place own = place(static_cast<int>(first), static_cast<int>(stop));
+    if (own.x >= w || own.y >= h) return;
+    const int dilation = static_cast<int>(dilations[channel]);
+    // The pixel's own readers in a slice. Those of its mirror images follow one by one: only pixels
+    // at the border have any.
+    unsigned at[INNER];
+#pragma unroll
+    for (int i = 0; i < INNER; ++i) {
+        const int y = TY == 1 ? 0 : own.y - dilation * (i / 3 - 1), x = own.x - dilation * (i % 3 - 1);
+        at[i] = y >= 0 && y < h && x >= 0 && x < w
+                    ? (y * w + x) * unsigned(sizeof(real)) : NONE;
+    }
+    const bool alone = num_preimages(own.x, w, dilation) == 1 &&
+                       (TY == 1 || num_preimages(own.y, h, dilation) == 1);
+    const int num_images = alone ? 1 : 3 * TY;  // of a slice
+    real* tap_at = taps + channel * 3 * INNER * tap_plane +
+                   (own.begin - first) * slice_size + own.y * w + own.x;
+    int z = own.begin % d;
 #pragma unroll 1
-    for (int tap = 0; tap < TAPS; ++tap) {
-        const int tap_z = tap / (3 * TY) - 1, tap_y = tap / 3 % TY - TY / 2, tap_x = tap % 3 - 1;
-        real sum = 0;
-        for (int number = 0; number < num_z * num_y * num_x; ++number) {
-            const int zz = preimage(z, number / (num_y * num_x), d, rho) - dilation * tap_z;
-            const int yy = preimage(y, number / num_x % num_y, h, rho) - dilation * tap_y;
-            const int xx = preimage(x, number % num_x, w, rho) - dilation * tap_x;
-            if (zz < 0 || zz >= d || yy < 0 || yy >= h || xx < 0 || xx >= w) continue;
-            const int64 source = origin + zz * slice_size + yy * width + xx;
-            if (!(load(output + source) <= 0)) sum += grad_output[source];
+    for (int slice = own.begin; slice < own.end; ++slice, tap_at += slice_size) {
+        const int num_z = num_preimages(z, d, dilation);
+        const real* const image = deltas + channel * plane + int64(slice - z) * slice_size;
+        real* out = tap_at;
+#pragma unroll 1
+        for (int tap = -1; tap <= 1; ++tap) {
+            real sum[INNER] = {};
+#pragma unroll 1
+            for (int number_z = 0; number_z < num_z; ++number_z) {
+                const int source_z = preimage(z, number_z, d, rho) - dilation * tap;
+                if (source_z < 0 || source_z >= d) continue;
+                const real* const source = image + int64(source_z) * slice_size;
+#pragma unroll
+                for (int i = 0; i < INNER; ++i)
+                    if (at[i] != NONE) sum[i] += *after(source, at[i]);
+#pragma unroll 1
+                for (int number = 1; number < num_images; ++number) {
+                    const int y = preimage(own.y, number / 3, h, rho);
+                    const int x = preimage(own.x, number % 3, w, rho);
+#pragma unroll
+                    for (int i = 0; i < INNER; ++i) {
+                        const int yy = TY == 1 ? 0 : y - dilation * (i / 3 - 1);
+                        const int xx = x - dilation * (i % 3 - 1);
+                        if (yy >= 0 && yy < h && xx >= 0 && xx < w) sum[i] += source[yy * w + xx];
+                    }
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < INNER; ++i, out += tap_plane) *out = sum[i];
         }
-        taps[(channel * TAPS + tap) * tap_plane + thread] = sum;
+        if (++z == d) z = 0;
     }
 }

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from msdtool.bench.cases import BYTES_PER_VALUE, Case
 from msdtool.nn.msd import DILATIONS
 from msdtool.ops.cuda import convolution
 from msdtool.ops.cuda.fused import FusedEngine
-from msdtool.ops.cuda.product import ProductEngine
+from msdtool.ops.cuda.product import ProductEngine, multiply
 from msdtool.ops.engine import BlockShape
 
 
@@ -38,10 +37,10 @@ def kernels_of(case: Case, device: torch.device) -> list[Kernel]:
         block.forward_product(),
         block.gather(),
         block.fused(),
-        block.forward(block.num_read),
-        block.forward(0),
-        block.backward_input(block.num_read),
-        block.backward_input(0),
+        block.inner_forward(),
+        block.forward(),
+        block.inner_backward(),
+        block.backward_input(),
         block.backward_weight(),
         block.spread(),
         *block.backward_products(),
@@ -55,8 +54,9 @@ def _bytes(*values: int) -> int:
 class _LastBlock:
     """The tensors of a case's last block of layers.
 
-    Products and taps run on the first strip of pixels, convolutions on all pixels for the block's
-    last layer: of all channels before it, or of those within the block.
+    Products and taps run on the first strip of pixels, the block's last layer on all pixels: the
+    channels within the block by the kernels that a step launches, all channels by those of
+    "cuda-plain".
 
     Attributes:
         num_read: channels before the block, which all of its layers read.
@@ -80,10 +80,10 @@ class _LastBlock:
         self.rows = self.planes.new_ones(len(self.taps), self.num_read)
         self.weight = self.planes.new_ones(case.width, self.front, *(3,) * case.ndim)
         self.bias = self.planes.new_zeros(self.num_outputs)
-        self.geometry = self.engine.geometry(last)
-        outputs = shape.channels(range(last, last + 1))
-        self.output = self.engine.images(self.planes[outputs])
-        self.upstream = self.engine.images(self.grads[outputs])
+        self.geometry, self.dilation = self.engine.geometry(last), shape.dilations[last]
+        self.outputs = shape.channels(range(last, last + 1))
+        self.output = self.engine.images(self.planes[self.outputs])
+        self.upstream = self.engine.images(self.grads[self.outputs])
         self.product_flops = 2 * len(self.taps) * self.num_read * self.num_pixels
         self.flops_per_channel = 2 * shape.num_taps * case.width * case.pixels
 
@@ -91,7 +91,7 @@ class _LastBlock:
         strip = self.planes[: self.num_read, : self.num_pixels]
         return Kernel(
             "forward product",
-            lambda: torch.mm(self.rows, strip, out=self.taps),
+            lambda: multiply(self.rows, strip, self.taps),
             _bytes(strip.numel(), self.taps.numel()),
             self.product_flops,
         )
@@ -100,7 +100,7 @@ class _LastBlock:
         targets = self.planes[self.channels]
         return Kernel(
             "taps_gather",
-            lambda: self.engine.gather(
+            lambda: self.engine.taps.gather(
                 self.taps, self.bias, self.block, targets, self.first, self.stop
             ),
             _bytes(self.taps.numel(), self.num_outputs * self.num_pixels),
@@ -112,49 +112,69 @@ class _LastBlock:
         fused, stack = FusedEngine(self.engine.shape, self.planes), torch.empty_like(self.taps)
         return Kernel(
             "fused_forward or both",
-            lambda: fused.convolve_front(self.planes, self.rows, self.bias, self.block, stack),
+            lambda: fused.convolve_front(
+                self.planes, self.rows, self.bias, self.planes[self.channels], self.block, stack
+            ),
             _bytes((self.num_read + self.num_outputs) * self.case.pixels),
             2 * len(self.taps) * self.num_read * self.case.pixels,
         )
 
-    def forward(self, first: int) -> Kernel:
-        sources, weight = self._read_from(first, self.planes)
-        return self._convolution(
-            "forward",
-            lambda: convolution.forward(
-                sources, weight, None, self.output, self.geometry, relu=True
-            ),
-            first,
+    def inner_forward(self) -> Kernel:
+        sources, output = self.planes[self.num_read : self.front], self.planes[self.outputs]
+        weight = self.weight[:, self.num_read :]
+        return self._layer(
+            "inner_forward",
+            lambda: self.engine.inner.forward(sources, weight, output, output, self.dilation),
+            self.num_read,
         )
 
-    def backward_input(self, first: int) -> Kernel:
-        targets, weight = self._read_from(first, self.grads)
-        return self._convolution(
-            "backward_input",
-            lambda: convolution.backward_input(
-                weight, self.output, self.upstream, targets, self.geometry
+    def inner_backward(self) -> Kernel:
+        width = self.case.width
+        last_before = self.planes[self.outputs.start - width : self.outputs.start]
+        deltas, targets = self.grads[self.outputs], self.grads[self.num_read : self.front]
+        weight = self.weight[:, self.num_read :]
+        return self._layer(
+            "inner_backward",
+            lambda: self.engine.inner.backward(weight, deltas, targets, last_before, self.dilation),
+            self.num_read,
+            passes=2,
+        )
+
+    def forward(self) -> Kernel:
+        sources = self.engine.images(self.planes[: self.front])
+        return self._layer(
+            "convolution_forward",
+            lambda: convolution.forward(
+                sources, self.weight, None, self.output, self.geometry, relu=True
             ),
-            first,
+        )
+
+    def backward_input(self) -> Kernel:
+        targets = self.engine.images(self.grads[: self.front])
+        return self._layer(
+            "convolution_backward_input",
+            lambda: convolution.backward_input(
+                self.weight, self.output, self.upstream, targets, self.geometry
+            ),
             passes=2,
         )
 
     def backward_weight(self) -> Kernel:
-        sources, weight = self._read_from(0, self.planes)
-        return self._convolution(
-            "backward_weight",
+        sources = self.engine.images(self.planes[: self.front])
+        return self._layer(
+            "convolution_backward_weight",
             lambda: convolution.backward_weight(
-                sources, weight.shape, self.output, self.upstream, self.geometry
+                sources, self.weight.shape, self.output, self.upstream, self.geometry
             ),
-            0,
         )
 
     def spread(self) -> Kernel:
         return Kernel(
             "taps_spread",
-            lambda: self.engine.spread(
-                self.grads, self.planes, self.block, self.taps, self.first, self.stop
+            lambda: self.engine.taps.spread(
+                self.grads[self.channels], self.block, self.taps, self.first, self.stop
             ),
-            _bytes(self.taps.numel(), 2 * self.num_outputs * self.num_pixels),
+            _bytes(self.taps.numel(), self.num_outputs * self.num_pixels),
             self.taps.numel(),
         )
 
@@ -176,17 +196,13 @@ class _LastBlock:
             ),
         ]
 
-    def _read_from(self, first: int, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """Channels from ``first`` on before the last layer, and their weights."""
-        return self.engine.images(planes[first : self.front]), self.weight[:, first:]
-
-    def _convolution(
-        self, name: str, start: Callable[[], object], first: int, passes: int = 1
+    def _layer(
+        self, name: str, start: Callable[[], object], first: int = 0, passes: int = 1
     ) -> Kernel:
-        """A convolution that passes over the channels from ``first`` on once or twice."""
+        """A layer that passes over the channels from ``first`` on once or twice."""
         count = self.front - first
         return Kernel(
-            f"convolution_{name}, {count} channels",
+            f"{name}, {count} channels",
             start,
             _bytes((passes * count + 2 * self.case.width) * self.case.pixels),
             self.flops_per_channel * count,

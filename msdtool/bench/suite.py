@@ -197,6 +197,9 @@ class _Steps:
         self.method, self.problem = method, problem
         self.output: Tensor | None = None
 
+    def parts(self) -> list[Callable[[], None]]:
+        return [self.infer, self.forward, self.backward]
+
     def infer(self) -> None:
         with torch.no_grad(), _precision(self.method):
             self.problem.forward(self.method.module)
@@ -228,18 +231,28 @@ def _time_side_by_side(
 ) -> dict[str, list[list[float]] | str]:
     """Return the times of each method's parts, or why it failed."""
     found: dict[str, list[list[float]] | str] = {}
-    subjects = {}
-    for method, case in chosen:
-        steps = _Steps(method, Problem(case, device, method.dtype))
-        parts = [steps.infer, steps.forward, steps.backward]
+    subjects = {
+        method.name: _Steps(method, Problem(case, device, method.dtype)) for method, case in chosen
+    }
+
+    def lose(name: str, error: Exception) -> None:
+        """Note why a method failed; what it holds in memory is freed for the others."""
+        if not isinstance(error, FAILURES):
+            raise error
+        found[name] = _reason(error)
+        subjects[name].output = None
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    for name, steps in subjects.items():
         try:
             if device.type == "cuda":
-                _first_round(parts)
-            subjects[method.name] = parts
+                _first_round(steps.parts())
         except FAILURES as error:
-            found[method.name] = _reason(error)
-    if subjects:
-        found.update(interleave(subjects, seconds, synchronizer(device)))
+            lose(name, error)
+    parts = {name: steps.parts() for name, steps in subjects.items() if name not in found}
+    if parts:
+        found.update(interleave(parts, seconds, synchronizer(device), lose))
     return found
 
 

@@ -111,7 +111,10 @@ def bench(
 
 
 def interleave(
-    subjects: Mapping[str, Sequence[Call]], seconds: float, synchronize: Call | None = None
+    subjects: Mapping[str, Sequence[Call]],
+    seconds: float,
+    synchronize: Call | None = None,
+    on_failure: Callable[[str, Exception], None] | None = None,
 ) -> dict[str, list[list[float]]]:
     """Time several subjects in turn, round after round.
 
@@ -120,14 +123,29 @@ def interleave(
     at least three. A subject after the first whose round takes longer than ``seconds`` gets no
     further round, and the time of the warm-up counts.
 
+    Args:
+        subjects: parts by name.
+        seconds: time to spend on each subject.
+        synchronize: waits for a GPU to finish; None for CPUs.
+        on_failure: told the name of a subject that raises and its exception; the subject is then
+            left out, whatever it was timed before. None lets the exception through.
+
     Returns:
         The time of each run in seconds, for each subject and part.
     """
+    failed: set[str] = set()
 
-    def run(parts: Sequence[Call]) -> list[float]:
-        return [_time(part, 1, synchronize) for part in parts]
+    def run(name: str) -> list[float]:
+        try:
+            return [_time(part, 1, synchronize) for part in subjects[name]]
+        except Exception as error:
+            if on_failure is None:
+                raise
+            failed.add(name)
+            on_failure(name, error)
+            return []
 
-    warm_up = {name: run(parts) for name, parts in subjects.items()}
+    warm_up = {name: run(name) for name in subjects}
     rounds = {name: _num_rounds(sum(times), seconds) for name, times in warm_up.items()}
     for name in list(subjects)[1:]:
         if sum(warm_up[name]) > seconds:
@@ -135,13 +153,15 @@ def interleave(
     last = max(rounds.values())
     taken: dict[str, list[list[float]]] = {name: [] for name in subjects}
     for turn in range(last):
-        for name, parts in subjects.items():
+        for name in subjects:
             # The rounds of subjects with fewer rounds are spread evenly.
-            if (turn + 1) * rounds[name] // last > turn * rounds[name] // last:
-                taken[name].append(run(parts))
+            due = (turn + 1) * rounds[name] // last > turn * rounds[name] // last
+            if due and name not in failed:
+                taken[name].append(run(name))
     return {
         name: [list(part) for part in zip(*(taken[name] or [warm_up[name]]), strict=True)]
         for name in subjects
+        if name not in failed
     }
 
 

@@ -1,6 +1,7 @@
 """msdtool bench"""
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from msdtool.bench.cases import Case
 
 log = logging.getLogger(__name__)
+
+Keep = Callable[[str, Any], None]
+"""Takes the kind of a result and the result."""
 
 DEFAULT_SECONDS, DEFAULT_LIMIT = 2.0, 6.0
 FULL_SECONDS, FULL_LIMIT = 15.0, 120.0
@@ -145,19 +149,17 @@ def _networks(
 
     where = choose_device(device)
     facts = machine_facts(where)
+    facts["gpu"] = facts["device"] if where.type == "cuda" else "not measured"
+    keep = _json_line if json else _nothing
+    keep("machine", facts)
     errors = check_engine(where)
     log.info(f"correctness: {errors_text(errors)}")
-    rows = _measure(cases, where, seconds, limit, alone)
+    keep("correctness", errors)
+    rows = _measure(cases, where, seconds, limit, alone, keep)
     for name in ("sgemm_gflops", "copy_gb_per_second"):
         facts[name] = max((row[name] or 0.0 for row in rows), default=0.0) or None
-    facts["gpu"] = facts["device"] if where.type == "cuda" else "not measured"
-    kernels = _measure_kernels(cases[-1], where, facts)
-    if json:
-        kernel_rows = [asdict(kernel) for kernel in kernels]
-        console.result_json(
-            {"machine": facts, "correctness": errors, "rows": rows, "kernels": kernel_rows}
-        )
-    else:
+    kernels = _measure_kernels(cases[-1], where, facts, keep)
+    if not json:
         console.result(f"{machine_text(facts)}\n{errors_text(errors)}\n\n{network_table(rows)}")
         if kernels:
             console.result(f"\nkernels of {cases[-1]}\n{kernel_table(kernels)}")
@@ -171,19 +173,34 @@ def _networks(
         save_costs(figure, rows)
 
 
+def _json_line(kind: str, value: Any) -> None:
+    """Print a result at once: what follows may not end."""
+    console.result_json({kind: value})
+
+
+def _nothing(kind: str, value: Any) -> None:
+    """Tables show everything at the end."""
+
+
 def _measure(
-    cases: list["Case"], device: "torch.device", seconds: float, limit: float, alone: bool
+    cases: list["Case"],
+    device: "torch.device",
+    seconds: float,
+    limit: float,
+    alone: bool,
+    keep: Keep,
 ) -> list[dict[str, Any]]:
-    """Measure the cases one after the other; log each row as it comes."""
+    """Measure the cases one after the other; log and keep each row as it comes."""
     from msdtool.bench.suite import run_suite
 
     rows: list[dict[str, Any]] = []
     with console.progress("bench") as bar:
         measured = run_suite(cases, device, seconds=seconds, limit=limit, alone=alone)
         for number, found in enumerate(measured):
-            rows += [row.as_dict() for row in found]
             for row in found:
                 log.info(str(row))
+                rows.append(row.as_dict())
+                keep("row", rows[-1])
             bar(number + 1, len(cases))
     return rows
 
@@ -214,23 +231,34 @@ def _semifields(size: int, seconds: float, json: bool) -> None:
 
     facts = machine_facts(choose_device("cpu"))
     found = run_semifields(SemifieldCase(size), seconds)
-    rows = [row for of_semifield in found for row in of_semifield]
     if json:
-        console.result_json({"machine": facts, "rows": [row.as_dict() for row in rows]})
+        _json_line("machine", facts)
+        for of_semifield in found:
+            for row in of_semifield:
+                _json_line("row", row.as_dict())
         return
+    rows = [row for of_semifield in found for row in of_semifield]
     facts["sgemm_gflops"] = None
     console.result(f"{machine_text(facts)}\n\n{semifield_table(rows)}")
 
 
 def _measure_kernels(
-    case: "Case", device: "torch.device", facts: dict[str, Any]
+    case: "Case", device: "torch.device", facts: dict[str, Any], keep: Keep
 ) -> list["KernelRow"]:
     """Measure a case's kernels one by one; none on a CPU, without CuPy or if nothing was timed."""
     from msdtool.bench.breakdown import measure_kernels
+    from msdtool.bench.suite import FAILURES
     from msdtool.ops.cuda import launcher
 
     measured = facts["sgemm_gflops"] and facts["copy_gb_per_second"]
     if not measured or device.type != "cuda" or launcher.obstacle(device) is not None:
         return []
     peaks = 1e9 * facts["sgemm_gflops"], 1e9 * facts["copy_gb_per_second"]
-    return list(measure_kernels(case, device, *peaks))
+    kernels: list[KernelRow] = []
+    try:
+        for kernel in measure_kernels(case, device, *peaks):
+            keep("kernel", asdict(kernel))
+            kernels.append(kernel)
+    except FAILURES as error:
+        log.warning(f"not all kernels were measured: {error}")
+    return kernels

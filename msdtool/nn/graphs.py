@@ -4,8 +4,10 @@ A network of 100 layers launches some hundred kernels; Python and the driver nee
 each than a small image takes to compute. A graph launches all of them together.
 """
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,9 +53,10 @@ class GraphedNetwork(nn.Module):
 
 def _capture_training(network: nn.Module, sample: Tensor) -> Call:
     """Capture forward and backward; inputs are copied to the sample's memory."""
-    graphed = torch.cuda.make_graphed_callables(
-        _Call(network), (sample,), num_warmup_iters=WARM_UP_CALLS
-    )
+    with _undisturbed():
+        graphed = torch.cuda.make_graphed_callables(
+            _Call(network), (sample,), num_warmup_iters=WARM_UP_CALLS
+        )
     return cast(Call, graphed)
 
 
@@ -66,7 +69,7 @@ def _capture_inference(network: nn.Module, sample: Tensor) -> Call:
             network(sample)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with _undisturbed(), torch.cuda.graph(graph):
         output = network(sample)
 
     def replay(input: Tensor) -> Tensor:
@@ -75,6 +78,20 @@ def _capture_inference(network: nn.Module, sample: Tensor) -> Call:
         return output.detach()
 
     return replay
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Within the context, captures bear that other threads call CUDA, as those that pin memory do.
+
+    `torch.cuda.make_graphed_callables` has no argument for it.
+    """
+    graph: Any = torch.cuda.graph
+    torch.cuda.graph = partial(graph, capture_error_mode="thread_local")  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        torch.cuda.graph = graph  # type: ignore[misc]
 
 
 class _Call(nn.Module):

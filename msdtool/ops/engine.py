@@ -144,7 +144,8 @@ def shape_of(
 class Gradients:
     """Gradients with respect to the input and the parameters, None where not needed.
 
-    Those of the parameters start as zeros, to which each image is added.
+    Those of the parameters start as zeros, to which each image is added. Those of the weights are
+    parts of one tensor, ``flat_weights``, with all layers in order, needed or not.
 
     Args:
         shape: sizes of the block and the batch.
@@ -173,10 +174,16 @@ class Gradients:
         if final_weight is not None:
             self.final_weight = zeros(final_weight.shape, needs_final)
             self.final_bias = zeros(final_weight.shape[:1], needs_final_bias)
-        self.weights = [
-            zeros(weight.shape, needed)
-            for weight, needed in zip(weights, needs_weights, strict=True)
-        ]
+        sizes = [weight.numel() for weight in weights]
+        self.flat_weights = zeros((sum(sizes),), any(needs_weights))
+        self.weights: list[Tensor | None] = [None] * len(weights)
+        if self.flat_weights is not None:
+            self.weights = [
+                part.view(weight.shape) if needed else None
+                for part, weight, needed in zip(
+                    self.flat_weights.split(sizes), weights, needs_weights, strict=True
+                )
+            ]
 
     def wants(self, layers: range) -> bool:
         """Whether a gradient is needed with respect to any parameter of these layers."""

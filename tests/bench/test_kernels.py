@@ -16,7 +16,8 @@ def test_every_kernel_of_a_step_is_started(shim, case):
         assert kernel.num_bytes > 0
     fused = {"fused_forward"} if case.ndim == 2 else set()
     assert {name for _, name in shim.launched} == fused | {
-        "taps_gather", "taps_spread", "convolution_forward", "convolution_backward_input",
+        "taps_gather", "taps_spread", "inner_forward", "inner_backward", "convolution_forward",
+        "convolution_backward_input",
         "convolution_backward_weight",
     }  # fmt: skip
 

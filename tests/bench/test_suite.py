@@ -153,3 +153,25 @@ def test_a_row_reads_as_a_line():
     row = Row(SMALL, "msdtool", step=TimeitResult.of_runs("step", [0.25]))
     assert str(row) == "16 x 16, depth 3, width 1, symmetric padding, msdtool: step 250 ms"
     assert str(Row(SMALL, "msdtool", note="why")).endswith("msdtool: why")
+
+
+def test_memory_that_runs_out_in_a_timed_round_costs_one_method(monkeypatch):
+    rounds = dict.fromkeys(METHODS, 0)
+    backward = suite._Steps.backward
+
+    def runs_out(steps):
+        rounds[steps.method.name] += 1
+        if steps.method.name == "torch.cat + conv" and rounds[steps.method.name] == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 44 GiB.")
+        backward(steps)
+
+    monkeypatch.setattr(suite._Steps, "backward", runs_out)
+    rows = measure(SMALL)[0]
+    assert [row.step is None for row in rows] == [False, True, False]
+    assert rows[1].note == "not run: CUDA out of memory. Tried to allocate 44 GiB."
+
+
+def test_a_mistake_of_ours_is_no_result(monkeypatch):
+    monkeypatch.setattr(suite._Steps, "infer", lambda steps: {}["missing"])
+    with pytest.raises(KeyError):
+        measure(SMALL)

@@ -147,3 +147,22 @@ def test_only_rivals_may_be_too_slow_to_repeat(clock):
 def test_the_number_of_rounds_is_bounded(clock):
     times = interleave({"a": [clock.task("a", 1e-6)]}, seconds=1.0)
     assert len(times["a"][0]) == MAX_RUNS
+
+
+def test_a_subject_that_fails_loses_only_its_own_times(clock):
+    calls = iter([1.0, 1.0])
+
+    def fails_in_its_third_round():
+        clock.now += next(calls)
+
+    failures = []
+    subjects = {"engine": [clock.task("engine", 1.0)], "rival": [fails_in_its_third_round]}
+    times = interleave(subjects, 4.0, None, lambda name, error: failures.append((name, error)))
+    assert times == {"engine": [[1.0] * 4]}
+    ((name, error),) = failures
+    assert (name, type(error)) == ("rival", StopIteration)
+
+
+def test_without_anyone_to_tell_a_failure_comes_through():
+    with pytest.raises(ZeroDivisionError):
+        interleave({"a": [lambda: 1 / 0]}, 1.0)

@@ -5,6 +5,17 @@ import torch
 
 from msdtool.bench import correctness, suite
 from msdtool.ops.cpu import native_build
+from msdtool.ops.cuda import launcher
+
+
+def lines_of(out):
+    """The results of each kind, in order."""
+    found = {}
+    for line in out.splitlines():
+        ((kind, value),) = json.loads(line).items()
+        found.setdefault(kind, []).append(value)
+    return found
+
 
 TINY = ("bench", "--size", "16", "--depth", "2", "--seconds", "0")
 
@@ -19,21 +30,22 @@ def quick(monkeypatch):
 
 
 @pytest.mark.usefixtures("quick")
-def test_json_holds_machine_correctness_and_rows(cli):
+def test_json_has_a_line_for_each_result(cli):
     code, out, _ = cli(*TINY, "--depth", "3", "--json")
     assert code == 0
-    found = json.loads(out)
-    assert set(found) == {"machine", "correctness", "rows", "kernels"}
-    assert (found["machine"]["gpu"], found["kernels"]) == ("not measured", [])
-    assert {"cpu", "threads", "versions", "date", "sgemm_gflops"} <= set(found["machine"])
-    assert found["machine"]["sgemm_gflops"] == 100.0
-    assert set(found["correctness"]) == {"float32", "float64"}
-    assert [(row["depth"], row["method"]) for row in found["rows"]] == [
+    found = lines_of(out)
+    assert list(found) == ["machine", "correctness", "row"]
+    ((machine,), (correctness,), rows) = found.values()
+    assert machine["gpu"] == "not measured"
+    assert {"cpu", "threads", "versions", "date"} <= set(machine)
+    assert set(correctness) == {"float32", "float64"}
+    assert [(row["depth"], row["method"]) for row in rows] == [
         (depth, method)
         for depth in (2, 3)
         for method in ("msdtool", "torch.cat + conv", "in-place conv")
     ]
-    first = found["rows"][0]
+    first = rows[0]
+    assert first["sgemm_gflops"] == 100.0
     # Two layers of 9 taps read 1 and 2 channels, the final layer 3; all twice, on 256 pixels.
     assert first["forward_flops"] == 256 * (2 * 9 * 3 + 2 * 3)
     assert first["step_bytes"] == 2**21
@@ -76,8 +88,43 @@ def test_quiet_leaves_stderr_empty_and_alone_leaves_rivals_out(cli):
 @pytest.mark.usefixtures("quick")
 def test_options_reach_the_measurement(cli):
     _, out, _ = cli(*TINY, "--ndim", "3", "--width", "2", "--padding", "zeros", "--alone", "--json")
-    row = json.loads(out)["rows"][0]
+    row = lines_of(out)["row"][0]
     assert (row["space"], row["width"], row["padding"]) == ([16, 16, 16], 2, "zeros")
+
+
+@pytest.mark.usefixtures("quick")
+def test_results_are_printed_before_what_follows_fails(cli, monkeypatch):
+    measured = suite._measured_row
+
+    def fails_later(method, case, *arguments):
+        if case.depth == 3:
+            raise KeyboardInterrupt
+        return measured(method, case, *arguments)
+
+    monkeypatch.setattr(suite, "_measured_row", fails_later)
+    code, out, _ = cli(*TINY, "--depth", "3", "--alone", "--json")
+    assert code != 0
+    assert [row["depth"] for row in lines_of(out)["row"]] == [2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_kernels_that_fail_cost_only_themselves(cli, monkeypatch):
+    from msdtool.bench import breakdown
+    from msdtool.cli import bench
+
+    def two(*_):
+        yield breakdown.KernelRow("taps_gather", 1e-5, 1.0, 1.0, 0.5)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(breakdown, "measure_kernels", two)
+    monkeypatch.setattr(launcher, "obstacle", lambda device: None)
+    facts = {"sgemm_gflops": 1.0, "copy_gb_per_second": 1.0}
+    kept = []
+    found = bench._measure_kernels(
+        None, torch.device("cuda", 0), facts, lambda *pair: kept.append(pair)
+    )
+    assert [row.name for row in found] == ["taps_gather"]
+    assert [(kind, value["name"]) for kind, value in kept] == [("kernel", "taps_gather")]
 
 
 @pytest.mark.usefixtures("quick")
@@ -127,7 +174,7 @@ def test_it_works_as_it_is(cli, monkeypatch):
     monkeypatch.setattr(correctness, "LARGE", ())
     code, out, _ = cli(*TINY, "--alone", "--json")
     assert code == 0
-    row = json.loads(out)["rows"][0]
+    row = lines_of(out)["row"][0]
     assert row["sgemm_gflops"] > 0
     assert row["step_bytes"] is not None
 
@@ -144,9 +191,9 @@ def test_semifield_convolutions_are_measured_instead(cli, monkeypatch):
         ["max", "broadcast"],
         ["max", "select"],
     ]
-    found = json.loads(cli("bench", "--semifields", "--size", 16, "--seconds", 0, "--json").out)
-    assert [row["speedup"] for row in found["rows"] if row["method"] == "broadcast"] == [1, 1, 1]
-    assert found["machine"]["device"]
+    found = lines_of(cli("bench", "--semifields", "--size", 16, "--seconds", 0, "--json").out)
+    assert [row["speedup"] for row in found["row"] if row["method"] == "broadcast"] == [1, 1, 1]
+    assert found["machine"][0]["device"]
 
 
 @pytest.mark.parametrize("option", [("--depth", "3"), ("--full",), ("--figure", "a.png")])
@@ -183,7 +230,12 @@ def test_a_profile_is_written(cli, tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_a_gpu_on_which_nothing_fits_has_no_kernels_to_time(monkeypatch):
     from msdtool.bench.cases import Case
-    from msdtool.cli.bench import _measure_kernels
+    from msdtool.cli import bench
 
     facts = {"sgemm_gflops": None, "copy_gb_per_second": None}
-    assert _measure_kernels(Case((16, 16), depth=2), torch.device("cuda", 0), facts) == []
+    assert (
+        bench._measure_kernels(
+            Case((16, 16), depth=2), torch.device("cuda", 0), facts, bench._nothing
+        )
+        == []
+    )

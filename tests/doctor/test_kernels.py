@@ -26,8 +26,9 @@ def test_every_kernel_is_checked_where_kernels_run(few, shim):
     assert len(checks) == 4 * 6 + 12 + 2 * 10
     functions = {function for _, function in shim.launched}
     assert functions == {
-        "taps_gather", "taps_spread", "convolution_forward", "convolution_backward_input",
-        "convolution_backward_weight", "fused_forward", "semifield_forward",
+        "taps_gather", "taps_spread", "inner_forward", "inner_backward", "convolution_forward",
+        "convolution_backward_input", "convolution_backward_weight", "fused_forward",
+        "semifield_forward",
         "semifield_backward_img", "semifield_backward_kernel",
     }  # fmt: skip
 
@@ -45,7 +46,9 @@ def test_without_kernels_only_auto_is_checked(few):
     assert all(", auto, " in check.name for check in checks)
 
 
-@pytest.mark.parametrize("function", ["taps_gather", "taps_spread", "convolution_backward_input"])
+@pytest.mark.parametrize(
+    "function", ["taps_gather", "taps_spread", "inner_forward", "inner_backward"]
+)
 def test_a_kernel_that_does_nothing_is_seen(few, shim, function, monkeypatch):
     launch = shim.launch
 

@@ -19,8 +19,12 @@ from msdtool.ops.cuda.launcher import OPTIONS
 from msdtool.ops.cuda.sources import Source
 
 ARCHITECTURES = (75, 80, 90, 100)
+# Also for float32 of what every step launches: GPUs with less shared memory, other schedulers.
+MORE_ARCHITECTURES = (89, 120)
+OF_EVERY_STEP = ("fused", "inner", "taps")
 # One of either side of what the sources ask: 80 is the first with tensor cores for all types.
-TESTED = ARCHITECTURES if os.environ.get("MSDTOOL_ARCHITECTURES") == "all" else (75, 90)
+FEW = (75, 90)
+ALL = os.environ.get("MSDTOOL_ARCHITECTURES") == "all"
 TABLE = Path(__file__).parent / "resources.json"
 MISSING = (
     None
@@ -43,8 +47,20 @@ class Resources:
     shared_bytes: int
 
 
+def architectures(source: Source) -> tuple[int, ...]:
+    """Those of the table."""
+    more = source.name in OF_EVERY_STEP and ("STORAGE", "float32") in source.defines
+    return ARCHITECTURES + (MORE_ARCHITECTURES if more else ())
+
+
 def compile_source(source: Source, architecture: int) -> dict[str, Resources]:
     """Compile to machine code without a warning; what each kernel of the source takes."""
+    log, _ = compiled(source, architecture)
+    return _parse(log)
+
+
+def compiled(source: Source, architecture: int) -> tuple[str, bytes]:
+    """The compiler's log and the machine code."""
     from cupy.cuda import nvrtc
 
     program = nvrtc.createProgram(source.text(), f"{source.name}.cu", (), ())
@@ -54,8 +70,9 @@ def compile_source(source: Source, architecture: int) -> dict[str, Resources]:
         log = nvrtc.getProgramLog(program)
         raise AssertionError(f"{source} for sm_{architecture}:\n{log}") from None
     log = nvrtc.getProgramLog(program).rstrip("\0")
+    code = nvrtc.getCUBIN(program) + b"\0"  # CuPy leaves out the last byte
     nvrtc.destroyProgram(program)
-    return _parse(log)
+    return log, code
 
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)'")
@@ -90,21 +107,28 @@ def read_table() -> dict[str, Any]:
     return json.loads(TABLE.read_text(encoding="utf-8"))
 
 
-def rows_of(
-    source: Source, architectures: Sequence[int] = ARCHITECTURES
-) -> dict[str, dict[str, list[int]]]:
+def tested(source: Source) -> tuple[int, ...]:
+    """Those that a source is compiled for in the tests."""
+    return architectures(source) if ALL else FEW
+
+
+def rows_of(source: Source, architectures: Sequence[int]) -> dict[str, dict[str, list[int]]]:
     """A source's entry of the table: kernel, architecture, then the fields of `Resources`.
 
     What was compiled before, text and compiler the same, is read from pytest's cache folder.
     """
-    parts = (source.text(), version(), *_OPTIONS, str(architectures))
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    path = CACHE / f"{source.name}-{key[:24]}.json"
+    path = cached(source, str(architectures), "json")
     if not path.exists():
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(_compile_for(source, architectures)), encoding="utf-8")
     rows: dict[str, dict[str, list[int]]] = json.loads(path.read_text(encoding="utf-8"))
     return rows
+
+
+def cached(source: Source, variant: str, suffix: str) -> Path:
+    """The place in pytest's cache folder of what this compiler makes of a source."""
+    key = hashlib.sha256("\0".join((source.text(), version(), variant, *_OPTIONS)).encode())
+    return CACHE / f"{source.name}-{key.hexdigest()[:24]}.{suffix}"
 
 
 def _compile_for(source: Source, architectures: Sequence[int]) -> dict[str, dict[str, list[int]]]:
@@ -122,7 +146,8 @@ def write_table() -> None:
     lines = []
     for source in sorted(SOURCES, key=str):
         kernels = ",\n".join(
-            f"      {json.dumps(name)}: {json.dumps(row)}" for name, row in rows_of(source).items()
+            f"      {json.dumps(name)}: {json.dumps(row)}"
+            for name, row in rows_of(source, architectures(source)).items()
         )
         lines.append(f"    {json.dumps(str(source))}: {{\n{kernels}\n    }}")
     body = ",\n".join(lines)

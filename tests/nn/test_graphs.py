@@ -69,6 +69,25 @@ def test_a_graph_for_training_is_made_of_a_module_of_its_own(network, monkeypatc
     assert network(image).shape == image.shape
 
 
+def test_captures_bear_that_other_threads_call_cuda(network, monkeypatch):
+    modes = []
+
+    class Graph:
+        def __init__(self, graph, *, capture_error_mode="global"):
+            modes.append(capture_error_mode)
+
+    def make(module, sample, num_warmup_iters):
+        torch.cuda.graph(None)
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "graph", Graph)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        GraphedNetwork(network)(torch.randn(1, 1, 12, 12))
+    torch.cuda.graph(None)
+    assert modes == ["thread_local", "global"]
+
+
 @pytest.mark.gpu
 def test_graphs_train_and_predict_as_the_network_does():
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from msdtool import ops
-from msdtool.ops.cuda import launcher, product
+from msdtool.ops.cuda import launcher, product, taps
 from msdtool.ops.cuda.sources import Source
 from msdtool.ops.engines import KERNELS
 
@@ -49,12 +49,14 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """Within FakeTensorMode."""
     recorder = Recorder()
     monkeypatch.setitem(launcher.LAUNCHERS, "meta", recorder)
-    # What is made of numbers is no fake tensor.
+    # What is made of numbers is no fake tensor, and fake ones must not be kept for later tests.
     monkeypatch.setattr(
-        product,
+        taps,
         "_on_device",
         lambda dilations, device: torch.empty(len(dilations), dtype=torch.int64, device=device),
     )
+    monkeypatch.setattr(product, "taps_of", taps.Taps)
+    monkeypatch.setattr(product, "_unpacking_on", product._unpacking_on.__wrapped__)
     with FakeTensorMode():
         yield recorder
 

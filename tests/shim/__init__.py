@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -109,8 +110,8 @@ def _argument(value: Argument) -> _Argument:
         return _Argument(b"p", value.element_size(), _Value(pointer=value.data_ptr()))
     if value is None:
         return _Argument(b"p", 0, _Value(pointer=0))
-    if isinstance(value, int):
-        return _Argument(b"i", 8, _Value(integer=value))
+    if isinstance(value, int | np.int64):
+        return _Argument(b"i", 8, _Value(integer=int(value)))
     return _Argument(b"d", 8, _Value(floating=value))
 
 

@@ -503,7 +503,9 @@ inline unsigned short float_to_half_bits(float value) {
     return bits_as<unsigned short>(static_cast<_Float16>(value));
 }
 
-inline unsigned tf32_bits(float value) { return (bits_as<unsigned>(value) + 0x1000u) & ~0x1fffu; }
+inline unsigned tf32_bits(float value) {
+    return value != value ? 0x7fffffffu : (bits_as<unsigned>(value) + 0x1000u) & ~0x1fffu;
+}
 
 namespace shim {
 

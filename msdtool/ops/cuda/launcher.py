@@ -19,7 +19,8 @@ from msdtool.errors import KernelError
 from msdtool.ops.cuda.installation import find_obstacle
 from msdtool.ops.cuda.sources import Source
 
-Argument = Tensor | int | float | None
+Constants = tuple[np.int64, ...]
+Argument = Tensor | int | float | None | np.int64
 
 # CuPy adds -ftz=true and the architecture. Its default for the language is stated here so that a
 # change of it does not change what we compile.
@@ -176,11 +177,18 @@ def compile_message(source: Source, log: str) -> str:
     )
 
 
+def constants(*values: int) -> Constants:
+    """Integers as arguments, converted once for launches that are repeated."""
+    return tuple(map(np.int64, values))
+
+
 def plain_arguments(arguments: Sequence[Argument]) -> tuple[Any, ...]:
     """Arguments as CuPy passes them on: pointers and `long long` of 8 bytes, `double`."""
     plain: list[Any] = []
     for value in arguments:
-        if isinstance(value, int):  # most are, and launching a kernel should be quick
+        if isinstance(value, np.int64):  # most are, and launching a kernel should be quick
+            plain.append(value)
+        elif isinstance(value, int):
             plain.append(np.int64(value))
         elif isinstance(value, Tensor):
             plain.append(np.uint64(value.data_ptr()))
@@ -236,8 +244,8 @@ def launch(
         grid: blocks along x, y, z; nothing is launched if there are none.
         block: threads along x, y, z.
         arguments: a tensor is passed as the address of its first element (its strides are the
-            caller's to pass), None as a null pointer, an int as ``long long``, a float as
-            ``double``. At least one is a tensor.
+            caller's to pass), None as a null pointer, an int as ``long long`` (quicker if it is
+            one of `constants`), a float as ``double``. At least one is a tensor.
         shared_bytes: dynamic shared memory of each block.
 
     Raises:

@@ -2,29 +2,32 @@
 
 The algorithm is that of `msdtool.ops.cpu.blocked`: for k layers together, over the channels before
 all of them, one product and a shift-and-add of its taps (kernels/taps.cu); the few channels inside
-the block of layers follow layer by layer (kernels/convolution.cu). In contrast to the CPU engine,
-planes have no halo: the kernels find a pixel beyond the border by its index. And the images of a
-batch lie one after another in each plane, so that one product serves them all.
+the block of layers follow layer by layer (kernels/inner.cu). Backward, gradients of a block's
+channels become those before their ReLU, in place, layer by layer; a stack of their taps then
+serves both products. In contrast to the CPU engine, planes have no halo: the kernels find a pixel
+beyond the border by its index. And the images of a batch lie one after another in each plane, so
+that one product serves them all.
 
 Precision. Products are in full float32 unless the user allows TF32 with
 `torch.set_float32_matmul_precision`. float16 and bfloat16 tensors keep their channels in that
-type; sums, and gradients until they are returned, are float32. Two runs produce the same bits.
+type; taps, sums, and gradients until they are returned, are float32, so that a channel is rounded
+once and does not depend on where strips begin. Two runs produce the same bits.
 
 Terms as in `msdtool.ops.cuda.per_layer`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 
 import torch
 from torch import Tensor
 
-from msdtool.border import RULES
-from msdtool.ops.cuda import convolution
-from msdtool.ops.cuda.launcher import launch
+from msdtool.ops.cuda.convolution import compute_dtype
+from msdtool.ops.cuda.inner import inner_layers_of
 from msdtool.ops.cuda.per_layer import STRIP_BYTES, PerLayerEngine
-from msdtool.ops.cuda.sources import STORAGES, source_for
-from msdtool.ops.engine import BlockShape, Gradients, Parameters
+from msdtool.ops.cuda.taps import taps_of
+from msdtool.ops.engine import BlockShape, Gradients, Parameters, channels_before
 
 # Channels of a block: more read the preceding channels less often, but compute more channels inside
 # the block one by one. Chosen by count, not measured: at depth 100, width 1 in 2D, 8 read 650
@@ -32,9 +35,9 @@ from msdtool.ops.engine import BlockShape, Gradients, Parameters
 BLOCK_CHANNELS = {2: 8, 3: 4}
 # Where the taps of one slice of a block exceed this, the block has fewer layers.
 MAX_STRIP_BYTES = 256 * 2**20
-THREADS = 256
-
-SOURCES = tuple(source_for("taps", dtype, NDIM=ndim) for dtype in STORAGES for ndim in (2, 3))
+MAX_OFFSET = 2**32 - 1  # bytes of an image in 2D, of a slice in 3D, which the kernels count
+# Whether 16-bit matrices can be multiplied into a float32 one, torch 2.8 and newer.
+MIXED_PRODUCTS = hasattr(torch.ops.aten.mm, "dtype_out")
 
 
 class ProductEngine(PerLayerEngine):
@@ -42,168 +45,184 @@ class ProductEngine(PerLayerEngine):
 
     def __init__(self, shape: BlockShape, like: Tensor) -> None:
         super().__init__(shape, like)
-        self.source = source_for("taps", like.dtype, NDIM=len(shape.space))
         self.device = like.device
+        self.dtype = like.dtype
+        self.real = compute_dtype(like.dtype)
+        self.taps = taps_of(shape, self.real, like.device)
+        self.inner = inner_layers_of(shape, like.dtype)
         self.num_slices = shape.batch * shape.space[0]
-        slice_bytes = shape.slice_size * shape.num_taps * shape.width * 4
+        if len(shape.space) == 2:
+            row_bytes = shape.slice_size * self.real.itemsize
+            self.max_slices = min(self.max_slices, MAX_OFFSET // row_bytes)
+        slice_bytes = shape.slice_size * shape.num_taps * shape.width * self.real.itemsize
         layers = min(
             BLOCK_CHANNELS[len(shape.space)] // shape.width, MAX_STRIP_BYTES // slice_bytes
         )
         self.layers = max(1, min(layers, shape.depth))
-        self.strip_slices = max(1, min(self.num_slices, STRIP_BYTES // (slice_bytes * self.layers)))
+        # As many strips as they have to be, of the same size.
+        strips = -(-self.num_slices // max(1, STRIP_BYTES // (slice_bytes * self.layers)))
+        self.strip_slices = max(1, -(-self.num_slices // max(1, strips)))
 
-    @cached_property
-    def dilations(self) -> Tensor:
-        """Those of all layers, as the kernels read them."""
-        return _on_device(self.shape.dilations, self.device)
+    @property
+    def slice_bytes(self) -> int:
+        sums = 0 if self.real == self.dtype else self.layers * self.shape.width * self.real.itemsize
+        return super().slice_bytes + sums * self.shape.slice_size
 
     @property
     def workspace_bytes(self) -> int:
         rows = self.layers * self.shape.width * self.shape.num_taps
-        return rows * self.strip_slices * self.shape.slice_size * self.element_size
+        return rows * self.strip_slices * self.shape.slice_size * self.real.itemsize
 
     def forward(self, planes: Tensor, parameters: Parameters) -> None:
-        shape, weights, bias = self.shape, parameters.weights, parameters.bias
-        stack = self._new_stack(planes)
+        self._check_size()
+        shape, bias = self.shape, parameters.bias.to(self.real)
+        weights = [weight.contiguous() for weight in parameters.weights]
+        stack, scratch = self._new_stack(planes), self._new_sums(planes)
         for block in self.blocks():
-            m = shape.channels_before(block.start)
+            m, channels = shape.channels_before(block.start), shape.channels(block)
             rows = _tap_columns([weights[layer][:, :m] for layer in block]).t()
-            self.convolve_front(planes, rows, bias[shape.outputs(block)], block, stack)
-            for layer in block:
-                channels = shape.channels(range(layer, layer + 1))
-                convolution.forward(
-                    self.images(planes[m : channels.start]),
+            sums = planes[channels] if scratch is None else scratch[: len(block) * shape.width]
+            self.convolve_front(planes, rows, bias[shape.outputs(block)], sums, block, stack)
+            for index, layer in enumerate(block):
+                own = shape.channels(range(layer, layer + 1))
+                self.inner.forward(
+                    planes[m : own.start],
                     weights[layer][:, m:],
-                    None,
-                    self.images(planes[channels]),
-                    self.geometry(layer),
-                    relu=True,
+                    sums[index * shape.width : (index + 1) * shape.width],
+                    planes[own],
+                    shape.dilations[layer],
                 )
 
+    def _check_size(self) -> None:
+        pixels = math.prod(self.shape.space[-2:])
+        if pixels * self.real.itemsize > MAX_OFFSET:
+            raise ValueError(
+                f"images of {pixels} pixels in a plane; the CUDA kernels count to "
+                f"{MAX_OFFSET // self.real.itemsize}; cut them, or choose another impl"
+            )
+
     def convolve_front(
-        self, planes: Tensor, rows: Tensor, bias: Tensor, block: range, stack: Tensor
+        self, planes: Tensor, rows: Tensor, bias: Tensor, sums: Tensor, block: range, stack: Tensor
     ) -> None:
-        """Write a block's convolutions of the channels before it, with bias, to its channels.
+        """Write a block's convolutions of the channels before it, with bias.
 
         Args:
+            planes: the channels, in storage type.
             rows: weights of these channels, [k * width * 3^n, m].
-            bias: [k * width].
+            bias: [k * width], in the type used for computing, as all that follow.
+            sums: [k * width, B * pixels].
+            block: layers.
             stack: workspace of at least as many rows.
         """
         size, m = self.shape.slice_size, rows.shape[1]
         for first, stop in self.strips():
             taps = stack[: len(rows), : (stop - first) * size]
-            torch.mm(rows, planes[:m, first * size : stop * size], out=taps)
-            self.gather(taps, bias, block, planes[self.shape.channels(block)], first, stop)
+            multiply(rows, planes[:m, first * size : stop * size], taps)
+            self.taps.gather(taps, bias, block, sums, first, stop)
 
     def backward_layers(
         self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: Gradients
     ) -> None:
-        lowest = 0 if gradients.input is not None else self.shape.c_in
+        shape = self.shape
+        lowest = 0 if gradients.input is not None else shape.c_in
+        weights = [weight.contiguous() for weight in weights]
         stack = self._new_stack(grads)
-        for block in reversed(self.blocks()):
-            m = self.shape.channels_before(block.start)
-            for layer in reversed(block[1:]):
-                self.add_to_sources(planes, grads, weights, layer, m)
+        packed, by_blocks = self._packed_gradients(grads)
+        for block, grad_rows in zip(self.blocks()[::-1], by_blocks[::-1], strict=True):
+            m = shape.channels_before(block.start)
+            self.backward_inside(planes, grads, weights, block)
             columns = _tap_columns([weights[layer][:, lowest:m] for layer in block])
             columns = columns.to(grads.dtype)
-            num_sources = self.shape.channels_before(block.stop - 1)
-            grad_rows = grads.new_zeros(columns.shape[1], num_sources)
-            grad_bias = grads.new_zeros(columns.shape[1] // self.shape.num_taps)
-            wants = gradients.wants(block)
+            deltas, wants = grads[shape.channels(block)], gradients.wants(block)
             for first, stop in self.strips():
-                pixels = slice(first * self.shape.slice_size, stop * self.shape.slice_size)
+                pixels = slice(first * shape.slice_size, stop * shape.slice_size)
                 taps = stack[: columns.shape[1], : pixels.stop - pixels.start]
-                self.spread(grads, planes, block, taps, first, stop)
+                self.taps.spread(deltas, block, taps, first, stop)
                 if m > lowest:
                     grads[lowest:m, pixels].addmm_(columns, taps)
                 if wants:
-                    sources = planes[:num_sources, pixels].to(grads.dtype)
+                    sources = planes[: grad_rows.shape[1], pixels].to(grads.dtype)
                     grad_rows.addmm_(taps, sources.t())
-                    center = self.shape.num_taps // 2
-                    grad_bias += taps[center :: self.shape.num_taps].sum(1)
-            if wants:
-                self._add_gradients(gradients, block, grad_rows, grad_bias)
+        if gradients.flat_weights is not None:
+            gradients.flat_weights += packed.index_select(0, self._unpacking)
+        if gradients.bias is not None:
+            gradients.bias += grads[shape.c_in :].sum(1)
 
-    def _add_gradients(
-        self, gradients: Gradients, block: range, grad_rows: Tensor, grad_bias: Tensor
+    def backward_inside(
+        self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], block: range
     ) -> None:
-        """Split gradients [k * width * 3^n, sources] and [k * width] into those of the layers."""
-        by_taps = grad_rows.view(len(block), self.shape.width, self.shape.num_taps, -1).mT
-        by_bias = grad_bias.view(len(block), self.shape.width)
-        for index, layer in enumerate(block):
-            alone = range(layer, layer + 1)
-            by_weight = by_taps[index, :, : self.shape.channels_before(layer)]
-            gradients.add(layer, self.shape.outputs(alone), by_weight.contiguous(), by_bias[index])
-
-    def gather(
-        self, taps: Tensor, bias: Tensor, block: range, outputs: Tensor, first: int, stop: int
-    ) -> None:
-        """Add the taps of a strip to the outputs [k * width, B * pixels] of a block.
-
-        The first strip to reach a pixel starts from the bias [k * width].
-        """
-        margin = max(self.shape.dilations[layer] for layer in block)
-        low, high = max(first - margin, 0), min(stop + margin, self.num_slices)
-        launch(
-            self.source,
-            "taps_gather",
-            (_num_blocks((high - low) * self.shape.slice_size), len(outputs)),
-            (THREADS,),
-            taps,
-            taps.stride(0),
-            bias,
-            self.dilations[block.start : block.stop],
-            outputs,
-            outputs.stride(0),
-            first,
-            stop,
-            margin,
-            self.shape.batch,
-            *self._sizes(),
-        )
-
-    def spread(
-        self, grads: Tensor, planes: Tensor, block: range, taps: Tensor, first: int, stop: int
-    ) -> None:
-        """Write the taps of a strip from the gradients of a block's outputs."""
-        channels = self.shape.channels(block)
-        launch(
-            self.source,
-            "taps_spread",
-            (_num_blocks(taps.shape[1]), channels.stop - channels.start),
-            (THREADS,),
-            grads[channels],
-            planes[channels],
-            grads.stride(0),
-            self.dilations[block.start : block.stop],
-            taps,
-            taps.stride(0),
-            first,
-            stop,
-            *self._sizes(),
-        )
-
-    def _sizes(self) -> tuple[int, ...]:
-        """Slices per image, rows and columns of a slice, channels per layer, border rule."""
-        num_slices, *rest = self.shape.space
-        missing = (1,) * (2 - len(rest))
-        return (num_slices, *missing, *rest, self.shape.width, RULES[self.shape.padding])
+        """Make the gradients of a block's channels those before their ReLU, last layer first."""
+        shape = self.shape
+        m, own = shape.channels_before(block.start), shape.channels(block[-1:])
+        self.inner.complete(grads[own], planes[own])
+        for layer in reversed(block[1:]):
+            own, before = (
+                shape.channels(range(layer, layer + 1)),
+                shape.channels(range(layer - 1, layer)),
+            )
+            self.inner.backward(
+                weights[layer][:, m:],
+                grads[own],
+                grads[m : own.start],
+                planes[before],
+                shape.dilations[layer],
+            )
 
     def _new_stack(self, like: Tensor) -> Tensor:
         num_rows = self.layers * self.shape.width * self.shape.num_taps
-        return like.new_empty(num_rows, self.strip_slices * self.shape.slice_size)
+        columns = self.strip_slices * self.shape.slice_size
+        return like.new_empty(num_rows, columns, dtype=self.real)
+
+    def _new_sums(self, planes: Tensor) -> Tensor | None:
+        """Where a block's sums lie, unless planes are precise enough: rounded at every strip, they
+        would depend on where the strips begin."""
+        if self.real == self.dtype:
+            return None
+        return planes.new_empty(self.layers * self.shape.width, planes.shape[1], dtype=self.real)
+
+    def _packed_gradients(self, grads: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Zeros for the gradients by the weights of all blocks, and each block's part of them,
+        [k * width * 3^n, channels before its last layer]."""
+        shape = self.shape
+        shapes = [
+            (len(block) * shape.width * shape.num_taps, shape.channels_before(block[-1]))
+            for block in self.blocks()
+        ]
+        packed = grads.new_zeros(sum(rows * columns for rows, columns in shapes))
+        parts = packed.split([rows * columns for rows, columns in shapes])
+        return packed, [part.view(size) for part, size in zip(parts, shapes, strict=True)]
+
+    @cached_property
+    def _unpacking(self) -> Tensor:
+        """Where the gradient of each weight lies among the packed ones."""
+        shape = self.shape
+        return _unpacking_on(
+            shape.c_in, shape.width, shape.depth, shape.num_taps, self.layers, self.device
+        )
 
     def blocks(self) -> list[range]:
         """Layers that are computed together."""
-        depth = self.shape.depth
-        starts = range(0, depth, self.layers)
-        return [range(start, min(start + self.layers, depth)) for start in starts]
+        return blocks_of(self.shape.depth, self.layers)
 
     def strips(self) -> Iterator[tuple[int, int]]:
         """First slice and end of each strip, counted over all images."""
         for first in range(0, self.num_slices, self.strip_slices):
             yield first, min(first + self.strip_slices, self.num_slices)
+
+
+def blocks_of(depth: int, layers: int) -> list[range]:
+    """Blocks of so many layers, the last of fewer."""
+    return [range(start, min(start + layers, depth)) for start in range(0, depth, layers)]
+
+
+def multiply(rows: Tensor, channels: Tensor, out: Tensor) -> None:
+    """Write rows [R, m] times channels [m, pixels] to ``out``, which may have a wider type."""
+    if rows.dtype == out.dtype:
+        torch.mm(rows, channels, out=out)
+    elif channels.is_cuda and MIXED_PRODUCTS:
+        torch.mm(rows, channels, out_dtype=out.dtype, out=out)
+    else:
+        torch.mm(rows.to(out.dtype), channels.to(out.dtype), out=out)
 
 
 def _tap_columns(weights: Sequence[Tensor]) -> Tensor:
@@ -216,10 +235,17 @@ def _tap_columns(weights: Sequence[Tensor]) -> Tensor:
 
 
 @cache
-def _on_device(dilations: tuple[int, ...], device: torch.device) -> Tensor:
-    """Kept for good: a CUDA graph cannot capture the copy, and refers to its result by address."""
-    return torch.tensor(dilations, dtype=torch.int64, device=device)
-
-
-def _num_blocks(threads: int) -> int:
-    return -(-threads // THREADS)
+def _unpacking_on(
+    c_in: int, width: int, depth: int, num_taps: int, layers: int, device: torch.device
+) -> Tensor:
+    """For each weight, all layers in order, its place among `_packed_gradients`; kept for good."""
+    places, start = [], 0
+    for block in blocks_of(depth, layers):
+        columns = channels_before(c_in, width, block[-1])
+        shape = (len(block), width, num_taps, columns)
+        packed = torch.arange(start, start + math.prod(shape)).view(shape)
+        for index, layer in enumerate(block):
+            by_taps = packed[index, :, :, : channels_before(c_in, width, layer)]
+            places.append(by_taps.mT.flatten())
+        start += packed.numel()
+    return torch.cat(places).to(device)

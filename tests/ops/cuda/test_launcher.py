@@ -24,6 +24,12 @@ def test_arguments_take_eight_bytes_each():
     assert [value.dtype.itemsize for value in plain] == [8, 8, 8, 8]
 
 
+def test_constants_are_passed_on_as_they_are():
+    sizes = launcher.constants(3, 2**40)
+    assert launcher.plain_arguments([5, *sizes]) == (np.int64(5), np.int64(3), np.int64(2**40))
+    assert all(one is two for one, two in zip(launcher.plain_arguments(sizes), sizes, strict=True))
+
+
 class FakeTensor(torch.Tensor):
     """A tensor that says it lies on a GPU."""
 

@@ -1,0 +1,71 @@
+"""What the compiler makes of the kernels of every step: instructions per pixel, none for spills."""
+
+import pytest
+import torch
+
+from msdtool.ops.cuda import inner, taps
+from msdtool.ops.cuda.sources import Source, source_for
+from tests.kernels import nvrtc, sass
+
+if sass.MISSING:
+    pytest.skip(sass.MISSING, allow_module_level=True)
+
+ARCHITECTURE = 90
+INNER = source_for("inner", torch.float32, NDIM=2)
+TAPS = source_for("taps", torch.float32, NDIM=2)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        source
+        for source in (*inner.SOURCES, *taps.SOURCES)
+        if ("STORAGE", "float32") in source.defines
+    ],
+    ids=str,
+)
+def test_variables_fit_the_registers_of_two_blocks(source: Source) -> None:
+    for kernel, by_architecture in nvrtc.rows_of(source, nvrtc.tested(source)).items():
+        for architecture, (registers, spilled, _) in by_architecture.items():
+            assert (registers <= 128, spilled) == (True, 0), f"{kernel} for {architecture}"
+
+
+@pytest.mark.parametrize("kernel", ["inner_forward", "inner_backward"])
+def test_a_channel_takes_at_most_thirty_instructions_for_a_pixel(kernel: str) -> None:
+    """Nine of them multiply; a thread has four pixels."""
+    code = sass.disassemble(INNER, ARCHITECTURE)[kernel]
+    turns = [code.fewest(loop, "FFMA") for loop in code.loops()]
+    of_channels = [length for count, length in turns if count == 9 * inner.ROWS]
+    assert of_channels, "no loop over channels"
+    assert min(of_channels) <= 30 * inner.ROWS
+
+
+def test_gathering_a_pixel_takes_at_most_150_instructions() -> None:
+    """Nine of them add a tap, three a slice's sum."""
+    code = sass.disassemble(TAPS, ARCHITECTURE)["taps_gather"]
+    turns = [code.fewest(loop, "FADD") for loop in code.loops()]
+    assert max(count for count, _ in turns) == 12
+    assert min(length for count, length in turns if count == 12) <= 150
+
+
+def test_spreading_to_three_taps_takes_at_most_150_instructions() -> None:
+    """Those of pixels at the border included, which sum up several gradients."""
+    code = sass.disassemble(TAPS, ARCHITECTURE)["taps_spread"]
+
+    def stores(loop: tuple[int, int]) -> int:
+        return sum(code.operation(index) == "STG" for index in range(loop[0], loop[1] + 1))
+
+    assert min(last - first for first, last in filter(stores, code.loops())) <= 150
+
+
+def test_the_fewest_instructions_of_a_turn() -> None:
+    """Two ways through a loop of six: with one multiplication each, the shorter one counts."""
+    code = sass._parse(
+        "\t.section .text.tested\n"
+        ".L_0:\n/*00*/ @P0 BRA `(.L_1) ;\n/*10*/ FFMA R0, R1, R2, R0 ;\n/*20*/ NOP ;\n"
+        "/*30*/ BRA `(.L_2) ;\n.L_1:\n/*40*/ @!P1 FFMA.FTZ R0, R1, R2, R0 ;\n"
+        ".L_2:\n/*50*/ @P2 BRA `(.L_0) ;\n/*60*/ EXIT ;\n"
+    )["tested"]
+    assert code.loops() == [(0, 5)]
+    assert code.fewest((0, 5), "FFMA") == (1, 3)
+    assert code.fewest((0, 5), "NOP") == (1, 5)
