@@ -20,6 +20,7 @@ from msdtool.cli.options import (
     NumParts,
     PartIndex,
     Quiet,
+    of_splits,
 )
 from msdtool.cli.parts import choose_part
 from msdtool.errors import ConfigError, Error
@@ -104,6 +105,8 @@ def command(
     )
     if figure is not None and figure.resolve() in pairs.paths:
         raise ConfigError(f"{figure}: is one of the images; choose another name for the figure")
+    if predictor.model.splits and len(input) == 1:
+        log.info(f"{of_splits(predictor.model.splits)}, --input once per split averages over them")
     indices = range(mine.index, len(pairs), mine.count)
     if mine.count > 1:
         log.info(f"{mine}: {len(indices)} of {len(pairs)} images")

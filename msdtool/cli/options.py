@@ -57,3 +57,11 @@ LogEvery = Annotated[
         help="Print plain lines this often instead of a bar. Default off a terminal: 10.",
     ),
 ]
+
+
+def of_splits(count: int) -> str:
+    """What happens where a network that was trained on splits gets one input."""
+    return (
+        f"the network was trained on {count} splits; each input is treated as a separate "
+        "reconstruction"
+    )

@@ -21,6 +21,7 @@ from msdtool.cli.options import (
     NumParts,
     PartIndex,
     Quiet,
+    of_splits,
 )
 from msdtool.cli.parts import choose_part
 from msdtool.cli.signals import StopRequest
@@ -179,7 +180,10 @@ def command(
     encoding, part_of = Encoding.parse(dtype, scale), Region.parse(region, slices)
     encoding.check(predictor.model.labels)
     if stack and predictor.ndim != 2:
-        raise ConfigError("--stack: the network's images are volumes already; leave it out")
+        raise ConfigError(
+            "--stack: the network's images are volumes already; leave it out. Slices in files of "
+            "their own are not a volume yet: save them as one file, such as a TIFF of many pages"
+        )
     names = _from_stdin(inputs)
     if not names:
         log.info("stdin names no files: nothing to do")
@@ -209,10 +213,7 @@ def command(
     if mine.count > 1:
         log.info(f"{mine}: {len(jobs)} of {len(all_jobs)} files")
     if predictor.model.splits and not splits:
-        log.info(
-            f"the network was trained on {predictor.model.splits} splits; each input is "
-            "treated as a separate reconstruction, --splits averages over splits"
-        )
+        log.info(f"{of_splits(predictor.model.splits)}, --splits averages over splits")
     # Each file once, as in the job.
     read = [list(jobs[0].slices), *sources[1:]] if stack and jobs else sources
     _apply(predictor, jobs, read, skip_existing, overwrite, json, log_every)

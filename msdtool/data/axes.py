@@ -111,7 +111,7 @@ def arrange(
         axes = axes.replace("T", "Z")
     missing = [letter for letter in "ZYX"[-ndim:] if letter not in axes]
     if missing and not (ndim == 2 and axes == "X"):
-        hint = "for images set network.ndim: 2"
+        hint = "save its slices as one file; for images, network.ndim is 2"
         if ndim == 2 or len(shape) >= ndim:
             hint = f"if these are not its axes, name them: {EXAMPLE}"
         raise InputError(

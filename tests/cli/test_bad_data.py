@@ -361,7 +361,7 @@ def test_images_for_a_network_of_volumes(refused, noisy, tmp_path):
     found = refused("train", noisy, "--set", "network.ndim=3", code=3)
     assert found == (
         f"{tmp_path}/v/noisy/image_000.tif: the image has the axes YX, shape (20, 24); a volume "
-        "needs Z, Y and X; for images set network.ndim: 2"
+        "needs Z, Y and X; save its slices as one file; for images, network.ndim is 2"
     )
 
 

@@ -95,6 +95,14 @@ def test_the_mean_is_evaluated_beside_the_mean_of_the_splits(cli, scan):
     assert len(found["images"]) == SHAPE[0]
 
 
+def test_the_evaluation_of_one_split_says_that_there_are_others(cli, scan):
+    one = ["--input", scan / "split_0.tif", "--target", scan / "clean.tif"]
+    result = cli("evaluate", scan / "run", *one)
+    assert result.code == 0
+    assert "was trained on 3 splits; each input is treated as a separate" in result.err
+    assert "--input once per split averages over them" in result.err
+
+
 def test_another_number_of_splits_is_refused(cli, scan, tmp_path):
     two = split_files(scan)[:2]
     for command in (

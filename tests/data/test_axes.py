@@ -46,8 +46,8 @@ def test_the_users_names_come_first():
     [
         ("?????", 2, None, "has 5 dimensions, shape (2, 3, 4, 5, 6), more than can be told apart"),
         ("QYXS", 2, "ZYX", "axes: ZYX names 3 axes, the array has 4, shape (2, 3, 4, 5)"),
-        ("YX", 3, None, "has the axes YX, shape (2, 3); a volume needs Z, Y and X; for images set "
-         "network.ndim: 2"),
+        ("YX", 3, None, "has the axes YX, shape (2, 3); a volume needs Z, Y and X; save its "
+         "slices as one file; for images, network.ndim is 2"),
         ("CYX", 3, None, "has the axes CYX, shape (2, 3, 4); a volume needs Z, Y and X; if "
          "these are not its axes, name them: {path: ..., axes: ZCYX}"),
         ("ZX", 2, None, "has the axes ZX, shape (2, 3); an image needs Y and X; if these are"),
