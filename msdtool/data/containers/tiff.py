@@ -1,11 +1,9 @@
 """TIFF of every origin: ImageJ, OME, BigTIFF, tiled, compressed."""
 
-import logging
 import math
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import tifffile
 
 from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_shape
 from msdtool.data.containers.flat import FlatArray
+from msdtool.data.containers.library_log import collected
 from msdtool.errors import InputError
 from msdtool.wording import size_text
 
@@ -41,7 +40,7 @@ def open_tiff(path: Path) -> Container:
         InputError: its pages do not form one array, or some are missing.
         Exception: whatever tifffile raises for a file that is not a TIFF.
     """
-    with _tifffile_log() as log:
+    with collected("tifffile") as log:
         file = open_alone(path)
         try:
             _check_chain(file, path)
@@ -202,7 +201,7 @@ class TiffPages(Container):
         out = np.empty(key_shape(key, self.shape), self.dtype.newbyteorder("="))
         flat = out.reshape(-1, *key_shape(inner, self.shape[self.num_leading :]))
         page_shape = self.shape[self.num_leading :]
-        with _tifffile_log():
+        with collected("tifffile"):
             for number, place in enumerate(product(*ranges)):
                 page = self.pages[int(np.ravel_multi_index(place, sizes)) if place else 0]
                 flat[number] = _read_page(page, page_shape, inner)
@@ -257,20 +256,3 @@ def _segment(page: Any, index: int) -> Array | None:
     decoded, _, shape = page.keyframe.decode(file.read(size), index)
     pixels: Array = decoded[0, : shape[1], : shape[2], 0]
     return pixels
-
-
-@contextmanager
-def _tifffile_log() -> Iterator[list[str]]:
-    """Collect what tifffile logs, mostly about odd metadata, instead of printing it."""
-    messages: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("tifffile")
-    propagate = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
