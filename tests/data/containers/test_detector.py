@@ -72,7 +72,9 @@ def test_a_size_beyond_the_file_takes_no_memory(tmp_path):
     content = header("Dim_1 = 40000", "Dim_2 = 40000") + b"x" * 100
     (tmp_path / "a.edf").write_bytes(content)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match=r"truncated: frame 0 has 100 bytes in a\.edf instead of 16"):
+    with pytest.raises(
+        InputError, match=r"truncated: frame 0 has 100 bytes in a\.edf instead of 16"
+    ):
         read_image(tmp_path / "a.edf")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
