@@ -55,6 +55,9 @@ class ImageStack:
         InputError: the specifier names no file, or the first file cannot be read.
     """
 
+    reads_indices = False
+    """Whether images with a palette are read as indices, not as colours."""
+
     def __init__(
         self,
         path_specifier: Specifier,
@@ -68,6 +71,7 @@ class ImageStack:
         self.paths: list[Path] = [location.path for location, _ in self._images]
         self.collapse_channels = collapse_channels
         self.label_map = None if labels is None else LabelMap(labels, ignore)
+        self.reads_indices = self.reads_indices or labels is not None
         self.ndim = ndim
         self._unlisted: list[Location] = []
         self._cache: dict[int, Tensor] | None = None
@@ -201,7 +205,7 @@ class ImageStack:
             self.ndim,
             index=number,
             window=window,
-            indexed=self.label_map is not None,
+            indexed=self.reads_indices,
             drop_alpha=self._drops_alpha,
         )
 
