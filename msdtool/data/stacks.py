@@ -17,18 +17,18 @@ from msdtool.data.readers import (
     Array,
     arrangement,
     count_images,
-    has_alpha,
     image_name,
     is_raster_image,
     notes,
+    opacity,
     read_image,
 )
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import InputError
 
 OPACITY = (
-    "the last channel is opacity, which the network would take as one more colour; save the "
-    "images without it, or set data.collapse_channels: true"
+    "channel {channel} (from 0) is opacity, which the network would take as one more colour; save "
+    "the images without it, or set data.collapse_channels: true"
 )
 
 
@@ -187,9 +187,10 @@ class ImageStack:
         """
         location = self._images[index][0]
         found = notes(location, self.ndim)
-        if self._drops_alpha or not has_alpha(location, self.ndim):
+        if self._drops_alpha:
             return found
-        return (*found, OPACITY)
+        kinds = opacity(location, self.ndim)
+        return (*found, *(OPACITY.format(channel=channel) for channel in kinds))
 
     def read_array(self, index: int, window: Window | None = None) -> Array:
         """Return image ``index``, or a window of it, unchanged from its file.

@@ -67,7 +67,8 @@ class RasterImage(Container):
         self.array = _read_indexed(path) if indexed else _read(path)
         self.shape, self.dtype = self.array.shape, self.array.dtype
         self.axes = "YXS"[: self.array.ndim]
-        self.has_alpha = self.array.shape[2:] in ((2,), (4,)) and _mode(path) != "CMYK"
+        if self.array.shape[2:] in ((2,), (4,)) and _mode(path) != "CMYK":
+            self.opacity = (self.array.shape[2] - 1,)
 
     def read(self, key: Key) -> Array:
         """Return a part."""

@@ -115,13 +115,37 @@ def _pages(file: tifffile.TiffFile, path: Path) -> Container:
     if len(kinds) != 1:
         shapes = ", ".join(str(series.shape) for series in all_series)
         raise InputError(f"{path}: contains images of different shapes or types: {shapes}")
+    _check_all_pages_count(file, path)
     series = all_series[0]
     container = _container(file, path, all_series)
     if not isinstance(container, FlatArray):  # which sees to that itself
         _check_size(series.keyframe, path)
-    container.has_alpha = "S" in series.axes and bool(set(series.keyframe.extrasamples) & OPACITY)
+    if "S" in series.axes:
+        container.opacity = _opacity(series.keyframe)
     container.notes = tuple(_notes(series.keyframe))
     return container
+
+
+def _opacity(page: Any) -> tuple[int, ...]:
+    """The samples of a pixel that are opacity; the extra ones follow the colours."""
+    first = page.samplesperpixel - len(page.extrasamples)
+    return tuple(first + i for i, kind in enumerate(page.extrasamples) if kind in OPACITY)
+
+
+def _check_all_pages_count(file: tifffile.TiffFile, path: Path) -> None:
+    """Raise InputError if a description of ImageJ or OME leaves out images that the file has."""
+    if not (file.is_imagej or file.is_ome):
+        return
+    levels = [level for series in file.series for level in series.levels]
+    used = {page.index for level in levels for page in level.pages if page is not None}
+    shape = file.series[0].keyframe.shape
+    left_out = [file.pages.get(number) for number in set(range(len(file.pages))) - used]
+    count = sum(page.shape == shape and _shows_the_image(page) for page in left_out)
+    if count:
+        raise InputError(
+            f"{path}: its description, of {'ImageJ' if file.is_imagej else 'OME'}, leaves out "
+            f"{count} of its {len(file.pages)} pages; save the file again"
+        )
 
 
 def _container(file: tifffile.TiffFile, path: Path, all_series: list[Any]) -> Container:
