@@ -58,6 +58,9 @@ def _binary(pixels: bytes, shape: tuple[int, ...], dtype: np.dtype[np.generic]) 
 def _plain(pixels: bytes, shape: tuple[int, ...]) -> Array:
     words = _COMMENT.sub(b"", pixels).split()
     _check_count(len(words), math.prod(shape), "values")
+    longest = max(map(len, words), default=0)
+    if longest > MAX_DIGITS:  # all of them would take as much memory
+        raise ValueError(f"it is damaged: it has a value of {longest} characters")
     return np.array(words, dtype=f"S{MAX_DIGITS}").astype(np.int64).reshape(shape)
 
 

@@ -60,6 +60,7 @@ def test_a_pbm_pads_its_rows_to_bytes(tmp_path):
         (b"P2 2 1 3 1 4", "has the value 4 outside of 0 to 3"),
         (b"P2 2 1 3 1 -4", "has the value -4 outside of 0 to 3"),
         (b"P2 2 1 3 1 2 3", "has 3 values instead of 2"),
+        (b"P2 2 1 3 1 0000000002", "damaged: it has a value of 10 characters"),
         (b"P1 2 1 1 2", "has the value 2 outside of 0 to 1"),
         (b"P4 40000 40000\n" + bytes(100), "has 100 bytes instead of 200000000"),
         (b"P5 4 3 70000\n" + bytes(24), "damaged: its largest value is 70000"),
