@@ -85,5 +85,5 @@ def _jpeg2000(content: bytes) -> Depth:
         or (count == 1 and bits == _MISREAD_BY_PILLOW)
     )
     # Pillow shifts values to the top of 8 or 16 bits, but has colours of 8 bits only.
-    decoded = 255 if count > 1 else (2**bits - 1) << (-bits % 8)
+    decoded = 255 if count > 1 and bits > _BYTE else (2**bits - 1) << (-bits % 8)
     return Depth("JPEG 2000", count > 1, bits, decoded, is_odd)

@@ -56,6 +56,16 @@ def test_a_grey_jpeg_2000_of_any_depth(tmp_path, bits):
         np.testing.assert_array_equal(read_image(path)[0], values)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 8, 9])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_a_colour_jpeg_2000_of_any_depth(tmp_path, bits, channels):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = RNG.integers(0, 2**bits, (16, 18, channels)).astype("u2" if bits > 8 else "u1")
+    options = {"reversible": True, "level": 0, "bitspersample": bits, "mct": False}
+    (tmp_path / "a.jp2").write_bytes(imagecodecs.jpeg2k_encode(values, **options))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jp2"), values.transpose(2, 0, 1))
+
+
 @pytest.mark.parametrize("dtype", ["int8", "int16"])
 def test_a_jpeg_2000_of_signed_values(tmp_path, dtype):
     imagecodecs = pytest.importorskip("imagecodecs")
