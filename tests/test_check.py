@@ -156,7 +156,7 @@ def test_opacity_is_asked_about_unless_it_is_left_out(tmp_path):
             Image.fromarray(pixels).save(tmp_path / kind / f"{number}.png")
     data = {"train": {kind: str(tmp_path / kind) for kind in ("input", "target")}}
     found = report(tmp_path, data)
-    assert [text.split(": the last channel is opacity")[0] for text in found.warnings] == [
+    assert [text.split(": channel 3 (from 0) is opacity")[0] for text in found.warnings] == [
         f"4 of 4 train images, such as {tmp_path}/input/0.png"
     ]
     assert report(tmp_path, {**data, "collapse_channels": True}).warnings == []

@@ -30,11 +30,11 @@ __all__ = [
     "arrangement",
     "count_arrays",
     "count_images",
-    "has_alpha",
     "image_name",
     "is_raster_image",
     "metadata",
     "notes",
+    "opacity",
     "pixel_type",
     "read_image",
 ]
@@ -82,7 +82,7 @@ def read_image(
                 "set axes or network.ndim"
             )
         image = found.to_image(container.read(found.key(index or 0, window)))
-        return image[:-1] if drop_alpha and container.has_alpha else image
+        return np.delete(image, _opacity(container, found), 0) if drop_alpha else image
 
     return _use(location, ndim, read, indexed=indexed)
 
@@ -123,13 +123,19 @@ def notes(location: Location | Path, ndim: int = 2) -> tuple[str, ...]:
     return _use(_as_location(location), ndim, lambda container, _: container.notes)
 
 
-def has_alpha(location: Location | Path, ndim: int = 2) -> bool:
-    """Whether a file says that the last channel of its images is opacity.
+def opacity(location: Location | Path, ndim: int = 2) -> tuple[int, ...]:
+    """The channels of a file's images that are opacity, as it says.
 
     Raises:
         InputError: the file cannot be read as images.
     """
-    return _use(_as_location(location), ndim, lambda container, _: container.has_alpha)
+    return _use(_as_location(location), ndim, _opacity)
+
+
+def _opacity(container: Container, found: Arrangement) -> tuple[int, ...]:
+    """The channels that are opacity; none if samples were named something else than channels."""
+    samples = container.axes.find("S")
+    return container.opacity if samples >= 0 and found.axes[samples] in "CS" else ()
 
 
 def metadata(location: Location | Path, ndim: int = 2) -> Metadata:

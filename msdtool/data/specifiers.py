@@ -12,6 +12,7 @@ from pathlib import Path
 from natsort import natsort_keygen, natsorted, ns
 
 from msdtool.data.bystanders import is_bystander
+from msdtool.data.containers.registry import is_image_name
 from msdtool.data.containers.zarr import is_zarr
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
@@ -151,8 +152,7 @@ def _matches(pattern: str) -> Iterator[Entry]:
     for found in _folders(folder):
         place = Path(found or ".")
         if not place.is_dir():
-            if not place.suffix:
-                _check_link(place)  # to a folder
+            _check_folder_link(place)
         elif not is_pattern(name):
             yield from [place / name] if os.path.lexists(place / name) else []
         else:
@@ -167,9 +167,11 @@ def _folders(pattern: str) -> Iterator[str]:
         return
     above, name = os.path.split(pattern)
     for folder in _folders(above):
-        if name != "**":
+        if not Path(folder).is_dir():
+            _check_folder_link(Path(folder))
+        elif name != "**":
             yield from glob.iglob(str(Path(glob.escape(folder), name)))
-        elif Path(folder).is_dir():
+        else:
             yield from _below(folder)
 
 
@@ -193,8 +195,8 @@ def _below(folder: str) -> Iterator[str]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    if entry.is_symlink() and not Path(entry.name).suffix:
-        _check_link(Path(entry))
+    if entry.is_symlink():
+        _check_folder_link(Path(entry))
     return entry.is_dir()
 
 
@@ -209,13 +211,20 @@ def _image_files(pattern: Path, entries: Iterable[Entry]) -> list[Path]:
             others.append(entry.name)
         elif entry.is_file() or (entry.is_dir() and is_zarr(Path(entry))):
             files.append(Path(entry))
-        elif entry.is_symlink():
+        elif not entry.is_dir():
             _check_link(Path(entry))
+            files.append(Path(entry))  # a pipe or the like, which reading refuses
     if others:
         more = f" ... ({len(others)} files)" if len(others) > MAX_NAMED else ""
         names = ", ".join(natsorted(others)[:MAX_NAMED])
         log.info(f"{pattern.parent}: ignored files that are not images: {names}{more}")
     return files
+
+
+def _check_folder_link(path: Path) -> None:
+    """Raise InputError if a path is a link to nothing, whose name is not that of a file."""
+    if not (is_image_name(path) or is_bystander(path.name)):
+        _check_link(path)
 
 
 def _check_link(path: Path) -> None:

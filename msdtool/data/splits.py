@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from msdtool.data.interfaces import Sample, Stack
+from msdtool.data.masks import MaskStack
 from msdtool.data.pairing import as_tuple, check_counts, read_pair
 from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
@@ -75,7 +76,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         ]
         self.masks = None
         if mask_path_specifier is not None:
-            self.masks = ImageStack(mask_path_specifier, collapse_channels=True, ndim=ndim)
+            self.masks = MaskStack(mask_path_specifier, ndim=ndim)
         self.slab = slab
         self.scale = 1
         for kind, stack in self.stacks().items():

@@ -17,18 +17,18 @@ from msdtool.data.readers import (
     Array,
     arrangement,
     count_images,
-    has_alpha,
     image_name,
     is_raster_image,
     notes,
+    opacity,
     read_image,
 )
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import InputError
 
 OPACITY = (
-    "the last channel is opacity, which the network would take as one more colour; save the "
-    "images without it, or set data.collapse_channels: true"
+    "channel {channel} (from 0) is opacity, which the network would take as one more colour; save "
+    "the images without it, or set data.collapse_channels: true"
 )
 
 
@@ -55,6 +55,9 @@ class ImageStack:
         InputError: the specifier names no file, or the first file cannot be read.
     """
 
+    reads_indices = False
+    """Whether images with a palette are read as indices, not as colours."""
+
     def __init__(
         self,
         path_specifier: Specifier,
@@ -68,6 +71,7 @@ class ImageStack:
         self.paths: list[Path] = [location.path for location, _ in self._images]
         self.collapse_channels = collapse_channels
         self.label_map = None if labels is None else LabelMap(labels, ignore)
+        self.reads_indices = self.reads_indices or labels is not None
         self.ndim = ndim
         self._unlisted: list[Location] = []
         self._cache: dict[int, Tensor] | None = None
@@ -183,9 +187,10 @@ class ImageStack:
         """
         location = self._images[index][0]
         found = notes(location, self.ndim)
-        if self._drops_alpha or not has_alpha(location, self.ndim):
+        if self._drops_alpha:
             return found
-        return (*found, OPACITY)
+        kinds = opacity(location, self.ndim)
+        return (*found, *(OPACITY.format(channel=channel) for channel in kinds))
 
     def read_array(self, index: int, window: Window | None = None) -> Array:
         """Return image ``index``, or a window of it, unchanged from its file.
@@ -201,7 +206,7 @@ class ImageStack:
             self.ndim,
             index=number,
             window=window,
-            indexed=self.label_map is not None,
+            indexed=self.reads_indices,
             drop_alpha=self._drops_alpha,
         )
 

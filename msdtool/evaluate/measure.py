@@ -10,6 +10,7 @@ from torch import Tensor
 
 from msdtool.data import ImageStack
 from msdtool.data.inputs import MeasuredPairs
+from msdtool.data.masks import MaskStack
 from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.data.pairing import finite_sample
 from msdtool.data.specifiers import Specifier
@@ -102,7 +103,7 @@ def open_pairs(
     )
     masks = None
     if mask is not None:
-        masks = ImageStack(mask, collapse_channels=True, ndim=predictor.ndim)
+        masks = MaskStack(mask, ndim=predictor.ndim)
     pairs = MeasuredPairs(inputs, files, targets, masks, model.slab)
     stacks = [*files, targets] if masks is None else [*files, targets, masks]
     for one, other in disagreeing_pairs(stack.paths for stack in stacks)[:1]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from msdtool.data.readers import read_image
 from msdtool.data.specifiers import Location, Source, expand
 from msdtool.errors import InputError
 
@@ -140,10 +141,31 @@ def test_a_link_to_what_is_not_there_is_refused(scans, specifier):
     assert names(f"{scans}/scan*.tif") == ["scan1.tif", "scan2.tif", "scan10.tif"]
 
 
-@pytest.mark.parametrize("specifier", ["*/*.tif", "**/*.tif", "*/scan3.tif"])
-def test_a_link_to_a_folder_that_is_not_there_is_refused(scans, specifier):
-    (scans / "case2").symlink_to("/nowhere/case2")
-    assert refusal(f"{scans}/{specifier}").startswith(f"{scans}/case2: is a link to /nowhere")
+@pytest.mark.parametrize("name", ["case2", "case.2", "scan.2024"])
+@pytest.mark.parametrize(
+    "specifier",
+    ["*/*.tif", "**/*.tif", "*/scan3.tif", "**/x.tif", "*/sub/*.tif", "*/sub/x.tif", "*/s*/x.tif"],
+)
+def test_a_link_to_a_folder_that_is_not_there_is_refused(scans, specifier, name):
+    (scans / "more" / "sub").mkdir()
+    (scans / "more" / "sub" / "x.tif").touch()
+    (scans / name).symlink_to("/nowhere/case2")
+    assert refusal(f"{scans}/{specifier}").startswith(f"{scans}/{name}: is a link to /nowhere")
+
+
+@pytest.mark.parametrize("name", ["lost.png", "lost.nii.gz", "lost.csv"])
+@pytest.mark.parametrize("specifier", ["*/scan3.tif", "**/scan3.tif"])
+def test_a_link_to_a_file_is_not_taken_for_one_to_a_folder(scans, specifier, name):
+    (scans / name).symlink_to("/nowhere/file")
+    assert names(f"{scans}/{specifier}") == ["scan3.tif"]
+
+
+@pytest.mark.parametrize("specifier", ["", "*.tif", "**/*.tif"])
+def test_a_pipe_among_images_is_listed_so_that_reading_refuses_it(scans, specifier):
+    os.mkfifo(scans / "scan5.tif")
+    (pipe,) = [path for path in paths(f"{scans}/{specifier}") if path.name == "scan5.tif"]
+    with pytest.raises(InputError, match=r"scan5\.tif: .*it is a pipe; save what it contains"):
+        read_image(pipe)
 
 
 def test_links_to_what_is_no_image_may_lead_nowhere(scans):

@@ -22,7 +22,7 @@ class Container(Protocol):
         shape: of the array.
         dtype: of the array in the file.
         axes: a letter per axis, `UNNAMED` for axes that the file does not name.
-        has_alpha: whether the last colour sample of a pixel is its opacity.
+        opacity: the numbers of those samples along the axis S that are opacity, not colour.
         notes: what the file says about its pixels that is not applied when they are read, such as
             a value that stands for missing pixels.
     """
@@ -30,7 +30,7 @@ class Container(Protocol):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axes: str
-    has_alpha: bool = False
+    opacity: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def read(self, key: Key) -> Array:

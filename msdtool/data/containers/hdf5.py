@@ -9,7 +9,7 @@ import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key, letters
 from msdtool.data.containers.extras import load_extra, pick
-from msdtool.data.containers.hdf5_sources import check_sources, source_files
+from msdtool.data.containers.hdf5_sources import check_sources
 from msdtool.data.metadata import nexus
 from msdtool.errors import InputError
 
@@ -37,7 +37,7 @@ class Hdf5Array(Container):
         self.file = h5py.File(path, "r")
         try:
             self.dataset = self._find(h5py, path, inner)
-            check_sources(h5py, path, self.dataset)
+            self._sources = check_sources(h5py, path, self.dataset)
             _load_filters(path, self.dataset)
         except BaseException:
             self.file.close()
@@ -77,7 +77,7 @@ class Hdf5Array(Container):
 
     def files(self) -> list[Path]:
         """The file that a link led to, and those that hold the pixels."""
-        return source_files(self.dataset)
+        return self._sources
 
     def close(self) -> None:
         """Close the file."""

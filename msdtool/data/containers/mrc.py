@@ -13,6 +13,9 @@ DTYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 VOLUMES = 401
 """The smallest number of a space group, ISPG, that stands for a series of volumes."""
 
+IMOD_STAMP, IMOD, SIGNED_BYTES = 152, 1146047817, 1
+"""Where IMOD leaves its mark in a header, the mark, and a bit of the flags behind it."""
+
 
 def open_mrc(location: Location) -> FlatArray:
     """Open an MRC file.
@@ -30,7 +33,8 @@ def open_mrc(location: Location) -> FlatArray:
             f"{location}: its axes are not in the order X, Y, Z; save it in that order"
         )
     order = header.dtype["nx"].byteorder
-    dtype = np.dtype(DTYPES[mode]).newbyteorder(order)
+    kind = "u1" if mode == 0 and _has_unsigned_bytes(header) else DTYPES[mode]
+    dtype = np.dtype(kind).newbyteorder(order)
     nz = int(header.nz)
     shape: tuple[int, ...] = (int(header.ny), int(header.nx))
     per_volume = int(header.mz) if int(header.ispg) >= VOLUMES and int(header.mz) > 0 else nz
@@ -42,6 +46,14 @@ def open_mrc(location: Location) -> FlatArray:
         shape = (nz, *shape)
     offset = mrc.HEADER_BYTES + int(header.nsymbt)
     return FlatArray(location.path, offset, shape, dtype, "TZYX"[-len(shape) :])
+
+
+def _has_unsigned_bytes(header: np.recarray) -> bool:
+    """Whether IMOD wrote the file, and says that bytes have no sign (MRC format of IMOD)."""
+    order = header.dtype["nx"].byteorder
+    extra = np.frombuffer(header.tobytes(), np.dtype(np.int32).newbyteorder(order))
+    stamp, flags = extra[IMOD_STAMP // 4], extra[IMOD_STAMP // 4 + 1]
+    return bool(stamp == IMOD and not flags & SIGNED_BYTES)
 
 
 def describe_mrc(location: Location, _axes: str) -> Metadata:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from msdtool.data.containers import hdf5 as hdf5_file
 from msdtool.data.containers import zarr as zarr_store
@@ -147,6 +148,11 @@ def stem_of(path: Path) -> str:
 def format_of(path: Path) -> Format:
     """The format that the suffix of a path stands for."""
     return _BY_SUFFIX.get(suffix_of(path), RASTER)
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file of this name is an image in a known format."""
+    return format_of(path) is not RASTER or path.suffix.lower() in Image.registered_extensions()
 
 
 def format_at(location: Location) -> Format:

@@ -1,11 +1,9 @@
 """TIFF of every origin: ImageJ, OME, BigTIFF, tiled, compressed."""
 
-import logging
 import math
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import tifffile
 
 from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_shape
 from msdtool.data.containers.flat import FlatArray
+from msdtool.data.containers.library_log import collected
 from msdtool.errors import InputError
 from msdtool.wording import size_text
 
@@ -41,7 +40,7 @@ def open_tiff(path: Path) -> Container:
         InputError: its pages do not form one array, or some are missing.
         Exception: whatever tifffile raises for a file that is not a TIFF.
     """
-    with _tifffile_log() as log:
+    with collected("tifffile") as log:
         file = open_alone(path)
         try:
             _check_chain(file, path)
@@ -116,13 +115,37 @@ def _pages(file: tifffile.TiffFile, path: Path) -> Container:
     if len(kinds) != 1:
         shapes = ", ".join(str(series.shape) for series in all_series)
         raise InputError(f"{path}: contains images of different shapes or types: {shapes}")
+    _check_all_pages_count(file, path)
     series = all_series[0]
     container = _container(file, path, all_series)
     if not isinstance(container, FlatArray):  # which sees to that itself
         _check_size(series.keyframe, path)
-    container.has_alpha = "S" in series.axes and bool(set(series.keyframe.extrasamples) & OPACITY)
+    if "S" in series.axes:
+        container.opacity = _opacity(series.keyframe)
     container.notes = tuple(_notes(series.keyframe))
     return container
+
+
+def _opacity(page: Any) -> tuple[int, ...]:
+    """The samples of a pixel that are opacity; the extra ones follow the colours."""
+    first = page.samplesperpixel - len(page.extrasamples)
+    return tuple(first + i for i, kind in enumerate(page.extrasamples) if kind in OPACITY)
+
+
+def _check_all_pages_count(file: tifffile.TiffFile, path: Path) -> None:
+    """Raise InputError if a description of ImageJ or OME leaves out images that the file has."""
+    if not (file.is_imagej or file.is_ome):
+        return
+    levels = [level for series in file.series for level in series.levels]
+    used = {page.index for level in levels for page in level.pages if page is not None}
+    shape = file.series[0].keyframe.shape
+    left_out = [file.pages.get(number) for number in set(range(len(file.pages))) - used]
+    count = sum(page.shape == shape and _shows_the_image(page) for page in left_out)
+    if count:
+        raise InputError(
+            f"{path}: its description, of {'ImageJ' if file.is_imagej else 'OME'}, leaves out "
+            f"{count} of its {len(file.pages)} pages; save the file again"
+        )
 
 
 def _container(file: tifffile.TiffFile, path: Path, all_series: list[Any]) -> Container:
@@ -202,7 +225,7 @@ class TiffPages(Container):
         out = np.empty(key_shape(key, self.shape), self.dtype.newbyteorder("="))
         flat = out.reshape(-1, *key_shape(inner, self.shape[self.num_leading :]))
         page_shape = self.shape[self.num_leading :]
-        with _tifffile_log():
+        with collected("tifffile"):
             for number, place in enumerate(product(*ranges)):
                 page = self.pages[int(np.ravel_multi_index(place, sizes)) if place else 0]
                 flat[number] = _read_page(page, page_shape, inner)
@@ -262,20 +285,3 @@ def _segment(page: Any, index: int) -> Array | None:
     decoded, _, shape = page.keyframe.decode(file.read(size), index)
     pixels: Array = decoded[0, : shape[1], : shape[2], 0]
     return pixels
-
-
-@contextmanager
-def _tifffile_log() -> Iterator[list[str]]:
-    """Collect what tifffile logs, mostly about odd metadata, instead of printing it."""
-    messages: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("tifffile")
-    propagate = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate

@@ -1,5 +1,6 @@
 """Zarr and OME-Zarr: one array of a store, read by chunks."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -103,17 +104,32 @@ class ZarrArray(Container):
 def open_store(zarr: Any, path: Path) -> Any:
     """Open the array or group in a store's folder, to be read.
 
-    Reading it raises OSError where a file of the store is a pipe or a device, which may never end.
+    Reading it raises OSError where a file of the store is a pipe or a device, which may never end,
+    or a link to what is not there, or a folder: zarr would take such a chunk for an absent one.
     """
 
     class FilesOnly(zarr.storage.LocalStore):  # type: ignore[misc]
         async def get(self, key: str, *arguments: Any, **options: Any) -> Any:
-            file = Path(self.root, key)
-            if file.exists():
-                refuse_special(file.stat())
+            _refuse_broken(Path(self.root), key)
             return await super().get(key, *arguments, **options)
 
     return zarr.open(FilesOnly(path, read_only=True), mode="r")
+
+
+def _refuse_broken(root: Path, key: str) -> None:
+    file = root / key
+    if file.is_file():
+        return
+    for place in (file, *file.parents[: key.count("/")]):
+        if place.is_symlink() and not place.exists():
+            raise OSError(
+                errno.EIO,
+                f"{place} is a link to {place.readlink()}, which is not there; fetch that file",
+            )
+    if file.is_dir():
+        raise OSError(errno.EIO, f"{file} is a folder, where the store has a file")
+    if file.exists():
+        refuse_special(file.stat())
 
 
 def count_arrays(path: Path) -> int:

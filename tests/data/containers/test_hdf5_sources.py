@@ -61,11 +61,11 @@ def write(path, name="data"):
     return path
 
 
-def virtual(path, source, inner="data"):
+def virtual(path, source, inner="data", name="view"):
     layout = h5py.VirtualLayout(VALUES.shape, VALUES.dtype)
     layout[:] = h5py.VirtualSource(source, inner, shape=VALUES.shape)
     with h5py.File(path, "a") as file:
-        file.create_virtual_dataset("view", layout)
+        file.create_virtual_dataset(name, layout)
     return path
 
 
@@ -92,3 +92,90 @@ def test_a_virtual_dataset_whose_sources_a_variable_names(tmp_path, monkeypatch)
     scan = virtual(tmp_path / "scan.h5", "part.h5")
     monkeypatch.setenv("HDF5_VDS_PREFIX", str(tmp_path / "parts"))
     assert len(ImageStack(str(scan))) == 4
+
+
+def test_a_virtual_dataset_of_another_one_whose_source_is_missing(tmp_path):
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts" / "part.h5")
+    virtual(tmp_path / "parts" / "inner.h5", "part.h5")
+    scan = virtual(tmp_path / "scan.h5", "parts/inner.h5", "view")
+    np.testing.assert_array_equal(ImageStack(str(scan))[2][0], VALUES[2])
+    (tmp_path / "parts" / "part.h5").unlink()
+    with pytest.raises(
+        InputError, match=r"source data in the file part\.h5 is missing; .*inner\.h5"
+    ):
+        ImageStack(str(virtual(tmp_path / "again.h5", "parts/inner.h5", "view")))
+
+
+def test_virtual_datasets_in_a_circle_end(tmp_path):
+    virtual(tmp_path / "a.h5", "b.h5", "view")
+    virtual(tmp_path / "b.h5", "a.h5", "view")
+    assert len(ImageStack(str(tmp_path / "a.h5"))) == 4
+
+
+@pytest.mark.parametrize("target", ["part.h5", "nowhere.h5"])
+def test_a_source_that_is_a_link(tmp_path, target):
+    write(tmp_path / "part.h5")
+    with h5py.File(tmp_path / "linked.h5", "w") as file:
+        file["data"] = h5py.ExternalLink(target, "/data")
+    scan = str(virtual(tmp_path / "scan.h5", "linked.h5"))
+    if target == "part.h5":
+        np.testing.assert_array_equal(ImageStack(scan)[2][0], VALUES[2])
+    else:
+        with pytest.raises(InputError, match=r"source data in the file linked\.h5 is missing"):
+            ImageStack(scan)
+
+
+def test_a_source_is_found_where_hdf5_finds_it(tmp_path):
+    """Beside the file that a link leads to, and beside the file if its own folder is gone."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts" / "part.h5")
+    scan = virtual(tmp_path / "scan.h5", "parts/part.h5")
+    (tmp_path / "links" / "scan.h5").symlink_to(scan)
+    write(tmp_path / "moved.h5")
+    moved = virtual(tmp_path / "all.h5", "/no/such/folder/moved.h5")
+    for path in (tmp_path / "links" / "scan.h5", moved):
+        np.testing.assert_array_equal(ImageStack(str(path))[2][0], VALUES[2])
+
+
+def series(path, file, name):
+    """A virtual dataset of a source per image, named by number; returns its path."""
+    any_number = h5py.h5s.UNLIMITED
+    space = h5py.h5s.create_simple(VALUES.shape, (any_number, *VALUES.shape[1:]))
+    space.select_hyperslab((0, 0, 0), (any_number, 1, 1), block=(1, *VALUES.shape[1:]))
+    options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    options.set_virtual(space, file, name, h5py.h5s.create_simple(VALUES.shape[1:]))
+    with h5py.File(path, "a") as target:
+        h5py.h5d.create(target.id, b"view", h5py.h5t.STD_U8LE, space, options)
+    return path
+
+
+@pytest.mark.parametrize("pattern", [b"s%%-%b.h5", b"s%b/%b.h5"])
+def test_numbered_sources(tmp_path, pattern):
+    for number in range(4):
+        path = tmp_path / pattern.decode().replace("%%", "%").replace("%b", str(number))
+        path.parent.mkdir(exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["data"] = VALUES[number]
+    stack = ImageStack(str(series(tmp_path / "scan.h5", pattern, b"data")))
+    np.testing.assert_array_equal([stack[i][0] for i in range(4)], VALUES)
+    path.unlink()
+    assert len(ImageStack(str(series(tmp_path / "still.h5", pattern, b"data")))) == 3
+    (tmp_path / pattern.decode().replace("%%", "%").replace("%b", "1")).unlink()
+    with pytest.raises(InputError, match=r"source data in the file s.*1\.h5 is missing"):
+        ImageStack(str(series(tmp_path / "gap.h5", pattern, b"data")))
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("held", [(0, 1, 2, 3), (0, 2, 3)])
+def test_numbered_datasets(tmp_path, own, held):
+    with h5py.File(tmp_path / ("scan.h5" if own else "parts.h5"), "w") as file:
+        for number in held:
+            file[f"raw/{number}"] = VALUES[number]
+    scan = series(tmp_path / "scan.h5", b"." if own else b"parts.h5", b"raw/%b")
+    if len(held) == 4:
+        np.testing.assert_array_equal(ImageStack(f"{scan}::view")[3][0], VALUES[3])
+    else:
+        with pytest.raises(InputError, match=r"source raw/1 in the file .* is missing"):
+            ImageStack(f"{scan}::view")

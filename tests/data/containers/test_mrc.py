@@ -1,5 +1,7 @@
 """MRC: files by mrcfile are read, and mrcfile reads ours."""
 
+import struct
+
 import mrcfile
 import numpy as np
 import pytest
@@ -97,3 +99,22 @@ def test_a_result_is_valid(tmp_path, counts):
         assert float(file.header.origin.x) == pytest.approx(100.0)
     found = metadata(Location(tmp_path / "a.mrc")).steps
     assert found["X"] == Step(pytest.approx(5.0), "Å", pytest.approx(100.0))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("flags, dtype", [(0, "u1"), (1, "i1"), (None, "i1")])
+def test_bytes_of_imod_say_whether_they_have_a_sign(tmp_path, order, flags, dtype):
+    """At 152, IMOD writes its stamp and flags, of which bit 0 means signed bytes."""
+    stored = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    with mrcfile.new(tmp_path / "a.mrc") as file:
+        file.set_data(stored.view(np.int8))
+    header = file_header = bytearray((tmp_path / "a.mrc").read_bytes()[:1024])
+    if order == ">":
+        words = np.frombuffer(header, "<i4").astype(">i4").tobytes()
+        file_header = bytearray(words[:208] + b"MAP \x11\x11\0\0" + words[216:])
+    if flags is not None:
+        file_header[152:160] = struct.pack(f"{order}ii", 1146047817, flags)
+    (tmp_path / "b.mrc").write_bytes(file_header + stored.tobytes())
+    found = read_image(tmp_path / "b.mrc")[0]
+    assert found.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(found, stored.view(dtype))

@@ -1,6 +1,7 @@
 """Raster images are read as their files store them, whatever Pillow makes of few or many bits."""
 
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -43,40 +44,11 @@ def test_a_grey_png_of_few_bits(tmp_path, bits):
     np.testing.assert_array_equal(labels[0], values)
 
 
-@pytest.mark.parametrize("largest", [1, 3, 100, 254, 255, 256, 1023, 4095, 40000, 65535])
-@pytest.mark.parametrize("comment", [b"", b"# by a camera\n"])
-def test_a_pgm_of_any_largest_value(tmp_path, largest, comment):
-    values = (np.arange(32 * 33).reshape(32, 33) * 7919) % (largest + 1)
-    stored = values.astype(">u2" if largest > 255 else np.uint8)
-    header = b"P5\n" + comment + b"33 32\n%d\n" % largest
-    (tmp_path / "a.pgm").write_bytes(header + stored.tobytes())
-    np.testing.assert_array_equal(read_image(tmp_path / "a.pgm")[0], values)
-
-
-def test_a_pgm_in_plain_text(tmp_path):
-    (tmp_path / "a.pgm").write_text("P2\n4 1\n3\n0 1 2 3\n")
-    assert read_image(tmp_path / "a.pgm").tolist() == [[[0, 1, 2, 3]]]
-
-
-@pytest.mark.parametrize("largest", [3, 200, 255])
-def test_a_ppm_of_up_to_8_bits_per_colour(tmp_path, largest):
-    values = RNG.integers(0, largest + 1, (4, 5, 3)).astype(np.uint8)
-    (tmp_path / "a.ppm").write_bytes(b"P6 5 4 %d\n" % largest + values.tobytes())
-    np.testing.assert_array_equal(read_image(tmp_path / "a.ppm"), values.transpose(2, 0, 1))
-
-
-@pytest.mark.parametrize("largest", [256, 4095, 65535])
-def test_a_ppm_of_more_bits_per_colour_is_refused_rather_than_cut(tmp_path, largest):
-    (tmp_path / "a.ppm").write_bytes(b"P6\n5 4\n%d\n" % largest + bytes(2 * 60))
-    bits = largest.bit_length()
-    with pytest.raises(InputError, match=rf"a PPM file with {bits} bits per colour .* as TIFF"):
-        read_image(tmp_path / "a.ppm")
-
-
-@pytest.mark.parametrize("bits", [4, 7, 8, 10, 12, 15, 16])
+@pytest.mark.parametrize("bits", [4, 7, 8, 9, 10, 12, 15, 16, 17, 20, 25])
 def test_a_grey_jpeg_2000_of_any_depth(tmp_path, bits):
     imagecodecs = pytest.importorskip("imagecodecs")
-    values = RNG.integers(0, 2**bits, (16, 18)).astype(np.uint16 if bits > 8 else np.uint8)
+    values = RNG.integers(0, 2**bits, (16, 18))
+    values = values.astype(np.uint32 if bits > 16 else np.uint16 if bits > 8 else np.uint8)
     for codec in ("jp2", "j2k"):
         options = {"reversible": True, "codecformat": codec, "level": 0, "bitspersample": bits}
         path = tmp_path / f"a.{codec}"
@@ -84,13 +56,82 @@ def test_a_grey_jpeg_2000_of_any_depth(tmp_path, bits):
         np.testing.assert_array_equal(read_image(path)[0], values)
 
 
-def test_a_colour_jpeg_2000_of_16_bits_is_refused_rather_than_cut(tmp_path):
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 8, 9])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_a_colour_jpeg_2000_of_any_depth(tmp_path, bits, channels):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = RNG.integers(0, 2**bits, (16, 18, channels)).astype("u2" if bits > 8 else "u1")
+    options = {"reversible": True, "level": 0, "bitspersample": bits, "mct": False}
+    (tmp_path / "a.jp2").write_bytes(imagecodecs.jpeg2k_encode(values, **options))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jp2"), values.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_a_jpeg_2000_of_signed_values(tmp_path, dtype):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = RNG.integers(-100, 100, (16, 18)).astype(dtype)
+    (tmp_path / "a.jp2").write_bytes(imagecodecs.jpeg2k_encode(values, reversible=True, level=0))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jp2")[0], values)
+
+
+def test_a_colour_jpeg_2000_of_16_bits(tmp_path, monkeypatch):
     imagecodecs = pytest.importorskip("imagecodecs")
     values = RNG.integers(0, 65536, (8, 9, 3)).astype(np.uint16)
     options = {"reversible": True, "codecformat": "jp2", "level": 0}
+    content = imagecodecs.jpeg2k_encode(values, **options)
+    (tmp_path / "a.jp2").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jp2"), values.transpose(2, 0, 1))
+    (tmp_path / "b.jp2").write_bytes(content)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(InputError, match=r"b\.jp2: needs the package imagecodecs"):
+        read_image(tmp_path / "b.jp2")
+
+
+def test_a_jpeg_2000_of_more_bits_than_its_decoder_keeps_is_refused(tmp_path):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = np.full((16, 18), 2**26 - 3, np.uint32)
+    options = {"reversible": True, "level": 0, "bitspersample": 26}
     (tmp_path / "a.jp2").write_bytes(imagecodecs.jpeg2k_encode(values, **options))
-    with pytest.raises(InputError, match="a JPEG 2000 file with 16 bits per colour"):
+    with pytest.raises(InputError, match="a JPEG 2000 file with 26 bits per pixel cannot be read"):
         read_image(tmp_path / "a.jp2")
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_avif_of_any_depth(tmp_path, bits, channels):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    values = RNG.integers(0, 2**bits, (16, 18, channels)).astype(np.uint16 if bits > 8 else "u1")
+    grey = {"pixelformat": "400"} if channels == 1 else {}
+    content = imagecodecs.avif_encode(values.squeeze(), bitspersample=bits, level=100, **grey)
+    (tmp_path / "a.avif").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.avif"), values.transpose(2, 0, 1))
+
+
+def test_fits_is_refused_rather_than_read_without_sign_scale_and_planes(tmp_path):
+    cards = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 4", "NAXIS2  = 3", "END"]
+    header = "".join(card.ljust(80) for card in cards).ljust(2880).encode()
+    (tmp_path / "a.fits").write_bytes(header + bytes(2880))
+    with pytest.raises(
+        InputError, match=r"a\.fits: msdtool does not read FITS; convert it to TIFF"
+    ):
+        read_image(tmp_path / "a.fits")
+
+
+def test_a_format_that_pillow_may_read_in_part_is_refused(tmp_path):
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "a.icns")
+    with pytest.raises(InputError, match="msdtool does not read the format ICNS; convert it to T"):
+        read_image(tmp_path / "a.icns")
+
+
+def test_a_bmp_of_indices_into_black_and_white(tmp_path):
+    """Pillow writes the mode P so, and reads its bytes as bits."""
+    image = Image.fromarray(RNG.integers(0, 2, (6, 7), dtype=np.uint8), "P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(tmp_path / "a.bmp")
+    with pytest.raises(InputError, match="a BMP of 8 bits with a grey palette; save it as PNG"):
+        ImageStack(tmp_path / "a.bmp", labels=2)[0]
+    image.convert("1").save(tmp_path / "b.bmp")
+    assert ImageStack(tmp_path / "b.bmp", labels=2)[0][0].tolist() == np.asarray(image).tolist()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

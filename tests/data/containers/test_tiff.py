@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from msdtool import ImageStack
 from msdtool.data.readers import notes, read_image
-from msdtool.data.specifiers import Location
+from msdtool.data.specifiers import Location, Source
 from msdtool.errors import InputError
 
 SHAPE = (3, 50, 70)
@@ -137,6 +137,43 @@ def test_opacity_is_neither_averaged_nor_a_label(tmp_path, compression, extra):
     np.testing.assert_array_equal(averaged, labels)
     found = ImageStack(str(tmp_path / "a.tif"), labels=3)[0][0]
     np.testing.assert_array_equal(found, labels)
+
+
+@pytest.mark.parametrize("kinds", [("unassalpha", "unspecified"), ("unspecified", "unassalpha")])
+def test_opacity_may_be_any_of_the_extra_samples(tmp_path, kinds):
+    others = {"unspecified": GREY // 2, "unassalpha": np.full_like(GREY, 255)}
+    values = np.dstack([GREY, GREY, GREY, *(others[kind] for kind in kinds)])
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=kinds)
+    stack = ImageStack(str(tmp_path / "a.tif"), collapse_channels=True)
+    np.testing.assert_allclose(stack[0][0], (3.0 * GREY + GREY // 2) / 4, rtol=1e-6)
+    opacity = 3 + kinds.index("unassalpha")
+    (note,) = ImageStack(str(tmp_path / "a.tif")).notes(0)
+    assert note.startswith(f"channel {opacity} (from 0) is opacity")
+
+
+def test_samples_that_are_named_slices_have_no_opacity(tmp_path):
+    rgba = np.dstack([GREY, GREY + 1, GREY + 2, GREY + 3])
+    tifffile.imwrite(tmp_path / "a.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    stack = ImageStack(Source(str(tmp_path / "a.tif"), axes="YXZ"), collapse_channels=True)
+    np.testing.assert_array_equal([image[0] for image in stack], rgba.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("program", ["ImageJ", "OME"])
+def test_pages_that_a_description_leaves_out_are_not_dropped(tmp_path, compression, program):
+    pages = np.stack([GREY + page for page in range(5)])
+    description = "ImageJ=1.53\nimages=3\nslices=3\n"
+    if program == "OME":
+        size = f'SizeX="{GREY.shape[1]}" SizeY="{GREY.shape[0]}" SizeZ="3" SizeC="1" SizeT="1"'
+        description = (
+            '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+            f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="{GREY.dtype}" '
+            f'{size}><Channel ID="C:0"/><TiffData/></Pixels></Image></OME>'
+        )
+    options = {"description": description, "metadata": None, "compression": compression}
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", **options)
+    with pytest.raises(InputError, match=rf"of {program}, leaves out 2 of its 5 pages|damaged"):
+        ImageStack(str(tmp_path / "a.tif"))
 
 
 def test_a_fourth_sample_that_is_not_opacity_counts(tmp_path):

@@ -1,6 +1,7 @@
 """Zarr stores of groups: the array that is meant, or an error that names what there is."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -73,3 +74,31 @@ def test_a_pipe_in_a_store_is_not_waited_for(tmp_path, name):
     message = "there is no zarr array" if name == "zarr.json" else "it is a pipe; save what it"
     with pytest.raises(InputError, match=message):
         ImageStack(str(path))[0]
+
+
+@pytest.mark.parametrize("zarr_format, chunk", [(3, "c/0/0/0"), (3, "c/0"), (2, "0.0.0")])
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_chunk_that_is_not_there_is_not_taken_for_the_fill_value(
+    tmp_path, zarr_format, chunk, kind
+):
+    """As git-annex and datalad leave links to chunks that are not fetched."""
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=VALUES, zarr_format=zarr_format)
+    place = path / chunk
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+    if kind == "link":
+        place.symlink_to("/no/such/file")
+    else:
+        (path / "c/0/0/0" if chunk == "c/0" else place).mkdir(parents=True)
+    message = "is a link to /no/such/file, which is not there" if kind == "link" else "is a folder"
+    with pytest.raises(InputError, match=message):
+        ImageStack(str(path))[0]
+
+
+def test_a_chunk_that_was_never_written_has_the_fill_value(tmp_path):
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, shape=(2, 4, 6), chunks=(1, 4, 6), dtype="u1", fill_value=7)
+    assert (ImageStack(str(path))[1] == 7).all()
