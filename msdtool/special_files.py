@@ -5,6 +5,7 @@ import os
 import select
 import stat
 from pathlib import Path
+from typing import IO, Any
 
 SECONDS_TO_WAIT = 10.0
 """How long a pipe may be silent."""
@@ -35,6 +36,34 @@ def read_start(path: Path, limit: int) -> bytes:
     refuse_special(status)
     with path.open("rb") as file:
         return file.read(limit)
+
+
+def open_regular(path: Path, mode: str = "rb", **options: Any) -> IO[Any]:
+    """Open a file of our own, which is never a pipe, socket or device.
+
+    Args:
+        path: the file.
+        mode, options: as those of `Path.open`.
+
+    Raises:
+        OSError: it is none, or cannot be opened.
+    """
+    if path.exists():
+        refuse_special(path.stat())
+    return path.open(mode, **options)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a file of our own to its end.
+
+    Raises:
+        OSError: it cannot be read, is a pipe, socket or device, or is larger than ``limit`` bytes.
+    """
+    with open_regular(path) as file:
+        content: bytes = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit // 10**6} MB, which none is")
+    return content
 
 
 def _read_pipe(path: Path, limit: int) -> bytes:
