@@ -4,6 +4,7 @@ import io
 import pickle
 import warnings
 import zipfile
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ from msdtool.plain_data import read, shown
 from msdtool.runs.consistency import check_checkpoint
 from msdtool.runs.model import FORMAT, VERSION, Checkpoint
 from msdtool.runs.rundir import RunDirectory, writing
+from msdtool.special_files import open_regular
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -60,17 +62,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a model file to be read in full.
 
     Raises:
-        ModelFileError: there is none, it is a folder or a pipe, or may not be read.
+        ModelFileError: there is none, it is a folder, pipe or device, or may not be read.
     """
     with cannot_read(path, ModelFileError):
-        # A pipe would be waited for, and a device may never end.
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ModelFileError(f"{path}: is not a regular file")
-        return path.open("rb")
+        return open_regular(path)
 
 
 def _is_archive(file: BinaryIO) -> bool:

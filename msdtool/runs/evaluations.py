@@ -8,7 +8,9 @@ from msdtool import strict_json
 from msdtool.atomic import atomic_path
 from msdtool.errors import ModelFileError
 from msdtool.file_errors import cannot_read, cannot_write
-from msdtool.runs.rundir import RunDirectory
+from msdtool.runs.checkpoint import open_file
+from msdtool.runs.rundir import MAX_BYTES, RunDirectory
+from msdtool.special_files import read_regular
 
 Content = dict[str, Any]
 
@@ -40,11 +42,11 @@ def read_evaluation(directory: RunDirectory) -> Content | None:
     if not path.exists():
         return None
     with cannot_read(path, ModelFileError):
-        text = path.read_bytes()
+        text = read_regular(path, MAX_BYTES)
     try:
         content: Content = json.loads(text)
         known = content["network"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelFileError(
             f"{path}: is not an evaluation; remove it, and evaluate the run again"
         ) from None
@@ -56,5 +58,5 @@ def _network(directory: RunDirectory) -> str | None:
     path = directory.model
     if path is None:
         return None
-    with cannot_read(path, ModelFileError), path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
