@@ -14,7 +14,7 @@ from natsort import natsort_keygen, natsorted, ns
 from msdtool.data.bystanders import is_bystander
 from msdtool.data.containers.zarr import is_zarr
 from msdtool.errors import InputError
-from msdtool.file_errors import cannot_read
+from msdtool.file_errors import cannot_read, expand_home
 from msdtool.special_files import read_start
 from msdtool.specifier_grammar import (
     LIST,
@@ -70,7 +70,7 @@ def _locate(item: str | Path | Location, source: Source) -> Iterable[Location]:
 
 def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
     """The files that an item names, and the path of the array in each, empty if not given."""
-    path = Path(item).expanduser()
+    path = expand_home(item, InputError)
     if path.is_dir() and not is_zarr(path):
         with os.scandir(path) as entries:
             files = _image_files(path / "*", entries)
@@ -82,7 +82,7 @@ def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
     if isinstance(item, str):
         outer, inner, is_list = parse_item(item)
         if is_list:
-            return _listed(Path(outer).expanduser())
+            return _listed(expand_home(outer, InputError))
         if inner is not None:
             if not inner.strip("/"):
                 raise InputError(

@@ -12,7 +12,7 @@ import torch
 
 from msdtool.atomic import atomic_path
 from msdtool.errors import ModelFileError
-from msdtool.file_errors import cannot_read
+from msdtool.file_errors import cannot_read, expand_home
 from msdtool.plain_data import read, shown
 from msdtool.runs.consistency import check_checkpoint
 from msdtool.runs.model import FORMAT, VERSION, Checkpoint
@@ -114,7 +114,7 @@ def find_model(path: str | Path) -> Path:
     Raises:
         ModelFileError: there is none.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path, ModelFileError)
     with cannot_read(None, ModelFileError):
         if not path.exists():
             raise ModelFileError(f"{path}: no such run directory or checkpoint file")

@@ -11,7 +11,7 @@ from pathlib import Path
 from msdtool import strict_json
 from msdtool.atomic import PARTIAL, atomic_path
 from msdtool.errors import ModelFileError, RunDirectoryError
-from msdtool.file_errors import cannot_read, cannot_write
+from msdtool.file_errors import cannot_read, cannot_write, expand_home
 from msdtool.lock import LOCK_NAME, InUseError, Lock
 from msdtool.runs.rows import Row, parse_row, past_rows
 from msdtool.runs.training_progress import TrainingProgress
@@ -31,7 +31,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expand_home(path, RunDirectoryError)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"

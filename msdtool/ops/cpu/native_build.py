@@ -22,6 +22,7 @@ import torch
 
 from msdtool.atomic import leftovers, put, sync, temporary_name
 from msdtool.errors import KernelError
+from msdtool.file_errors import expand_home
 from msdtool.resources import resource_folder
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -85,7 +86,7 @@ def cache_folder() -> Path:
     """Where libraries are kept: $MSDTOOL_CACHE, or msdtool in the user's cache folder."""
     chosen = os.environ.get("MSDTOOL_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return expand_home(chosen, KernelError)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "msdtool"
 
