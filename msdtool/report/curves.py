@@ -75,8 +75,9 @@ def _best_epoch(rows: Rows) -> int | None:
 
 
 def _draw_overlaps(axis: Axes, rows: Rows) -> None:
-    for index, label in enumerate(rows[0]["iou"]):
-        one = [{"epoch": row["epoch"], "iou": row["iou"][label]} for row in rows]
+    labels = dict.fromkeys(label for row in rows for label in row["iou"])
+    for index, label in enumerate(labels):
+        one = [{"epoch": row["epoch"], "iou": row["iou"].get(label)} for row in rows]
         _draw(axis, one, "iou", str(label), color=f"C{index % 10}")
     _finish(axis, "IoU of each label", has_legend=True)
 
