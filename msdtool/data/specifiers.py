@@ -12,6 +12,7 @@ from pathlib import Path
 from natsort import natsort_keygen, natsorted, ns
 
 from msdtool.data.bystanders import is_bystander
+from msdtool.data.containers.registry import stem_of, suffix_of
 from msdtool.data.containers.zarr import is_zarr
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read, expand_home
@@ -232,7 +233,7 @@ def _in_natural_order(files: list[Path]) -> list[Path]:
     of_text, of_folder = natsort_keygen(), lru_cache(None)(natsort_keygen(alg=ns.PATH))
 
     def key(file: Path) -> tuple[object, ...]:
-        return of_folder(str(file.parent)), of_text(file.stem), file.suffix
+        return of_folder(str(file.parent)), of_text(stem_of(file)), suffix_of(file)
 
     return sorted(files, key=key)
 
