@@ -10,7 +10,7 @@ from msdtool.errors import Error, ModelFileError, RunDirectoryError
 from msdtool.lock import LOCK_NAME, Lock
 from msdtool.runs import rundir
 from msdtool.runs.checkpoint import load_checkpoint
-from msdtool.runs.evaluations import read_evaluation
+from msdtool.runs.evaluations import read_evaluation, save_evaluation
 from msdtool.runs.rundir import RunDirectory, writing
 
 
@@ -233,8 +233,7 @@ def test_what_is_no_file_is_refused_instead_of_waited_for(run, name, kind):
 
 
 def test_an_evaluation_of_a_pipe_is_not_waited_for(run):
-    run.report.mkdir(parents=True)
-    run.evaluation.write_text('{"network": "a"}')
+    save_evaluation(run, {"output": {}, "intervals": {}, "images": [], "confusion": None})
     run.checkpoints.mkdir()
     os.mkfifo(run.last)
     with pytest.raises(ModelFileError, match=r"last\.pt: cannot be read: it is a pipe"):
