@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from msdtool.errors import ConfigError, Error
 
@@ -74,3 +75,23 @@ def _reading_problem(error: OSError, advice: str) -> str | None:
             return "no permission to read it"
         case _:
             return None if error.errno is None else f"cannot be read: {error.strerror}"
+
+
+def expand_home(path: str | Path, kind: type[Error]) -> Path:
+    """Return a path with a leading ``~`` or ``~name`` replaced by the home folder of that user.
+
+    Args:
+        path: the path.
+        kind: the error to raise.
+
+    Raises:
+        Error: of ``kind``: the user, or the home folder, is not known here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise kind(
+            f"{path}: the home folder {user} is not known here; write the folder's path in full, "
+            f"or ./{user} for a folder of that name"
+        ) from None

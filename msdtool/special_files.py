@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import stat
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 
 SECONDS_TO_WAIT = 10.0
@@ -16,11 +17,11 @@ _KINDS = {
 }
 
 
-def refuse_special(status: os.stat_result) -> None:
-    """Raise OSError unless a path is that of a file or folder; see `os.stat`."""
+def refuse_special(status: os.stat_result, advice: str = "save what it contains as a file") -> None:
+    """Raise OSError with an advice unless a path is that of a file or folder; see `os.stat`."""
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is not None:
-        raise OSError(errno.EINVAL, f"it is {kind}; save what it contains as a file")
+        raise OSError(errno.EINVAL, f"it is {kind}; {advice}")
 
 
 def read_start(path: Path, limit: int) -> bytes:
@@ -35,6 +36,44 @@ def read_start(path: Path, limit: int) -> bytes:
     refuse_special(status)
     with path.open("rb") as file:
         return file.read(limit)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file of our own, which is never a pipe, socket or device, to read its bytes.
+
+    Raises:
+        OSError: it is one, or cannot be opened.
+    """
+    refuse_special(path.stat())
+    return path.open("rb")
+
+
+def append_to_regular(path: Path, errors: str = "strict") -> TextIOWrapper:
+    """Open a file of our own, which is made if there is none, to append text in UTF-8.
+
+    Args:
+        path: the file.
+        errors: what becomes of text that is not Unicode; see `open`.
+
+    Raises:
+        OSError: it is a pipe, socket or device, or cannot be opened.
+    """
+    if path.exists():
+        refuse_special(path.stat(), "remove it")
+    return path.open("a", encoding="utf-8", errors=errors)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Read a file of our own to its end.
+
+    Raises:
+        OSError: it cannot be read, is a pipe, socket or device, or is larger than ``limit`` bytes.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit // 10**6} MB, which none is")
+    return content
 
 
 def _read_pipe(path: Path, limit: int) -> bytes:

@@ -2,7 +2,11 @@
 
 import json
 import math
+import re
 from typing import Any
+
+CONTROL = re.compile("[\x7f-\x9f]")
+"""What terminals obey and JSON does not escape by itself."""
 
 
 def dumps(value: Any, encoding: str = "utf-8") -> str:
@@ -14,7 +18,9 @@ def dumps(value: Any, encoding: str = "utf-8") -> str:
             a file whose bytes are not UTF-8, is escaped, so that parsers restore it.
     """
     value = _finite(value)
-    text = json.dumps(value, ensure_ascii=False)
+    text = CONTROL.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

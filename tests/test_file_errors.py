@@ -7,7 +7,7 @@ import pytest
 from PIL import UnidentifiedImageError
 
 from msdtool.errors import ConfigError, Error, InputError
-from msdtool.file_errors import cannot_read, cannot_write
+from msdtool.file_errors import cannot_read, cannot_write, expand_home
 
 
 def test_a_failure_to_write_names_the_file_and_the_reason(tmp_path):
@@ -69,3 +69,15 @@ def test_a_file_that_is_not_there_comes_with_advice_and_under_the_systems_name(t
 def test_what_a_decoder_finds_in_a_file_passes_through(problem):
     with pytest.raises(type(problem), match="bad header"), cannot_read("a.tif", InputError):
         raise problem
+
+
+def test_a_home_folder_that_is_not_known_is_told(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert str(expand_home("~/scans/a*.tif", InputError)) == "/home/ada/scans/a*.tif"
+    assert str(expand_home("scans/a~", InputError)) == "scans/a~"
+    with pytest.raises(InputError) as error:
+        expand_home("~nobody-here/a.tif", InputError)
+    assert error.value.message == (
+        "~nobody-here/a.tif: the home folder ~nobody-here is not known here; write the folder's "
+        "path in full, or ./~nobody-here for a folder of that name"
+    )

@@ -372,7 +372,9 @@ def test_files_that_were_cut_off_are_refused(tmp_path, kind, kept):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.torch")
-    assert refusal(tmp_path / "a.torch") == "is not a regular file"
+    assert refusal(tmp_path / "a.torch") == (
+        "cannot be read: it is a pipe; save what it contains as a file"
+    )
 
 
 def test_a_layer_that_turns_signs_gives_spreads_above_0(tmp_path, cli):

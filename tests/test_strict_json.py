@@ -16,6 +16,12 @@ def test_it_is_one_line_of_readable_text():
     assert strict_json.dumps({"path": "Zürich\n2"}) == '{"path": "Zürich\\n2"}'
 
 
+def test_no_character_of_it_controls_a_terminal():
+    text = strict_json.dumps({"path": "a\x1b[2J\x7f\x9b2J"})
+    assert text == r'{"path": "a\u001b[2J\u007f\u009b2J"}'
+    assert json.loads(text) == {"path": "a\x1b[2J\x7f\x9b2J"}
+
+
 def test_what_the_file_cannot_hold_is_escaped_so_that_parsers_restore_it():
     for name, encoding in (("scan\udce4", "utf-8"), ("\U0001f600é", "ascii")):
         text = strict_json.dumps({"path": name}, encoding)

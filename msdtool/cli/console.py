@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 10.0
 MAX_LABELS = 12
 """Labels of the largest confusion matrix that is shown."""
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
 """Characters that move a terminal's cursor, colour it or worse; line ends and tabs are harmless."""
 
 
@@ -136,9 +136,19 @@ def progress(title: str, *, done: float = 0, log_every: float | None = None) -> 
         yield no_progress
     elif terminal is not None and log_every is None:
         with terminal.bar(title, done) as bar:
-            yield bar
+            yield _with_harmless_notes(bar)
     else:
-        yield _Lines(title, done, SECONDS_BETWEEN_LINES if log_every is None else log_every)
+        seconds = SECONDS_BETWEEN_LINES if log_every is None else log_every
+        yield _with_harmless_notes(_Lines(title, done, seconds))
+
+
+def _with_harmless_notes(report: Progress) -> Progress:
+    """Progress whose notes, such as names of files, stay on their line and move no cursor."""
+
+    def move(done: float, total: float, note: str = "", /) -> None:
+        report(done, total, _harmless(note).replace("\n", "\\n").replace("\t", "\\t"))
+
+    return move
 
 
 class _Lines:

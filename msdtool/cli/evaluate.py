@@ -115,7 +115,7 @@ def command(
         evaluation = evaluate(predictor, pairs, bar, indices, data_range)
     if output is not None:
         specifiers = {"input": input, "target": target, "mask": mask}
-        files = PartFiles(output, predictor, specifiers, mine.count, data_range)
+        files = PartFiles(output, predictor, specifiers, pairs, mine.count, data_range)
         files.save(mine.index, evaluation)
         if files.missing:
             log.info(f"{len(files.missing)} of {mine.count} parts are still missing")

@@ -12,7 +12,7 @@ from msdtool.cli.console import clock, number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import Json
 from msdtool.errors import ConfigError, ModelFileError
-from msdtool.file_errors import cannot_read
+from msdtool.file_errors import cannot_read, expand_home
 
 MODEL_SUFFIXES = (".pt", ".pth", ".ckpt")
 ZIP = b"PK"
@@ -42,7 +42,11 @@ def command(
     """
     if ndim not in (2, 3):
         raise ConfigError(f"--ndim: got {ndim}; allowed: 2, 3")
-    facts = _of_model(path) if _is_model(path.expanduser()) else _of_images(str(path), ndim)
+    facts = (
+        _of_model(path)
+        if _is_model(expand_home(path, ModelFileError))
+        else _of_images(str(path), ndim)
+    )
     if json:
         console.result_json(facts)
         return

@@ -26,6 +26,7 @@ from msdtool.cli.options import (
 from msdtool.cli.parts import choose_part
 from msdtool.cli.signals import StopRequest
 from msdtool.errors import ConfigError, Stopped
+from msdtool.file_errors import expand_home
 
 if TYPE_CHECKING:
     from msdtool.data.specifiers import Specifier
@@ -173,6 +174,7 @@ def command(
         watching.check_options(output, idle, **options, num_parts=num_parts is not None)
     elif idle is not None:
         raise ConfigError("--idle: only --watch uses it")
+    output = expand_home(output, ConfigError)
     memory_bytes = None if memory is None else parse_memory(memory)
     predictor = Predictor.load(model, device, memory_bytes=memory_bytes, scratch=scratch, tta=tta)
     if probabilities and predictor.label_map is None:

@@ -24,6 +24,7 @@ from msdtool.config.yaml_file import (
     reason,
 )
 from msdtool.errors import ConfigError
+from msdtool.file_errors import expand_home
 from msdtool.specifier_grammar import Source, anchor, anchor_path, detach
 
 SPECIFIERS = {
@@ -68,7 +69,7 @@ def load_config(
     Raises:
         ConfigError: naming every mistake with file, line and key.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path, ConfigError)
     file = read_yaml(path)
     tree = _anchored(_with_run_directory(file.tree), path.resolve().parent)
     origins: dict[KeyPath, str] = {}
@@ -139,7 +140,7 @@ def changed_keys(before: ExperimentConfig, after: ExperimentConfig) -> list[str]
     directory: a project may be moved.
     """
     old, new = (dict(_leaves(config.model_dump(mode="json"))) for config in (before, after))
-    folders = [Path(config.run.directory).expanduser() for config in (before, after)]
+    folders = [expand_home(config.run.directory, ConfigError) for config in (before, after)]
     return [
         dotted(key)
         for key in {**old, **new}

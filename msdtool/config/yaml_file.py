@@ -31,6 +31,19 @@ def _short(text: str) -> str:
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 numbers: 1e-3 is a float and 010 is ten; 11:30:00 and 2024-05-17 are strings."""
 
+    num_composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a value, unless there are too many: ten megabytes of them would take minutes."""
+        self.num_composed += 1
+        if self.num_composed > MAX_VALUES:
+            raise _TooLargeError(
+                f"has more than {MAX_VALUES:,} values, the most that are read; name many images by "
+                "a list, as in input: '@images.txt'"
+            )
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         """Read 10, 010, 0xa and 0o12 as ten; YAML 1.1 reads 010 as eight."""
         text = str(self.construct_scalar(node))

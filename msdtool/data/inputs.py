@@ -1,5 +1,7 @@
 """The inputs of a trained network, made the same way as its training inputs."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -13,6 +15,7 @@ from msdtool.data.splits import split_inputs
 from msdtool.data.stacks import ImageStack
 from msdtool.data.views import ChannelConcatenation, MeanStack
 from msdtool.errors import InputError
+from msdtool.file_errors import cannot_read
 
 
 def open_inputs(
@@ -81,6 +84,7 @@ class MeasuredPairs:
         slab: int = 0,
     ) -> None:
         self.inputs = inputs
+        self.files = files
         self.targets = targets
         self.masks = masks
         self.slab = slab
@@ -94,6 +98,24 @@ class MeasuredPairs:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def version(self) -> str:
+        """A hash of the files' names, sizes and times of change; other images have another one.
+
+        Raises:
+            InputError: a file cannot be found.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for stack in (*self.files, self.targets, self.masks):
+            for path in dict.fromkeys(stack.paths) if stack is not None else ():
+                # A store is a folder.
+                for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                    with cannot_read(file, InputError):
+                        state = file.stat()
+                    facts = (os.fspath(file), state.st_size, state.st_mtime_ns)
+                    digest.update(repr(facts).encode("utf-8", "backslashreplace"))
+            digest.update(b"\0")
+        return digest.hexdigest()
 
     def sample(
         self, index: int, window: Window | None = None, *, central_only: bool = False

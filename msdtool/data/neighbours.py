@@ -15,6 +15,7 @@ from pathlib import Path
 
 from natsort import natsorted
 
+from msdtool.data.containers.registry import stem_of
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
 from msdtool.specifier_grammar import Location
@@ -76,31 +77,30 @@ class _Folder:
 
 
 def _but_for_the_last_number(name: str) -> tuple[str, ...]:
-    path = Path(name)
-    match = LAST_NUMBER.fullmatch(path.stem)
-    return (name,) if match is None else (match[1], match[3], path.suffix, "last")
+    stem = stem_of(Path(name))
+    match = LAST_NUMBER.fullmatch(stem)
+    return (name,) if match is None else (match[1], match[3], name.removeprefix(stem), "last")
 
 
 def _but_for_numbers(name: str) -> tuple[str, ...]:
-    path = Path(name)
-    if NUMBER.search(path.stem) is None:
-        return ("", path.suffix)
-    return (NUMBER.sub("#", path.stem), path.suffix)
+    stem = stem_of(Path(name))
+    suffix = name.removeprefix(stem)
+    return ("", suffix) if NUMBER.search(stem) is None else (NUMBER.sub("#", stem), suffix)
 
 
 def _warn_of_gaps(series: Sequence[Location]) -> None:
     """Name the first place where a number is missing."""
     names = [location.path.name for location in series]
     if len({_but_for_the_last_number(name) for name in names}) != 1:
-        if len(names) > 1 and not any(NUMBER.search(Path(name).stem) for name in names):
+        if len(names) > 1 and not any(NUMBER.search(stem_of(Path(name))) for name in names):
             log.warning(
                 f"{series[0].path}: the names of {len(names)} slices have no numbers; slabs are "
                 "made of them in alphabetical order. Number them, or use a volume"
             )
         return  # not numbered by one number
-    if NUMBER.search(series[0].path.stem) is None:
+    if NUMBER.search(stem_of(series[0].path)) is None:
         return  # a single one
-    numbers = [int(NUMBER.findall(location.path.stem)[-1]) for location in series]
+    numbers = [int(NUMBER.findall(stem_of(location.path))[-1]) for location in series]
     steps = [after - before for before, after in pairwise(numbers)]
     usual = min((step for step in steps if step > 0), default=0)
     gaps = [place for place, step in enumerate(steps) if step > usual]

@@ -12,10 +12,10 @@ from pathlib import Path
 from natsort import natsort_keygen, natsorted, ns
 
 from msdtool.data.bystanders import is_bystander
-from msdtool.data.containers.registry import is_image_name
+from msdtool.data.containers.registry import is_image_name, stem_of, suffix_of
 from msdtool.data.containers.zarr import is_zarr
 from msdtool.errors import InputError
-from msdtool.file_errors import cannot_read
+from msdtool.file_errors import cannot_read, expand_home
 from msdtool.special_files import read_start
 from msdtool.specifier_grammar import (
     LIST,
@@ -71,7 +71,7 @@ def _locate(item: str | Path | Location, source: Source) -> Iterable[Location]:
 
 def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
     """The files that an item names, and the path of the array in each, empty if not given."""
-    path = Path(item).expanduser()
+    path = expand_home(item, InputError)
     if path.is_dir() and not is_zarr(path):
         with os.scandir(path) as entries:
             files = _image_files(path / "*", entries)
@@ -83,7 +83,7 @@ def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
     if isinstance(item, str):
         outer, inner, is_list = parse_item(item)
         if is_list:
-            return _listed(Path(outer).expanduser())
+            return _listed(expand_home(outer, InputError))
         if inner is not None:
             if not inner.strip("/"):
                 raise InputError(
@@ -241,7 +241,7 @@ def _in_natural_order(files: list[Path]) -> list[Path]:
     of_text, of_folder = natsort_keygen(), lru_cache(None)(natsort_keygen(alg=ns.PATH))
 
     def key(file: Path) -> tuple[object, ...]:
-        return of_folder(str(file.parent)), of_text(file.stem), file.suffix
+        return of_folder(str(file.parent)), of_text(stem_of(file)), suffix_of(file)
 
     return sorted(files, key=key)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msdtool.data.containers.registry import suffix_of
 from msdtool.data.labels import LabelMap
 from msdtool.data.neighbours import find_series
 from msdtool.data.patches import Window
@@ -254,7 +255,7 @@ class ImageStack:
 def _list_images(locations: Sequence[Location], ndim: int) -> list[tuple[Location, int | None]]:
     """The file of each image and its number in it, None if the file contains one image."""
     images: list[tuple[Location, int | None]] = []
-    for _, group in groupby(locations, key=lambda location: location.path.suffix.lower()):
+    for _, group in groupby(locations, key=lambda location: suffix_of(location.path)):
         files = list(group)
         if _holds_one(files, ndim):
             images += [(file, None) for file in files]

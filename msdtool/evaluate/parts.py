@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from msdtool.atomic import atomic_path
+from msdtool.data.inputs import MeasuredPairs
 from msdtool.errors import InputError
 from msdtool.evaluate.measure import Evaluation
-from msdtool.file_errors import cannot_write
-from msdtool.measure.metrics import build_metrics
+from msdtool.evaluate.part_content import read_part
+from msdtool.file_errors import cannot_read, cannot_write
 from msdtool.predict import Predictor
+from msdtool.special_files import read_regular
 
-FORMAT = 2
-"""Of the partial results; those of earlier versions lack surface distances, pixels and hashes."""
+FORMAT = 3
+"""Of the partial results; those of earlier versions do not say which files they are of."""
+MAX_BYTES = 1_000_000_000
+"""Size of the largest partial result that is read; a thousand images take about a megabyte."""
 
 
 class PartFiles:
@@ -24,6 +28,7 @@ class PartFiles:
         folder: it need not exist.
         predictor: the network.
         specifiers: what is evaluated, by the names of the options.
+        pairs: what they name.
         count: the number of parts.
         data_range: value range that PSNR and SSIM refer to.
     """
@@ -33,6 +38,7 @@ class PartFiles:
         folder: Path,
         predictor: Predictor,
         specifiers: Mapping[str, Any],
+        pairs: MeasuredPairs,
         count: int,
         data_range: float,
     ) -> None:
@@ -44,6 +50,8 @@ class PartFiles:
             "format": FORMAT,
             "network": predictor.digest,
             "data_range": data_range,
+            "pairs": len(pairs),
+            "files": pairs.version(),
             **specifiers,
         }
 
@@ -77,7 +85,7 @@ class PartFiles:
         """Return the evaluation of all parts, its images in their original order.
 
         Raises:
-            InputError: a part is of another evaluation.
+            InputError: a part is of another evaluation, or damaged.
         """
         parts = [self._load(part) for part in range(self.count)]
         total, *others = parts
@@ -93,17 +101,28 @@ class PartFiles:
 
     def _load(self, part: int) -> Evaluation:
         path = self.path(part)
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with cannot_read(path, InputError):
+            text = read_regular(path, MAX_BYTES)
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise self._damaged(part, "is not a JSON object")
         differing = [key for key, value in self.identity.items() if content.get(key) != value]
         if differing:
             raise InputError(
                 f"{path}: belongs to another evaluation (different {', '.join(differing)}); choose "
-                "another folder, or remove the files"
+                f"another folder, or remove the file and measure part {part} again"
             )
-        metrics = [build_metrics(self.predictor.model.labels, self.data_range) for _ in range(2)]
-        outputs, inputs = metrics
-        outputs.load_state(content["outputs"])
-        if content["inputs"] is None:
-            return Evaluation(content["images"], outputs, None)
-        inputs.load_state(content["inputs"])
-        return Evaluation(content["images"], outputs, inputs)
+        expected = len(range(part, self.identity["pairs"], self.count))
+        try:
+            return read_part(content, self.predictor.model.labels, self.data_range, expected)
+        except ValueError as error:
+            raise self._damaged(part, str(error)) from None
+
+    def _damaged(self, part: int, reason: str) -> InputError:
+        return InputError(
+            f"{self.path(part)}: is damaged: {reason}; remove the file and measure part {part} "
+            "again"
+        )

@@ -15,8 +15,11 @@ from msdtool.config import SSIM_WINDOW
 from msdtool.data import IGNORED
 from msdtool.measure.masking import masked_mean
 from msdtool.measure.ssim import inside, mean_ssim
+from msdtool.plain_data import fits, shown
 
 Values = dict[str, Any]
+MAX_PIXELS = 2**53
+"""Largest number of pixels: a float still holds each one below."""
 
 
 class Metrics(Protocol):
@@ -35,7 +38,11 @@ class Metrics(Protocol):
         """Return what was accumulated, as plain data."""
 
     def load_state(self, state: list[Any]) -> None:
-        """Replace what was accumulated by a result of `state`."""
+        """Replace what was accumulated by a result of `state`.
+
+        Raises:
+            ValueError: it is not one.
+        """
 
 
 def build_metrics(labels: Sequence[int], data_range: float) -> Metrics:
@@ -94,7 +101,10 @@ class RegressionMetrics:
         return self.rows
 
     def load_state(self, state: list[Any]) -> None:
-        """Replace the values of each image."""
+        """Replace the values of each image; raise ValueError if these are none."""
+        names = set(self.NAMES)
+        if not fits(state, list[dict[str, float]]) or any(row.keys() != names for row in state):
+            raise ValueError(f"{shown(state)}; expected {', '.join(self.NAMES)} of each image")
         self.rows = state
 
     def compute(self) -> Values:
@@ -143,7 +153,12 @@ class SegmentationMetrics:
         return rows
 
     def load_state(self, state: list[Any]) -> None:
-        """Replace the confusion matrix."""
+        """Replace the confusion matrix; raise ValueError if this is none."""
+        count = len(self.labels)
+        if not fits(state, list[list[int]]) or [len(row) for row in state] != [count] * count:
+            raise ValueError(f"{shown(state)}; expected {count} rows of {count} pixel counts")
+        if any(value < 0 for row in state for value in row) or sum(map(sum, state)) > MAX_PIXELS:
+            raise ValueError(f"{shown(state)}; expected counts of pixels")
         self.confusion = torch.tensor(state, dtype=torch.int64)
 
     def compute(self) -> Values:

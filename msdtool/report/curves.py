@@ -63,7 +63,7 @@ def _draw_losses(axis: Axes, runs: Mapping[str, Rows]) -> None:
         label, colour = f"{run}, " if len(runs) > 1 else "", f"C{index}"
         _draw(axis, rows, "train_loss", f"{label}training", color=colour, linestyle=":")
         _draw(axis, rows, "validation_loss", f"{label}validation", color=colour)
-    if all(value > 0 for rows in runs.values() for _, value in _points(rows, "train_loss")):
+    if _are_positive(runs, "train_loss"):
         axis.set_yscale("log")
     _finish(axis, "loss", has_legend=True)
 
@@ -75,8 +75,9 @@ def _best_epoch(rows: Rows) -> int | None:
 
 
 def _draw_overlaps(axis: Axes, rows: Rows) -> None:
-    for index, label in enumerate(rows[0]["iou"]):
-        one = [{"epoch": row["epoch"], "iou": row["iou"][label]} for row in rows]
+    labels = dict.fromkeys(label for row in rows for label in row["iou"])
+    for index, label in enumerate(labels):
+        one = [{"epoch": row["epoch"], "iou": row["iou"].get(label)} for row in rows]
         _draw(axis, one, "iou", str(label), color=f"C{index % 10}")
     _finish(axis, "IoU of each label", has_legend=True)
 
@@ -89,7 +90,7 @@ def _draw_values(axis: Axes, runs: Mapping[str, Rows], name: str) -> None:
         if points:
             label = f"{run}, doing nothing" if len(runs) > 1 else "doing nothing"
             _draw(axis, runs[run], f"baseline_{name}", label, color=f"C{index}", linestyle="--")
-    if name == "gradient_norm":
+    if name == "gradient_norm" and _are_positive(runs, name):
         axis.set_yscale("log")
     _finish(axis, LABELS.get(name, name), has_legend=len(runs) > 1 or any(baselines.values()))
 
@@ -107,6 +108,10 @@ def _finish(axis: Axes, label: str, *, has_legend: bool) -> None:
     axis.grid(alpha=0.3)
     if has_legend:
         axis.legend(fontsize=8)
+
+
+def _are_positive(runs: Mapping[str, Rows], name: str) -> bool:
+    return all(value > 0 for rows in runs.values() for _, value in _points(rows, name))
 
 
 def _points(rows: Rows, name: str) -> list[tuple[int, float]]:

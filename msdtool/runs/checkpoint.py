@@ -4,6 +4,7 @@ import io
 import pickle
 import warnings
 import zipfile
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,11 +12,12 @@ import torch
 
 from msdtool.atomic import atomic_path
 from msdtool.errors import ModelFileError
-from msdtool.file_errors import cannot_read
+from msdtool.file_errors import cannot_read, expand_home
 from msdtool.plain_data import read, shown
 from msdtool.runs.consistency import check_checkpoint
 from msdtool.runs.model import FORMAT, VERSION, Checkpoint
 from msdtool.runs.rundir import RunDirectory, writing
+from msdtool.special_files import open_regular
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -60,17 +62,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a model file to be read in full.
 
     Raises:
-        ModelFileError: there is none, it is a folder or a pipe, or may not be read.
+        ModelFileError: there is none, it is a folder, pipe or device, or may not be read.
     """
     with cannot_read(path, ModelFileError):
-        # A pipe would be waited for, and a device may never end.
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise ModelFileError(f"{path}: is not a regular file")
-        return path.open("rb")
+        return open_regular(path)
 
 
 def _is_archive(file: BinaryIO) -> bool:
@@ -115,7 +114,7 @@ def find_model(path: str | Path) -> Path:
     Raises:
         ModelFileError: there is none.
     """
-    path = Path(path).expanduser()
+    path = expand_home(path, ModelFileError)
     with cannot_read(None, ModelFileError):
         if not path.exists():
             raise ModelFileError(f"{path}: no such run directory or checkpoint file")

@@ -5,19 +5,25 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from msdtool.plain_data import fits, shown
 from msdtool.runs.training_progress import TrainingProgress
 
 Row = dict[str, Any]
 
-_NUMBERS = ("train_loss", "seconds")
+REQUIRED = ("train_loss", "seconds")
 """Numbers that every row of an epoch has; others may be null."""
+BY_LABEL = ("iou", "dice", "precision", "recall")
+"""What a row of a segmentation has of each label."""
 
 
 def parse_row(line: bytes) -> Row:
     """Return the row that a line holds.
 
+    The row of an epoch has whole numbers "epoch" and "step", from 1, and numbers for all else; null
+    stands for one that is not finite. The values of `BY_LABEL` are such numbers by label.
+
     Raises:
-        ValueError: it is not a JSON object, or is the row of an epoch without its numbers.
+        ValueError: it is not a JSON object, or is the row of an epoch with other values.
     """
     try:
         row = json.loads(line, parse_constant=lambda _: None)
@@ -26,16 +32,35 @@ def parse_row(line: bytes) -> Row:
     if not isinstance(row, dict):
         raise ValueError("is not a JSON object")
     if row.get("event") == "epoch":
-        for key in ("epoch", "step"):
-            if type(row.get(key)) is not int or row[key] < 1:
-                raise ValueError(f"has no {key}")
+        _place(row)
+        if not row.keys() >= set(REQUIRED):
+            raise ValueError(f"lacks {' or '.join(REQUIRED)}")
         for key, value in row.items():
-            is_number = isinstance(value, (int, float)) and math.isfinite(value)
-            if not (is_number or (key not in _NUMBERS and isinstance(value, str | dict | None))):
-                raise ValueError(f"has no number {key}")
-        if not row.keys() >= set(_NUMBERS):
-            raise ValueError(f"lacks {' or '.join(_NUMBERS)}")
+            if key != "event" and not _is_valid(key, value):
+                raise ValueError(f"has no number {key}: {shown(value)}")
     return row
+
+
+def _is_valid(key: str, value: Any) -> bool:
+    if value is None:
+        return key not in REQUIRED
+    if key in BY_LABEL:
+        return isinstance(value, dict) and all(
+            item is None or _is_number(item) for item in value.values()
+        )
+    return _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return fits(value, float) and math.isfinite(value)
+
+
+def _place(row: Row) -> tuple[int, int]:
+    """The step and the epoch of a row; raise ValueError if it has none."""
+    for key in ("step", "epoch"):
+        if not fits(row.get(key), int) or row[key] < 1:
+            raise ValueError(f"has no {key}")
+    return row["step"], row["epoch"]
 
 
 @dataclass(frozen=True)
@@ -70,9 +95,8 @@ def past_rows(content: bytes, progress: TrainingProgress, metrics_bytes: int) ->
         if not line:
             continue
         try:
-            row = parse_row(line)
-            step, epoch = row["step"], row["epoch"]
-        except (ValueError, KeyError):
+            step, epoch = _place(parse_row(line))
+        except ValueError:
             left_out.append(number)
             continue
         is_counted = epoch <= progress.epoch or bool(progress.finished)
@@ -88,7 +112,7 @@ def _is_in_order(content: bytes, progress: TrainingProgress) -> bool:
     """Whether all rows can be used, and each is of a later step than the one before."""
     *lines, rest = content.split(b"\n")
     try:
-        steps = [parse_row(line)["step"] for line in lines]
-    except (ValueError, KeyError):
+        steps = [_place(parse_row(line))[0] for line in lines]
+    except ValueError:
         return False
     return not rest and steps == sorted(set(steps)) and all(s <= progress.step for s in steps)

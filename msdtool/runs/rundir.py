@@ -11,10 +11,16 @@ from pathlib import Path
 from msdtool import strict_json
 from msdtool.atomic import PARTIAL, atomic_path
 from msdtool.errors import ModelFileError, RunDirectoryError
-from msdtool.file_errors import cannot_read, cannot_write
+from msdtool.file_errors import cannot_read, cannot_write, expand_home
 from msdtool.lock import LOCK_NAME, InUseError, Lock
 from msdtool.runs.rows import Row, parse_row, past_rows
 from msdtool.runs.training_progress import TrainingProgress
+from msdtool.special_files import append_to_regular, open_regular, read_regular
+
+MAX_BYTES = 500_000_000
+"""Size of the largest metrics.jsonl that is read; a row takes about a kilobyte."""
+MAX_LINE_BYTES = 100_000
+"""How much of the end of log.txt is read for its last line."""
 
 RANKS = ("best", "typical", "worst")
 """The images that previews show."""
@@ -28,7 +34,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expand_home(path, RunDirectoryError)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"
@@ -136,7 +142,7 @@ class RunDirectory:
 
     def append_row(self, row: Row) -> None:
         """Append one event to metrics.jsonl and sync it to disk."""
-        with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+        with writing(self.metrics), append_to_regular(self.metrics) as file:
             file.write(strict_json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -161,7 +167,7 @@ class RunDirectory:
 
     def _metrics_content(self) -> bytes:
         with cannot_read(self.metrics, ModelFileError):
-            return self.metrics.read_bytes() if self.metrics.exists() else b""
+            return read_regular(self.metrics, MAX_BYTES) if self.metrics.exists() else b""
 
     @property
     def metrics_bytes(self) -> int:
@@ -213,8 +219,11 @@ class RunDirectory:
     @property
     def last_logged(self) -> str:
         """The last message of log.txt; "" without any."""
-        with cannot_read(self.log_file, ModelFileError):
-            content = self.log_file.read_bytes() if self.log_file.exists() else b""
+        content = b""
+        if is_there(self.log_file):
+            with cannot_read(self.log_file, ModelFileError), open_regular(self.log_file) as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE_BYTES))
+                content = file.read(MAX_LINE_BYTES)
         return content.decode(errors="replace").rstrip("\n").rpartition("\n")[2].partition("  ")[2]
 
     def log(self, message: str) -> None:
@@ -222,7 +231,7 @@ class RunDirectory:
         # A message may name files whose names are not UTF-8.
         with (
             writing(self.log_file),
-            self.log_file.open("a", encoding="utf-8", errors="backslashreplace") as file,
+            append_to_regular(self.log_file, errors="backslashreplace") as file,
         ):
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {message}\n")
 

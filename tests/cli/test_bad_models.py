@@ -290,7 +290,9 @@ def test_a_run_directory_that_may_not_be_read_is_told(regression_run, tmp_path):
 def test_a_pipe_is_not_waited_for(run_command, tmp_path, command):
     os.mkfifo(tmp_path / "model.pt")
     found = run_command(command, tmp_path / "model.pt")
-    assert found == f"{tmp_path / 'model.pt'}: is not a regular file"
+    assert found == (
+        f"{tmp_path / 'model.pt'}: cannot be read: it is a pipe; save what it contains as a file"
+    )
 
 
 def test_an_archive_that_unpacks_to_more_than_it_is_is_not_read(run_command, tmp_path):

@@ -372,3 +372,21 @@ def test_lines_that_are_not_a_command(cli, tmp_path, monkeypatch, arguments, mes
     assert message in result.err + result.out
     assert "Traceback" not in result.err
     assert contents(tmp_path) == {}
+
+
+def test_a_home_folder_that_is_not_known_is_told_by_every_command(
+    refused, config, regression_run, images
+):
+    place = "~nobody-here/x"
+    message = f"{place}: the home folder ~nobody-here is not known here; write the folder's path"
+    for code, *arguments in (
+        (3, "predict", regression_run, place, "-o", "out"),
+        (3, "predict", place, images, "-o", "out"),
+        (2, "predict", regression_run, images, "-o", place),
+        (2, "train", config, "--run-dir", place),
+        (3, "train", config, "--set", f"data.train.input={place}"),
+        (2, "train", place),
+        (2, "report", place),
+        (3, "info", place),
+    ):
+        assert message in refused(*arguments, code=code)

@@ -141,6 +141,17 @@ def test_a_terminal_shows_a_bar_and_lines_above_it(screen):
         assert part in screen.getvalue()
 
 
+def test_notes_of_progress_do_not_control_the_terminal(capsys, screen, clock):
+    shown = "a\\x1b[2Jb\\nc\\x9b.tif"
+    for log_every in (None, 0):
+        with console.progress("predict", log_every=log_every) as bar:
+            clock[0] += 1
+            bar(1, 2, "a\x1b[2Jb\nc\x9b.tif")
+    assert shown in screen.getvalue()
+    assert "\x1b[2J" not in screen.getvalue()
+    assert capsys.readouterr().err.endswith(f", {shown}\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_results_reach_a_file_although_a_bar_is_on_the_terminal():
     import pty

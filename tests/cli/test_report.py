@@ -153,7 +153,25 @@ def test_the_evaluation_of_an_earlier_network_is_left_out(report, runs):
     assert "evaluated" not in report(*runs)[1]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "{"])
+WRONG = {
+    "images": (None, 5, [1], [{}], [{"target_digest": 1}], [{"target_digest": "a", "psnr": [1]}]),
+    "output": (None, [], {"psnr": "x"}, {"psnr": 10**400}),
+    "intervals": (None, {"psnr": 1}, {"psnr": ["a", "b"]}),
+    "confusion": (1, {}, {"labels": [0, 1], "pixels": [[1]]}, {"labels": [0], "pixels": [["a"]]}),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, v) for key in WRONG for v in WRONG[key]])
+def test_an_evaluation_of_other_values_exits_with_3(report, runs, key, value):
+    evaluated(runs[0], 0.0)
+    path = runs[0] / "report" / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    code, out, err = report(*runs)
+    assert (code, out) == (3, "")
+    assert "evaluation.json: is not an evaluation; remove it" in err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "{", "[" * 10**5])
 def test_a_file_that_is_not_an_evaluation_exits_with_3(report, runs, text):
     evaluated(runs[0], 0.0)
     (runs[0] / "report" / "evaluation.json").write_text(text)

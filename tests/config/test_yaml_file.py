@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from msdtool.config import yaml_file
 from msdtool.config.yaml_file import YamlFile, dotted, parse_value, read_yaml
 from msdtool.errors import ConfigError
 
@@ -188,6 +189,19 @@ def test_a_few_lines_that_stand_for_billions_of_values_are_refused(text):
         YamlFile(text, "x")
     with pytest.raises(yaml.YAMLError, match="values, aliases resolved"):
         parse_value(text)
+
+
+@pytest.mark.parametrize("values", ["1, ", "*b, ", "[], "])
+def test_what_has_too_many_values_is_not_parsed_to_its_end(monkeypatch, values):
+    monkeypatch.setattr(yaml_file, "MAX_VALUES", 100)
+    text = "b: &b [0]\na: ["
+    with pytest.raises(ConfigError) as error:
+        YamlFile(f"{text}{values * 200}: }} what no YAML has", "x")
+    assert error.value.message == (
+        "x: has more than 100 values, the most that are read; name many images by a list, as in "
+        "input: '@images.txt'"
+    )
+    assert len(YamlFile(f"{text}{'1, ' * 90}]", "x").tree["a"]) == 90
 
 
 def test_a_list_of_many_values_is_read():

@@ -34,6 +34,8 @@ def places(text, folder):
         ("x_1 x_1 x_2", "y_1 y_1 y_2"),
         ("volume volume", "7 8"),
         ("a_5", "b_9"),
+        ("s1_10ms s2_20ms", "s1_100ms s2_100ms"),
+        ("volume_1 volume_1", "1 2"),
     ],
 )
 def test_names_that_agree(inputs, targets):
@@ -51,6 +53,9 @@ def test_names_that_agree(inputs, targets):
         ("Berlin Paris Rome", "Berlin London Paris", "Paris:London Rome:Paris"),
         ("a b", "c d", "a:c b:d"),
         ("case1/image case3/image", "case1/label case2/label", "case3/image:case2/label"),
+        ("scan1_tile0 scan2_tile0 scan3_tile0", "scan1_tile0 scan2_tile1 scan3_tile0",
+         "scan2_tile0:scan2_tile1"),
+        ("noisy1_0 noisy2_1", "clean1_0 clean2_0", "noisy2_1:clean2_0"),
         ("Berlin Paris", "town1 town2", "Berlin:town1 Paris:town2"),
     ],
 )  # fmt: skip
@@ -62,6 +67,12 @@ def test_names_that_disagree(inputs, targets, differing):
     first, second = places(inputs, "in"), places(targets, "out")
     assert disagreeing_pairs([first, second]) == expected
     assert disagreeing_pairs([first, first, second]) == expected
+
+
+def test_numbers_in_place_of_a_suffix_are_of_the_name():
+    inputs, targets = ([Path("in", f"scan.{n}") for n in range(k, k + 3)] for k in (8, 9))
+    assert disagreeing_pairs([inputs, targets]) == list(zip(inputs, targets, strict=True))
+    assert disagreeing_pairs([inputs, inputs]) == []
 
 
 def test_the_files_without_a_partner_are_told_if_names_tell():

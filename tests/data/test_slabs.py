@@ -77,6 +77,7 @@ def write_named(folder, volume, names):
     [f"z{10 * number}_raw.tif" for number in range(5)],
     [f"at_{number}-{number * 7}.tif" for number in range(5)],
     [f"{letter}.tif" for letter in "abcde"],
+    [f"scan.{8 + number}" for number in range(5)],
 ])  # fmt: skip
 @pytest.mark.parametrize("listed", [[2], [0], [4], [1, 3], [4, 1, 0], range(5)])
 def test_neighbours_come_from_the_folder_wherever_a_slice_is_listed(

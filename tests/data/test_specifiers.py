@@ -39,6 +39,12 @@ def test_a_glob_gives_natural_order(scans):
     assert names(scans / "scan?.tif") == ["scan1.tif", "scan2.tif"]
 
 
+def test_a_number_in_place_of_a_suffix_is_of_the_name(tmp_path):
+    for number in (10, 8, 9):
+        (tmp_path / f"scan.{number}").touch()
+    assert names(tmp_path) == ["scan.8", "scan.9", "scan.10"]
+
+
 def test_folders_are_compared_before_names(tmp_path):
     for name in ("b10/1.tif", "b2/7.tif", "b2/10.tif", "b/3.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

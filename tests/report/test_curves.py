@@ -62,4 +62,5 @@ def test_the_best_epoch_is_marked_in_every_panel(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("loss", [0.0, -0.5])
 def test_a_loss_that_is_not_positive_can_be_drawn(tmp_path, loss):
-    save_curves(tmp_path / "curves.png", {"run": [{**ROWS[0], "train_loss": loss}]})
+    row = {**ROWS[0], "train_loss": loss, "gradient_norm": loss}
+    save_curves(tmp_path / "curves.png", {"run": [row]})

@@ -48,6 +48,14 @@ FILES = {
     "loss NaN": (row(1) + row(2, train_loss=float("nan")) + row(3), [2], [2], (1, 3)),
     "loss infinite": (row(1) + row(2).replace(b"0.5", b"1e999") + row(3), [2], [2], (1, 3)),
     "metric a list": (row(1) + row(2, psnr=[1]) + row(3), [2], [2], (1, 3)),
+    "metric a text": (row(1) + row(2, validation_loss="x") + row(3), [2], [2], (1, 3)),
+    "metric by label": (row(1) + row(2, psnr={"0": 1.0}) + row(3), [2], [2], (1, 3)),
+    "label's a text": (row(1) + row(2, iou={"0": "x"}) + row(3), [2], [2], (1, 3)),
+    "labels a number": (row(1) + row(2, iou=0.5) + row(3), [2], [2], (1, 3)),
+    "huge seconds": (row(1) + row(2, seconds=10**400) + row(3), [2], [2], (1, 3)),
+    "huge step": (row(1) + row(2, 10**400) + row(3), [2], [2], (1, 3)),
+    "seconds true": (row(1) + row(2, seconds=True) + row(3), [2], [2], (1, 3)),
+    "another event": (row(1) + b'{"event": "x", "step": "y"}\n' + row(3), [2], [2], (1, 3)),
     "out of order": (row(1) + row(3) + row(2), [], [], (1, 2, 3)),
     "twice": (row(1) + row(2) + row(2) + row(3), [], [], (1, 2, 3)),
     "from the future": (row(1) + row(9) + row(2) + row(3), [], [], (1, 2, 3)),
@@ -78,7 +86,7 @@ def test_the_row_of_an_epoch_that_time_cut_short_stays():
 
 
 def test_null_and_values_by_label_are_values():
-    line = row(1, ssim=float("nan"), validation_loss=None, iou={"0": 0.5}, note="a")
+    line = row(1, ssim=float("nan"), validation_loss=None, iou={"0": 0.5, "1": None})
     assert parse_row(line)["ssim"] is None
 
 
@@ -136,3 +144,19 @@ def test_a_folder_in_place_of_the_file_is_told(run):
     run.metrics.mkdir()
     with pytest.raises(ModelFileError, match="is a folder"):
         run.read_rows()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"seconds": 10**400}, "has no number seconds: 1000000000000000000"),
+        ({"step": 10**400}, "has no step"),
+        ({"validation_loss": "x"}, "has no number validation_loss: 'x'"),
+        ({"psnr": {"0": 1.0}}, "has no number psnr: {'0': 1.0}"),
+    ],
+)
+def test_a_value_of_another_type_is_named(run, change, reason):
+    run.metrics.write_bytes(row(1) + row(2, **change))
+    with pytest.raises(ModelFileError) as error:
+        run.read_rows()
+    assert error.value.message.startswith(f"{run.metrics}:2: is damaged: {reason}")

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from msdtool.errors import Error, RunDirectoryError
+from msdtool.errors import Error, ModelFileError, RunDirectoryError
 from msdtool.lock import LOCK_NAME, Lock
+from msdtool.runs import rundir
+from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.runs.evaluations import read_evaluation, save_evaluation
 from msdtool.runs.rundir import RunDirectory, writing
 
 
@@ -191,3 +194,60 @@ def test_a_directory_that_another_process_uses_is_refused(run):
 def test_a_directory_can_be_claimed_again_by_its_holder(run):
     for _ in range(2):
         run.claim(resume=True, overwrite=False)
+
+
+def read_log(run):
+    return run.last_logged
+
+
+READERS = {
+    "metrics.jsonl": RunDirectory.read_rows,
+    "log.txt": read_log,
+    "report/evaluation.json": read_evaluation,
+    "checkpoints/best.pt": lambda run: load_checkpoint(run.best),
+}
+WRITERS = {
+    "metrics.jsonl": lambda run: run.append_row({"step": 1}),
+    "log.txt": lambda run: run.log("a"),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", READERS)
+def test_what_is_no_file_is_refused_instead_of_waited_for(run, name, kind):
+    place = run.path / name
+    place.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("/dev/zero")
+    with pytest.raises(ModelFileError) as error:
+        READERS[name](run)
+    assert error.value.message == (
+        f"{place}: cannot be read: it is a {kind}; save what it contains as a file"
+    )
+    if name in WRITERS:
+        with pytest.raises(Error, match=rf"{name}: cannot be written: it is a {kind}; remove it"):
+            WRITERS[name](run)
+
+
+def test_an_evaluation_of_a_pipe_is_not_waited_for(run):
+    save_evaluation(run, {"output": {}, "intervals": {}, "images": [], "confusion": None})
+    run.checkpoints.mkdir()
+    os.mkfifo(run.last)
+    with pytest.raises(ModelFileError, match=r"last\.pt: cannot be read: it is a pipe"):
+        read_evaluation(run)
+
+
+def test_rows_are_read_to_a_limit_and_of_the_log_only_the_end(run, monkeypatch):
+    run.path.mkdir(parents=True)
+    run.append_row({"note": "a" * 300})
+    assert len(run.read_rows()) == 1
+    monkeypatch.setattr(rundir, "MAX_BYTES", 300)
+    with pytest.raises(ModelFileError, match=r"metrics\.jsonl: cannot be read: it is larger than"):
+        run.read_rows()
+    monkeypatch.setattr(rundir, "MAX_LINE_BYTES", 40)
+    run.log("a" * 100)
+    run.log("done")
+    assert run.last_logged == "done"

@@ -135,9 +135,14 @@ _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix of a path that stands for a format, in lower case, such as ".nii.gz"."""
+    """The suffix of a path that stands for a format, in lower case, such as ".nii.gz".
+
+    What begins with a digit stands for none: scan.8 is image 8 of a scan.
+    """
     double = "".join(path.suffixes[-2:]).lower()
-    return double if double in _BY_SUFFIX else path.suffix.lower()
+    if double in _BY_SUFFIX:
+        return double
+    return "" if path.suffix[1:2].isdecimal() else path.suffix.lower()
 
 
 def stem_of(path: Path) -> str:

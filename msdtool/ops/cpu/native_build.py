@@ -20,8 +20,9 @@ from pathlib import Path
 
 import torch
 
-from msdtool.atomic import leftovers, put, sync, temporary_name
+from msdtool.atomic import put, sync, temporary_name
 from msdtool.errors import KernelError
+from msdtool.file_errors import expand_home
 from msdtool.resources import resource_folder
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -85,7 +86,7 @@ def cache_folder() -> Path:
     """Where libraries are kept: $MSDTOOL_CACHE, or msdtool in the user's cache folder."""
     chosen = os.environ.get("MSDTOOL_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return expand_home(chosen, KernelError)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "msdtool"
 
@@ -103,6 +104,7 @@ def _library(dtype: torch.dtype) -> Path:
     for source in (main, *headers):
         key.update(source.read_bytes() + b"\0")
     stem = _private(cache_folder()) / f"block-{REALS[dtype]}-{key.hexdigest()[:32]}"
+    _remove_abandoned(stem.parent)
     return _kept(stem) or _built(stem, [*command, str(main)])
 
 
@@ -115,12 +117,16 @@ def _kept(stem: Path) -> Path | None:
     return None
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what compilers that were killed left, of this library or of earlier ones."""
+    for old in folder.glob(".block-*.part"):  # a name by `temporary_name`
+        with suppress(OSError):  # another process may have removed it
+            if time.time() - old.lstat().st_mtime > ABANDONED_SECONDS:
+                old.unlink()
+
+
 def _built(stem: Path, command: list[str]) -> Path:
     """Compile the library and name it after its content."""
-    for old in leftovers(stem):
-        with suppress(OSError):  # another process may have removed it
-            if time.time() - old.stat().st_mtime > ABANDONED_SECONDS:
-                old.unlink()
     temporary = temporary_name(stem)
     try:
         _compile([*command, "-o", str(temporary)])

@@ -233,14 +233,15 @@ def test_what_a_killed_compiler_left_is_removed(fresh: Path) -> None:
     run("compiled")
     (library,) = fresh.iterdir()
     stem = library.with_name(library.stem.rpartition("-")[0])
-    library.unlink()
-    old, recent = (native_build.temporary_name(stem) for _ in range(2))
-    old.touch()
-    recent.touch()
-    os.utime(old, (0, 0))
+    old, recent, last = map(native_build.temporary_name, (stem, stem, fresh / "block-float-0"))
+    another = fresh / ".notes.part"
+    for path in (old, recent, last, another):
+        path.touch()
+    for path in (old, last, another):
+        os.utime(path, (0, 0))
     native_build._libraries.clear()
-    run("compiled")
-    assert not old.exists() and recent.exists()
+    run("compiled")  # which builds nothing
+    assert set(fresh.iterdir()) == {library, recent, another}
 
 
 def test_damaged_library_is_an_error_not_a_crash(
