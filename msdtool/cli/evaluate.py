@@ -111,11 +111,13 @@ def command(
     if mine.count > 1:
         log.info(f"{mine}: {len(indices)} of {len(pairs)} images")
     data_range = data_range or checkpoint.data_range or target_range(predictor, pairs)
-    with console.progress("evaluate", log_every=log_every) as bar:
-        evaluation = evaluate(predictor, pairs, bar, indices, data_range)
-    if output is not None:
+    files = None
+    if output is not None:  # now, as the images may change meanwhile
         specifiers = {"input": input, "target": target, "mask": mask}
         files = PartFiles(output, predictor, specifiers, pairs, mine.count, data_range)
+    with console.progress("evaluate", log_every=log_every) as bar:
+        evaluation = evaluate(predictor, pairs, bar, indices, data_range)
+    if files is not None:
         files.save(mine.index, evaluation)
         if files.missing:
             log.info(f"{len(files.missing)} of {mine.count} parts are still missing")
@@ -124,8 +126,8 @@ def command(
         evaluation = files.load()
     results = evaluation.to_dict()
     if model.is_dir():
-        specifiers = {"inputs": input, "targets": target, "masks": mask}
-        _keep(RunDirectory(model), {**specifiers, **results})
+        named = {"inputs": input, "targets": target, "masks": mask}
+        _keep(RunDirectory(model), {**named, **results})
     if json:
         console.result_json(results)
     else:
