@@ -68,7 +68,10 @@ class DetectorFrames(Container):
 def _errors_raised() -> Iterator[None]:
     """Raise as ValueError what fabio only logs: checksums that do not fit, pixels that miss."""
     with collected("fabio", logging.ERROR) as errors:
-        yield
+        try:
+            yield
+        except AssertionError:  # of fewer pixels than the header says
+            raise ValueError("it is damaged or truncated") from None
     if errors:
         raise ValueError(f"it is damaged: {errors[0]}")
 

@@ -98,3 +98,12 @@ def test_a_cbf_whose_checksum_does_not_fit_is_refused(tmp_path):
     (tmp_path / "a.cbf").write_bytes(content)
     with pytest.raises(InputError, match="damaged: Checksum of binary data mismatch"):
         read_image(tmp_path / "a.cbf")
+
+
+def test_a_cbf_that_is_cut_short_is_refused(tmp_path):
+    fabio.cbfimage.CbfImage(data=VALUES[0].astype(np.int32)).write(str(tmp_path / "a.cbf"))
+    content = (tmp_path / "a.cbf").read_bytes()
+    start = content.index(b"\x0c\x1a\x04\xd5") + 4
+    (tmp_path / "a.cbf").write_bytes(content[: start + 15])
+    with pytest.raises(InputError, match="it is damaged"):
+        read_image(tmp_path / "a.cbf")
