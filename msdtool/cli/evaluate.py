@@ -22,7 +22,7 @@ from msdtool.cli.options import (
     Quiet,
     of_splits,
 )
-from msdtool.cli.parts import choose_part
+from msdtool.cli.parts import Part, choose_part
 from msdtool.errors import ConfigError, Error
 from msdtool.file_errors import cannot_write
 
@@ -84,16 +84,7 @@ def command(
 
     console.listen(quiet=quiet)
     mine = choose_part(part, num_parts, os.environ)
-    if mine.count > 1 and output is None:
-        raise ConfigError(
-            f"{mine}: pass --output, the shared folder for partial results; or --num-parts 1, to "
-            "measure all images here"
-        )
-    if data_range is not None and not 0 < data_range < inf:
-        raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
-    if figure is not None:
-        with cannot_write(figure):  # now, not after hours of work
-            check_place(figure, PNG_START)
+    _check_options(mine, output, data_range, figure)
     file = find_model(model)
     checkpoint = load_checkpoint(file)
     predictor = Predictor(checkpoint.model, device, str(file))
@@ -134,6 +125,22 @@ def command(
         console.result(_text(results))
     if figure is not None:
         draw(predictor, pairs, evaluation, figure)
+
+
+def _check_options(
+    mine: Part, output: Path | None, data_range: float | None, figure: Path | None
+) -> None:
+    """Raise ConfigError for what cannot be: now, not after hours of work."""
+    if mine.count > 1 and output is None:
+        raise ConfigError(
+            f"{mine}: pass --output, the shared folder for partial results; or --num-parts 1, to "
+            "measure all images here"
+        )
+    if data_range is not None and not 0 < data_range < inf:
+        raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
+    if figure is not None:
+        with cannot_write(figure):
+            check_place(figure, PNG_START)
 
 
 def _keep(directory: "RunDirectory", results: dict[str, Any]) -> None:

@@ -89,9 +89,9 @@ def command(
 def _check_config(file: Path, experiment: "ExperimentConfig") -> None:
     """Refuse to replace the config by the one of the run, unless a run wrote it."""
     from msdtool.config import dump_config, load_config
-    from msdtool.runs.rundir import is_there
+    from msdtool.runs.rundir import RunDirectory, is_there
 
-    own = Path(experiment.run.directory).expanduser() / "config.yaml"
+    own = RunDirectory(experiment.run.directory).config
     if not (is_there(own) and file.is_file() and own.samefile(file)):
         return
     if file.read_text(encoding="utf-8") != dump_config(load_config(file)):

@@ -9,7 +9,7 @@ from msdtool.data.containers.registry import FORMATS, stem_of, suffix_of
 from msdtool.data.sinks import ALL_SUFFIXES, COMPRESSIONS, SUFFIXES, is_folder
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import ConfigError, RunDirectoryError
-from msdtool.file_errors import cannot_write
+from msdtool.file_errors import cannot_write, expand_home
 from msdtool.predict.encoding import Encoding, Pixels
 from msdtool.predict.names import common_name, name_of
 from msdtool.predict.regions import Region
@@ -127,7 +127,7 @@ def plan_jobs(
         raise ConfigError("stack: name the files of the slices instead of a range of slices")
     locations = _each_once(expand(inputs))
     groups = [tuple(locations)] if stack else [(location,) for location in locations]
-    places = _places(Path(output).expanduser(), len(groups), format)
+    places = _places(expand_home(output, ConfigError), len(groups), format)
     others = [_each_once(expand(split)) for split in other_splits]
     names = _names(locations, others, stack)
     jobs = []
