@@ -103,7 +103,8 @@ def leftovers(path: Path) -> Iterator[Path]:
 
     Only who keeps others from writing ``path`` can tell these from files that are being written.
     """
-    return path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.part")
+    # Libraries, such as torch's profiler, may write under a longer name of their own.
+    return path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.part*")
 
 
 def destination(path: Path, *, is_folder: bool = False) -> Path:
@@ -248,11 +249,14 @@ def check_place(path: Path, start: bytes = b"") -> None:
 
 
 def check_kind(path: Path, start: bytes) -> None:
-    """Raise FileExistsError if there is a file that begins otherwise, unless it is empty."""
+    """Raise FileExistsError if there is a file that begins otherwise, unless it is empty.
+
+    White space before does not count: torch's profiler begins with it.
+    """
     if path.is_file():
         with path.open("rb") as file:
-            found = file.read(len(start))
-        if found not in (b"", start):
+            found = file.read(len(start) + 8)
+        if found and not found.lstrip().startswith(start):
             _refuse(path, "it exists and is something else; choose another name, or remove it")
 
 

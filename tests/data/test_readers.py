@@ -243,8 +243,8 @@ def test_an_animation_of_one_frame_is_an_image(tmp_path):
     [
         ((2, 3, 4, 5), 2, "holds 3 images (axes CZYX, shape (2, 3, 4, 5)), where one is expected; "
          "if they are its channels or a volume, set axes or network.ndim"),
-        ((4, 5), 3, "the image has the axes YX, shape (4, 5); a volume needs Z, Y and X; for "
-         "images set network.ndim: 2"),
+        ((4, 5), 3, "the image has the axes YX, shape (4, 5); a volume needs Z, Y and X; save "
+         "its slices as one file; for images, network.ndim is 2"),
         ((2, 2, 3, 4, 5), 3, "the image has 5 dimensions, shape (2, 2, 3, 4, 5), more than can be "
          "told apart; name them: {path: ..., axes: ZCYX}"),
     ],

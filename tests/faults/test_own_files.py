@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from msdtool.bench import correctness, suite
 from msdtool.data import readers
 from msdtool.demo import shapes
 from msdtool.errors import ConfigError, RunDirectoryError
@@ -69,6 +70,22 @@ def test_a_figure_replaces_no_other_kind_of_file(cli, regression_run, images, co
     assert result.code == 2
     assert f"{target}: cannot be written: it exists and is something else" in result.err
     assert target.read_bytes() == before
+
+
+def test_an_earlier_trace_is_replaced_and_no_other_file(cli, tmp_path, monkeypatch):
+    def run_suite(cases, *_, **__):
+        return [[suite.Row(case, "msdtool")] for case in cases]
+
+    monkeypatch.setattr(correctness, "check_engine", lambda _: {"float32": 0.0})
+    monkeypatch.setattr(suite, "run_suite", run_suite)
+    trace = tmp_path / "trace.json"
+    command = ["bench", "--size", "16", "--depth", "1", "--profile", trace, "--quiet"]
+    for _ in range(2):
+        assert cli(*command).code == 0
+    trace.write_text("mine")
+    result = cli(*command)
+    assert (result.code, trace.read_text()) == (2, "mine")
+    assert f"{trace}: cannot be written: it exists and is something else" in result.err
 
 
 def test_an_earlier_figure_is_replaced(cli, regression_run, tmp_path):
