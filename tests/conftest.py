@@ -36,6 +36,8 @@ SLOW = (
     "shim/",
     "test_house.py",
     "train/test_distributed.py",
+    "train/test_distributed_runs.py",
+    "train/test_distributed_steps.py",
     "train/test_overfit.py",
     "train/test_processes.py",
     "train/test_resume.py",

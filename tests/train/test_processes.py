@@ -19,7 +19,7 @@ from msdtool.runs.rundir import RunDirectory
 from msdtool.train.processes import Launch, find_launch
 from tests.helpers import write_experiment, write_noisy_pairs
 from tests.train.running import check_same
-from tests.train.test_distributed import train_run
+from tests.train.test_distributed_runs import train_run
 
 EPOCHS = 16
 PATIENCE_SECONDS = 600.0
