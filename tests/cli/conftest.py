@@ -4,10 +4,48 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ..helpers import (
+    LABELS,
+    write_experiment,
+    write_labelled_pairs,
+    write_noisy_pairs,
+    write_stack,
+)
 
 # What a run writes before its first step; a failure after that may leave it.
 BEGUN = {"run/config.yaml", "run/environment.json", "run/log.txt"}
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_experiment(
+        tmp_path / "a.yaml", {"data": {"train": write_noisy_pairs(tmp_path / "t", 2)}}
+    )
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_stack(tmp_path / "in", [np.ones((20, 24), np.float32)] * 3)
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """A regression on three pairs, in t/noisy and t/clean, and one for validation, in v."""
+    data = {
+        "train": write_noisy_pairs(tmp_path / "t", 3),
+        "validation": write_noisy_pairs(tmp_path / "v", 1, seed=1),
+    }
+    return write_experiment(tmp_path / "a.yaml", {"data": data})
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A segmentation of three pairs, in t/images and t/labels."""
+    data = {"train": write_labelled_pairs(tmp_path / "t", 3), "labels": LABELS}
+    return write_experiment(tmp_path / "a.yaml", {"task": "segmentation", "data": data})
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -12,32 +12,12 @@ from msdtool.data.samples import TrainingSamples
 from msdtool.errors import InputError
 
 from ..helpers import (
-    LABELS,
     write_experiment,
     write_image,
-    write_labelled_pairs,
-    write_noisy_pairs,
 )
 from .conftest import BEGUN
 
 SIZE = (20, 24)
-
-
-@pytest.fixture
-def noisy(tmp_path):
-    """A regression on three pairs, in t/noisy and t/clean, and one for validation, in v."""
-    data = {
-        "train": write_noisy_pairs(tmp_path / "t", 3),
-        "validation": write_noisy_pairs(tmp_path / "v", 1, seed=1),
-    }
-    return write_experiment(tmp_path / "a.yaml", {"data": data})
-
-
-@pytest.fixture
-def labelled(tmp_path):
-    """A segmentation of three pairs, in t/images and t/labels."""
-    data = {"train": write_labelled_pairs(tmp_path / "t", 3), "labels": LABELS}
-    return write_experiment(tmp_path / "a.yaml", {"task": "segmentation", "data": data})
 
 
 def put(path, image):

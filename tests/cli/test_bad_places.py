@@ -1,4 +1,4 @@
-"""Places that cannot be written to, or hold what must stay; options that contradict each other."""
+"""Places that cannot be written to, or hold what must stay."""
 
 import os
 import shutil
@@ -8,21 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from ..helpers import write_experiment, write_noisy_pairs, write_stack
+from ..helpers import write_noisy_pairs
 from .conftest import contents
-
-
-@pytest.fixture
-def config(tmp_path):
-    return write_experiment(
-        tmp_path / "a.yaml", {"data": {"train": write_noisy_pairs(tmp_path / "t", 2)}}
-    )
-
-
-@pytest.fixture
-def images(tmp_path):
-    return write_stack(tmp_path / "in", [np.ones((20, 24), np.float32)] * 3)
-
 
 # Where a run cannot go, below a folder that holds a file "file": (directory, message).
 NO_DIRECTORIES = {

@@ -1,4 +1,4 @@
-"""Images that are too large for the memory, and volumes slice by slice."""
+"""Images that are too large for the memory are computed in strips."""
 
 import os
 import signal
