@@ -1,8 +1,9 @@
 """Tiny datasets and experiments, made on the spot."""
 
+import copy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,19 @@ def write_experiment(path: Path, sections: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def changed(content: dict[Any, Any], path: Sequence[Any], value: Any) -> dict[Any, Any]:
+    """A copy with another value under the keys of path, or without the last one (...)."""
+    content = copy.deepcopy(content)
+    section = content
+    for key in path[:-1]:
+        section = section[key]
+    if value is ...:
+        del section[path[-1]]
+    else:
+        section[path[-1]] = value
+    return content
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Pairs of input and target images."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tifffile
@@ -11,14 +13,9 @@ from msdtool.data import IGNORED, SubsetOf
 from msdtool.data.foreground import Foreground
 from msdtool.data.subsets import Part
 
-from ..helpers import write_image
+from ..helpers import write_image, write_stack
 
-
-def write(folder, images):
-    folder.mkdir()
-    for number, image in enumerate(images):
-        write_image(folder / f"{number}.tif", image)
-    return folder
+write = partial(write_stack, axes="CYX")
 
 
 @pytest.fixture
@@ -42,11 +39,11 @@ def read(path):
 def test_pairs_are_in_order(folders):
     dataset = ImageDataset(*folders[:2])
     assert len(dataset) == 2
-    for index in (0, 1):
+    for index, name in enumerate(("image_000.tif", "image_001.tif")):
         input, target = dataset[index]
-        assert input.tolist() == read(folders[0] / f"{index}.tif")
-        assert target.tolist() == read(folders[1] / f"{index}.tif")
-        assert dataset.name(index) == str(folders[0] / f"{index}.tif")
+        assert input.tolist() == read(folders[0] / name)
+        assert target.tolist() == read(folders[1] / name)
+        assert dataset.name(index) == str(folders[0] / name)
         assert int(dataset.sample(index).indices) == index
     with pytest.raises(IndexError):
         dataset[2]
@@ -58,20 +55,22 @@ def test_torch_can_load_it(folders):
 
 
 def test_masked_values_become_zero_and_the_mask_is_bool(folders):
-    bad = read(folders[1] / "0.tif")
+    bad = read(folders[1] / "image_000.tif")
     target = np.array(bad[0], np.float32)
-    mask = tifffile.imread(folders[2] / "0.tif")
+    mask = tifffile.imread(folders[2] / "image_000.tif")
     target[mask == 0] = np.nan
-    tifffile.imwrite(folders[1] / "0.tif", target)
+    tifffile.imwrite(folders[1] / "image_000.tif", target)
     dataset = ImageDataset(*folders[:2], mask_path_specifier=folders[2])
     input, found, found_mask = dataset[0]
     assert found_mask.dtype == torch.bool and found_mask.tolist() == [(mask != 0).tolist()]
     np.testing.assert_array_equal(found[0], np.where(mask, target, 0))
-    assert input.tolist() == read(folders[0] / "0.tif")
+    assert input.tolist() == read(folders[0] / "image_000.tif")
 
 
 def test_any_mask_value_but_0_counts(folders):
-    tifffile.imwrite(folders[2] / "0.tif", np.tile(np.float32([0, 255, -1, 0.5, 0]), (4, 1)))
+    tifffile.imwrite(
+        folders[2] / "image_000.tif", np.tile(np.float32([0, 255, -1, 0.5, 0]), (4, 1))
+    )
     dataset = ImageDataset(*folders[:2], mask_path_specifier=folders[2])
     assert dataset[0][2][0, 0].tolist() == [False, True, True, True, False]
 
@@ -95,29 +94,29 @@ def test_only_labelled_data_has_a_number_of_labels(folders):
 
 
 def test_the_numbers_of_files_must_agree(folders):
-    (folders[1] / "1.tif").unlink()
+    (folders[1] / "image_001.tif").unlink()
     with pytest.raises(InputError) as error:
         ImageDataset(*folders[:2])
     assert error.value.message == (
-        f"found 2 input images ({folders[0]}/0.tif ...) but 1 target images "
-        f"({folders[1]}/0.tif ...); each input needs one, in the same natural order"
+        f"found 2 input images ({folders[0]}/image_000.tif ...) but 1 target images "
+        f"({folders[1]}/image_000.tif ...); each input needs one, in the same natural order"
     )
-    (folders[1] / "1.tif").touch()
-    (folders[2] / "1.tif").unlink()
+    (folders[1] / "image_001.tif").touch()
+    (folders[2] / "image_001.tif").unlink()
     with pytest.raises(InputError, match=r"2 input images .* but 1 mask images"):
         ImageDataset(*folders[:2], mask_path_specifier=folders[2])
 
 
 @pytest.mark.parametrize(("kind", "folder"), [("target", 1), ("mask", 2)])
 def test_the_sizes_of_a_pair_must_agree(folders, kind, folder):
-    tifffile.imwrite(folders[folder] / "1.tif", np.zeros((7, 6), np.float32))
+    tifffile.imwrite(folders[folder] / "image_001.tif", np.zeros((7, 6), np.float32))
     dataset = ImageDataset(*folders[:2], mask_path_specifier=folders[2])
     assert len(dataset[0]) == 3
     with pytest.raises(InputError) as error:
         dataset[1]
     assert error.value.message == (
-        f"{folders[0]}/1.tif is 6 x 7 pixels, its {kind} {folders[folder]}/1.tif is 7 x 6; "
-        "both need the same size"
+        f"{folders[0]}/image_001.tif is 6 x 7 pixels, "
+        f"its {kind} {folders[folder]}/image_001.tif is 7 x 6; both need the same size"
     )
 
 
@@ -189,14 +188,16 @@ def test_parts_count_the_same_pixels_of_larger_targets(larger_targets):
 
 
 def test_one_target_of_another_scale_is_named(larger_targets):
-    write_image(larger_targets[1] / "1.tif", np.zeros((12, 14), np.float32))
-    with pytest.raises(InputError, match=r"1.tif is 6 x 7 pixels.*12 x 14; in the first pair.* 3 "):
+    write_image(larger_targets[1] / "image_001.tif", np.zeros((12, 14), np.float32))
+    with pytest.raises(
+        InputError, match=r"image_001.tif is 6 x 7 pixels.*12 x 14; in the first pair.* 3 "
+    ):
         ImageDataset(*larger_targets[:2]).sample(1)
 
 
 def test_foreground_of_larger_targets_is_found_in_the_inputs(larger_targets):
     target = np.zeros((12, 15), np.float32)
     target[7, 11] = 1
-    write_image(larger_targets[1] / "0.tif", target)
+    write_image(larger_targets[1] / "image_000.tif", target)
     foreground = Foreground(ImageDataset(*larger_targets[:2]), seed=0, above=0.5)
     assert foreground.draw(0, np.random.default_rng(0)) == [2, 3]

@@ -1,5 +1,7 @@
 """Statistics against numpy's, over all pixels at once in float64."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from msdtool import ImageDataset, InputError
 from msdtool.data.statistics import Moments, count_labels, measure
 
-from ..helpers import write_image
+from ..helpers import write_stack
+
+write = partial(write_stack, axes="CYX")
 
 
 @given(
@@ -56,13 +60,6 @@ def test_a_constant_channel_has_std_1(value, lengths):
     for length in lengths:
         moments.add(np.full((1, length), value))
     assert moments.std.tolist() == [1.0]
-
-
-def write(folder, images):
-    folder.mkdir()
-    for number, image in enumerate(images):
-        write_image(folder / f"{number}.tif", image)
-    return folder
 
 
 @pytest.fixture
@@ -136,8 +133,10 @@ def test_values_that_are_not_finite_are_refused(tmp_path, arrays, kind, value):
     dataset = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
     with pytest.raises(InputError) as error:
         measure(dataset)
-    what = f"{tmp_path}/{kind}/1.tif: {2 if kind == 'in' else 1} of {42 if kind == 'in' else 21}"
-    assert error.value.message.startswith(f"{what} values are NaN or infinite")
+    some = "2 of 42" if kind == "in" else "1 of 21"
+    assert error.value.message.startswith(
+        f"{tmp_path}/{kind}/image_001.tif: {some} values are NaN or infinite"
+    )
 
 
 def test_channels_must_agree(tmp_path, arrays):
@@ -147,8 +146,8 @@ def test_channels_must_agree(tmp_path, arrays):
     with pytest.raises(InputError) as error:
         measure(dataset)
     assert error.value.message == (
-        f"{tmp_path}/in/2.tif has 1 channels, {tmp_path}/in/0.tif has 2; all input images need "
-        "the same number, or set data.collapse_channels: true"
+        f"{tmp_path}/in/image_002.tif has 1 channels, {tmp_path}/in/image_000.tif has 2; "
+        "all input images need the same number, or set data.collapse_channels: true"
     )
 
 
@@ -159,7 +158,8 @@ def test_target_channels_must_agree(tmp_path, arrays):
     with pytest.raises(InputError) as error:
         measure(dataset)
     assert error.value.message.startswith(
-        f"{tmp_path}/out/1.tif has 2 channels, {tmp_path}/out/0.tif has 1; all target images"
+        f"{tmp_path}/out/image_001.tif has 2 channels, {tmp_path}/out/image_000.tif has 1; "
+        "all target images"
     )
 
 
@@ -182,7 +182,7 @@ def test_a_share_is_compared_with_the_first_image_though_it_lacks_it(tmp_path, a
     inputs, targets = arrays
     inputs[1] = inputs[1][:1]
     pairs = ImageDataset(write(tmp_path / "in", inputs), write(tmp_path / "out", targets))
-    with pytest.raises(InputError, match=r"1\.tif has 1 channels, .*0\.tif has 2;"):
+    with pytest.raises(InputError, match=r"image_001\.tif has 1 channels, .*image_000\.tif has 2;"):
         measure(pairs, indices=[1])
 
 

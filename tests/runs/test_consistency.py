@@ -1,6 +1,5 @@
 """Every value of a checkpoint is replaced by every kind of wrong one, in turn."""
 
-import copy
 import math
 import warnings
 
@@ -13,6 +12,7 @@ from msdtool.nn.build import build_network
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.model import Checkpoint, Model, Normalisation
 from msdtool.runs.training_progress import TrainingProgress
+from tests.helpers import changed
 
 
 def make_content(task="segmentation"):
@@ -117,18 +117,6 @@ def keys(content, path=()):
         yield (*path, key)
         if isinstance(value, dict):
             yield from keys(value, (*path, key))
-
-
-def changed(content, path, value):
-    content = copy.deepcopy(content)
-    section = content
-    for key in path[:-1]:
-        section = section[key]
-    if value is ...:
-        del section[path[-1]]
-    else:
-        section[path[-1]] = value
-    return content
 
 
 def refusal(path, content):

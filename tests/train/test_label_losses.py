@@ -22,7 +22,14 @@ from tests.train.test_losses import probabilities, segmentation
 
 SHAPES = st.sampled_from([(1, 6, 5), (2, 5, 4), (1, 3, 4, 5)])
 EXAMPLES = settings(deadline=None, max_examples=20)
-EVERY = [FocalLoss(), TverskyLoss(), BoundaryLoss(), HardestEntropyLoss(0.5)]
+EVERY = [
+    CrossEntropyLoss(),
+    DiceLoss(),
+    FocalLoss(),
+    TverskyLoss(),
+    BoundaryLoss(),
+    HardestEntropyLoss(0.5),
+]
 
 
 def right_ones(scores, indices):

@@ -157,27 +157,6 @@ def test_cross_entropy_is_torchs():
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropyLoss(), DiceLoss()])
-def test_pixels_that_are_unlabelled_or_masked_out_do_not_count(loss):
-    scores, indices = segmentation((1, 6, 5), 3, ignored=0)
-    x = torch.tensor(scores, requires_grad=True)
-    mask = torch.zeros(1, 1, 6, 5, dtype=torch.bool)
-    mask[..., :3, :] = True
-    kept = torch.tensor(np.where(mask, indices, IGNORED))
-    torch.testing.assert_close(loss(x, torch.tensor(indices), mask), loss(x, kept), rtol=0, atol=0)
-    loss(x, kept).backward()
-    assert x.grad[..., :3, :].any() and not x.grad[..., 3:, :].any()
-
-
-@pytest.mark.parametrize("criterion", [CrossEntropyLoss(), DiceLoss()])
-def test_a_crop_without_a_labelled_pixel_teaches_nothing(criterion):
-    x = torch.rand(1, 3, 4, 4, requires_grad=True)
-    loss = criterion(x, torch.full((1, 1, 4, 4), IGNORED))
-    loss.backward()
-    assert loss.item() == 0
-    assert not x.grad.any()
-
-
 def test_dice_is_about_zero_for_a_sure_and_right_answer_and_one_for_a_wrong_one():
     indices = torch.tensor([0, 1]).repeat_interleave(5000).reshape(1, 1, 100, 100)
     sure = 100.0 * F.one_hot(indices[:, 0], 2).movedim(-1, 1)

@@ -1,6 +1,5 @@
 """Stored states of a training: every value is replaced by every kind of wrong one, in turn."""
 
-import copy
 import math
 import shutil
 from dataclasses import replace
@@ -12,6 +11,7 @@ from msdtool.config import load_config
 from msdtool.errors import ModelFileError, RunDirectoryError
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.train.states import read_state, restore
+from tests.helpers import changed
 from tests.train.running import check_same, finish, open_run
 
 OPTIONS = ["training.average=0.9", "training.schedule=plateau"]
@@ -77,18 +77,6 @@ def keys(content, path=()):
         yield here
         if isinstance(value, dict):
             yield from keys(value, here)
-
-
-def changed(content, path, value):
-    content = copy.deepcopy(content)
-    section = content
-    for key in path[:-1]:
-        section = section[key]
-    if value is ...:
-        del section[path[-1]]
-    else:
-        section[path[-1]] = value
-    return content
 
 
 def test_a_wrong_value_is_refused_whatever_the_key(begun, last):
