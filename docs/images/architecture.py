@@ -15,6 +15,7 @@ ABOUT = {
     "models": "networks for scripts",
     "evaluate": "metrics of pairs",
     "check": "checks of the data",
+    "resolution": "what two halves share",
     "demo": "simulated data sets",
     "bench": "speed and memory",
     "doctor": "machine, kernels",

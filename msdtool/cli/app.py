@@ -24,6 +24,7 @@ from msdtool.cli import (
     init,
     predict,
     report,
+    resolution,
     train,
 )
 from msdtool.cli.hints import hint
@@ -83,6 +84,7 @@ COMMANDS = (
     train,
     predict,
     evaluate,
+    resolution,
     info,
     report,
     import_,
