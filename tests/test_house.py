@@ -1,8 +1,10 @@
 """The project as a whole: what is built, shipped, documented and imported."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -31,6 +33,14 @@ def test_a_wheel_carries_kernels_and_configs(wheel):
         assert files
         for file in files:
             assert f"msdtool/share/{file.relative_to(ROOT)}" in names
+
+
+def test_what_package_indexes_show_links_to_whole_addresses(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    text = archive.read(metadata).decode()
+    assert "![Tomograms" in text
+    assert not re.findall(r"\]\((?!https://|#)[^)]*\)", text)
 
 
 def test_a_wheel_carries_every_module(wheel):
@@ -74,3 +84,14 @@ def test_a_wheel_works_installed_elsewhere(wheel, tmp_path):
         env=environment,
     ).stdout
     assert yaml.safe_load(template)["task"] == "segmentation"
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "apptainer.def"])
+def test_containers_install_extras_that_exist_and_all_that_the_package_needs(name):
+    text = (ROOT / "configs" / "containers" / name).read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (extras,) = re.findall(r"/source\[[^\w]*(?:GPU)?[\s}]*([\w,]+)\]", text)
+    extras = {*extras.split(","), *re.findall(r"GPU=(cuda\d+)", text)}
+    assert {"volumes", "cuda13"} <= extras <= set(project["optional-dependencies"])
+    for part in ("pyproject.toml", "README.md", *project["license-files"], "msdtool", "kernels"):
+        assert f"{part} /source" in text or f" {part} " in text
