@@ -25,6 +25,7 @@ from msdtool.cli import (
     predict,
     report,
     resolution,
+    sweep,
     train,
 )
 from msdtool.cli.hints import hint
@@ -82,6 +83,7 @@ COMMANDS = (
     init,
     check,
     train,
+    sweep,
     predict,
     evaluate,
     resolution,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from msdtool.cli import console
 from msdtool.cli.console import number
 from msdtool.cli.options import Json
 from msdtool.file_errors import cannot_write
+
+if TYPE_CHECKING:
+    from msdtool.report.repeats import Repeats
 
 Cells = dict[str, tuple[float | None, Sequence[float | None], int]]
 """By metric: the value, its interval, and the number of images."""
@@ -30,6 +33,7 @@ def command(
     Example: msdtool report runs/* --figure curves.png
     """
     from msdtool.report.evaluations import compare, in_short, read_evaluations
+    from msdtool.report.repeats import repeats
     from msdtool.report.settings import differing_settings, in_words
     from msdtool.report.summary import read_runs, summarise
 
@@ -41,6 +45,7 @@ def command(
     settings = differing_settings(runs)
     evaluations = read_evaluations(runs)
     differences = compare(evaluations)
+    groups = repeats(summaries, settings)
     if figure is not None:
         from msdtool.report.curves import save_curves
 
@@ -60,6 +65,9 @@ def command(
                     "settings": settings.get(name, {}),
                     "evaluation": in_short(evaluations.get(name)),
                     "difference": differences.get(name),
+                    "repeats": next(
+                        (group._asdict() for group in groups if name in group.runs), None
+                    ),
                 }
                 for name, summary in summaries.items()
             }
@@ -68,6 +76,7 @@ def command(
         parts = [
             _text(summaries),
             *_settings_text(settings),
+            *_repeats_text(groups),
             *_evaluation_text(evaluations, differences),
         ]
         console.result("\n\n".join(parts))
@@ -91,6 +100,25 @@ def _settings_text(settings: dict[str, dict[str, Any]]) -> Iterator[str]:
         lines = [["run", *keys]]
         lines += [[name, *(shown(found[key]) for key in keys)] for name, found in settings.items()]
         yield "settings that differ\n" + console.columns(lines)
+
+
+def _repeats_text(groups: "Sequence[Repeats]") -> Iterator[str]:
+    """Means and standard deviations of runs that differ in nothing but the seed."""
+    from msdtool.report.settings import shown
+
+    if groups:
+        keys, names = list(groups[0].settings), list(groups[0].results)
+        lines = [[*keys, "runs", *names]]
+        for group in groups:
+            cells = [
+                "{} +- {}".format(*map(number, group.results[name]))
+                if name in group.results
+                else "-"
+                for name in names
+            ]
+            settings = (shown(group.settings[key]) for key in keys)
+            lines.append([*settings, str(len(group.runs)), *cells])
+        yield "mean and standard deviation over seeds\n" + console.columns(lines)
 
 
 def _evaluation_text(

@@ -1,30 +1,19 @@
 """msdtool train"""
 
-import logging
-import os
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import number
-from msdtool.cli.imports import no_collection
 from msdtool.cli.options import ConfigFile, Json, LogEvery, Overrides, Quiet
 from msdtool.cli.signals import StopRequest
+from msdtool.cli.training import join_processes, train_run
 from msdtool.errors import ConfigError, RunDirectoryError, Stopped
 
 if TYPE_CHECKING:
     from msdtool.config import ExperimentConfig
-    from msdtool.train.events import EpochDone
-    from msdtool.train.processes import Processes
     from msdtool.train.run import TrainingRun
-
-log = logging.getLogger(__name__)
-
-MAX_LABELS = 8
-"""Of more labels, the line of an epoch does not show each IoU."""
 
 
 def command(
@@ -56,17 +45,14 @@ def command(
 
     Example: msdtool train denoise.yaml --set training.epochs=20 --run-dir runs/first
     """
-    from msdtool.config import dump_config, load_config
+    from msdtool.config import directory_override, dump_config, load_config
 
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite: choose one")
     overrides = list(set_ or [])
     if run_dir is not None:
-        # Quoted, since it is a string: a directory may be called 2024 or a#b.
-        # Bytes of its name that are not UTF-8 become escapes, which YAML reads as JSON does.
-        quoted = dumps(str(run_dir), ensure_ascii=False).encode("utf-8", "backslashreplace")
-        overrides.append(f"run.directory={quoted.decode()}")
-    processes = _join()
+        overrides.append(directory_override(run_dir))
+    processes = join_processes()
     console.listen(quiet=quiet or not processes.is_main)
     experiment = processes.together(lambda: load_config(config, overrides, label="--set"))
     if dry_run:
@@ -77,7 +63,7 @@ def command(
         processes.on_main(lambda: _check_config(config, experiment))
     stop = StopRequest()
     try:
-        run = _train(experiment, resume, overwrite, stop, processes, log_every)
+        run = train_run(experiment, resume, overwrite, stop, processes, log_every)
         processes.close()
     except Stopped as stopped:
         processes.close()
@@ -101,19 +87,6 @@ def _check_config(file: Path, experiment: "ExperimentConfig") -> None:
         )
 
 
-def _join() -> "Processes":
-    """Connect to the other processes, if a launcher started several."""
-    with no_collection():
-        from msdtool.train.processes import ALONE, find_launch
-
-    launch = find_launch(os.environ)
-    if launch is None:
-        return ALONE
-    from msdtool.train.distributed import Distributed
-
-    return Distributed(launch)
-
-
 def _print_result(run: "TrainingRun", json: bool) -> None:
     best = run.directory.best
     if json:
@@ -132,66 +105,3 @@ def _print_result(run: "TrainingRun", json: bool) -> None:
         )
     else:
         console.result(str(best))
-
-
-def _train(
-    experiment: "ExperimentConfig",
-    resume: bool,
-    overwrite: bool,
-    stop: StopRequest,
-    processes: "Processes",
-    log_every: float | None,
-) -> "TrainingRun":
-    with no_collection():
-        from msdtool.train.events import EpochDone, ImageValidated, StepDone
-        from msdtool.train.prepare import prepare_run
-        from msdtool.train.summary import pairing_warnings, summarise
-
-    with console.progress("reading", log_every=log_every) as bar:
-        run = prepare_run(
-            experiment,
-            resume=resume,
-            overwrite=overwrite,
-            should_stop=stop,
-            progress=bar,
-            processes=processes,
-        )
-    progress = run.learner.progress
-    log.info(console.table(summarise(run)))
-    for warning in pairing_warnings(run):
-        log.warning(warning)
-    if progress.finished:
-        log.info(f"nothing to do, the run is finished: {progress.finished}")
-        return run
-    with console.progress("train", done=progress.step, log_every=log_every) as bar:
-        for event in run.events():
-            epoch = f"epoch {progress.epoch + 1}/{experiment.training.epochs}"
-            if isinstance(event, StepDone):
-                bar(progress.step, run.total_steps, f"{epoch}, loss {event.loss:.4g}")
-            elif isinstance(event, ImageValidated):
-                note = f"{epoch}, validating image {event.index + 1}"
-                bar(progress.step, run.total_steps, note)
-            elif isinstance(event, EpochDone):
-                log.info(_epoch_line(experiment, event))
-    log.info(f"finished: {progress.finished}; best epoch {progress.best_epoch}")
-    return run
-
-
-def _epoch_line(experiment: "ExperimentConfig", event: "EpochDone") -> str:
-    parts = [
-        f"epoch {event.epoch}/{experiment.training.epochs}",
-        f"loss {number(event.train_loss)}",
-    ]
-    if event.validation is not None:
-        parts.append(f"validation {number(event.validation.loss)}")
-        baseline = event.validation.baseline
-        parts += [
-            f"{name} {number(value)}"
-            + (f" (doing nothing {number(baseline[name])})" if name in baseline else "")
-            for name, value in event.validation.metrics.items()
-            if isinstance(value, float) and name != "data_range"
-        ]
-        overlaps = event.validation.metrics.get("iou")
-        if isinstance(overlaps, dict) and len(overlaps) <= MAX_LABELS:
-            parts.append("IoU " + " ".join(f"{k}: {v:.3f}" for k, v in overlaps.items()))
-    return ", ".join(parts) + (" (best)" if event.improved else "")

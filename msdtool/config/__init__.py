@@ -5,6 +5,7 @@ from msdtool.config.experiment import ExperimentConfig
 from msdtool.config.image_schema import ImagePairs, ImageSource, ValidationData
 from msdtool.config.load import (
     changed_keys,
+    directory_override,
     dump_config,
     leaves,
     load_config,
@@ -29,6 +30,7 @@ __all__ = [
     "TrainingConfig",
     "ValidationData",
     "changed_keys",
+    "directory_override",
     "dump_config",
     "leaves",
     "load_config",

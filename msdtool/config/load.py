@@ -1,6 +1,7 @@
 """A config file and overrides become one validated config; every mistake is reported at once."""
 
 from collections.abc import Iterable, Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def load_config(
         _set(tree, key, _anchored(value, Path.cwd(), key), origin)
         origins[key] = origin
     return _validated(tree, file, origins)
+
+
+def directory_override(folder: Path) -> str:
+    """The override that makes ``folder``, relative to the current one, the run directory."""
+    # Quoted, since it is a string: a directory may be called 2024 or a#b.
+    # Bytes of its name that are not UTF-8 become escapes, which YAML reads as JSON does.
+    quoted = dumps(str(folder), ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return f"run.directory={quoted.decode()}"
 
 
 def load_saved_config(path: Path) -> ExperimentConfig:
