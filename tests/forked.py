@@ -47,12 +47,13 @@ def memory(name: str) -> int:
 class Program(multiprocessing.context.ForkServerProcess):
     """``msdtool`` with these arguments, in a process group of its own; what it says goes to a file.
 
-    Its threads of torch are one; what it starts has so many, too.
+    Its threads of torch are one; what it starts has so many, too. Keyword arguments are variables
+    of its environment.
     """
 
-    def __init__(self, *arguments: object, output: Path) -> None:
+    def __init__(self, *arguments: object, output: Path, **environment: str) -> None:
         context()
-        super().__init__(target=_run, args=(list(map(str, arguments)), str(output)))
+        super().__init__(target=_run, args=(list(map(str, arguments)), str(output), environment))
         self.output = output
         output.touch()
         self.start()
@@ -64,7 +65,7 @@ class Program(multiprocessing.context.ForkServerProcess):
         return self.exitcode
 
 
-def _run(arguments: list[str], output: str) -> None:
+def _run(arguments: list[str], output: str, environment: dict[str, str]) -> None:
     import torch
 
     from msdtool.cli import main
@@ -77,7 +78,7 @@ def _run(arguments: list[str], output: str) -> None:
     )
     for stream, file in zip((0, 1, 2), (*files, files[1]), strict=True):
         os.dup2(file, stream)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", **environment}
     torch.set_num_threads(1)
     sys.stdin = open(0)  # noqa: SIM115 - multiprocessing has closed it
     sys.argv = ["msdtool", *arguments]

@@ -17,6 +17,7 @@ from msdtool.errors import ConfigError
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.processes import Launch, find_launch
+from tests.forked import Program
 from tests.helpers import write_experiment, write_noisy_pairs
 from tests.train.running import check_same
 from tests.train.test_distributed_runs import train_run
@@ -110,35 +111,33 @@ def left_alone(config, team):
     return RunDirectory(directory)
 
 
-def start(config, run, *launcher, workers=1, **environment):
-    """Start ``msdtool train --resume`` by a launcher; what it says goes to a file."""
-    arguments = ["-m", "msdtool", "train", str(config), "--resume", "--run-dir", str(run)]
-    arguments += ["--set", f"data.workers={workers}"]
-    with run.with_name(f"{run.name}.out").open("ab") as out:
-        return subprocess.Popen(
-            [sys.executable, *launcher, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        )
+def resuming(config, run, workers):
+    """The command that starts or resumes a run."""
+    options = ("--resume", "--run-dir", run, "--set", f"data.workers={workers}")
+    return ("train", config, *options)
 
 
 def start_tasks(config, run, job):
     """Start two processes as srun does."""
     common = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": str(job)}
     return [
-        start(config, run, workers=0, **common, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank))
+        Program(
+            *resuming(config, run, workers=0),
+            output=run.with_name(f"{run.name}.out"),
+            **common,
+            SLURM_PROCID=str(rank),
+            SLURM_LOCALID=str(rank),
+        )
         for rank in range(2)
     ]
 
 
-def wait_for_epoch(run, epoch, process):
-    """Wait until an epoch of a run is done."""
+def wait_for_epoch(run, epoch, exit_code):
+    """Wait until an epoch of a run is done, as long as there is no exit code."""
     metrics, deadline = RunDirectory(run).metrics, time.monotonic() + PATIENCE_SECONDS
     while not metrics.exists() or metrics.read_bytes().count(b"\n") < epoch:
         said = run.with_name(f"{run.name}.out").read_text
-        assert process.poll() is None, f"ended too early:\n{said()}"
+        assert exit_code() is None, f"ended too early:\n{said()}"
         assert time.monotonic() < deadline, f"hangs:\n{said()}"
         time.sleep(0.002)
 
@@ -147,7 +146,7 @@ def test_a_task_that_is_killed_ends_all_and_they_go_on_to_the_same_bits(config, 
     """As srun starts them. What signals do, the tests of the batch scripts show."""
     run, job = config.parent / "tasks", os.getpid()
     first = start_tasks(config, run, job)
-    wait_for_epoch(run, 6, first[0])
+    wait_for_epoch(run, 6, lambda: first[0].exitcode)
     first[1].kill()
     assert [process.wait(PATIENCE_SECONDS) for process in first] == [1, -signal.SIGKILL]
 
@@ -176,9 +175,17 @@ def descendants(pid):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_torchrun_starts_killed_processes_again_and_they_end_with_the_same_bits(config, left_alone):
     run, rng = config.parent / "torchrun", random.Random(3)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = start(config, run, *launcher, "--max-restarts=1")
-    wait_for_epoch(run, 6, process)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [sys.executable, "-m", *launcher, "-m", "msdtool", *resuming(config, run, workers=1)]
+    with run.with_name(f"{run.name}.out").open("ab") as out:
+        process = subprocess.Popen(
+            list(map(str, command)),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+    wait_for_epoch(run, 6, process.poll)
     time.sleep(rng.uniform(0, 0.05))
     victim = rng.choice(children(process.pid))
     family = descendants(victim)
