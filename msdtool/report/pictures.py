@@ -17,6 +17,7 @@ from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import Array, Comparison
 
 PANEL_INCHES = 3.2
+DOTS_PER_INCH = 110
 TEXT_INCHES = 0.75
 """Height of the title and the caption of a panel."""
 ASPECTS = (0.25, 2.5)
@@ -165,9 +166,10 @@ def save_figure(path: Path, figure: Figure) -> None:
     Raises:
         Error: it cannot be written.
     """
-    FigureCanvasAgg(figure)
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas = FigureCanvasAgg(figure)
     with cannot_write(path):
         check_kind(path, PNG_START)
     with cannot_write(path), atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
-        figure.savefig(temporary, format="png", dpi=110)
+        canvas.print_png(temporary)  # savefig would draw twice
