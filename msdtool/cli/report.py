@@ -70,7 +70,7 @@ def command(
             *_settings_text(settings),
             *_evaluation_text(evaluations, differences),
         ]
-        console.result("\n\n".join(parts))
+        console.result_text("\n\n".join(parts))
 
 
 def _text(summaries: dict[str, dict[str, Any]]) -> str:

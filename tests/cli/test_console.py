@@ -141,6 +141,40 @@ def test_a_terminal_shows_a_bar_and_lines_above_it(screen):
         assert part in screen.getvalue()
 
 
+def test_nothing_is_left_of_a_bar(screen):
+    with console.progress("train") as bar:
+        bar(3, 3, "loss 0.5")
+    log.info("done")
+    # Its line is erased before anything else is printed.
+    assert screen.getvalue().rpartition("\x1b[2K")[2] == "done\n"
+
+
+def test_results_for_people_fit_the_terminal_and_paths_stay_whole(capsys, monkeypatch):
+    text = "task   a long explanation of what is to be done\nplace  /a/path/longer/than/the/line"
+    path = "/another/path with spaces/that is long.tif"
+    console.result_text(text)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    console.result_text(text)
+    console.result(path)
+    assert console.columns([["run", "psnr", "ssim", "mae"], ["a", "1234", "5678", "9"]]) == (
+        "run  psnr  ssim  mae\na    1234  5678  9"
+    )
+    assert console.columns([["run", "psnr", "loss", "mae"], ["a/b", "12345", "6", "9"]]) == (
+        "run  psnr   loss\na/b  12345  6\n\nrun  mae\na/b  9"
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        *text.splitlines(),
+        "task   a long",
+        "       explanation",
+        "       of what is to",
+        "       be done",
+        "place",
+        "       /a/path/longer/than/the/line",
+        path,
+    ]
+
+
 def test_notes_of_progress_do_not_control_the_terminal(capsys, screen, clock):
     shown = "a\\x1b[2Jb\\nc\\x9b.tif"
     for log_every in (None, 0):
