@@ -76,8 +76,18 @@ def listen(*, quiet: bool = False) -> None:
     logger = logging.getLogger("msdtool")
     logger.setLevel(logging.INFO)
     logger.addHandler(_log)
-    # Its warnings, of an unwritable home for example, would otherwise ignore --quiet.
-    logging.getLogger("matplotlib").addHandler(_log)
+    # Its warnings would otherwise ignore --quiet.
+    matplotlib = logging.getLogger("matplotlib")
+    matplotlib.addHandler(_log)
+    matplotlib.addFilter(_is_not_of_the_home)
+
+
+def _is_not_of_the_home(record: logging.LogRecord) -> bool:
+    """Whether a record of matplotlib does not say that its folder in the home cannot be made.
+
+    That costs a second; where it costs more, our own warning names the cure for both.
+    """
+    return not any(words in record.getMessage() for words in ("mkdir -p failed", "MPLCONFIGDIR"))
 
 
 def error(message: str) -> None:

@@ -55,6 +55,11 @@ def test_warnings_of_matplotlib_follow_quiet(capsys, quiet, expected):
     assert capsys.readouterr().err == expected
 
 
+def test_that_matplotlib_has_no_home_is_not_said(capsys):
+    logging.getLogger("matplotlib").warning("set the MPLCONFIGDIR environment variable")
+    assert capsys.readouterr().err == ""
+
+
 def test_plain_lines_show_speed_and_time_left_now_and_then(capsys, clock):
     with console.progress("train", done=10) as bar:
         bar(11, 100, "loss 3")
