@@ -113,7 +113,7 @@ def test_each_row_is_as_high_as_its_images(tmp_path):
     assert both.shape[0] == pytest.approx(len(one) + len(other), abs=3)
     # Between the lines of text there is no band without any ink.
     blank = (both == 255).all((1, 2))
-    runs = [len(run) for run in "".join("01"[row] for row in blank).split("0")]
+    runs = [len(run) for run in "".join("01"[int(row)] for row in blank).split("0")]
     assert max(runs) < 60
 
 
