@@ -3,7 +3,9 @@
 Importing this package is cheap: torch is imported with the first name that needs it.
 """
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msdtool.errors import InputError
@@ -33,6 +35,21 @@ _HOMES = {
     "MSDSegmentationModel": "msdtool.models",
     "load": "msdtool.predict.arrays",
 }
+
+
+def _share_cache() -> None:
+    """Let the packages that we use keep their files in MSDTOOL_CACHE, too, if it is set.
+
+    Without a home that may be written to, CuPy cannot be imported, nor zarr, which imports it.
+    """
+    chosen = os.environ.get("MSDTOOL_CACHE")
+    if chosen:
+        folder = Path(os.path.expanduser(chosen)).absolute()  # noqa: PTH111 - "~nobody" is no error
+        os.environ.setdefault("CUPY_CACHE_DIR", str(folder / "cupy"))
+        os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+
+
+_share_cache()
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-# torch._dynamo takes longest; the first step of an optimizer imports it.
+# torch._dynamo takes longest; training in several processes imports it.
 PRELOADED = [
     "imageio.v3",
     "torch._dynamo",

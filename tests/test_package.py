@@ -1,6 +1,7 @@
 """What `import msdtool` offers, and what it costs."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 
@@ -21,6 +22,16 @@ def test_import_is_cheap_and_shows_the_public_names():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["True True True", "[]"]
+
+
+def test_packages_keep_their_files_where_ours_are_if_that_is_chosen(tmp_path):
+    code = "import os, msdtool; print(os.environ.get('CUPY_CACHE_DIR'), os.environ['MPLCONFIGDIR'])"
+    environment = {**os.environ, "MPLCONFIGDIR": "/chosen", "MSDTOOL_CACHE": str(tmp_path)}
+    environment.pop("CUPY_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{tmp_path}/cupy /chosen\n"
 
 
 def test_a_star_import_brings_the_public_names():

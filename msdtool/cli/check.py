@@ -39,7 +39,7 @@ def command(
     if json:
         console.result_json(report.to_dict())
     else:
-        console.result(_text(report))
+        console.result_text(_text(report))
     if report.problems:
         raise typer.Exit(EXIT_PROBLEMS)
 

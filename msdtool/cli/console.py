@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msdtool import strict_json
+from msdtool.cli import wrapping
 from msdtool.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -74,8 +76,18 @@ def listen(*, quiet: bool = False) -> None:
     logger = logging.getLogger("msdtool")
     logger.setLevel(logging.INFO)
     logger.addHandler(_log)
-    # Its warnings, of an unwritable home for example, would otherwise ignore --quiet.
-    logging.getLogger("matplotlib").addHandler(_log)
+    # Its warnings would otherwise ignore --quiet.
+    matplotlib = logging.getLogger("matplotlib")
+    matplotlib.addHandler(_log)
+    matplotlib.addFilter(_is_not_of_the_home)
+
+
+def _is_not_of_the_home(record: logging.LogRecord) -> bool:
+    """Whether a record of matplotlib does not say that its folder in the home cannot be made.
+
+    That costs a second; where it costs more, our own warning names the cure for both.
+    """
+    return not any(words in record.getMessage() for words in ("mkdir -p failed", "MPLCONFIGDIR"))
 
 
 def error(message: str) -> None:
@@ -110,8 +122,20 @@ def _open_terminal() -> "Terminal":
 
 
 def result(text: str) -> None:
-    """Print a result."""
+    """Print a result; nothing is broken, so that paths can be copied."""
     print(_harmless(text) if sys.stdout.isatty() else text, flush=True)
+
+
+def result_text(text: str) -> None:
+    """Print a result that people read: on a terminal, long lines break at words."""
+    width = _width()
+    lines = text.splitlines() if width else [text]
+    result("\n".join(wrapping.wrapped(line, width) if width else line for line in lines))
+
+
+def _width() -> int | None:
+    """The columns of the terminal that results appear on; None if they go elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def result_json(value: Any) -> None:
@@ -184,12 +208,8 @@ def table(rows: dict[str, Any]) -> str:
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells, of which each column is as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    """Lines of cells in columns; those that do not fit on the terminal follow below."""
+    return wrapping.columns(lines, _width())
 
 
 def confusion(matrix: dict[str, Any]) -> str:

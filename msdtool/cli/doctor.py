@@ -22,9 +22,9 @@ def command(json: Json = False, quiet: Quiet = False) -> None:
         findings.append(finding)
         if json or (quiet and finding.state != BROKEN):
             continue
-        console.result(f"{finding.state:<6}  {finding.name:<{NAME_WIDTH}}  {finding.found}")
+        console.result_text(f"{finding.state:<6}  {finding.name:<{NAME_WIDTH}}  {finding.found}")
         if finding.advice:
-            console.result(f"{'':<{NAME_WIDTH + 10}}-> {finding.advice}")
+            console.result_text(f"{'':<{NAME_WIDTH + 10}}-> {finding.advice}")
     broken = [finding for finding in findings if finding.state == BROKEN]
     if json:
         console.result_json(

@@ -122,7 +122,7 @@ def command(
     if json:
         console.result_json(results)
     else:
-        console.result(_text(results))
+        console.result_text(_text(results))
     if figure is not None:
         draw(predictor, pairs, evaluation, figure)
 

@@ -20,6 +20,7 @@ OPTIONS = {
     "skip_existing": "--skip-existing",
     "slices": "--slices",
     "splits": "--splits",
+    "stack": "--stack",
     "task": "--task",
     "tta": "--tta",
 }

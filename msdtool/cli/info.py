@@ -17,6 +17,9 @@ from msdtool.file_errors import cannot_read, expand_home
 MODEL_SUFFIXES = (".pt", ".pth", ".ckpt")
 ZIP = b"PK"
 """How a checkpoint begins."""
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "mean_iou": "mean IoU", "mean_dice": "mean Dice"}
+NOT_METRICS = ("seconds", "data_seconds", "learning_rate", "gradient_norm", "data_range")
+"""What a row of metrics.jsonl tells besides."""
 PATTERN = re.compile(r"[*?\[{]|::")
 """What specifiers of images have, and names of folders do not."""
 
@@ -50,37 +53,74 @@ def command(
     if json:
         console.result_json(facts)
         return
-    facts.pop("config", None)
-    if "pixels" in facts:
-        facts["pixels"] = [_distance(letter, **step) for letter, step in facts["pixels"].items()]
+    if "progress" in facts:
+        facts = _for_people(facts)
     else:
-        facts |= _for_people(facts)
+        facts["pixels"] = [_distance(letter, **step) for letter, step in facts["pixels"].items()]
     facts = {key: value for key, value in facts.items() if value not in (None, False, [], {})}
-    console.result(console.table({key: _line(value) for key, value in facts.items()}))
+    console.result_text(console.table({key: _line(value) for key, value in facts.items()}))
 
 
 def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
-    """What is said otherwise, or not at all, to those who only look at a model."""
-    progress = facts["progress"]
-    metrics = facts["metrics"] or {}
-    told = {
-        "epoch": progress["epoch"],
-        "updates": progress["step"],
-        "best epoch": progress["best_epoch"],
-        "best loss": progress["best_loss"] if progress["best_epoch"] else None,
-        "time": clock(progress["seconds"]),
-        "ended": progress["finished"] or "not yet",
-    }
-    architecture = {key: value for key, value in facts["architecture"].items() if value is not None}
-    normalisation = {
-        key: value for key, value in facts["normalisation"].items() if value not in ([], 0)
-    }
+    """A model's facts in the words of those who only look at it."""
+    progress, metrics = facts["progress"], facts["metrics"] or {}
+    best = f"{progress['best_epoch']}, loss {number(progress['best_loss'])}"
     return {
-        "architecture": architecture,
-        "normalisation": normalisation,
-        "progress": {key: value for key, value in told.items() if value is not None},
-        "metrics": {key: value for key, value in metrics.items() if isinstance(value, float)},
+        "checkpoint": facts["checkpoint"],
+        "task": facts["task"],
+        "network": _network(facts["architecture"]),
+        "parameters": f"{facts['parameters']:,}",
+        "labels": facts["labels"],
+        "not labelled": facts["ignore"],
+        "channels": "averaged" if facts["collapse_channels"] else None,
+        **_values(facts["normalisation"]),
+        "trained": f"{progress['epoch']} epochs, {progress['step']} updates, "
+        f"{clock(progress['seconds'])}",
+        "ended": progress["finished"] or "not yet",
+        "best epoch": best if progress["best_epoch"] else None,
+        "metrics": {
+            _in_words(key): value
+            for key, value in metrics.items()
+            if isinstance(value, float) and key not in NOT_METRICS
+        },
+        "versions": facts["versions"],
     }
+
+
+def _in_words(key: str) -> str:
+    for name, words in METRICS.items():
+        key = key.replace(name, words)
+    return key.replace("_", " ")
+
+
+def _network(architecture: dict[str, Any]) -> str:
+    """An architecture in a line; the names of what is beside the MSD network are those of YAML."""
+    given = {key: value for key, value in architecture.items() if value is not None}
+    ndim, depth, width = given.pop("ndim"), given.pop("depth"), given.pop("width")
+    channels = f"{given.pop('c_in')} -> {given.pop('c_out')} channels"
+    dilations, padding = _line(given.pop("dilations")), given.pop("padding")
+    text = (
+        f"MSD {ndim}D, depth {depth}, width {width}, {channels}, dilations {dilations}, "
+        f"{padding} padding"
+    )
+    return f"{text}, {_line(given)}" if given else text
+
+
+def _values(normalisation: dict[str, Any]) -> dict[str, Any]:
+    """Statistics of the training images: by channel, or once if all are alike."""
+    found: dict[str, Any] = {}
+    for name in ("input", "target"):
+        mean, std = normalisation[f"{name}_mean"], normalisation[f"{name}_std"]
+        if mean:
+            means, stds = _line(_once(mean)), _line(_once(std))
+            found[f"{name} values"] = f"mean {means}, standard deviation {stds}"
+    found["value range"] = normalisation["data_range"] or None
+    found["pixels by label"] = normalisation["label_counts"]
+    return found
+
+
+def _once(values: list[float]) -> Any:
+    return values[0] if len(set(values)) == 1 else values
 
 
 def _distance(letter: str, size: float, unit: str, start: float) -> str:

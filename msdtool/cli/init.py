@@ -43,7 +43,10 @@ class Template(StrEnum):
 
 def command(
     template: Annotated[
-        Template, typer.Argument(metavar="TEMPLATE", help="The kind of experiment or job.")
+        Template,
+        typer.Argument(
+            metavar="TEMPLATE", show_choices=False, help="The kind of experiment or job."
+        ),
     ] = Template.DENOISE,
     output: Annotated[
         Path | None,
@@ -53,8 +56,9 @@ def command(
     """Write a commented config to start from, or a batch script for SLURM.
 
     denoise and segment are for images, slab for the slices of volumes with their neighbours
-    (2.5D), volume and segment-volume for volumes (3D), noise2inverse for scans without clean
-    images, sequence for films. superresolution, closing and context add layers to the network.
+    (2.5D), volume and segment-volume for volumes (3D), sequence for films. noise2inverse,
+    noise2noise and noise2void need no clean images; finetune starts from a trained network.
+    superresolution, closing and context add layers to the network.
 
     slurm-node and slurm-nodes train on the GPUs of one or several machines; slurm-predict applies
     a network in a job array.

@@ -55,7 +55,8 @@ def command(
         typer.Option(
             metavar="tif|h5|zarr|npy|mrc|nii|png|files",
             help="Output format; png holds one image of uint8 or uint16, files is a folder with "
-            "one TIFF per image. Default: the one that --output names, or the input's.",
+            "one TIFF per image (a slice, or a volume if the network works on volumes). Default: "
+            "the one that --output names, or the input's.",
         ),
     ] = None,
     dtype: Annotated[

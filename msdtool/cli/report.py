@@ -79,7 +79,7 @@ def command(
             *_repeats_text(groups),
             *_evaluation_text(evaluations, differences),
         ]
-        console.result("\n\n".join(parts))
+        console.result_text("\n\n".join(parts))
 
 
 def _text(summaries: dict[str, dict[str, Any]]) -> str:

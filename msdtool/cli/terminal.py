@@ -1,7 +1,6 @@
 """Colours and bars, for a stderr that is a terminal; see `msdtool.cli.console` for all others."""
 
 import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from msdtool.cli.wrapping import wrapped
 from msdtool.progress import Progress
 
 
@@ -28,24 +28,10 @@ class Terminal:
 
     def print(self, message: str, label: str = "", style: str = "") -> None:
         """Print a line, its label in a style; never interpreted as markup."""
-        lines = message.split("\n")
-        wrapped = "\n".join(
-            self._wrapped(line, label if n == 0 else "") for n, line in enumerate(lines)
-        )
-        self.console.print(Text.assemble((label, style), wrapped.removeprefix(label)))
-
-    def _wrapped(self, line: str, label: str) -> str:
-        """Break a line that is too long at spaces; names of files stay whole, to be copied."""
-        if len(label + line) <= self.console.width:
-            return label + line
-        return textwrap.fill(
-            line,
-            self.console.width,
-            initial_indent=label,
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        lines = f"{label}{message}".split("\n")
+        text = "\n".join(wrapped(line, self.console.width) for line in lines)
+        label = label.rstrip()  # the line may break after it
+        self.console.print(Text.assemble((label, style), text.removeprefix(label)))
 
     @contextmanager
     def bar(self, title: str, done: float = 0) -> Iterator[Progress]:
@@ -65,7 +51,8 @@ class Terminal:
         )
         # Results stay on stdout, unless it is the same screen: there they appear above the bar.
         redirect = sys.stdout.isatty()
-        with Bar(*columns, console=self.console, redirect_stdout=redirect) as bar:
+        # The bar goes when it is done: what was done is said in words.
+        with Bar(*columns, console=self.console, redirect_stdout=redirect, transient=True) as bar:
             task = bar.add_task(title, total=None, completed=int(done), note="")
 
             def move(done: float, total: float, note: str = "", /) -> None:

@@ -61,4 +61,5 @@ def use_deterministic(deterministic: bool) -> None:
     if deterministic:
         # torch requires it for matrix products on a GPU; cuBLAS reads it at the first of them.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    # As torch.use_deterministic_algorithms, which also imports torch.compile's parts, for 2 s.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")

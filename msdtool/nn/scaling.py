@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from msdtool.wording import perhaps_opacity
+
 
 def _apply(layer: nn.Conv2d | nn.Conv3d, input: Tensor) -> Tensor:
     """Compute a 1x1 convolution as a matrix product.
@@ -106,8 +108,10 @@ class ScaledNetwork(nn.Module):
                 not preserve.
         """
         if input.shape[1] != self.c_in:
+            found = input.shape[1]
             raise ValueError(
-                f"the image has {input.shape[1]} channels, the network takes {self.c_in}"
+                f"the image has {found} channels, the network takes {self.c_in}"
+                f"{perhaps_opacity(found, self.c_in)}"
             )
         output: Tensor = self.head(self.msd(self.stem(self.scale_in(input))))
         expected = [self.scale * size for size in input.shape[2:]]

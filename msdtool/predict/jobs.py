@@ -183,7 +183,9 @@ def _places(output: Path, count: int, format: str | None) -> _Places:
         raise ConfigError(f"{output}: results are written uncompressed; name it {output.stem}")
     if count > 1:
         raise ConfigError(
-            f"{output}: is a single file, but there are {count} inputs; name a folder"
+            f"{output}: is a single file, but there are {count} inputs; name a folder, or make one "
+            "volume of them, slice by slice",
+            hint_key="stack",
         )
     if format not in (None, named):
         raise ConfigError(

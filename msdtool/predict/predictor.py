@@ -32,6 +32,7 @@ from msdtool.predict.symmetries import symmetries
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.checkpoint import find_model, load_checkpoint
 from msdtool.runs.model import Model
+from msdtool.wording import perhaps_opacity
 
 
 def _part(progress: Progress, number: int, count: int) -> Progress:
@@ -153,9 +154,10 @@ class Predictor:
         thickness = 2 * self.model.slab + 1
         found, expected = image.shape[0], self.c_in
         if found not in (expected, expected * (self.model.splits or 1)):
+            found, expected = found // thickness, expected // thickness
             raise InputError(
-                f"{name}: the image has {found // thickness} channels, the model was trained on "
-                f"images with {expected // thickness}"
+                f"{name}: the image has {found} channels, the model was trained on images with "
+                f"{expected}{perhaps_opacity(found, expected)}"
             )
         check_finite(image, name, "replace them")
         self.plausibility.check_input(image, name)

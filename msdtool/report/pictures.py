@@ -17,8 +17,9 @@ from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import Array, Comparison
 
 PANEL_INCHES = 3.2
-TEXT_INCHES = 0.75
-"""Height of the title and the caption of a panel."""
+DOTS_PER_INCH = 110
+TITLE_INCHES, CAPTION_INCHES = 0.5, 0.2
+"""Heights of what stands above, and below, a panel."""
 ASPECTS = (0.25, 2.5)
 """Panels are at least, and at most, so many times as high as wide."""
 LABEL_COLOURS = "viridis"
@@ -40,12 +41,14 @@ def save_comparisons(path: Path, rows: Sequence[Comparison], labels: Sequence[in
         labels: the values that class indices stand for; empty for a regression.
     """
     columns = 4 if labels else 3
-    aspect = max(np.clip(row.input.shape[-2] / row.input.shape[-1], *ASPECTS) for row in rows)
+    aspects = [np.clip(row.input.shape[-2] / row.input.shape[-1], *ASPECTS) for row in rows]
     width = columns * PANEL_INCHES + (1.4 if labels else 0)
-    figure = Figure(
-        figsize=(width, len(rows) * (PANEL_INCHES * aspect + TEXT_INCHES)), layout="constrained"
+    height = sum(
+        PANEL_INCHES * aspect + TITLE_INCHES + (CAPTION_INCHES if row.input_note else 0)
+        for row, aspect in zip(rows, aspects, strict=True)
     )
-    axes = np.atleast_2d(np.asarray(figure.subplots(len(rows), columns, squeeze=False)))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=aspects)
     for row, line in zip(rows, axes, strict=True):
         number = _slice(row, is_labelled=bool(labels))
         place = "" if number is None else f", slice {number}"
@@ -165,9 +168,10 @@ def save_figure(path: Path, figure: Figure) -> None:
     Raises:
         Error: it cannot be written.
     """
-    FigureCanvasAgg(figure)
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas = FigureCanvasAgg(figure)
     with cannot_write(path):
         check_kind(path, PNG_START)
     with cannot_write(path), atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
-        figure.savefig(temporary, format="png", dpi=110)
+        canvas.print_png(temporary)  # savefig would draw twice

@@ -13,7 +13,7 @@ from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.errors import InputError
 from msdtool.ops.checks import check_dilations
 from msdtool.train.build import nothing_counts
-from msdtool.wording import size_text
+from msdtool.wording import perhaps_opacity, size_text
 
 
 class Sized(NamedTuple):
@@ -74,7 +74,10 @@ def check_data(
 
 def _check_channels(name: str, kind: str, found: int, verb: str, expected: int) -> None:
     if found != expected:
-        raise InputError(f"{name}: the {kind} has {found} channels, the network {verb} {expected}")
+        opacity = perhaps_opacity(found, expected) if kind == "image" else ""
+        raise InputError(
+            f"{name}: the {kind} has {found} channels, the network {verb} {expected}{opacity}"
+        )
 
 
 def size_problems(

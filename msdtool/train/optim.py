@@ -1,9 +1,11 @@
 """Optimizers and learning-rate schedules."""
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -119,10 +121,27 @@ def _plateau_state(state: Any) -> dict[str, Any]:
     return found
 
 
+class _Uncompiled(Optimizer):
+    """What torch wraps for `torch.compile`, without: the wrappers import the compiler, for 2 s."""
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+
+class _Adam(_Uncompiled, Adam):
+    step = torch.no_grad()(inspect.unwrap(Adam.step))
+
+
+class _AdamW(_Uncompiled, AdamW):
+    step = torch.no_grad()(inspect.unwrap(AdamW.step))
+
+
 def build_optimizer(
     name: str, parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float
 ) -> Optimizer:
     """Return Adam (``name`` adam) or AdamW (adamw) over the parameters that are trained."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    kind = {"adam": Adam, "adamw": AdamW}[name]
+    kind = {"adam": _Adam, "adamw": _AdamW}[name]
     return kind(trained, lr=learning_rate, weight_decay=weight_decay)

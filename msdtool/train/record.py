@@ -100,7 +100,7 @@ class Record:
         self.save(best=event.improved)
         if self.tensorboard is not None:
             self.tensorboard.add(row)
-        if is_shown:
+        if is_shown and not self.learner.progress.finished:  # at the end, `finish` draws
             assert validated is not None
             self.pictures.update(validated)
 

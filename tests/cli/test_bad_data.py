@@ -244,7 +244,11 @@ def test_a_dilation_that_is_larger_than_an_image(refused, with_a_small_pair, tmp
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("noisy", "the image has 2 channels, the network takes 1"),
+        (
+            "noisy",
+            "the image has 2 channels, the network takes 1; if its last channel is opacity, save "
+            "the image without it",
+        ),
         ("clean", "the target has 2 channels, the network outputs 1"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from ..helpers import write_noisy_pairs
 
@@ -34,6 +35,16 @@ def test_images_that_do_not_suit_the_model(refused, regression_run, images, tmp_
     # The results of the images before it stay.
     found = refused(*arguments, code=3, leaves={"out/image_000.tif"})
     assert found == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_opacity_is_named_where_it_may_be_one_channel_too_many(
+    refused, regression_run, tmp_path, mode
+):
+    Image.new(mode, (24, 20)).save(tmp_path / "a.png")
+    found = refused("predict", regression_run, tmp_path / "a.png", "-o", tmp_path / "b", code=3)
+    cure = "; if its last channel is opacity, save the image without it"
+    assert found.endswith(f"images with 1{cure if mode == 'LA' else ''}")
 
 
 @pytest.mark.parametrize("name", ["channels", "NaN", "complex", "too small"])

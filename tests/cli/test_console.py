@@ -55,6 +55,11 @@ def test_warnings_of_matplotlib_follow_quiet(capsys, quiet, expected):
     assert capsys.readouterr().err == expected
 
 
+def test_that_matplotlib_has_no_home_is_not_said(capsys):
+    logging.getLogger("matplotlib").warning("set the MPLCONFIGDIR environment variable")
+    assert capsys.readouterr().err == ""
+
+
 def test_plain_lines_show_speed_and_time_left_now_and_then(capsys, clock):
     with console.progress("train", done=10) as bar:
         bar(11, 100, "loss 3")
@@ -139,6 +144,40 @@ def test_a_terminal_shows_a_bar_and_lines_above_it(screen):
         bar(2, 3, "loss 0.5")
     for part in ("train", "2/3", "loss 0.5", "[epoch] 1"):
         assert part in screen.getvalue()
+
+
+def test_nothing_is_left_of_a_bar(screen):
+    with console.progress("train") as bar:
+        bar(3, 3, "loss 0.5")
+    log.info("done")
+    # Its line is erased before anything else is printed.
+    assert screen.getvalue().rpartition("\x1b[2K")[2] == "done\n"
+
+
+def test_results_for_people_fit_the_terminal_and_paths_stay_whole(capsys, monkeypatch):
+    text = "task   a long explanation of what is to be done\nplace  /a/path/longer/than/the/line"
+    path = "/another/path with spaces/that is long.tif"
+    console.result_text(text)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "20")
+    console.result_text(text)
+    console.result(path)
+    assert console.columns([["run", "psnr", "ssim", "mae"], ["a", "1234", "5678", "9"]]) == (
+        "run  psnr  ssim  mae\na    1234  5678  9"
+    )
+    assert console.columns([["run", "psnr", "loss", "mae"], ["a/b", "12345", "6", "9"]]) == (
+        "run  psnr   loss\na/b  12345  6\n\nrun  mae\na/b  9"
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        *text.splitlines(),
+        "task   a long",
+        "       explanation",
+        "       of what is to",
+        "       be done",
+        "place",
+        "       /a/path/longer/than/the/line",
+        path,
+    ]
 
 
 def test_notes_of_progress_do_not_control_the_terminal(capsys, screen, clock):

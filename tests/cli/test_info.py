@@ -16,11 +16,13 @@ def test_info_shows_what_is_in_a_run(cli, segmentation_run):
     rows = dict(line.split(maxsplit=1) for line in result.out.splitlines())
     assert rows["checkpoint"] == str(segmentation_run / "checkpoints" / "best.pt")
     assert rows["task"] == "segmentation"
-    assert rows["architecture"].startswith("c_in 1, c_out 3, depth 3, width 1")
+    assert rows["network"].startswith("MSD 2D, depth 3, width 1, 1 -> 3 channels, dilations")
     # 9 * (1 + 2 + 3) weights and 3 biases, then 3 * 4 weights and 3 biases.
     assert rows["parameters"] == "72"
     assert rows["labels"] == "[0, 127, 255]"
     assert f"torch {torch.__version__}" in rows["versions"]
+    assert "mean IoU " in result.out and "best epoch" in result.out
+    assert "_" not in result.out.replace(rows["checkpoint"], "")
 
 
 def test_json_holds_all_but_the_weights(cli, regression_run):

@@ -144,7 +144,8 @@ def test_one_result_has_the_name_that_is_given(cli, refused, segmentation_run, p
     assert set(np.unique(read_png(out))) <= set(LABELS)
     several = ["predict", segmentation_run, photos, "-o"]
     assert refused(*several, tmp_path / "b.png", code=2) == (
-        f"{tmp_path}/b.png: is a single file, but there are 3 inputs; name a folder"
+        f"{tmp_path}/b.png: is a single file, but there are 3 inputs; name a folder, or make one "
+        "volume of them, slice by slice (--stack)"
     )
     assert refused(*several, tmp_path / "b.jpg", code=2).startswith(
         f"{tmp_path}/b.jpg: results are not written as .jpg; choose one of .tif, "

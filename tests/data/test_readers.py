@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from msdtool.data.containers.extras import load_extra
 from msdtool.data.readers import count_images, read_image
 from msdtool.data.specifiers import Location
 from msdtool.errors import InputError
@@ -85,6 +86,22 @@ def test_what_decodes_may_be_missing_or_broken(tmp_path, monkeypatch, is_broken)
     with pytest.raises(InputError) as error:
         read_image(tmp_path / "a.tif")
     assert f"needs the package imagecodecs, which {problem}" in error.value.message
+
+
+def test_a_package_that_finds_no_home_is_not_called_broken(tmp_path, monkeypatch):
+    class Homeless:
+        def find_spec(self, name, *_):
+            if name == "h5py":
+                raise PermissionError(13, "Permission denied", "/root/.cupy")
+
+    monkeypatch.delitem(sys.modules, "h5py", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Homeless(), *sys.meta_path])
+    with pytest.raises(InputError) as error:
+        load_extra("h5py", tmp_path / "a.h5")
+    assert error.value.message == (
+        f"{tmp_path}/a.h5: needs the package h5py, which cannot be imported: /root/.cupy: "
+        "Permission denied. Set MSDTOOL_CACHE to a folder that you may write to"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

@@ -13,11 +13,15 @@ import yaml
 from msdtool.config import load_config
 from msdtool.nn.build import build_network
 from msdtool.nn.from_config import plan_architecture
-from tests.docs.markdown import Block, blocks
+from tests.docs.markdown import blocks
 from tests.helpers import write_experiment, write_noisy_pairs
 
 PATIENCE_SECONDS = 600.0
 RUNNABLE = [block for block in blocks() if not block.excuse]
+COMMANDS = {
+    page: [block for block in RUNNABLE if (block.page, block.language) == (page, "bash")]
+    for page in dict.fromkeys(block.page for block in RUNNABLE if block.language == "bash")
+}
 
 
 def written_in(language: str) -> pytest.MarkDecorator:
@@ -51,9 +55,9 @@ def desk(tmp_path, images, regression_run) -> Path:
     return tmp_path
 
 
-def begin(desk: Path, block: Block, run: Path) -> None:
-    """Lay out an experiment and its run, if the block does not make them itself."""
-    if "-o denoise.yaml" not in block.text:
+def begin(desk: Path, text: str, run: Path) -> None:
+    """Lay out an experiment and its run, if these commands do not make them themselves."""
+    if "-o denoise.yaml" not in text:
         data = {
             "train": write_noisy_pairs(desk / "pairs", 2),
             "validation": write_noisy_pairs(desk / "other_pairs", 1, seed=1),
@@ -65,30 +69,33 @@ def begin(desk: Path, block: Block, run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
-@written_in("bash")
-def test_a_command_works(block, desk, program, regression_run):
-    if "jq " in block.text and shutil.which("jq") is None:
+@pytest.mark.parametrize("page", COMMANDS)
+def test_the_commands_of_a_page_work_one_after_the_other(page, desk, program, regression_run):
+    """As a reader types them, in one folder, from the top of the page to its end."""
+    text = "".join(block.text for block in COMMANDS[page])
+    if "jq " in text and shutil.which("jq") is None:
         pytest.skip("needs jq")
-    if "msdtool demo " in block.text:
+    if "msdtool demo " in text:
         pytest.importorskip("skimage")
-    begin(desk, block, regression_run)
+    begin(desk, text, regression_run)
     path = f"{program}{os.pathsep}{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", "-eu", "-c", block.text],
-        cwd=desk,
-        env={**os.environ, "PATH": path, "EDITOR": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
-    assert result.returncode == 0, result.stderr
+    for block in COMMANDS[page]:
+        result = subprocess.run(
+            ["bash", "-eu", "-c", block.text],
+            cwd=desk,
+            env={**os.environ, "PATH": path, "EDITOR": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert result.returncode == 0, f"{block}: {result.stderr}"
 
 
 @written_in("python")
 def test_a_script_works(block, desk, regression_run, monkeypatch):
     if "runs/denoise" in block.text or "denoise.yaml" in block.text:
-        begin(desk, block, regression_run)
+        begin(desk, block.text, regression_run)
     monkeypatch.chdir(desk)
     exec(compile(block.text, str(block), "exec"), {"__name__": "script"})
 

@@ -31,7 +31,6 @@ SMALL = {
 WARM = (
     *(f"msdtool.{room}" for room in ("cli", "train.run", "predict", "evaluate", "check", "doctor")),
     "matplotlib.pyplot",
-    "torch._dynamo",  # which optimisers import when they are made
 )
 
 

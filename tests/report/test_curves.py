@@ -1,6 +1,7 @@
 import pytest
 from matplotlib.axes import Axes
 
+from msdtool.report import curves
 from msdtool.report.curves import save_curves
 from tests.helpers import PNG_START
 
@@ -12,45 +13,82 @@ ROWS = [
 
 
 @pytest.fixture
-def plots(monkeypatch):
-    """What is plotted: label to points."""
-    found = {}
-    plot = Axes.plot
+def draw(monkeypatch, tmp_path):
+    """Draw runs; returns the figure."""
+    figures = []
+    monkeypatch.setattr(curves, "save_figure", lambda _path, figure: figures.append(figure))
 
-    def note(self, x, y, **options):
-        found[options["label"]] = list(zip(x, y, strict=True))
-        return plot(self, x, y, **options)
+    def run(runs):
+        save_curves(tmp_path / "curves.png", runs)
+        return figures.pop()
 
-    monkeypatch.setattr(Axes, "plot", note)
-    return found
+    return run
 
 
-def test_curves_are_the_rows_without_what_was_not_measured(tmp_path, plots):
-    save_curves(tmp_path / "new" / "curves.png", {"run": ROWS})
-    assert (tmp_path / "new" / "curves.png").read_bytes().startswith(PNG_START)
-    assert plots == {
-        "training": [(1, 3.0), (2, 2.0), (3, 1.0)],
-        "validation": [(2, 2.5), (3, 1.5)],
-        "run": [(2, 20.0), (3, 21.0)],  # psnr
+def plotted(figure):
+    """By panel: line style and colour to the points."""
+    return {
+        axis.get_ylabel(): {
+            (line.get_linestyle(), line.get_color()): [
+                tuple(map(float, point)) for point in line.get_xydata()
+            ]
+            for line in axis.get_lines()
+            if line.get_linestyle() != "-."  # the best epoch
+        }
+        for axis in figure.axes
     }
 
 
-def test_doing_nothing_and_how_training_went_are_drawn_beside_the_metrics(tmp_path, plots):
+def words(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_curves_are_the_rows_without_what_was_not_measured(draw):
+    assert plotted(draw({"run": ROWS})) == {
+        "loss": {(":", "C0"): [(1, 3), (2, 2), (3, 1)], ("-", "C0"): [(2, 2.5), (3, 1.5)]},
+        "PSNR (dB)": {("-", "C0"): [(2, 20), (3, 21)]},
+    }
+
+
+def test_curves_are_a_png(tmp_path):
+    save_curves(tmp_path / "new" / "curves.png", {"run": ROWS})
+    assert (tmp_path / "new" / "curves.png").read_bytes().startswith(PNG_START)
+
+
+def test_doing_nothing_and_how_training_went_are_drawn_beside_the_metrics(draw):
     beside = {"baseline_psnr": 18.0, "gradient_norm": 0.5, "memory_bytes": 3 * 2**30}
-    save_curves(tmp_path / "curves.png", {"run": [{**ROWS[1], **beside}]})
-    assert plots["doing nothing"] == [(2, 18.0)]
-    assert plots["run"] == [(2, 3.0)]  # the last panel: memory in GiB
+    figure = draw({"run": [{**ROWS[1], **beside}]})
+    assert plotted(figure)["PSNR (dB)"]["--", "C0"] == [(2, 18)]
+    assert plotted(figure)["peak memory (GiB)"] == {("-", "C0"): [(2, 3)]}
+    assert "doing nothing" in words(figure.legends[0])
 
 
-def test_runs_are_told_apart_by_name(tmp_path, plots):
-    save_curves(tmp_path / "curves.png", {"a": ROWS[:1], "b": ROWS})
-    assert set(plots) == {"a, training", "b, training", "b, validation", "b"}
+def test_runs_are_told_apart_by_colour(draw):
+    figure = draw({"a": ROWS[:1], "b": ROWS})
+    assert set(plotted(figure)["loss"]) == {(":", "C0"), (":", "C1"), ("-", "C1")}
+    assert words(figure.legends[0]) == ["a", "b", "training", "validation", "best epoch"]
 
 
-def test_the_iou_of_each_label_of_a_single_run_is_drawn(tmp_path, plots):
+@pytest.mark.parametrize("runs", [{"run": 1}, {"a" * 200: 1, "b": 1, "c": 1}])
+def test_legends_hide_no_curve(draw, runs):
+    rows = [{**row, "iou": {str(n): n / 20 for n in range(15)}} for row in ROWS]
+    figure = draw(dict.fromkeys(runs, rows))
+    figure.draw_without_rendering()
+    legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]
+    assert len(legends) == (2 if len(runs) == 1 else 1)
+    for legend in legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes)
+
+
+def test_the_iou_of_each_label_of_a_single_run_is_drawn(draw):
     rows = [{**ROWS[0], "iou": {"0": 0.5, "255": None}}, {**ROWS[1], "iou": {"0": 0.6, "255": 0.1}}]
-    save_curves(tmp_path / "curves.png", {"run": rows})
-    assert (plots["0"], plots["255"]) == ([(1, 0.5), (2, 0.6)], [(2, 0.1)])
+    figure = draw({"run": rows})
+    assert plotted(figure)["IoU of each label"] == {
+        ("-", "C0"): [(1, 0.5), (2, 0.6)],
+        ("-", "C1"): [(2, 0.1)],
+    }
+    assert words(figure.axes[-1].get_legend()) == ["0", "255"]
 
 
 def test_the_best_epoch_is_marked_in_every_panel(tmp_path, monkeypatch):

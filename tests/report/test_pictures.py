@@ -106,6 +106,17 @@ def test_wide_images_leave_no_gap(tmp_path):
     assert wide.shape[0] < 0.5 * square.shape[0]
 
 
+def test_each_row_is_as_high_as_its_images(tmp_path):
+    wide, high = (1, 10, 40), (1, 40, 20)
+    one, other = (drawn(tmp_path / "a.png", [comparison(shape)]) for shape in (wide, high))
+    both = drawn(tmp_path / "b.png", [comparison(wide), comparison(high)])
+    assert both.shape[0] == pytest.approx(len(one) + len(other), abs=3)
+    # Between the lines of text there is no band without any ink.
+    blank = (both == 255).all((1, 2))
+    runs = [len(run) for run in "".join("01"[int(row)] for row in blank).split("0")]
+    assert max(runs) < 60
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_any_number_of_channels_can_be_shown(tmp_path, channels):
     rows = [comparison((channels, 8, 9), target=RNG.random((1, 8, 9)), output=np.ones((1, 8, 9)))]

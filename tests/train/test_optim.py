@@ -1,4 +1,5 @@
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -38,6 +39,26 @@ def test_weight_decay_is_decoupled_for_adamw_alone(name, decay_term):
     opt.step()
     # Adam's first step is lr * sign(gradient), the L2 penalty being part of the gradient.
     assert parameter.item() == pytest.approx(1 - decay_term - 0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_an_update_is_that_of_torch_bit_for_bit(name, kind):
+    start, gradients = torch.randn(7), torch.randn(4, 7)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    opt = build_optimizer(name, [ours], 0.1, 0.01)
+    expected = kind([theirs], lr=0.1, weight_decay=0.01)
+    for gradient in gradients:
+        for parameter, optimizer in ((ours, opt), (theirs, expected)):
+            optimizer.zero_grad()
+            assert parameter.grad is None
+            parameter.grad = gradient.clone()
+            optimizer.step()
+        opt = build_optimizer(name, [ours], 1.0, 0.0)
+        opt.load_state_dict(deepcopy(expected.state_dict()))  # loaded tensors are shared
+    assert torch.equal(ours, theirs)
+    assert opt.state_dict()["param_groups"] == expected.state_dict()["param_groups"]
 
 
 def test_a_constant_rate_stays():

@@ -40,6 +40,11 @@ def package_problem(package: str, error: Exception) -> str:
     install = f"pip install 'msdtool[{EXTRAS[package]}]'"
     if isinstance(error, ModuleNotFoundError) and error.name == package:
         return f"the package {package}, which is not installed; install it with: {install}"
+    if isinstance(error, OSError) and error.filename is not None:  # of a cache folder in the home
+        return (
+            f"the package {package}, which cannot be imported: {error.filename}: {error.strerror}. "
+            "Set MSDTOOL_CACHE to a folder that you may write to"
+        )
     return (
         f"the package {package}, which is installed but broken ({type(error).__name__}: {error}); "
         f"remove it with: pip uninstall {package}; then {install}"
