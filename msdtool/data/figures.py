@@ -38,7 +38,9 @@ def measure_figures(
     """
     if normalising.method == "percentile":
         low, high = percentiles(
-            lambda: (block.flatten(1).numpy() for block in read()), channels, normalising.percentiles
+            lambda: (block.flatten(1).numpy() for block in read()),
+            channels,
+            normalising.percentiles,
         )
         shift, scale = low, high - low
         percents = " and ".join(f"{percent:g}" for percent in normalising.percentiles)

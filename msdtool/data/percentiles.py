@@ -72,7 +72,7 @@ def _upper_halves(read: Callable[[], Iterable[Values]], channels: int) -> Counts
 
 
 def _lower_halves(read: Callable[[], Iterable[Values]], bins: Counts) -> Counts:
-    """Numbers of values [C, R, bins] by the lower half, of those whose upper half is bins [C, R]."""
+    """Numbers of values [C, R, bins] by the lower half, where the upper one is of bins [C, R]."""
     found = np.zeros((*bins.shape, 1 << HALF), np.int64)
     for values in read():
         for channel, bits in enumerate(_ordered(values)):

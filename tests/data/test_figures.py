@@ -65,7 +65,11 @@ def test_a_sample_is_scaled_where_it_has_figures():
 @pytest.mark.parametrize(
     "how, image, message",
     [
-        (MEAN_STD, np.full((1, 5, 5), 7.0), "a.tif: every pixel has the value 7, so that it has no"),
+        (
+            MEAN_STD,
+            np.full((1, 5, 5), 7.0),
+            "a.tif: every pixel has the value 7, so that it has no",
+        ),
         (MEAN_STD, np.full((1, 5, 5), 0.1), "every pixel has the value 0.1"),
         (
             MEAN_STD,
