@@ -1,4 +1,8 @@
-"""Zarr: an array that is assigned range by range, or an OME-Zarr image with smaller copies."""
+"""Zarr: an array that is assigned range by range, or an OME-Zarr image with smaller copies.
+
+The description of an OME-Zarr image is our own (`msdtool.data.metadata.ngff`), a few keys: ome-zarr
+and ngff-zarr write whole arrays through dask, and could not resume one after a kill.
+"""
 
 import json
 import math
