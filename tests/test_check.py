@@ -328,3 +328,54 @@ def test_what_files_say_about_their_values_is_told_once(tmp_path, noisy):
         f"2 of 8 train images, such as {noisy['train']['input']}/image_001.tif: {note}"
     ]
     assert found.stacks["train", "input"].notes == [note]
+
+
+@pytest.mark.parametrize(
+    "how, text",
+    [
+        ({}, "mean 0 and standard deviation 1, of the training set"),
+        ({"method": "none"}, "none"),
+        ({"method": "range", "range": [0, 50]}, "0 and 50 become 0 and 1"),
+    ],
+)
+def test_the_normalisation_is_told(tmp_path, noisy, how, text):
+    found = report(tmp_path, {**noisy, "normalisation": how})
+    assert (found.normalisation, found.warnings, found.problems) == (text, [], [])
+
+
+def read_inputs(noisy):
+    return [tifffile.imread(f"{noisy['train']['input']}/image_00{k}.tif") for k in range(4)]
+
+
+def test_with_the_figures_that_images_are_scaled_by(tmp_path, noisy):
+    images = np.array(read_inputs(noisy), np.float64)
+    means, stds = images.mean((1, 2)), images.std((1, 2))
+    found = report(tmp_path, {**noisy, "normalisation": {"per": "image"}})
+    assert found.normalisation == (
+        "mean 0 and standard deviation 1, of each image: "
+        f"less {means.min():.6g} to {means.max():.6g}, "
+        f"divided by {stds.min():.6g} to {stds.max():.6g}"
+    )
+    found = report(tmp_path, {**noisy, "normalisation": {"method": "percentile"}})
+    low, high = np.percentile(images, [1, 99])
+    assert found.normalisation.endswith(f": less {low:.6g}, divided by {high - low:.6g}")
+
+
+def test_values_beyond_the_range_are_warned_of(tmp_path, noisy):
+    how = {"method": "range", "range": [0, 1], "target_range": [0, 100]}
+    images = read_inputs(noisy)
+    assert report(tmp_path, {**noisy, "normalisation": how}).warnings == [
+        f"training inputs have values from {np.min(images):.6g} to {np.max(images):.6g}, and "
+        "data.normalisation takes 0 to 1 for 0 to 1"
+    ]
+
+
+def test_images_that_cannot_be_scaled_are_problems(tmp_path, noisy):
+    replace(noisy["train"]["input"], 2, np.full((20, 24), 4, np.float32))
+    (problem,) = report(tmp_path, {**noisy, "normalisation": {"per": "image"}}).problems
+    assert "image_002.tif: every pixel has the value 4, so that it has no contrast" in problem
+    for number in range(4):
+        replace(noisy["train"]["input"], number, np.eye(20, 24, dtype=np.float32))
+    how = {"method": "percentile", "percentiles": [1, 50]}
+    (problem,) = report(tmp_path, {**noisy, "normalisation": how}).problems
+    assert problem.startswith("data.normalisation: the percentiles 1 and 50 of the training inputs")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from msdtool.check.normalisation import describe
 from msdtool.check.report import Finding, Report, StackFacts, summed_up
 from msdtool.config import ExperimentConfig
 from msdtool.data import ImageStack, Pairs
@@ -20,9 +21,10 @@ from msdtool.errors import ConfigError, InputError, ModelFileError
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.memory import training_bytes
 from msdtool.progress import Progress, no_progress
-from msdtool.train.build import check_images, nothing_counts, sizes_of
+from msdtool.train.build import check_images, sizes_of
 from msdtool.train.data_checks import size_problems
 from msdtool.train.initial import load_initial
+from msdtool.train.normalise import nothing_counts
 
 MAX_LISTED = 10
 
@@ -45,6 +47,7 @@ def check(config: ExperimentConfig, progress: Progress = no_progress) -> Report:
         if pairs is not None:
             _check_pairs(config, name, pairs, report, progress)
     _check_sizes(config, train, validation, report)
+    describe(config, train, report)
     if config.num_labels:
         _check_labels(report)
     return report

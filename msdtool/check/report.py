@@ -44,6 +44,7 @@ class Report:
         input_channels: of the network, with the neighbours of a slab.
         output_channels: of the network.
         slices: of a slab; 1 without neighbours.
+        normalisation: how images would be scaled.
         memory_bytes: estimate for a training step on the largest image or the crop.
         problems: reasons why training would fail.
         warnings: what looks wrong but does not stop training.
@@ -55,6 +56,7 @@ class Report:
     input_channels: int = 0
     output_channels: int = 0
     slices: int = 1
+    normalisation: str = ""
     memory_bytes: int = 0
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -65,6 +65,7 @@ def _text(report: "Report") -> str:
         ]
     if report.input_channels:
         lines.append(_channels(report))
+    lines.append(f"normalisation: {report.normalisation}")
     lines.append(f"memory of a training step: about {report.memory_bytes / 2**20:,.0f} MiB")
     lines += [f"warning: {warning}" for warning in report.warnings]
     lines += [f"problem: {problem}" for problem in report.problems]

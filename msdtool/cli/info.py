@@ -162,6 +162,7 @@ def _of_model(path: Path) -> dict[str, Any]:
         "labels": list(content.labels) or None,
         "ignore": content.ignore,
         "collapse_channels": content.collapse_channels,
+        "scaling": str(content.normalising),
         "normalisation": content.normalisation.to_dict(),
         "progress": asdict(checkpoint.progress),
         "metrics": checkpoint.metrics,

@@ -27,6 +27,7 @@ def find_problems(
     return [
         *_loss(task, training),
         *(segmentation(data, training) if task == "segmentation" else regression(data, training)),
+        *data.normalisation.problems(task),
         *splits(task, data),
         *blind_spots(task, data, network.ndim, training),
         *_unused(task, network, training),

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from msdtool.config.image_schema import Crop, ImagePairs, ValidationData, per_axis
+from msdtool.config.normalisation_schema import NormalisationConfig
 from msdtool.config.section import Section
 from msdtool.config.values import (
     parse_angles,
@@ -120,6 +121,7 @@ class DataConfig(Section):
     ignore: Label | None = Field(
         None, description="segmentation: target pixels with this value do not count"
     )
+    normalisation: NormalisationConfig = Field(default_factory=NormalisationConfig)
     collapse_channels: bool = Field(
         False, description="average the channels of each image (colour to grey)"
     )

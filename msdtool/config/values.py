@@ -147,6 +147,22 @@ def parse_range(value: Any) -> Any:
     return [float(item) for item in value]
 
 
+def parse_rising(value: Any) -> Any:
+    """Two numbers of which the second is larger."""
+    bounds = parse_range(value)
+    if bounds[0] >= bounds[1]:
+        raise ValueError("expected a smaller and a larger number, such as [0, 65535]")
+    return bounds
+
+
+def parse_percentiles(value: Any) -> Any:
+    """Two percentiles of which the second is larger."""
+    bounds = parse_rising(value)
+    if bounds[0] < 0 or bounds[1] > 100:
+        raise ValueError("expected two numbers from 0 to 100, such as [1, 99]")
+    return bounds
+
+
 def parse_factors(value: Any) -> Any:
     """A range of factors or exponents."""
     bounds = parse_range(value)

@@ -42,9 +42,21 @@ class Intensity:
     poisson_noise: Range | None = None
     gaussian_noise: Range | None = None
 
-    def __call__(self, input: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return a changed copy of ``input`` [C, *space]; all slices of a slab change alike."""
+    def __call__(
+        self, input: Tensor, rng: np.random.Generator, spread: Tensor | None = None
+    ) -> Tensor:
+        """Return a changed copy of ``input`` [C, *space]; all slices of a slab change alike.
+
+        Args:
+            input: the image.
+            rng: for everything random.
+            spread: what the image is divided by where images have figures of their own, per channel
+                of a slice; ``unit`` then refers to what that makes of them.
+        """
         unit = torch.tensor(self.unit, dtype=input.dtype).reshape(-1, *(1,) * (input.dim() - 1))
+        if spread is not None:
+            factors = spread.to(input).repeat(len(input) // len(spread))
+            unit = unit * factors.reshape(-1, *(1,) * (input.dim() - 1))
         if self.blur is not None:
             input = gaussian_blur(input, rng.uniform(*self.blur))
         if self.gamma is not None:

@@ -202,7 +202,7 @@ def deformed(
     if read.target.is_floating_point():
         target, counts = _interpolated_target(read.target, read.mask, grid)
         counted = inside if counts is None else inside & counts
-        return masked(Sample(input, target, None, read.indices), counted)
+        return masked(read._replace(input=input, target=target, mask=None), counted)
     # Float32 holds indices up to 2^24.
     target = _sampled(read.target.float(), grid, "nearest").long()
     return read._replace(input=input, target=torch.where(inside, target, IGNORED))

@@ -130,7 +130,15 @@ class BatchReader(Dataset[Sample | InputError]):
             torch.stack([sample.target for sample in samples]),
             torch.stack(masks) if masks else None,
             torch.stack([sample.indices for sample in samples]),
+            _stacked([sample.figures for sample in samples]),
+            _stacked([sample.target_figures for sample in samples]),
         )
+
+
+def _stacked(figures: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """The figures of a batch; all its images have some, or none has."""
+    found = [one for one in figures if one is not None]
+    return torch.stack(found) if found else None
 
 
 def _without_effect(batch: Sample) -> Sample:
@@ -138,8 +146,9 @@ def _without_effect(batch: Sample) -> Sample:
     nowhere = torch.zeros_like(batch.target[:, :1], dtype=torch.bool)
     no_indices = batch.indices[:0]
     if batch.target.dtype == torch.int64:
-        return Sample(batch.input, torch.full_like(batch.target, IGNORED), None, no_indices)
-    return Sample(batch.input, batch.target, nowhere, no_indices)
+        target = torch.full_like(batch.target, IGNORED)
+        return batch._replace(target=target, mask=None, indices=no_indices)
+    return batch._replace(mask=nowhere, indices=no_indices)
 
 
 def training_batches(

@@ -7,60 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from msdtool.data.figures import in_own_scale
 from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
+from msdtool.data.moments import Moments, Vector
 from msdtool.data.pairing import finite_sample
 from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.errors import InputError
 from msdtool.progress import Progress, no_progress
-
-Vector = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass
-class Moments:
-    """Mean, spread and range per channel of the values seen so far."""
-
-    count: int = 0
-    mean: Vector = field(default_factory=lambda: np.zeros(0))
-    squares: Vector = field(default_factory=lambda: np.zeros(0))
-    """Sum of the squared differences from the mean."""
-    minimum: float = np.inf
-    maximum: float = -np.inf
-
-    def add(self, values: Vector) -> None:
-        """Add values [C, N], without loss of precision (Chan, Golub & LeVeque, 1979)."""
-        if values.shape[1] == 0:
-            return
-        mean = values.mean(axis=1)
-        squares = ((values - mean[:, np.newaxis]) ** 2).sum(axis=1)
-        self.merge(
-            Moments(values.shape[1], mean, squares, float(values.min()), float(values.max()))
-        )
-
-    def merge(self, other: "Moments") -> None:
-        """Add all values that ``other`` has seen."""
-        if other.count == 0:
-            return
-        if self.count == 0:
-            self.mean, self.squares = np.zeros_like(other.mean), np.zeros_like(other.squares)
-        count = self.count + other.count
-        difference = other.mean - self.mean
-        self.mean = self.mean + difference * (other.count / count)
-        self.squares = (
-            self.squares + other.squares + difference**2 * (self.count * other.count / count)
-        )
-        self.count = count
-        self.minimum = min(self.minimum, other.minimum)
-        self.maximum = max(self.maximum, other.maximum)
-
-    @property
-    def std(self) -> Vector:
-        """Standard deviation per channel; 1 for a channel that is constant."""
-        std = np.sqrt(self.squares / max(self.count, 1))
-        # Rounding gives a constant channel a deviation far below its value.
-        constant = std <= 1e-12 * np.maximum(np.abs(self.mean), 1e-300)
-        return np.where(constant, 1.0, std)
 
 
 @dataclass
@@ -71,17 +25,27 @@ class Statistics:
         input: moments of the input images; for slabs, of their central slices.
         target: moments of the target pixels that count; unused if they are labels.
         label_counts: number of pixels per class index, empty for a regression.
+        values: moments of these target pixels in the data's units, where they are scaled by figures
+            of their image; ``target`` are those of what this makes of them.
     """
 
     input: Moments
     target: Moments
     label_counts: np.ndarray[Any, np.dtype[np.int64]]
+    values: Moments = field(default_factory=Moments)
+
+    @property
+    def target_range(self) -> float:
+        """Maximum minus minimum of the target pixels that count, in the data's units."""
+        moments = self.values if self.values.count else self.target
+        return moments.maximum - moments.minimum
 
     def add(self, other: "Statistics") -> None:
         """Add the pairs of another."""
         self.input.merge(other.input)
         self.target.merge(other.target)
         self.label_counts += other.label_counts
+        self.values.merge(other.values)
 
 
 def measure(
@@ -118,11 +82,14 @@ def measure(
             _check_channels(sample.input, first.input, *names, "input")
             names = pairs.target_name(index), pairs.target_name(reference)
             _check_channels(sample.target, first.target, *names, "target")
-            statistics.input.add(_values(sample.input))
+            own = in_own_scale(sample)
+            statistics.input.add(pixels(own.input))
             if num_labels:
                 statistics.label_counts += count_labels(sample.target, num_labels)
-            else:
-                statistics.target.add(_counted_target(sample))
+                continue
+            statistics.target.add(counted_target(own))
+            if sample.target_figures is not None:
+                statistics.values.add(counted_target(sample))
     return statistics
 
 
@@ -146,13 +113,14 @@ def count_labels(target: Tensor, num_labels: int) -> np.ndarray[Any, np.dtype[np
     return np.bincount(indices[indices != IGNORED], minlength=num_labels)
 
 
-def _counted_target(sample: Sample) -> Vector:
-    values = _values(sample.target)
+def counted_target(sample: Sample) -> Vector:
+    """The values per channel of the target pixels that count, [C, N]."""
+    values = pixels(sample.target)
     if sample.mask is not None:
         values = values[:, sample.mask.numpy().ravel()]
     return values
 
 
-def _values(image: Tensor) -> Vector:
+def pixels(image: Tensor) -> Vector:
     """The values per channel, [C, N]."""
     return image.numpy().reshape(image.shape[0], -1).astype(np.float64)

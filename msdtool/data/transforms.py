@@ -72,9 +72,8 @@ def _upside_down(input: Tensor, slab: int) -> Tensor:
 
 
 def _map_images(sample: Sample, function: Callable[[Tensor], Tensor]) -> Sample:
-    return Sample(
-        function(sample.input),
-        function(sample.target),
-        None if sample.mask is None else function(sample.mask),
-        sample.indices,
+    return sample._replace(
+        input=function(sample.input),
+        target=function(sample.target),
+        mask=None if sample.mask is None else function(sample.mask),
     )

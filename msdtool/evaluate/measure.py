@@ -11,10 +11,10 @@ from torch import Tensor
 from msdtool.data import ImageStack
 from msdtool.data.inputs import MeasuredPairs
 from msdtool.data.masks import MaskStack
+from msdtool.data.moments import Moments
 from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.data.pairing import finite_sample
 from msdtool.data.specifiers import Specifier
-from msdtool.data.statistics import Moments
 from msdtool.errors import InputError
 from msdtool.measure.intervals import metric_intervals
 from msdtool.measure.metrics import Metrics, SegmentationMetrics, build_metrics, counted

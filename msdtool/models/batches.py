@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from msdtool.data import Sample
-from msdtool.data.statistics import Moments
+from msdtool.data.moments import Moments
 from msdtool.errors import InputError
 
 Batches = Iterable[Sequence[Tensor]]

@@ -163,6 +163,11 @@ class StoredModel:
         ]
         if differing:
             raise InputError(f"{path}: holds another network: {', '.join(differing)}")
+        if model.normalising.is_per_image:
+            raise InputError(
+                f"{path}: its network takes images scaled by figures of their own, which this "
+                "class does not do; apply it by msdtool.load"
+            )
         if "optimizer" in checkpoint.training:
             try:
                 restore_optimizer(

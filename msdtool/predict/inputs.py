@@ -12,6 +12,7 @@ from msdtool.data.readers import arrangement
 from msdtool.data.specifiers import Specifier
 from msdtool.predict.jobs import Job
 from msdtool.predict.memory import check_averaging
+from msdtool.predict.own_figures import of_image, of_stack
 from msdtool.predict.predictor import Predictor
 from msdtool.predict.regions import Region, RegionStack, reach
 
@@ -33,6 +34,7 @@ class Inputs:
     ) -> None:
         self.predictor, self.region = predictor, region
         self.stack, stacks = predictor.open_inputs(specifiers)
+        self._whole = self.stack
         if region is not None:
             letters, far = "ZYX"[-predictor.ndim :], reach(predictor.model.architecture)
             self.stack = RegionStack(self.stack, region, letters, far)
@@ -69,6 +71,23 @@ class Inputs:
         image = self.stack.read(index)
         predictor.check(image, self.stack.name(index))
         return image
+
+    def figures(self, index: int, image: Tensor | None = None) -> Tensor | None:
+        """Return by which figures an image is scaled, see `msdtool.predict.own_figures`.
+
+        Those of a region are those of the whole image.
+
+        Args:
+            index: the image.
+            image: what was read of it, if anything.
+
+        Raises:
+            InputError: it cannot be read, or has no contrast.
+        """
+        model = self.predictor.model
+        if image is None or self.region is not None:
+            return of_stack(model, self._whole, index)
+        return of_image(model, image, self.stack.name(index))
 
     def pieces(
         self, index: int, axis: int, count: int, first: int = 0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from msdtool.data import LabelMap
+from msdtool.data.figures import scaled, unscaled
 from msdtool.errors import ModelFileError
 from msdtool.nn.build import restore_network
 from msdtool.nn.scaling import ScaledNetwork
@@ -36,7 +37,9 @@ def load_network(model: Model, name: str) -> tuple[ScaledNetwork, LabelMap | Non
 
 def digest(model: Model, way: str) -> str:
     """Return a hash that identifies a network and the way it is used."""
-    state = model.state
+    state, how = model.state, model.normalising
+    if how.is_per_image:  # the layers hold any other figures
+        way = f"{way} {how.to_dict()}"
     sums = hashlib.sha256(f"{model.architecture.to_dict()} {way}".encode())
     for name in sorted(state):
         sums.update(name.encode() + state[name].cpu().contiguous().numpy().tobytes())
@@ -44,17 +47,37 @@ def digest(model: Model, way: str) -> str:
 
 
 class ScaledArray:
-    """An array with a scaling layer on the way in or out."""
+    """An array with a scaling layer on the way in or out.
 
-    def __init__(self, array: SlicedArray, layer: nn.Module, device: torch.device) -> None:
-        self.array, self.layer, self.device = array, layer, device
+    Args:
+        array: in the data's units.
+        layer: its first or last layer of scaling.
+        device: where to compute.
+        figures: of the image, by which values are scaled before the layer, or back after it.
+    """
+
+    def __init__(
+        self,
+        array: SlicedArray,
+        layer: nn.Module,
+        device: torch.device,
+        figures: Tensor | None = None,
+    ) -> None:
+        self.array, self.layer, self.device, self.figures = array, layer, device, figures
         self.shape = array.shape
 
-    def _scale(self, pixels: Tensor) -> Any:
-        return self.layer(pixels.unsqueeze(0).to(self.device))[0].cpu().numpy()
+    def _layer(self, pixels: Tensor) -> Tensor:
+        output: Tensor = self.layer(pixels.unsqueeze(0).to(self.device))[0].cpu()
+        return output
 
     def __getitem__(self, key: Any) -> Any:
-        return self._scale(torch.from_numpy(np.ascontiguousarray(self.array[key])))
+        pixels = torch.from_numpy(np.ascontiguousarray(self.array[key]))
+        if self.figures is not None:
+            pixels = scaled(pixels, self.figures)
+        return self._layer(pixels).numpy()
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.array[key] = self._scale(torch.from_numpy(value))
+        pixels = self._layer(torch.from_numpy(value))
+        if self.figures is not None:
+            pixels = unscaled(pixels, self.figures)
+        self.array[key] = pixels.numpy()

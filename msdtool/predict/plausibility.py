@@ -31,13 +31,14 @@ class Plausibility:
 
     Args:
         normalisation: of the training images.
+        any_unit: images are scaled by figures of their own, whatever their unit.
     """
 
-    def __init__(self, normalisation: Normalisation) -> None:
+    def __init__(self, normalisation: Normalisation, *, any_unit: bool = False) -> None:
         self.normalisation = normalisation
         mean, std = normalisation.input_mean, normalisation.input_std
         # A network that was never normalised says nothing about its images.
-        self.known = any(mean) or any(value != 1 for value in std)
+        self.known = not any_unit and (any(mean) or any(value != 1 for value in std))
         self.warned = False
 
     def check_input(self, image: Tensor, name: str) -> bool:

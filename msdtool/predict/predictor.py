@@ -26,6 +26,7 @@ from msdtool.ops.out_of_core.resuming import Resume
 from msdtool.predict.encoding import Encoding, Pixels
 from msdtool.predict.memory import check_limit, usable_bytes
 from msdtool.predict.network import ScaledArray, digest, load_network
+from msdtool.predict.own_figures import of_image, output_figures, scaled_in, scaled_out
 from msdtool.predict.plausibility import Plausibility
 from msdtool.predict.strip_errors import strip_errors
 from msdtool.predict.symmetries import symmetries
@@ -83,7 +84,9 @@ class Predictor:
         self.scratch = scratch
         self.tta = tta
         self.network, self.label_map = load_network(model, name)
-        self.plausibility = Plausibility(model.normalisation)
+        self.plausibility = Plausibility(
+            model.normalisation, any_unit=model.normalising.is_per_image
+        )
         self.ndim: int = model.architecture.ndim
         if tta and self.series is not None:
             raise ConfigError(
@@ -166,11 +169,17 @@ class Predictor:
         """Estimate whether an image of this spatial shape can be computed whole."""
         # Also needed: the image itself, scaled, the one read ahead, and outputs being written.
         images = 4 * (self.c_in * (self.model.splits or 1) + self.c_out)
+        if self.model.normalising.is_per_image:
+            images += self.c_in + self.c_out
         needed = prediction_bytes(self.model.architecture, space)
         return needed + BYTES_PER_VALUE * images * math.prod(space) <= self.usable_bytes
 
     def __call__(
-        self, image: Tensor, name: str = "image", progress: Progress = no_progress
+        self,
+        image: Tensor,
+        name: str = "image",
+        progress: Progress = no_progress,
+        figures: Tensor | None = None,
     ) -> Tensor:
         """Map an image [c_in, *space] to the network's output [c_out, *`result_space`], on the CPU.
 
@@ -178,38 +187,59 @@ class Predictor:
         `tta` over the symmetries as well. Labels are averaged as probabilities, and the logarithm
         of these is returned.
 
+        Args:
+            image: the image.
+            name: what errors call it.
+            progress: called after each part.
+            figures: by which its inputs are scaled, see `msdtool.predict.own_figures`; None: the
+                image is a whole one, whose figures are measured.
+
         Raises:
-            InputError: the image is too small for the network's dilations, or the output is
-                constant because the image is in another unit than the training images.
+            InputError: the image is too small for the network's dilations, the output is constant
+                because the image is in another unit than the training images, or the image has no
+                contrast by which it could be scaled.
             Error: it does not fit in memory, not even in strips.
         """
-        output = self._average(image, name, progress)
+        if figures is None:
+            figures = of_image(self.model, image, name)
+        output = self._average(image, name, progress, figures)
         labels = self.label_map is not None
         self.plausibility.check_output(image, output, name, labels=labels)
         return output
 
-    def _average(self, image: Tensor, name: str, progress: Progress) -> Tensor:
+    def _average(
+        self, image: Tensor, name: str, progress: Progress, figures: Tensor | None
+    ) -> Tensor:
         """Average over inputs and symmetries; see `__call__`."""
         inputs = image.unflatten(0, (-1, self.c_in)).unbind()
         ways = symmetries(self.ndim) if self.tta else symmetries(self.ndim)[:1]
         if len(inputs) * len(ways) == 1:
-            return self._compute(image, name, progress)
+            own = None if figures is None else figures[0]
+            return self._compute(image, name, progress, own)
         count = len(inputs) * len(ways)
         total = torch.zeros(self.c_out, *self.result_space(image.shape[1:]))
-        for number, (one, way) in enumerate(product(inputs, ways)):
-            output = self._compute(way.apply(one), name, _part(progress, number, count))
+        for number, ((place, one), way) in enumerate(product(enumerate(inputs), ways)):
+            own = None if figures is None else figures[place]
+            output = self._compute(way.apply(one), name, _part(progress, number, count), own)
             total += way.undo(output.softmax(0) if self.label_map else output)
         total *= 1 / count
         return total.log_() if self.label_map else total
 
-    def advance(self, piece: Tensor, name: str) -> Tensor:
+    def advance(self, piece: Tensor, name: str, figures: Tensor | None = None) -> Tensor:
         """Continue a series with its next frames [c_in, *space]; see `SeriesNetwork.advance`.
+
+        Args:
+            piece: the frames.
+            name: what errors call the series.
+            figures: of the whole series, [1, 2, C]; None: all are scaled alike.
 
         Raises:
             InputError: the frames are too small for the network's dilations.
         """
         assert self.series is not None
-        return self._apply(self.series.advance, piece, name)
+        own = None if figures is None else figures[0]
+        output = self._apply(self.series.advance, scaled_in(piece, own), name)
+        return scaled_out(self.model, output, own)
 
     def _apply(self, network: Callable[[Tensor], Tensor], image: Tensor, name: str) -> Tensor:
         try:
@@ -218,10 +248,13 @@ class Predictor:
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None
 
-    def _compute(self, image: Tensor, name: str, progress: Progress) -> Tensor:
+    def _compute(
+        self, image: Tensor, name: str, progress: Progress, figures: Tensor | None
+    ) -> Tensor:
         if self.fits(tuple(image.shape[1:])):
             try:
-                return self._apply(self.network, image, name)
+                output = self._apply(self.network, scaled_in(image, figures), name)
+                return scaled_out(self.model, output, figures)
             except (RuntimeError, MemoryError) as error:
                 if isinstance(error, RuntimeError) and not out_of_memory(error):
                     raise
@@ -230,10 +263,10 @@ class Predictor:
                     self.usable_bytes,
                     prediction_bytes(self.model.architecture, image.shape[1:]) // 2,
                 )
-        output = np.empty((self.c_out, *self.result_space(image.shape[1:])), np.float32)
-        held = image.nbytes + 2 * output.nbytes  # and the sum, where several are averaged
-        self.stream(image.numpy(), output, name, progress, reserved_bytes=held)
-        return torch.from_numpy(output)
+        array = np.empty((self.c_out, *self.result_space(image.shape[1:])), np.float32)
+        held = image.nbytes + 2 * array.nbytes  # and the sum, where several are averaged
+        self.stream(image.numpy(), array, name, progress, figures, reserved_bytes=held)
+        return torch.from_numpy(array)
 
     def stream(
         self,
@@ -241,6 +274,7 @@ class Predictor:
         output: SlicedArray,
         name: str,
         progress: Progress = no_progress,
+        figures: Tensor | None = None,
         *,
         reserved_bytes: int = 0,
         resume: Resume | None = None,
@@ -252,6 +286,7 @@ class Predictor:
             output: written as ``output[:, start:stop]``, each range once, in order.
             name: what error messages call the image.
             progress: called after each strip.
+            figures: [2, C], by which the image is scaled; None: all are scaled alike.
             reserved_bytes: part of the usable memory that something else needs.
             resume: keeps the channels for a later call if they lie on disk.
 
@@ -271,10 +306,11 @@ class Predictor:
             # The process may have grown since the estimate.
             room = min(room, usable_bytes(self.device, self.memory_bytes))
         buffer = self._buffer(tuple(input.shape[1:]))
+        back = output_figures(self.model, figures)
         with strip_errors(name, self.scratch):
             msd.stream(
-                ScaledArray(input, self.network.scale_in, self.device),
-                ScaledArray(output, self.network.scale_out, self.device),
+                ScaledArray(input, self.network.scale_in, self.device, figures),
+                ScaledArray(output, self.network.scale_out, self.device, back),
                 memory_bytes=room,
                 buffer=buffer,
                 directory=self.scratch,

@@ -1,12 +1,13 @@
 """What a checkpoint holds: a model with its normalisation, and the state of its training."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from msdtool.architecture import Architecture
+from msdtool.normalising import Normalising
 from msdtool.runs.training_progress import TrainingProgress
 
 FORMAT = "msdtool checkpoint"
@@ -26,6 +27,8 @@ class Normalisation:
         target_std: of each target channel; empty for a segmentation.
         data_range: value range that PSNR and SSIM refer to; 0 for a segmentation.
         label_counts: training pixels per label; empty for a regression.
+        own_range: range of the targets scaled by figures of their image, where they are; 0: they
+            are not. Statistics of images that are scaled so are those of scaled values.
     """
 
     input_mean: tuple[float, ...]
@@ -34,10 +37,19 @@ class Normalisation:
     target_std: tuple[float, ...]
     data_range: float
     label_counts: tuple[int, ...]
+    own_range: float = 0.0
+
+    @property
+    def loss_range(self) -> float:
+        """The value range of the targets that a loss sees."""
+        return self.own_range or self.data_range
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as a checkpoint file holds it."""
-        return _with_lists(vars(self))
+        content = _with_lists(vars(self))
+        if not self.own_range:
+            del content["own_range"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Model:
         slab: slices above, and below, the central one that the input's channels hold.
         splits: sub-reconstructions that the network was trained on (Noise2Inverse); 0: none.
         strategy: which of these make an input: "X:1", all but one; "1:X", one.
+        normalising: how images are scaled.
     """
 
     task: str
@@ -67,6 +80,7 @@ class Model:
     slab: int = 0
     splits: int = 0
     strategy: str = "X:1"
+    normalising: Normalising = field(default_factory=Normalising)
 
     @classmethod
     def of(
@@ -82,6 +96,7 @@ class Model:
         slab: int = 0,
         splits: int = 0,
         strategy: str = "X:1",
+        normalising: Normalising | None = None,
     ) -> "Model":
         """Describe a network; the arguments are the attributes.
 
@@ -98,6 +113,7 @@ class Model:
             slab=slab,
             splits=splits,
             strategy=strategy,
+            normalising=normalising or Normalising(),
         )
 
     @property
@@ -107,10 +123,12 @@ class Model:
 
     def to_dict(self) -> dict[str, Any]:
         """Return tensors and plain data, as a checkpoint file holds them."""
-        return _with_lists(vars(self)) | {
+        content = _with_lists(vars(self)) | {
             "architecture": self.architecture.to_dict(),
             "normalisation": self.normalisation.to_dict(),
         }
+        how = content.pop("normalising").to_dict()
+        return content | {"normalising": how} if how else content
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,11 @@ from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
 from msdtool.data.build import build_batches
-from msdtool.data.statistics import Statistics, measure
 from msdtool.errors import ConfigError, InputError
 from msdtool.measure.masking import Total, of_one
 from msdtool.nn.from_config import check_sizes
 from msdtool.nn.graphs import GraphedNetwork
-from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
-from msdtool.progress import Progress
+from msdtool.nn.scaling import ScaledNetwork
 from msdtool.runs.model import Normalisation
 from msdtool.train.averaging import WeightAverage
 from msdtool.train.freezing import Frozen
@@ -41,73 +39,6 @@ from msdtool.train.optim import Schedule, build_optimizer
 from msdtool.train.processes import ALONE, Processes
 
 
-def measure_normalisation(
-    config: ExperimentConfig,
-    pairs: Pairs,
-    progress: Progress,
-    processes: Processes = ALONE,
-) -> Normalisation:
-    """Measure the training set; each process measures its share.
-
-    Args:
-        config: the experiment.
-        pairs: the training set.
-        progress: called before each image, and each block of a large one, with the number of
-            images measured and that of this process's share; may raise to stop.
-        processes: those that train together; the result is the same on all.
-
-    Raises:
-        InputError: a file cannot be used, or no target pixel counts.
-    """
-    indices = pairs.to_measure()
-    share = [indices[place] for place in processes.share(len(indices))]
-
-    def measured() -> Statistics:
-        return measure(pairs, config.num_labels, progress, share)
-
-    parts = processes.gather(processes.together(measured))
-    statistics = parts[0]
-    for other in parts[1:]:
-        statistics.add(other)
-    input, target = statistics.input, statistics.target
-    thickness = 2 * config.data.slab + 1  # every slice of a slab is scaled alike
-    return Normalisation(
-        input_mean=tuple(input.mean.tolist()) * thickness,
-        input_std=tuple(input.std.tolist()) * thickness,
-        target_mean=tuple(target.mean.tolist()),
-        target_std=tuple(target.std.tolist()),
-        data_range=0.0 if config.num_labels else _data_range(config, statistics),
-        label_counts=tuple(_label_counts(config, statistics)),
-    )
-
-
-def _data_range(config: ExperimentConfig, statistics: Statistics) -> float:
-    if not statistics.target.count:
-        raise InputError(nothing_counts(config, "train"))
-    measured = statistics.target.maximum - statistics.target.minimum
-    return config.data.data_range or measured or 1.0
-
-
-def _label_counts(config: ExperimentConfig, statistics: Statistics) -> list[int]:
-    if config.num_labels and not statistics.label_counts.any():
-        raise InputError(nothing_counts(config, "train"))
-    return statistics.label_counts.tolist()
-
-
-def nothing_counts(config: ExperimentConfig, name: str) -> str:
-    """Say that no target pixel of the data set "train" or "validation" counts."""
-    keys = f"data.ignore and data.{name}.mask" if config.num_labels else f"data.{name}.mask"
-    kind = {"train": "training"}.get(name, name)
-    return f"no pixel of the {kind} targets counts; look at {keys}"
-
-
-def set_normalisation(network: ScaledNetwork, normalisation: Normalisation) -> None:
-    """Set the network's scaling layers; a segmentation's scores are not scaled."""
-    set_normalising(network.scale_in, normalisation.input_mean, normalisation.input_std)
-    if not normalisation.label_counts:
-        set_denormalising(network.scale_out, normalisation.target_mean, normalisation.target_std)
-
-
 def build_loss(
     config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
 ) -> Loss:
@@ -130,10 +61,10 @@ def _build_term(
     mean, std = normalisation.target_mean, normalisation.target_std
     match name:
         case "SSIM":
-            return SSIMLoss(normalisation.data_range, total=total)
+            return SSIMLoss(normalisation.loss_range, total=total)
         case "MS-SSIM":
             scales = training.ms_ssim_scales
-            return MultiScaleSSIMLoss(normalisation.data_range, scales, total=total)
+            return MultiScaleSSIMLoss(normalisation.loss_range, scales, total=total)
         case "Gram":
             return GramLoss(mean, std, config.network.ndim, total=total)
         case "edge":

@@ -12,7 +12,7 @@ from msdtool.data.pairing import finite_sample
 from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.errors import InputError
 from msdtool.ops.checks import check_dilations
-from msdtool.train.build import nothing_counts
+from msdtool.train.normalise import nothing_counts
 from msdtool.wording import perhaps_opacity, size_text
 
 

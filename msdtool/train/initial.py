@@ -159,6 +159,10 @@ def _problems(
     for key, got, other in _layers(planned, found, has_output):
         if got != other:
             yield ("network", key), shown(got), f"has {shown(other)}"
+    keeps = config.training.initial_normalisation == "keep"
+    scalings = config.data.normalisation.to_normalising(), model.normalising
+    if keeps and scalings[0] != scalings[1]:
+        yield ("data", "normalisation"), str(scalings[0]), f"scales images by: {scalings[1]}"
     if model.slab != config.data.slab:
         yield ("data", "slab"), str(config.data.slab), f"has {model.slab}"
     elif found.c_in != planned.c_in:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from msdtool.data import Sample
+from msdtool.data.figures import in_own_scale
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn.memory import out_of_memory
 from msdtool.runs.training_progress import TrainingProgress
@@ -226,8 +227,8 @@ def _seed(device: torch.device, seed: int) -> None:
 def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int], str]) -> float:
     names = ", ".join(name(int(index)) for index in batch.indices)
     try:
-        input, target, mask = to_device(batch, learner.device)
-        loss = learner.loss(learner.parallel(input), target, mask)
+        sample = in_own_scale(to_device(batch, learner.device))
+        loss = learner.loss(learner.parallel(sample.input), sample.target, sample.mask)
         torch.autograd.backward(loss / group)
     except ValueError as error:
         raise InputError(f"{names}: {error}") from None

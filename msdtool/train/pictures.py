@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from msdtool.data import Pairs
+from msdtool.data.figures import in_data_units, in_own_scale
 from msdtool.data.slabs import central_slice
 from msdtool.measure.comparisons import Comparison, compare, rank_text, ranked
 from msdtool.report.curves import save_curves
@@ -84,7 +85,8 @@ class RunPictures:
         sample = pairs.sample(index)
         device = next(self.network.parameters()).device
         with torch.no_grad():
-            output = self.network(sample.input.unsqueeze(0).to(device))[0].cpu()
+            input = in_own_scale(sample).input.unsqueeze(0)
+            output = in_data_units(self.network(input.to(device))[0].cpu(), sample)
         title = f"{rank}, {without_folder(pairs.name(index))}"
         shown = sample._replace(input=central_slice(sample.input, pairs.slab))
         return compare(shown, output, len(self.labels), self.data_range, title)

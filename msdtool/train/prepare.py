@@ -17,15 +17,12 @@ from msdtool.progress import Progress, no_progress
 from msdtool.runs.model import Normalisation
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.baseline import Baseline
-from msdtool.train.build import (
-    build_learner,
-    measure_normalisation,
-    set_normalisation,
-)
+from msdtool.train.build import build_learner
 from msdtool.train.data_checks import check_data
 from msdtool.train.environment import environment
 from msdtool.train.initial import load_initial
 from msdtool.train.loop import Learner
+from msdtool.train.normalise import Measured, know_figures, measure_normalisation
 from msdtool.train.opening import Opened, open_experiment
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.record import Record
@@ -78,6 +75,9 @@ def prepare_run(
             opened = replace(opened, architecture=earlier.checkpoint.model.architecture)
             network = processes.together(partial(_earlier_network, directory, earlier))
             start = _Start(config, network, earlier.checkpoint.model.normalisation)
+        for pairs in (opened.train_pairs, opened.validation_pairs):
+            if pairs is not None:
+                know_figures(pairs, _stoppable(should_stop, progress), processes)
         record = _record(directory, opened, start, earlier, processes, tensorboard)
     except BaseException:
         directory.release()
@@ -127,8 +127,9 @@ def _begin(
     initial = processes.on_main(partial(load_initial, config, opened.architecture))
     torch.manual_seed(config.training.seed)
     network = build_network(opened.architecture)
-    normalisation = _measure(config, opened, processes, should_stop, progress)
-    set_normalisation(network, normalisation)
+    measured = _measure(config, opened, processes, should_stop, progress)
+    measured.set_layers(network)
+    normalisation = measured.normalisation
     if initial is None:
         return _Start(config, network, normalisation)
     config = config.starting_from(initial.sha256)
@@ -209,16 +210,22 @@ def _measure(
     processes: Processes,
     should_stop: Callable[[], bool],
     progress: Progress,
-) -> Normalisation:
+) -> Measured:
     """Measure the training images, unless asked to stop."""
+    log.info(f"measuring {len(opened.train_pairs)} training pairs")
+    stoppable = _stoppable(should_stop, progress)
+    return measure_normalisation(config, opened.train_pairs, stoppable, processes)
 
-    def stoppable(done: float, total: float, note: str = "", /) -> None:
+
+def _stoppable(should_stop: Callable[[], bool], progress: Progress) -> Progress:
+    """Report progress, unless asked to stop."""
+
+    def report(done: float, total: float, note: str = "", /) -> None:
         if should_stop():
             raise Stopped(STOPPED)
         progress(done, total, note)
 
-    log.info(f"measuring {len(opened.train_pairs)} training pairs")
-    return measure_normalisation(config, opened.train_pairs, stoppable, processes)
+    return report
 
 
 def _describe(

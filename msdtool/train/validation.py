@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from msdtool.data import Sample
+from msdtool.data.figures import in_data_units, in_own_scale
 from msdtool.errors import InputError, TrainingError
 from msdtool.measure.metrics import Metrics
 from msdtool.nn.memory import out_of_memory
@@ -53,15 +54,17 @@ def validation(
     while (batch := following()) is not None:
         if batch.indices.numel():
             index = int(batch.indices)
-            input, target, mask = to_device(batch, device)
+            sample = to_device(batch, device)
             try:
                 with torch.no_grad():
-                    output = network(input)
-                    losses[index] = float(loss(output, target, mask))
+                    own = in_own_scale(sample)
+                    output = network(own.input)
+                    losses[index] = float(loss(output, own.target, own.mask))
                     if metrics is not None:
-                        metrics.update(output, target, mask)
+                        shown = in_data_units(output, sample)
+                        metrics.update(shown, sample.target, sample.mask)
                     if baseline is not None:
-                        baseline.update(input, target, mask)
+                        baseline.update(sample.input, sample.target, sample.mask)
             except ValueError as error:
                 raise InputError(f"{name(index)}: {error}") from None
             except RuntimeError as error:
@@ -86,9 +89,7 @@ def validation(
     )
 
 
-def to_device(
-    batch: Sample, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Return a batch's input, target and mask on the device."""
+def to_device(batch: Sample, device: torch.device) -> Sample:
+    """Return a batch with its images on the device."""
     mask = None if batch.mask is None else batch.mask.to(device)
-    return batch.input.to(device), batch.target.to(device), mask
+    return batch._replace(input=batch.input.to(device), target=batch.target.to(device), mask=mask)

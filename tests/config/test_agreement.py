@@ -100,6 +100,48 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             REGRESSION + "training: {loss: MS-SSIM, ssim_weight: 0.5}",
             "training.ssim_weight: only a loss with SSIM uses it; remove it",
         ),
+        *(
+            (
+                start.replace("}, labels", "}, " + keys + ", labels")
+                if "labels" in start
+                else start.replace("}}", "}, " + keys + "}"),
+                f"data.normalisation.{message}",
+            )
+            for start, keys, message in (
+                (REGRESSION, "normalisation: {method: range}", "range: missing: the two values"),
+                (REGRESSION, "normalisation: {range: [0, 1]}", "range: only method: range uses it"),
+                (
+                    REGRESSION,
+                    "normalisation: {target_range: [0, 1]}",
+                    "target_range: only method: range of a regression uses it",
+                ),
+                (
+                    SEGMENTATION,
+                    "normalisation: {method: range, range: [0, 1], target_range: [0, 1]}",
+                    "target_range: only method: range of a regression uses it",
+                ),
+                (
+                    REGRESSION,
+                    "normalisation: {percentiles: [2, 98]}",
+                    "percentiles: only method: percentile uses it",
+                ),
+                (
+                    REGRESSION,
+                    "normalisation: {method: none, per: image}",
+                    "per: method: none is the same for all images",
+                ),
+                (
+                    REGRESSION,
+                    "normalisation: {target: dataset}",
+                    "target: only per: image of a regression uses it",
+                ),
+                (
+                    SEGMENTATION,
+                    "normalisation: {per: image, target: dataset}",
+                    "target: only per: image of a regression uses it",
+                ),
+            )
+        ),
         (
             REGRESSION.replace("}}", "}, slab: 2}") + "network: {ndim: 3}",
             "data.slab: is for network.ndim: 2; a network with ndim: 3 sees the neighbouring",

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdtool import ImageDataset, InputError
-from msdtool.data.statistics import Moments, count_labels, measure
+from msdtool.data.moments import Moments
+from msdtool.data.statistics import count_labels, measure
 
 from ..helpers import write_stack
 

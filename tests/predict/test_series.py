@@ -115,10 +115,10 @@ def end_after(predictor, num_pieces, how=Killed):
     """Have a predictor of series end the process after some pieces."""
     advance, count = predictor.advance, iter(range(num_pieces))
 
-    def advance_or_end(piece, name):
+    def advance_or_end(*arguments):
         if next(count, None) is None:
             raise how
-        return advance(piece, name)
+        return advance(*arguments)
 
     predictor.advance = advance_or_end
 

@@ -61,8 +61,10 @@ def write(
         zooms[3] = time.size
     header.set_zooms(zooms)
     length = metadata.steps.get("X", Step(1.0)).unit
+    # The affine of a NIfTI file is kept in the unit of that file.
+    unit = UNITS.get(length) if metadata.affine else "mm" if length in METRES else None
     seconds = "sec" if time is not None and time.unit == "s" else None
-    header.set_xyzt_units("mm" if length in METRES else None, seconds)
+    header.set_xyzt_units(unit, seconds)
     if description.packing is not None:
         header.set_slope_inter(*description.packing)
     if description.provenance is not None:

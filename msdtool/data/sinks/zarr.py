@@ -1,6 +1,11 @@
-"""Zarr: an array that is assigned range by range, or an OME-Zarr image with smaller copies."""
+"""Zarr: an array that is assigned range by range, or an OME-Zarr image with smaller copies.
+
+The description of an OME-Zarr image is our own (`msdtool.data.metadata.ngff`), a few keys: ome-zarr
+and ngff-zarr write whole arrays through dask, and could not resume one after a kill.
+"""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from operator import mul
 from pathlib import Path
@@ -12,10 +17,13 @@ from msdtool.data.containers import Array
 from msdtool.data.containers.extras import load_extra
 from msdtool.data.metadata import ngff
 from msdtool.data.metadata.hdf5 import packed
+from msdtool.data.patches import inside
 from msdtool.data.sinks.base import Sink
 from msdtool.data.sinks.compression import chunk_keys, chunk_shape
 from msdtool.data.sinks.result import Result
 
+SHARD_BYTES = 2**25
+"""Largest size of a shard before compression: one file instead of one per chunk."""
 SMALLEST = 256
 """An OME-Zarr image has copies down to this number of pixels on its longer side."""
 NGFF_ORDER = "TCZYX"
@@ -74,6 +82,12 @@ class ZarrSink(Sink):
         part = pixels if self.result.image[0] > 1 else pixels[0]
         self.array[self.result.key(index, start, pixels.shape[axis + 1], axis)] = part
 
+    def _completed(self) -> Path:
+        # Of chunks that a killed process was writing; zarr renames those that are complete.
+        for unfinished in self.partial.rglob("*.partial"):
+            unfinished.unlink()
+        return self.partial
+
     def _marked(self) -> Path:
         return self.partial / self.result.inner.strip("/")
 
@@ -124,7 +138,24 @@ class OmeZarrSink(ZarrSink):
         shape = self.levels[level]
         chunks = tuple(map(min, self._ordered(chunk_shape(self.result)), shape))
         options = self._array_options(shape, chunks, "".join(self.axes))
+        options["shards"] = self._shards(level, shape, chunks)
         return group.create_array(str(level), overwrite=True, **options)
+
+    def _shards(
+        self, level: int, shape: tuple[int, ...], chunks: tuple[int, ...]
+    ) -> tuple[int, ...] | None:
+        """Which pixels lie in one file; None: those of a chunk.
+
+        Whatever is written to a part of a shard writes all of it again. The image arrives in rows,
+        or as slices of a volume, so its shards are a row of chunks or a slice; smaller copies are
+        written shard by shard.
+        """
+        letters = "XYZ" if level else "XY" if len(self.result.image) == 4 else "X"
+        shards, size = list(chunks), math.prod(chunks) * np.dtype(self.result.dtype).itemsize
+        for axis in (self.axes.index(letter) for letter in letters if letter in self.axes):
+            count = max(1, min(-(-shape[axis] // chunks[axis]), SHARD_BYTES // size))
+            shards[axis], size = chunks[axis] * count, size * count
+        return tuple(shards) if tuple(shards) != chunks else None
 
     def _attributes(self) -> dict[str, Any]:
         factors = [(1,) * len(self.axes)]
@@ -148,10 +179,23 @@ class OmeZarrSink(ZarrSink):
         for level in range(1, len(self.levels)):
             coarser = self._create(group, level)
             factors = self._factors(finer.shape)
-            for key in chunk_keys(coarser.shape, coarser.chunks):
-                coarser[key] = self._smaller(finer, key, factors)
+            for key in chunk_keys(coarser.shape, coarser.shards or coarser.chunks):
+                coarser[key] = self._shard(finer, key, coarser.chunks, factors)
             finer = coarser
-        return self.partial
+        return super()._completed()
+
+    def _shard(
+        self,
+        finer: Any,
+        key: tuple[slice, ...],
+        chunks: tuple[int, ...],
+        factors: tuple[int, ...],
+    ) -> Array:
+        """A part of the next level, computed chunk by chunk."""
+        shard = np.empty([part.stop - part.start for part in key], self.result.dtype)
+        for inner in chunk_keys(shard.shape, chunks):
+            shard[inner] = self._smaller(finer, inside(key, inner), factors)
+        return shard
 
     def _smaller(self, finer: Any, key: tuple[slice, ...], factors: tuple[int, ...]) -> Array:
         """A part of the next level: means of its pixels, of labels the first ones."""
