@@ -218,12 +218,16 @@ class _Steps:
 @contextmanager
 def _precision(method: Method) -> Iterator[None]:
     """Within the context, matrix products have the method's precision."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if method.tf32 else "highest")
+    # The old functions for it raise an error in a process that has used the new attribute.
+    matmul = torch.backends.cuda.matmul
+    is_new = hasattr(matmul, "fp32_precision")  # torch 2.9 and newer
+    name = "fp32_precision" if is_new else "allow_tf32"
+    before = getattr(matmul, name)
+    setattr(matmul, name, ("ieee", "tf32")[method.tf32] if is_new else method.tf32)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        setattr(matmul, name, before)
 
 
 def _time_side_by_side(

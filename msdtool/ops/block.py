@@ -6,11 +6,14 @@ Shapes: B batch, C channels, *space two or three spatial axes (H, W or D, H, W).
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from msdtool.ops import autograd, engines, reference
-from msdtool.ops.checks import check_block, check_final, check_impl, check_same_kind
-from msdtool.ops.engine import Parameters
+from msdtool.ops import (
+    operator_rules,  # noqa: F401 - registers what operators need beside their results
+    operators,
+)
+from msdtool.ops.checks import whole_dilations
 
 
 def msd_block(
@@ -51,8 +54,11 @@ def msd_block(
             compiler's log), or impl names CUDA kernels and they cannot run on the input's device.
         DoesNotFit: there is not enough memory for the workspace of "compiled".
     """
-    check_block(input.shape, weights, bias, dilations, padding)
-    return _compute(input, Parameters(weights, bias), dilations, padding, impl)
+    if _is_eager(input, bias, *weights):
+        return operators.compute_block(input, weights, bias, dilations, padding, impl)
+    steps = whole_dilations(dilations)
+    output: Tensor = operators.msd_block(input, list(weights), bias, steps, padding, impl)
+    return output
 
 
 def msd_module(
@@ -78,24 +84,19 @@ def msd_module(
     Raises:
         ValueError, KernelError, DoesNotFit: as for `msd_block`.
     """
-    check_block(input.shape, weights, bias, dilations, padding)
-    check_final(input.shape[1] + len(bias), final_weight, final_bias)
-    parameters = Parameters(weights, bias, final_weight, final_bias)
-    return _compute(input, parameters, dilations, padding, impl)
+    final = final_weight, final_bias
+    if _is_eager(input, bias, *final, *weights):
+        return operators.compute_module(input, weights, bias, *final, dilations, padding, impl)
+    steps = whole_dilations(dilations)
+    output: Tensor = operators.msd_module(input, list(weights), bias, *final, steps, padding, impl)
+    return output
 
 
-def _compute(
-    input: Tensor, parameters: Parameters, dilations: Sequence[int], padding: str, impl: str
-) -> Tensor:
-    check_same_kind(input, parameters.tensors())
-    check_impl(impl, engines.IMPLEMENTATIONS)
-    if impl == "auto":
-        impl = engines.implementation_for(input.device, input.dtype)
-    dtype = engines.dtype_for(impl, input.dtype)
-    images, given = input.to(dtype), parameters.to(dtype)
-    if impl == engines.REFERENCE:
-        output = reference.compute(images, given, dilations, padding)
-    else:
-        engine_type = engines.engine_type(impl, input.device)
-        output = autograd.compute(engine_type, images, given, dilations, padding)
-    return output.to(input.dtype)
+def _is_eager(*tensors: Tensor) -> bool:
+    """Whether a call does without the dispatcher, which then has nothing to do."""
+    return operators.is_plain(*tensors) and not _is_cast(tensors[0].device.type)
+
+
+def _is_cast(device: str) -> bool:
+    """Whether autocast is on for a type of devices; some, as "meta", have none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -84,9 +84,7 @@ def check_final(num_channels: int, weight: Tensor, bias: Tensor) -> None:
 
 def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str) -> None:
     """Raise ValueError if the largest dilation reaches too far beyond the image."""
-    for dilation in dilations:
-        if int(dilation) != dilation:
-            raise ValueError(f"dilation {dilation} is not an integer")
+    whole_dilations(dilations)
     dilation, size = max(dilations), min(space)
     if min(dilations) < 1:
         raise ValueError(f"dilation {min(dilations)} is not positive")
@@ -100,12 +98,21 @@ def check_dilations(dilations: Sequence[int], space: Sequence[int], padding: str
         )
 
 
+def whole_dilations(dilations: Sequence[int]) -> list[int]:
+    """Dilations as Python's integers; raise ValueError for one that is not an integer."""
+    for dilation in dilations:
+        if int(dilation) != dilation:
+            raise ValueError(f"dilation {dilation} is not an integer")
+    return [int(dilation) for dilation in dilations]
+
+
 def layer_dilations(dilations: Sequence[int], depth: int, space: Sequence[int]) -> tuple[int, ...]:
     """One dilation per layer, none larger than the image.
 
     A larger one would change nothing: all taps but the middle one read a border of zeros anyway.
     """
-    return tuple(min(int(dilations[layer % len(dilations)]), max(space)) for layer in range(depth))
+    most = max(space)
+    return tuple(min(int(dilations[layer % len(dilations)]), most) for layer in range(depth))
 
 
 def check_same_kind(first: Tensor, others: Iterable[Tensor], name: str = "input") -> None:
@@ -122,6 +129,24 @@ def check_same_kind(first: Tensor, others: Iterable[Tensor], name: str = "input"
             raise ValueError(f"{name} has dtype {first.dtype}, a parameter has {other.dtype}")
         if other.device != first.device:
             raise ValueError(f"{name} is on {first.device}, a parameter is on {other.device}")
+
+
+def address_of(tensor: Tensor) -> int:
+    """The address of a tensor's first element, for code that is not torch's.
+
+    Raises:
+        ValueError: the tensor has no memory, as a fake one or one of the meta device.
+    """
+    try:
+        address = tensor.data_ptr()
+    except RuntimeError:  # torch knows that some classes of tensors have none
+        address = 0
+    if address == 0 and tensor.numel() > 0:
+        raise ValueError(
+            f"a {type(tensor).__name__} of shape {tuple(tensor.shape)} on {tensor.device} has no "
+            "memory that an engine could read; give the engine plain tensors"
+        )
+    return address
 
 
 def check_convolution(

@@ -75,6 +75,13 @@ def test_every_kind_of_kernels_and_precision_is_measured_through_graphs(shim, mo
     methods._graphs.clear()
 
 
+def rounds_to_tf32() -> bool:
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 and newer
+        return matmul.fp32_precision == "tf32"
+    return matmul.allow_tf32
+
+
 def test_gpu_methods_run_where_kernels_do(shim, monkeypatch):
     """All but torch.compile and graphs, through the suite and at the precision of each."""
     monkeypatch.setattr(suite, "sgemm_peak", lambda device: 2e9)
@@ -86,7 +93,7 @@ def test_gpu_methods_run_where_kernels_do(shim, monkeypatch):
 
     def spy(method):
         def module(*arguments):
-            seen[method.name] = torch.get_float32_matmul_precision(), arguments[0].dtype
+            seen[method.name] = rounds_to_tf32(), arguments[0].dtype
             return method.module(*arguments)
 
         return replace(method, module=module)
@@ -94,12 +101,12 @@ def test_gpu_methods_run_where_kernels_do(shim, monkeypatch):
     monkeypatch.setattr(
         suite, "methods_for", lambda device: (METHODS[0], *(spy(method) for method in chosen))
     )
-    before = torch.get_float32_matmul_precision()
+    before = rounds_to_tf32()
     ((_, *rows),) = suite.run_suite([SMALL], CPU, seconds=0.0, limit=1000.0)
-    assert torch.get_float32_matmul_precision() == before
+    assert rounds_to_tf32() == before
     assert [row.note for row in rows] == [""] * len(chosen)
-    assert seen["msdtool, TF32"] == ("high", torch.float32)
-    assert seen["msdtool, bfloat16"] == ("highest", torch.bfloat16)
+    assert seen["msdtool, TF32"] == (True, torch.float32)
+    assert seen["msdtool, bfloat16"] == (False, torch.bfloat16)
     # 2 * 9 * (1 + 2 + 3) FLOP for the layers and 2 * 4 for the final one, per pixel.
     first = rows[0].as_dict()
     assert first["forward_limit_seconds"] == pytest.approx(256 * (108 + 8) / 2e9)

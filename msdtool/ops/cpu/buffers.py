@@ -32,7 +32,9 @@ def new_buffer(*shape: int, like: Tensor) -> Tensor:
         like: has its dtype and device.
     """
     num_bytes = torch.Size(shape).numel() * like.element_size()
-    if like.device.type != "cpu" or num_bytes < LEAST_BYTES or torch.compiler.is_compiling():
+    # A tensor of another class may be fake; what it makes must be so, too.
+    is_plain = type(like) in (Tensor, torch.nn.Parameter) and like.device.type == "cpu"
+    if not is_plain or num_bytes < LEAST_BYTES:
         return like.new_empty(shape)
     memory = _take(num_bytes)
     # Torch keeps the array as long as there is a view of it; after that the memory is spare.

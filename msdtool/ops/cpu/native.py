@@ -16,6 +16,7 @@ from torch.profiler import record_function
 
 from msdtool.border import RULES
 from msdtool.errors import DoesNotFit
+from msdtool.ops.checks import address_of
 from msdtool.ops.cpu.buffers import new_buffer
 from msdtool.ops.cpu.images import ImageEngine
 from msdtool.ops.cpu.native_build import load
@@ -80,9 +81,10 @@ class CompiledEngine(ImageEngine):
 
     def new_buffer(self, *leading: int, like: Tensor) -> Tensor:
         planes = new_buffer(*leading, self.num_rows, self.shape.num_channels, self.pitch, like=like)
-        load(self.dtype).msd_use_large_pages(
-            _pointer(planes), ctypes.c_int64(planes.numel() * self.dtype.itemsize)
-        )
+        if type(planes) is Tensor:  # a fake one has no pages
+            load(self.dtype).msd_use_large_pages(
+                _pointer(planes), ctypes.c_int64(planes.numel() * self.dtype.itemsize)
+            )
         return planes
 
     def images(self, planes: Tensor) -> Tensor:
@@ -172,4 +174,4 @@ def _address(tensor: Tensor | None) -> int | None:
     if tensor is None:
         return None
     assert tensor.is_contiguous()
-    return tensor.data_ptr()
+    return address_of(tensor)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from msdtool.errors import KernelError
+from msdtool.ops.checks import address_of
 from msdtool.ops.cuda.installation import find_obstacle
 from msdtool.ops.cuda.sources import Source
 
@@ -191,7 +192,7 @@ def plain_arguments(arguments: Sequence[Argument]) -> tuple[Any, ...]:
         elif isinstance(value, int):
             plain.append(np.int64(value))
         elif isinstance(value, Tensor):
-            plain.append(np.uint64(value.data_ptr()))
+            plain.append(np.uint64(address_of(value)))
         elif value is None:
             plain.append(np.uint64(0))
         else:

@@ -116,15 +116,17 @@ def test_without_kernels_auto_falls_back(monkeypatch: pytest.MonkeyPatch) -> Non
         assert largest_difference(found.detach(), wanted.detach().double()) < 2e-5
 
 
-def test_tf32_comes_only_when_asked_for() -> None:
+@pytest.mark.parametrize("switch", ["allow_tf32", "fp32_precision"])
+def test_tf32_comes_only_when_asked_for(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, switch):
+        pytest.skip("torch 2.9 introduced the new switch")
     exact = run(make_problem((200, 203), 30, dilations=DILATIONS), device="cuda")[0]
     problem = make_problem((200, 203), 30, dilations=DILATIONS, dtype=torch.float32)
-    before = torch.get_float32_matmul_precision()
-    assert before == "highest"
+    assert getattr(matmul, switch) in (False, "none", "ieee")
     full = largest_difference(run(problem, device="cuda")[0], exact)
-    torch.set_float32_matmul_precision("high")
+    monkeypatch.setattr(matmul, switch, True if switch == "allow_tf32" else "tf32")
     allowed = largest_difference(run(problem, device="cuda")[0], exact)
-    torch.set_float32_matmul_precision(before)
     assert full < 2e-6 < allowed < 1e-2
 
 
