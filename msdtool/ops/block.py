@@ -38,9 +38,9 @@ def msd_block(
             compiler; "torch" computes by PyTorch's matrix products on any device. "cuda" does the
             same with CUDA kernels, forward on tensor cores in 2D (float32 in three products, or
             rounded to TF32 where `torch.set_float32_matmul_precision` allows it), "cuda-plain" with
-            one kernel per layer, both for a GPU with CuPy. The result of all these is a view of a wider buffer, so it is not
-            contiguous. "reference" is plain PyTorch, slow. "auto" chooses "cuda" or "compiled"
-            where it is available, else "torch".
+            one kernel per layer, both for a GPU with CuPy. The result of all these is a view of a
+            wider buffer, so it is not contiguous. "reference" is plain PyTorch, slow. "auto"
+            chooses "cuda" or "compiled" where it is available, else "torch".
 
     Returns:
         [B, c_in + width*depth, *space], the input channels first.

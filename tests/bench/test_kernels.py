@@ -22,7 +22,7 @@ def test_every_kernel_of_a_step_is_started(shim, case):
     }  # fmt: skip
 
 
-def test_counts_of_a_product():
+def test_counts_of_a_product(shim):
     """Layers 8 and 9 read 9 channels together: 2 * 9 rows, 272 pixels."""
     product = kernels_of(Case((16, 17), depth=10), CPU)[0]
     assert product.flops == 2 * 18 * 9 * 272

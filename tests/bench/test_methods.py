@@ -1,7 +1,6 @@
 """What is measured on a GPU, with stand-ins on the CPU."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch

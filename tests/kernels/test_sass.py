@@ -51,10 +51,12 @@ def test_16_bit_channels_take_fewer_instructions(dtype: torch.dtype) -> None:
 
 
 def test_the_product_has_registers_enough() -> None:
-    """128 for two blocks of a multiprocessor; where it takes three times as long, one block has all."""
+    """128 for two blocks of a multiprocessor; with three terms, one block has them all."""
     for source in front.SOURCES:
         most = 128 if ("TERMS", 1) in source.defines else 255
-        for architecture, row in nvrtc.rows_of(source, nvrtc.tested(source))["front_forward"].items():
+        for architecture, row in nvrtc.rows_of(source, nvrtc.tested(source))[
+            "front_forward"
+        ].items():
             registers, spilled, _ = row
             place = f"{source} for {architecture}"
             assert registers <= most, place

@@ -1,13 +1,13 @@
 """The MSD block on tensor cores: the channels in front of a block of layers by one kernel.
 
 kernels/front.cu replaces a block's product and the gathering of its taps; all else is as in
-`msdtool.ops.cuda.product`. Where the kernel cannot be used (3D, float64, layers wider than 8, an older
-GPU, dilations whose sums need more shared memory than there is), the product is.
+`msdtool.ops.cuda.product`. Where the kernel cannot be used (3D, float64, layers wider than 8, an
+older GPU, dilations whose sums need more shared memory than there is), the product is.
 
-Precision. float32 is the sum of two numbers of TF32, which leaves an error of some 1e-6; where the user
-allows TF32 with `torch.set_float32_matmul_precision`, channels are rounded to it, once, when they are
-written, and the kernel is three times as quick. 16-bit types are multiplied as they are. All sums are
-float32.
+Precision. float32 is taken as the sum of two numbers of TF32, three products for each, which is as
+right as float32 to some 1e-6. Where the user allows TF32 with
+`torch.set_float32_matmul_precision`, channels are rounded to it, once, when they are written, and
+one product is enough. 16-bit types are multiplied as they are. All sums are float32.
 """
 
 import logging
@@ -28,7 +28,6 @@ OUTPUTS, WIDTH, ROWS, THREADS = 8, 128, 2, 256
 TAPS_BYTES = 4 * ROWS * 48 * (WIDTH + 4)
 OUTPUTS_BYTES = 16 * OUTPUTS
 TILES = 10  # of 8 taps; the last one is not used
-FRAGMENT_BYTES = 16
 
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
 OLDEST_CAPABILITY = (8, 0)
@@ -65,8 +64,8 @@ class FrontEngine(ProductEngine):
         self._launches: dict[range, tuple[tuple[int, int], Constants]] = {}
 
     def blocks(self) -> list[range]:
-        """Layers that are computed together, all but the first after a multiple of 8 channels if that
-        can be, which the kernel multiplies at a time."""
+        """Layers that are computed together, after the first block behind a multiple of 8 channels
+        if that can be: the kernel multiplies as many at a time."""
         counts = range(1, self.layers + 1)
         whole = [n for n in counts if self.shape.channels_before(n) % 8 == 0]
         first = whole[0] if whole and self.columns else self.layers
@@ -106,7 +105,6 @@ class FrontEngine(ProductEngine):
         if block not in self._launches:
             self._launches[block] = self._launch(block, len(sums))
         grid, sizes = self._launches[block]
-        reach = max(self.shape.dilations[layer] for layer in block)
         launch(
             self.source, "front_forward", grid, (THREADS,),
             planes, planes.stride(0), self.layout.pitch, workspace[starts[block] :], bias,
@@ -123,8 +121,8 @@ class FrontEngine(ProductEngine):
         strips = -(-width // self.columns)
         band = band_rows(height, strips * shape.batch, reach)
         sizes = constants(
-            shape.channels_before(block.start), num_outputs, side, reach, self.columns, band, strips,
-            height, width, RULES[shape.padding],
+            shape.channels_before(block.start), num_outputs, side, reach, self.columns, band,
+            strips, height, width, RULES[shape.padding],
         )  # fmt: skip
         return (strips * shape.batch, -(-height // band)), sizes
 
@@ -193,34 +191,40 @@ def places_of(
         device: of the result.
 
     Returns:
-        For each element in the order of kernels/mma.cuh, its place among the weights of all layers
-        one after another, -1 for zeros: [step, part, pair of tiles, 32 lanes, tile of the pair, half of
-        the channels, channel], all blocks one after another. And where each block begins.
+        For each element in the order of kernels/mma.cuh its place among the weights of all layers
+        one after another, -1 for zeros; and where each block begins. A block is [step, part, pair
+        of tiles, 32 lanes, tile of the pair, half of the channels, channel].
     """
-    places, starts, sizes = [], {}, []
-    for layer in range(blocks[-1].stop):
-        sizes.append(9 * width * channels_before(c_in, width, layer))
-    pair = step // 8
+    places: list[Tensor] = []
+    starts: dict[range, int] = {}
+    size = 0
     for block in blocks:
         m = channels_before(c_in, width, block.start)
-        starts[block] = sum(map(len, places))
-        # For each row of the product, [row of taps][output][column of taps]: where its layer's weights
-        # of the first channel lie.
-        rows = torch.full((8 * TILES,), -1)
-        for output in range(width * len(block)):
-            layer, own = block.start + output // width, output % width
-            first = sum(sizes[:layer]) + own * 9 * channels_before(c_in, width, layer)
-            for tap in range(9):
-                rows[tap // 3 * 3 * OUTPUTS + output * 3 + tap % 3] = first + tap
-        num_steps = -(-m // step)
-        channels = torch.arange(num_steps * step)
-        whole = rows[:, None] + 9 * channels
-        whole = whole.masked_fill((rows[:, None] < 0) | (channels >= m), -1)
-        # [pair of tiles, tile, row, step, half, lane % 4, channel]
-        split = whole.view(TILES // 2, 2, 8, num_steps, 2, 4, pair)
+        channels = torch.arange(-(-m // step) * step)
+        rows = _first_places(c_in, width, block)[:, None]
+        whole = (rows + 9 * channels).masked_fill((rows < 0) | (channels >= m), -1)
+        # [pair of tiles, tile, row of a tile, step, half, lane % 4, channel]
+        split = whole.view(TILES // 2, 2, 8, -1, 2, 4, step // 8)
         ordered = split.permute(3, 0, 2, 5, 1, 4, 6)[:, None].expand(-1, parts, *(-1,) * 6)
         places.append(ordered.flatten())
+        starts[block] = size
+        size += ordered.numel()
     return torch.cat(places).to(device, torch.int32), starts
+
+
+def _first_places(c_in: int, width: int, block: range) -> Tensor:
+    """Where the weights by the first channel lie, [8 * TILES]; -1 in rows of no tap.
+
+    Rows are [row of taps][output][column of taps].
+    """
+    sizes = [9 * channels_before(c_in, width, layer) for layer in range(block.stop)]
+    first = torch.full((TILES * 8,), -1)
+    for output in range(width * len(block)):
+        layer = block.start + output // width
+        start = width * sum(sizes[:layer]) + output % width * sizes[layer]
+        for tap in range(9):
+            first[(tap // 3 * OUTPUTS + output) * 3 + tap % 3] = start + tap
+    return first
 
 
 def _serves(shape: BlockShape, like: Tensor) -> bool:

@@ -22,7 +22,6 @@ MAX_GRID_Z = 65535
 PLANS = 32  # of shapes whose arguments are kept
 
 
-
 def inner_source(dtype: torch.dtype, num_axes: int, *, tf32: bool = False) -> Source:
     """The source of the kernels; with tf32, channels are rounded to it."""
     return source_for("inner", dtype, NDIM=num_axes, TF32=int(tf32))

@@ -4,8 +4,8 @@ No products: slow, and what `msdtool.ops.cuda.product` is checked against and bu
 where `msdtool.ops.cuda.launcher` can launch kernels: on a GPU with CuPy.
 
 Terms: planes [C, plane] of a `Layout` are the channels of all images in storage type, grads
-[C, plane] the gradient with respect to them in the type used for computing; ``m`` counts the channels
-that precede a block of layers.
+[C, plane] the gradient with respect to them in the type used for computing; ``m`` counts the
+channels that precede a block of layers.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,9 @@ class PerLayerEngine(Engine):
     def forward_final(self, planes: Tensor, parameters: Parameters, output: Tensor) -> None:
         _, _, weight, bias = parameters
         assert weight is not None and bias is not None
-        if self.shape.batch == 1 and self.layout.halo == 0:  # in place: the output may be as large as the image
+        if (
+            self.shape.batch == 1 and self.layout.halo == 0
+        ):  # in place: the output may be as large as the image
             torch.addmm(bias[:, None], weight.squeeze(2), planes, out=output[0].flatten(1))
         else:
             output.copy_(self.images(torch.addmm(bias[:, None], weight.squeeze(2), planes)))

@@ -4,9 +4,9 @@ The algorithm is that of `msdtool.ops.cpu.blocked`: for k layers together, over 
 all of them, one product and a shift-and-add of its taps (kernels/taps.cu); the few channels inside
 the block of layers follow layer by layer (kernels/inner.cu). Backward, gradients of a block's
 channels become those before their ReLU, in place, layer by layer; a stack of their taps then
-serves both products. In contrast to the CPU engine, planes have no halo: the kernels find a pixel
-beyond the border by its index. And the images of a batch lie one after another in each plane, so
-that one product serves them all.
+serves both products. In contrast to the CPU engine, gradients have nothing but zeros in a halo: the
+kernels find a pixel beyond the border by its index. And the images of a batch lie one after another
+in each plane, so that one product serves them all.
 
 Precision. Products are in full float32 unless the user allows TF32 with
 `torch.set_float32_matmul_precision`. float16 and bfloat16 tensors keep their channels in that

@@ -1,5 +1,7 @@
-"""The kernel for the channels in front of a block, run on the CPU with tensor cores imitated: exact on
-whole numbers."""
+"""The kernel for the channels in front of a block, run on the CPU with tensor cores imitated.
+
+It is exact on whole numbers.
+"""
 
 import math
 from collections.abc import Iterator
@@ -54,10 +56,10 @@ def whole(*shape: int, largest: int, seed: int) -> Tensor:
 def front_of(
     engine: ProductEngine, block: range, largest: tuple[int, int], dtype: torch.dtype, device: str
 ) -> Tensor:
-    """What an engine makes of the channels before a block, all whole numbers, [k * width, B, *space].
+    """What an engine makes of the channels before a block, [k * width, B, *space].
 
-    They are small enough for every type, and their sums for float32, so nothing is rounded. What the
-    kernel must not use is NaN.
+    All are whole numbers, small enough for every type, and their sums for float32, so nothing is
+    rounded. What the kernel must not use is NaN.
     """
     shape, layout = engine.shape, engine.layout
     m, wide = shape.channels_before(block.start), compute_dtype(dtype)
@@ -93,12 +95,12 @@ def check_front(
 
 @st.composite
 def shapes(draw: st.DrawFn) -> BlockShape:
-    space = (draw(st.integers(2, 40)), draw(st.integers(2, 150)))
+    space = (draw(st.integers(2, 25)), draw(st.integers(2, 150)))
     padding = draw(st.sampled_from(PADDINGS))
     limit = {"symmetric": min(space), "reflect": min(space) - 1, "zeros": 25}[padding]
     dilations = draw(st.lists(st.integers(1, min(limit, 25)), min_size=1, max_size=14))
     return BlockShape(
-        draw(st.integers(1, 40)),
+        draw(st.integers(1, 35)),
         draw(st.integers(1, 3)),
         tuple(dilations),
         padding,
@@ -109,7 +111,7 @@ def shapes(draw: st.DrawFn) -> BlockShape:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("dtype", "mode"), MODES)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=7, deadline=None, derandomize=True)
 @given(shape=shapes(), blocks_wanted=st.integers(1, 20))
 def test_whole_numbers_come_out_exactly(
     dtype: torch.dtype, mode: str, device: str, shape: BlockShape, blocks_wanted: int
@@ -120,13 +122,19 @@ def test_whole_numbers_come_out_exactly(
         check_front(shape, dtype, device)
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize(("dtype", "mode"), MODES)
+@pytest.mark.parametrize(
+    ("dtype", "mode", "padding"),
+    [
+        (torch.float32, "high", "symmetric"),
+        (torch.float32, "highest", "zeros"),
+        (torch.bfloat16, "highest", "reflect"),
+    ],
+)
 def test_small_fronts_come_out_exactly(dtype: torch.dtype, mode: str, padding: str) -> None:
     """Under the sanitizers, too; five and eight outputs, channels that are no whole step."""
     with precision(mode):
-        check_front(BlockShape(3, 1, (1, 5, 2, 4, 3), padding, 1, (13, 70)), dtype)
-        check_front(BlockShape(11, 2, (1, 5, 2, 4), padding, 1, (9, 13)), dtype)
+        check_front(BlockShape(3, 1, (1, 5, 2, 4, 3), padding, 1, (7, 40)), dtype)
+        check_front(BlockShape(11, 2, (1, 5, 2, 4), padding, 1, (6, 13)), dtype)
 
 
 def test_full_precision_multiplies_more_than_tf32_holds() -> None:
@@ -182,7 +190,7 @@ def test_a_strip_is_as_wide_as_shared_memory_allows(
 
 
 def test_what_a_block_takes_of_shared_memory_is_there() -> None:
-    """For each block of the widest strip: with what the kernel declares itself, below the limit."""
+    """For every block, with what the kernel declares itself."""
     shape = BlockShape(3, 2, (4, 10, 1, 12, 12, 12, 12, 3), "zeros", 1, (40, 300))
     engine = FrontEngine(shape, torch.empty(0))
     assert engine.columns is not None
