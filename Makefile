@@ -74,7 +74,7 @@ site: .venv/site/installed ## Build the documentation as a web site in build/sit
 bench: .venv/installed ## Compare the MSD block with plain torch and the machine's limit
 	$(BIN)/msdtool bench
 
-gpu: setup ## On a machine with a GPU: doctor, GPU tests, bench and a profile, saved in gpu/
+gpu: setup ## On a machine with a GPU: tests of the kernels, times, a profile and doctor, saved in gpu/
 	.ci/gpu $(BIN)/python
 
 clean: ## Remove environments, caches and the demo's files

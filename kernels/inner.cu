@@ -3,8 +3,10 @@
 //
 //     output_o(x) = relu(sums_o(x) + sum_{c, t} weight_{o,c,t} source_c(rho(x + dilation * t)))
 //
-// Planes are [C, B, *space], contiguous, of which a layer has C_out; `plane` is the size of one. Space
-// is D, H, W; in 2D, D is 1 and has no taps. Sums and gradients are `real`: float for 16-bit storage.
+// Planes are [C, B, *space] of which a layer has C_out; `plane` is the size of one. Space is D, H, W; in
+// 2D, D is 1 and has no taps. A row has `pitch` elements, those of the image from `halo` on; forward,
+// what the border rule says is written to the halo. Sums and gradients are `real`: float for 16-bit
+// storage. With TF32, channels are rounded to what a product of that type takes (front.cu).
 //
 // A thread owns N rows a dilation apart, because their taps lie on each other's rows: 3 (N + 2)
 // loads serve 9 N multiplications. A warp is 32 columns. All divisions are before the loops, and the
@@ -17,8 +19,13 @@
 #define NDIM 2
 #endif
 
+#ifndef TF32
+#define TF32 0
+#endif
+
 #include "common.cuh"
 #include "border.cuh"
+#include "mma.cuh"
 
 const int KZ = NDIM == 3 ? 3 : 1;
 const int N = 4;
@@ -45,8 +52,8 @@ struct Offsets {
     unsigned rows[N + 2], columns[3];
     bool inside = true;
 
-    __device__ __forceinline__ void set_row(int j, int row, int width, int size) {
-        rows[j] = row < 0 ? NONE : static_cast<unsigned>(row * width) * size;
+    __device__ __forceinline__ void set_row(int j, int row, int pitch, int size) {
+        rows[j] = row < 0 ? NONE : static_cast<unsigned>(row * pitch) * size;
         inside = inside && row >= 0;
     }
     __device__ __forceinline__ void set_column(int i, int column, int size) {
@@ -54,10 +61,10 @@ struct Offsets {
         inside = inside && column >= 0;
     }
     // Of rows and columns that are known to be in the image.
-    __device__ __forceinline__ void set_inside(int row, int column, int step, int width, int size) {
+    __device__ __forceinline__ void set_inside(int row, int column, int step, int pitch, int size) {
 #pragma unroll
         for (int j = 0; j < N + 2; ++j)
-            rows[j] = static_cast<unsigned>((row + j * step) * width) * size;
+            rows[j] = static_cast<unsigned>((row + j * step) * pitch) * size;
 #pragma unroll
         for (int i = 0; i < 3; ++i) columns[i] = static_cast<unsigned>(column + i * step) * size;
     }
@@ -87,6 +94,26 @@ __device__ __forceinline__ int first_row(int dilation) {
     return thread / dilation * (N * dilation) + thread % dilation;
 }
 
+// A channel's value as it is kept.
+__device__ __forceinline__ real kept(real value) {
+#if TF32
+    return __uint_as_float(tf32_bits(value));
+#else
+    return value;
+#endif
+}
+
+// Write a pixel of column x, and its mirror images in the halo.
+__device__ __forceinline__ void write(
+    storage* at, real value, int x, int width, int halo, int rule) {
+    value = kept(value);
+    store(at, value);
+    if (rule == ZEROS) return;
+    const int low = rule - 1 - x, high = 2 * width - 1 - rule - x;
+    if (low < 0 && low >= -halo) store(at + low - x, value);
+    if (high >= width && high < width + halo) store(at + high - x, value);
+}
+
 // grid: W / 32, threads for the rows / WARPS, slices of all images.
 extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
     const storage* sources,
@@ -94,13 +121,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
     const real* sums,
     storage* output,  // may be `sums`
     int64 plane, int64 c_in, int64 c_out, int64 num_slices, int64 depth, int64 height, int64 width,
-    int64 dilation, int64 rule) {
+    int64 pitch, int64 halo, int64 dilation, int64 rule) {
     __shared__ Row weights[MAX_PAIRS * KZ * 3];
     const int channels = static_cast<int>(c_in), outputs = static_cast<int>(c_out);
     load_weights(weights, weight, weight_o, channels, outputs);
     __syncthreads();
     const int s = static_cast<int>(dilation), h = static_cast<int>(height);
     const int w = static_cast<int>(width), d = static_cast<int>(depth), rho = static_cast<int>(rule);
+    const int step_y = static_cast<int>(pitch), edge = static_cast<int>(halo);
     const int x = blockIdx.x * 32 + threadIdx.x % 32, row = first_row(s);
     if (x >= w || row >= h) return;
 
@@ -108,23 +136,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
     // one that is read.
     Offsets at;
     if (row >= s && row + N * s < h && x >= s && x + s < w) {  // most threads
-        at.set_inside(row - s, x - s, s, w, sizeof(storage));
+        at.set_inside(row - s, x - s, s, step_y, sizeof(storage));
     } else {
 #pragma unroll
         for (int j = 0; j < N + 2; ++j)
-            at.set_row(j, border(min(row + (j - 1) * s, h - 1 + s), h, rho), w, sizeof(storage));
+            at.set_row(j, border(min(row + (j - 1) * s, h - 1 + s), h, rho), step_y, sizeof(storage));
 #pragma unroll
         for (int i = 0; i < 3; ++i)
             at.set_column(i, border(x + (i - 1) * s, w, rho), sizeof(storage));
     }
-    const int64 slice_size = height * width;
+    const int64 slice_size = height * pitch;
+    sources += halo;
+    sums += halo;
+    output += halo;
     for (int slice = blockIdx.z; slice < num_slices; slice += gridDim.z) {
         const int z = KZ == 1 ? 0 : slice % d;
         for (int o = 0; o < outputs; ++o) {
-            const int64 own = o * plane + slice * slice_size + row * w + x;
+            const int64 own = o * plane + slice * slice_size + row * step_y + x;
             real sum[N];
 #pragma unroll
-            for (int j = 0; j < N; ++j) sum[j] = row + j * s < h ? sums[own + j * s * w] : real(0);
+            for (int j = 0; j < N; ++j) sum[j] = row + j * s < h ? sums[own + j * s * step_y] : real(0);
 #pragma unroll 1
             for (int c = 0; c < channels; ++c) {
 #pragma unroll 1
@@ -147,7 +178,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
             }
 #pragma unroll
             for (int j = 0; j < N; ++j)
-                if (row + j * s < h) store(output + own + j * s * w, sum[j] < 0 ? real(0) : sum[j]);
+                if (row + j * s < h)
+                    write(output + own + j * s * step_y, sum[j] < 0 ? real(0) : sum[j],
+                          x, w, edge, rho);
         }
     }
 }
@@ -172,21 +205,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
     real* grads,  // [C_in, plane]
     const storage* outputs,  // [num_complete, plane], the last of the C_in channels
     int64 num_complete, int64 plane, int64 c_in, int64 c_out, int64 num_slices, int64 depth,
-    int64 height, int64 width, int64 dilation, int64 rule) {
+    int64 height, int64 width, int64 pitch, int64 halo, int64 dilation, int64 rule) {
     __shared__ Row weights[MAX_PAIRS * KZ * 3];
     const int channels = static_cast<int>(c_in), num_deltas = static_cast<int>(c_out);
     load_weights(weights, weight, weight_o, channels, num_deltas);
     __syncthreads();
     const int s = static_cast<int>(dilation), h = static_cast<int>(height);
     const int w = static_cast<int>(width), d = static_cast<int>(depth), rho = static_cast<int>(rule);
+    const int step_y = static_cast<int>(pitch);
     const int x = blockIdx.x * 32 + threadIdx.x % 32, row = first_row(s);
     if (x >= w || row >= h) return;
     const int last_row = row + (N - 1) * s, passes = rho == ZEROS || num_deltas == 0 ? 1 : 3;
-    const int64 slice_size = height * width;
+    const int64 slice_size = height * pitch;
+    if (num_deltas > 0) deltas += halo;
+    grads += halo;
+    outputs += halo;
 
     for (int slice = blockIdx.z; slice < num_slices; slice += gridDim.z) {
         const int z = KZ == 1 ? 0 : slice % d;
-        real* const own = grads + slice * slice_size + row * w + x;
+        real* const own = grads + slice * slice_size + row * step_y + x;
         for (int number_z = 0; number_z < (KZ == 1 ? 1 : passes); ++number_z) {
             if (number_z > 0 && !reached(number_z, z, z, d, s)) continue;
             const int position_z = preimage(z, number_z, d, rho);
@@ -203,7 +240,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
 #pragma unroll
                     for (int j = 0; j < N + 2; ++j) {
                         const int y = position_y + (j - 1) * step;
-                        at.set_row(j, y < h ? y : NOWHERE, w, sizeof(real));
+                        at.set_row(j, y < h ? y : NOWHERE, step_y, sizeof(real));
                     }
 #pragma unroll
                     for (int i = 0; i < 3; ++i) {
@@ -243,7 +280,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
                                 }
 #pragma unroll
                                 for (int j = 0; j < N; ++j)
-                                    if (stands[j]) grad[j * s * w] += sum[j];
+                                    if (stands[j]) grad[j * s * step_y] += sum[j];
                             }
                         }
                     }
@@ -255,7 +292,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
             real* const grad = own + (channels - num_complete + c) * plane;
 #pragma unroll
             for (int j = 0; j < N; ++j)
-                if (row + j * s < h && load(output + j * s * w) <= 0) grad[j * s * w] = 0;
+                if (row + j * s < h && load(output + j * s * step_y) <= 0) grad[j * s * step_y] = 0;
         }
     }
 }

@@ -2,7 +2,8 @@
 // gather sums it into the layers' sums, spread, its adjoint, computes it from their gradients.
 //
 // Buffers are planes [C, plane] of B images one after another, `num_slices` slices each; a slice is
-// one index of the outermost axis (a row in 2D, H rows in 3D). A stack [channels * 3^n, tap_plane]
+// one index of the outermost axis (a row in 2D, H rows in 3D). A row has `pitch` elements, those of the
+// image from `halo` on; others are left alone. A stack [channels * 3^n, tap_plane]
 // covers the strip of slices first..stop-1, counted over all images. Every channel has its dilation.
 //
 // A warp is 32 columns. A thread has ROWS rows of a column in 2D, in 3D the column's row in all
@@ -41,9 +42,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) taps_gather(
     const real* taps, int64 tap_plane, const real* bias, const int64* dilations,
     real* sums, int64 plane,
     int64 first, int64 stop, int64 margin, int64 num_images, int64 num_slices, int64 height,
-    int64 width, int64 rule) {
+    int64 width, int64 pitch, int64 halo, int64 rule) {
     const int d = static_cast<int>(num_slices), h = static_cast<int>(height);
-    const int w = static_cast<int>(width), rho = static_cast<int>(rule), slice_size = h * w;
+    const int w = static_cast<int>(width), rho = static_cast<int>(rule);
+    const int step = static_cast<int>(pitch), slice_size = h * step;
     const int start = static_cast<int>(first), size = static_cast<int>(stop - first);
     const int64 channel = blockIdx.z;
     const Place own = place(static_cast<int>(max(first - margin, int64(0))),
@@ -56,10 +58,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) taps_gather(
         const int row = TY == 1 ? 0 : border(own.y + dilation * (i / 3 - 1), h, rho);
         const int column = border(own.x + dilation * (i % 3 - 1), w, rho);
         columns[i] = row < 0 || column < 0 ? nullptr
-                         : taps + (channel * 3 * INNER + i) * tap_plane + row * w + column;
+                         : taps + (channel * 3 * INNER + i) * tap_plane + row * step + halo + column;
     }
     const real bias_here = bias[channel];
-    real* sum_at = sums + channel * plane + int64(own.begin) * slice_size + own.y * w + own.x;
+    real* sum_at = sums + channel * plane + int64(own.begin) * slice_size + own.y * step + halo + own.x;
     int z = own.begin % d;
 #pragma unroll 1
     for (int slice = own.begin; slice < own.end; ++slice, sum_at += slice_size) {
@@ -96,9 +98,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) taps_gather(
 extern "C" __global__ void __launch_bounds__(THREADS, 2) taps_spread(
     const real* deltas, int64 plane, const int64* dilations,
     real* taps, int64 tap_plane,
-    int64 first, int64 stop, int64 num_slices, int64 height, int64 width, int64 rule) {
+    int64 first, int64 stop, int64 num_slices, int64 height, int64 width, int64 pitch,
+    int64 halo, int64 rule) {
     const int d = static_cast<int>(num_slices), h = static_cast<int>(height);
-    const int w = static_cast<int>(width), rho = static_cast<int>(rule), slice_size = h * w;
+    const int w = static_cast<int>(width), rho = static_cast<int>(rule);
+    const int step = static_cast<int>(pitch), slice_size = h * step;
     const int64 channel = blockIdx.z;
     const Place own = place(static_cast<int>(first), static_cast<int>(stop));
     if (own.x >= w || own.y >= h) return;
@@ -110,18 +114,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) taps_spread(
     for (int i = 0; i < INNER; ++i) {
         const int y = TY == 1 ? 0 : own.y - dilation * (i / 3 - 1), x = own.x - dilation * (i % 3 - 1);
         at[i] = y >= 0 && y < h && x >= 0 && x < w
-                    ? (y * w + x) * unsigned(sizeof(real)) : NONE;
+                    ? (y * step + x) * unsigned(sizeof(real)) : NONE;
     }
     const bool alone = num_preimages(own.x, w, dilation) == 1 &&
                        (TY == 1 || num_preimages(own.y, h, dilation) == 1);
     const int num_images = alone ? 1 : 3 * TY;  // of a slice
     real* tap_at = taps + channel * 3 * INNER * tap_plane +
-                   (own.begin - first) * slice_size + own.y * w + own.x;
+                   (own.begin - first) * slice_size + own.y * step + halo + own.x;
     int z = own.begin % d;
 #pragma unroll 1
     for (int slice = own.begin; slice < own.end; ++slice, tap_at += slice_size) {
         const int num_z = num_preimages(z, d, dilation);
-        const real* const image = deltas + channel * plane + int64(slice - z) * slice_size;
+        const real* const image = deltas + channel * plane + int64(slice - z) * slice_size + halo;
         real* out = tap_at;
 #pragma unroll 1
         for (int tap = -1; tap <= 1; ++tap) {
@@ -142,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) taps_spread(
                     for (int i = 0; i < INNER; ++i) {
                         const int yy = TY == 1 ? 0 : y - dilation * (i / 3 - 1);
                         const int xx = x - dilation * (i % 3 - 1);
-                        if (yy >= 0 && yy < h && xx >= 0 && xx < w) sum[i] += source[yy * w + xx];
+                        if (yy >= 0 && yy < h && xx >= 0 && xx < w) sum[i] += source[yy * step + xx];
                     }
                 }
             }

@@ -4,7 +4,7 @@ Along each axis of ``size`` pixels, "symmetric" repeats the edge pixel (-1 -> 0,
 "reflect" does not (-1 -> 1, size -> size - 2), and "zeros" reads zeros. No position may lie further
 out than one mirror image, which limits the dilations. The rule itself is applied by
 kernels/cpu/border.h and kernels/border.cuh, in plain torch by `msdtool.ops.reference`, and as a
-halo around the planes by `msdtool.ops.cpu.layout`.
+halo around the planes by `msdtool.ops.cpu.layout` and `msdtool.ops.cuda.layout`.
 """
 
 from typing import Literal, get_args

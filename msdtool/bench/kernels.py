@@ -8,7 +8,7 @@ import torch
 from msdtool.bench.cases import BYTES_PER_VALUE, Case
 from msdtool.nn.msd import DILATIONS
 from msdtool.ops.cuda import convolution
-from msdtool.ops.cuda.fused import FusedEngine
+from msdtool.ops.cuda.front import FrontEngine
 from msdtool.ops.cuda.product import ProductEngine, multiply
 from msdtool.ops.engine import BlockShape
 
@@ -36,7 +36,7 @@ def kernels_of(case: Case, device: torch.device) -> list[Kernel]:
     return [
         block.forward_product(),
         block.gather(),
-        block.fused(),
+        block.front_kernel(),
         block.inner_forward(),
         block.forward(),
         block.inner_backward(),
@@ -107,16 +107,21 @@ class _LastBlock:
             self.taps.numel(),
         )
 
-    def fused(self) -> Kernel:
+    def front_kernel(self) -> Kernel:
         """The product and the gathering of its taps in one kernel, where it serves the shape."""
-        fused, stack = FusedEngine(self.engine.shape, self.planes), torch.empty_like(self.taps)
+        shape, like = self.engine.shape, self.planes
+        engine = FrontEngine(shape, like)
+        planes, block = engine.new_planes(like).zero_(), engine.blocks()[-1]
+        sizes = [(shape.width, shape.channels_before(i)) for i in range(shape.depth)]
+        weights = [like.new_ones(*size, *(3,) * self.case.ndim) for size in sizes]
+        workspace = engine.new_workspace(planes, weights)
+        sums, read = planes[shape.channels(block)], shape.channels_before(block.start)
+        bias = self.bias.new_zeros(len(sums))
         return Kernel(
-            "fused_forward or both",
-            lambda: fused.convolve_front(
-                self.planes, self.rows, self.bias, self.planes[self.channels], self.block, stack
-            ),
-            _bytes((self.num_read + self.num_outputs) * self.case.pixels),
-            2 * len(self.taps) * self.num_read * self.case.pixels,
+            "front_forward or both",
+            lambda: engine.convolve_front(planes, weights, bias, sums, block, workspace),
+            _bytes((read + len(sums)) * self.case.pixels),
+            2 * len(sums) * shape.num_taps * read * self.case.pixels,
         )
 
     def inner_forward(self) -> Kernel:

@@ -127,34 +127,18 @@ GPU_METHODS = (
     ),
     *(
         Method(
-            f"msdtool, {what}CUDA graphs{precision}",
-            partial(as_graphs, impl=impl),
+            f"msdtool, CUDA graphs{precision}",
+            as_graphs,
             _engine_bytes,
             symmetric=True,
             dtype=dtype,
             tf32=tf32,
         )
-        for what, impl, precision, dtype, tf32 in (
-            ("", "auto", "", torch.float32, False),
-            ("", "auto", ", TF32", torch.float32, True),
-            ("", "auto", ", bfloat16", torch.bfloat16, False),
-            ("fused, ", "cuda-fused", ", TF32", torch.float32, True),
-            ("fused, ", "cuda-fused", ", bfloat16", torch.bfloat16, False),
+        for precision, dtype, tf32 in (
+            ("", torch.float32, False),
+            (", TF32", torch.float32, True),
+            (", bfloat16", torch.bfloat16, False),
         )
-    ),
-    Method(
-        "msdtool, fused, TF32",
-        partial(ops.msd_module, impl="cuda-fused"),
-        _engine_bytes,
-        symmetric=True,
-        tf32=True,
-    ),
-    Method(
-        "msdtool, fused, bfloat16",
-        partial(ops.msd_module, impl="cuda-fused"),
-        _engine_bytes,
-        symmetric=True,
-        dtype=torch.bfloat16,
     ),
     Method(
         "a kernel per layer",

@@ -64,6 +64,7 @@ def check_all(device: torch.device) -> Iterator[Check]:
     if launcher.obstacle(device) is None:
         for impl in KERNELS:
             yield from check_networks(device, impl)
+        yield from check_rounded_networks(device)
         yield from check_convolutions(device)
         yield from check_semifields(device, "cuda")
 
@@ -81,8 +82,21 @@ def check_networks(device: torch.device, impl: str) -> Iterator[Check]:
             )
         )
         name = f"network, {impl}, {STORAGES[dtype]}, {len(space)}D, {padding}"
-        rounds = impl == "cuda-fused" and dtype == torch.float32
-        yield Check(name, error, ALLOWED_TF32 if rounds else ALLOWED[dtype])
+        yield Check(name, error, ALLOWED[dtype])
+
+
+def check_rounded_networks(device: torch.device) -> Iterator[Check]:
+    """Check networks of float32 whose products may round to TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        for padding in PADDINGS:
+            leaves = [leaf.to(device, torch.float32) for leaf in _network(SPACES[0])]
+            expected = _run([leaf.double() for leaf in leaves], padding, "reference")
+            errors = map(relative_error, _run(leaves, padding, "cuda"), expected)
+            yield Check(f"network, cuda, TF32, 2D, {padding}", max(errors), ALLOWED_TF32)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def check_convolutions(device: torch.device) -> Iterator[Check]:

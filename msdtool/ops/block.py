@@ -39,11 +39,11 @@ def msd_block(
         padding: border rule, "symmetric", "reflect" or "zeros".
         impl: "compiled" is the engine in C++ for the CPU, built on first use by the system's
             compiler; "torch" computes by PyTorch's matrix products on any device. "cuda" does the
-            same with CUDA kernels, "cuda-fused" with one kernel on tensor cores in place of the
-            forward products (float32 rounded to TF32), "cuda-plain" with one kernel per layer, all
-            for a GPU with CuPy. The result of all these is a view of a wider buffer, so it is not
-            contiguous. "reference" is plain PyTorch, slow. "auto" chooses "cuda" or "compiled"
-            where it is available, else "torch".
+            same with CUDA kernels, forward on tensor cores in 2D (float32 in three products, or
+            rounded to TF32 where `torch.set_float32_matmul_precision` allows it), "cuda-plain" with
+            one kernel per layer, both for a GPU with CuPy. The result of all these is a view of a
+            wider buffer, so it is not contiguous. "reference" is plain PyTorch, slow. "auto"
+            chooses "cuda" or "compiled" where it is available, else "torch".
 
     Returns:
         [B, c_in + width*depth, *space], the input channels first.

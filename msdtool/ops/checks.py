@@ -7,7 +7,7 @@ from torch import Tensor
 from msdtool.border import PADDINGS, largest_dilation
 from msdtool.ops.overlap import overlap
 
-RENAMED = {"blocked": "torch", "taps": "torch"}  # values of impl
+RENAMED = {"blocked": "torch", "taps": "torch", "cuda-fused": "cuda"}  # values of impl
 
 
 def check_impl(impl: str, allowed: Iterable[str]) -> None:

@@ -7,16 +7,14 @@ from msdtool.ops.cpu import native_build
 from msdtool.ops.cpu.blocked import BlockedEngine
 from msdtool.ops.cpu.native import CompiledEngine
 from msdtool.ops.cuda import launcher
-from msdtool.ops.cuda.fused import FusedEngine
+from msdtool.ops.cuda.front import FrontEngine
 from msdtool.ops.cuda.per_layer import PerLayerEngine
-from msdtool.ops.cuda.product import ProductEngine
 from msdtool.ops.engine import BlockShape, Engine
 
 ENGINES: dict[str, type[Engine]] = {
     "compiled": CompiledEngine,
     "torch": BlockedEngine,
-    "cuda": ProductEngine,
-    "cuda-fused": FusedEngine,
+    "cuda": FrontEngine,
     "cuda-plain": PerLayerEngine,
 }
 REFERENCE = "reference"

@@ -14,15 +14,15 @@ def test_every_kernel_of_a_step_is_started(shim, case):
     for kernel in kernels_of(case, CPU):
         kernel.start()
         assert kernel.num_bytes > 0
-    fused = {"fused_forward"} if case.ndim == 2 else set()
-    assert {name for _, name in shim.launched} == fused | {
+    front = {"front_forward", "front_pack"} if case.ndim == 2 else set()
+    assert {name for _, name in shim.launched} == front | {
         "taps_gather", "taps_spread", "inner_forward", "inner_backward", "convolution_forward",
         "convolution_backward_input",
         "convolution_backward_weight",
     }  # fmt: skip
 
 
-def test_counts_of_a_product():
+def test_counts_of_a_product(shim):
     """Layers 8 and 9 read 9 channels together: 2 * 9 rows, 272 pixels."""
     product = kernels_of(Case((16, 17), depth=10), CPU)[0]
     assert product.flops == 2 * 18 * 9 * 272

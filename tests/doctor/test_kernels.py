@@ -23,13 +23,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_kernel_is_checked_where_kernels_run(few, shim):
     checks = list(kernels.check_all(CPU))
     assert all(check.passed for check in checks)
-    assert len(checks) == 4 * 6 + 12 + 2 * 10
+    assert len(checks) == 3 * 6 + 2 + 12 + 2 * 10
     functions = {function for _, function in shim.launched}
     assert functions == {
         "taps_gather", "taps_spread", "inner_forward", "inner_backward", "convolution_forward",
-        "convolution_backward_input", "convolution_backward_weight", "fused_forward",
-        "semifield_forward",
-        "semifield_backward_img", "semifield_backward_kernel",
+        "convolution_backward_input", "convolution_backward_weight", "front_forward", "front_pack",
+        "semifield_forward", "semifield_backward_img", "semifield_backward_kernel",
     }  # fmt: skip
 
 
@@ -47,7 +46,7 @@ def test_without_kernels_only_auto_is_checked(few):
 
 
 @pytest.mark.parametrize(
-    "function", ["taps_gather", "taps_spread", "inner_forward", "inner_backward"]
+    "function", ["taps_gather", "taps_spread", "front_forward", "inner_forward", "inner_backward"]
 )
 def test_a_kernel_that_does_nothing_is_seen(few, shim, function, monkeypatch):
     launch = shim.launch

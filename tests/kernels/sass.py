@@ -54,6 +54,10 @@ class Code:
         targets = [(self.target(index), index) for index in range(len(self.instructions))]
         return sorted((to, index) for to, index in targets if to is not None and to < index)
 
+    def count(self, loop: tuple[int, int], operation: str) -> int:
+        """How often an operation stands in a loop."""
+        return sum(self.operation(index) == operation for index in range(loop[0], loop[1] + 1))
+
     def fewest(self, loop: tuple[int, int], operation: str) -> tuple[int, int]:
         """How often one turn of a loop runs an operation at most, and the fewest instructions of
         such a turn: of an inner loop, that of pixels that are not at the border."""

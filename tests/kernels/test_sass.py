@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from msdtool.ops.cuda import inner, taps
+from msdtool.ops.cuda import front, inner, taps
 from msdtool.ops.cuda.sources import Source, source_for
 from tests.kernels import nvrtc, sass
 
@@ -28,6 +28,39 @@ def test_variables_fit_the_registers_of_two_blocks(source: Source) -> None:
     for kernel, by_architecture in nvrtc.rows_of(source, nvrtc.tested(source)).items():
         for architecture, (registers, spilled, _) in by_architecture.items():
             assert (registers <= 128, spilled) == (True, 0), f"{kernel} for {architecture}"
+
+
+@pytest.mark.parametrize(("terms", "least"), [(1, 0.4), (3, 0.45)])
+def test_the_product_keeps_tensor_cores_busy(terms: int, least: float) -> None:
+    """A turn multiplies 32 pixels and 16 channels by 72 taps, in 36 instructions for each term; no
+    variable of it is kept in memory."""
+    code = sass.disassemble(front.front_source(torch.float32, terms), ARCHITECTURE)["front_forward"]
+    turns = [loop for loop in code.loops() if code.count(loop, "HMMA") == 36 * terms]
+    assert len(turns) >= 1
+    for first, last in turns:
+        assert code.count((first, last), "HMMA") >= least * (last - first + 1)
+        assert code.count((first, last), "LDL") + code.count((first, last), "STL") == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_16_bit_channels_take_fewer_instructions(dtype: torch.dtype) -> None:
+    """A turn multiplies twice as many channels as with float32."""
+    code = sass.disassemble(front.front_source(dtype, 1), ARCHITECTURE)["front_forward"]
+    lengths = [b - a + 1 for a, b in code.loops() if code.count((a, b), "HMMA") == 36]
+    assert lengths and max(lengths) <= 125
+
+
+def test_the_product_has_registers_enough() -> None:
+    """128 for two blocks of a multiprocessor; with three terms, one block has them all."""
+    for source in front.SOURCES:
+        most = 128 if ("TERMS", 1) in source.defines else 255
+        for architecture, row in nvrtc.rows_of(source, nvrtc.tested(source))[
+            "front_forward"
+        ].items():
+            registers, spilled, _ = row
+            place = f"{source} for {architecture}"
+            assert registers <= most, place
+            assert spilled <= 64, place  # outside of the loops, see above
 
 
 @pytest.mark.parametrize("kernel", ["inner_forward", "inner_backward"])

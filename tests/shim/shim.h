@@ -503,6 +503,15 @@ inline unsigned short float_to_half_bits(float value) {
     return bits_as<unsigned short>(static_cast<_Float16>(value));
 }
 
+// Four bytes of the eight of both values, one for each hexadecimal digit of the selector.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+    const unsigned long long both = static_cast<unsigned long long>(high) << 32 | low;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i)
+        result |= static_cast<unsigned>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+    return result;
+}
+
 inline unsigned tf32_bits(float value) {
     return value != value ? 0x7fffffffu : (bits_as<unsigned>(value) + 0x1000u) & ~0x1fffu;
 }

@@ -1,6 +1,6 @@
 """The layers inside a block of layers by CUDA kernels (kernels/inner.cu), forward and backward.
 
-Planes are [C, B * pixels], contiguous, of a batch of images one after another. Where the block's
+Planes are [C, plane] of a `Layout`. Where the block's
 sums over the channels in front of it come from: `msdtool.ops.cuda.product`.
 """
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from msdtool.border import RULES
 from msdtool.ops.cuda.launcher import Constants, constants, launch
-from msdtool.ops.cuda.sources import STORAGES, source_for
-from msdtool.ops.engine import BlockShape
+from msdtool.ops.cuda.layout import Layout
+from msdtool.ops.cuda.sources import STORAGES, Source, source_for
 
 # As in kernels/inner.cu.
 ROWS, WARPS, MAX_PAIRS = 4, 8, 16
@@ -21,23 +21,35 @@ BLOCK = (32 * WARPS,)
 MAX_GRID_Z = 65535
 PLANS = 32  # of shapes whose arguments are kept
 
-SOURCES = tuple(source_for("inner", dtype, NDIM=ndim) for dtype in STORAGES for ndim in (2, 3))
+
+def inner_source(dtype: torch.dtype, num_axes: int, *, tf32: bool = False) -> Source:
+    """The source of the kernels; with tf32, channels are rounded to it."""
+    return source_for("inner", dtype, NDIM=num_axes, TF32=int(tf32))
+
+
+SOURCES = (
+    *(inner_source(dtype, ndim) for dtype in STORAGES for ndim in (2, 3)),
+    inner_source(torch.float32, 2, tf32=True),
+)
 
 
 class InnerLayers:
     """Computes layers over the channels that their block wrote before them.
 
     Args:
-        shape: sizes of the network and the batch.
+        layout: of the planes.
         dtype: of the planes.
+        tf32: whether channels are rounded to what a product of TF32 takes of them.
     """
 
-    def __init__(self, shape: BlockShape, dtype: torch.dtype) -> None:
-        self.source = source_for("inner", dtype, NDIM=len(shape.space))
+    def __init__(self, layout: Layout, dtype: torch.dtype, *, tf32: bool = False) -> None:
+        shape = layout.shape
+        self.source = inner_source(dtype, len(shape.space), tf32=tf32)
         *depth, self.height, self.width = shape.space
-        self.plane = shape.pixels
+        self.plane = layout.plane
         self.num_slices = shape.batch * math.prod(depth)
-        self.sizes = (self.num_slices, *(depth or (1,)), self.height, self.width)
+        inside = self.height, self.width, layout.pitch, layout.halo
+        self.sizes = (self.num_slices, *(depth or (1,)), *inside)
         self.rule = RULES[shape.padding]
         self._plans: dict[tuple[int, ...], tuple[tuple[int, int, int], Constants]] = {}
 
@@ -47,11 +59,11 @@ class InnerLayers:
         """Write a layer's channels.
 
         Args:
-            sources: the channels that the block wrote before it, [C_in, B * pixels].
+            sources: the channels that the block wrote before it, [C_in, plane].
             weight: by which they are multiplied, [C_out, C_in, 3, 3(, 3)], contiguous in all axes
                 but the first.
-            sums: over the channels in front of the block, with bias, [C_out, B * pixels].
-            output: [C_out, B * pixels], may be ``sums``.
+            sums: over the channels in front of the block, with bias, [C_out, plane].
+            output: [C_out, plane], may be ``sums``.
             dilation: of the layer.
         """
         c_out, c_in = weight.shape[:2]
@@ -68,8 +80,8 @@ class InnerLayers:
 
         Args:
             weight: as for `forward`.
-            deltas: gradients of the layer before its ReLU, [C_out, B * pixels].
-            grads: of the channels, [C_in, B * pixels].
+            deltas: gradients of the layer before its ReLU, [C_out, plane].
+            grads: of the channels, [C_in, plane].
             outputs: the last of the channels, those whose gradient gets nothing more from other
                 layers. It is set to that before their ReLU.
             dilation: of the layer.
@@ -82,7 +94,7 @@ class InnerLayers:
         )  # fmt: skip
 
     def complete(self, grads: Tensor, outputs: Tensor) -> None:
-        """Set gradients of channels to those before their ReLU, both [C, B * pixels]."""
+        """Set gradients of channels to those before their ReLU, both [C, plane]."""
         grid, sizes = self._plan(1, len(outputs), self.plane, len(outputs), 0)
         launch(
             self.source, "inner_backward", grid, BLOCK, None, 0, None, grads, outputs, *sizes
@@ -102,6 +114,6 @@ class InnerLayers:
 
 
 @lru_cache(maxsize=PLANS)
-def inner_layers_of(shape: BlockShape, dtype: torch.dtype) -> InnerLayers:
+def inner_layers_of(layout: Layout, dtype: torch.dtype, *, tf32: bool) -> InnerLayers:
     """The `InnerLayers` of a shape, kept with the arguments of its launches."""
-    return InnerLayers(shape, dtype)
+    return InnerLayers(layout, dtype, tf32=tf32)

@@ -3,9 +3,9 @@
 No products: slow, and what `msdtool.ops.cuda.product` is checked against and builds on. It runs
 where `msdtool.ops.cuda.launcher` can launch kernels: on a GPU with CuPy.
 
-Terms: planes [C, B * pixels] are the channels of all images in storage type, grads [C, B * pixels]
-the gradient with respect to them in the type used for computing; ``m`` counts the channels that
-precede a block of layers.
+Terms: planes [C, plane] of a `Layout` are the channels of all images in storage type, grads
+[C, plane] the gradient with respect to them in the type used for computing; ``m`` counts the
+channels that precede a block of layers.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from msdtool.ops.cuda import convolution
 from msdtool.ops.cuda.convolution import MAX_PIXELS, Geometry, compute_dtype
+from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.engine import BlockShape, Engine, Gradients, Parameters
 
 # A strip's taps, written by a product and read back by a kernel, should stay in the second-level
@@ -27,24 +28,25 @@ class PerLayerEngine(Engine):
 
     pixels_at_once = 2**21
 
-    def __init__(self, shape: BlockShape, like: Tensor) -> None:
+    def __init__(self, shape: BlockShape, like: Tensor, *, halo: int = 0) -> None:
         super().__init__(shape, like)
+        self.layout = Layout(shape, halo)
         self.element_size = like.element_size()
-        self.max_slices = MAX_PIXELS // shape.slice_size
+        self.max_slices = MAX_PIXELS // self.layout.slice_size
 
     @property
     def slice_bytes(self) -> int:
-        return self.shape.num_channels * self.shape.slice_size * self.element_size
+        return self.shape.num_channels * self.layout.slice_size * self.element_size
 
     @property
     def workspace_bytes(self) -> int:
         return 0
 
     def new_planes(self, like: Tensor) -> Tensor:
-        return like.new_empty(self.shape.num_channels, self.shape.pixels)
+        return self.layout.new_planes(like)
 
     def images(self, planes: Tensor) -> Tensor:
-        return planes.view(len(planes), self.shape.batch, *self.shape.space).transpose(0, 1)
+        return self.layout.images(planes)
 
     def geometry(self, layer: int) -> Geometry:
         """How the convolution of a layer moves over its input."""
@@ -66,7 +68,9 @@ class PerLayerEngine(Engine):
     def forward_final(self, planes: Tensor, parameters: Parameters, output: Tensor) -> None:
         _, _, weight, bias = parameters
         assert weight is not None and bias is not None
-        if self.shape.batch == 1:  # in place: the output may be as large as the image
+        if (
+            self.shape.batch == 1 and self.layout.halo == 0
+        ):  # in place: the output may be as large as the image
             torch.addmm(bias[:, None], weight.squeeze(2), planes, out=output[0].flatten(1))
         else:
             output.copy_(self.images(torch.addmm(bias[:, None], weight.squeeze(2), planes)))
@@ -74,9 +78,9 @@ class PerLayerEngine(Engine):
     def backward(
         self, planes: Tensor, parameters: Parameters, grad_output: Tensor, gradients: Gradients
     ) -> None:
-        upstream = grad_output.to(compute_dtype(planes.dtype)).transpose(0, 1).flatten(1)
+        upstream = self.layout.gradients_of(grad_output.to(compute_dtype(planes.dtype)))
         if parameters.final_weight is None:
-            grads = upstream.clone(memory_format=torch.contiguous_format)
+            grads = upstream.clone()
         else:
             grads = parameters.final_weight.squeeze(2).t().to(upstream.dtype) @ upstream
             _final_gradients(planes, upstream, gradients)
@@ -124,7 +128,7 @@ class PerLayerEngine(Engine):
 
 
 def _final_gradients(planes: Tensor, upstream: Tensor, gradients: Gradients) -> None:
-    """Add the gradients of the final layer from that of its output, [c_out, B * pixels]."""
+    """Add the gradients of the final layer from that of its output, [c_out, plane]."""
     if gradients.final_weight is not None:
         by_weight = gradients.final_weight.squeeze(2)
         step = max(1, STRIP_BYTES // (len(planes) * upstream.element_size()))

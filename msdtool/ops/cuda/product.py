@@ -4,9 +4,9 @@ The algorithm is that of `msdtool.ops.cpu.blocked`: for k layers together, over 
 all of them, one product and a shift-and-add of its taps (kernels/taps.cu); the few channels inside
 the block of layers follow layer by layer (kernels/inner.cu). Backward, gradients of a block's
 channels become those before their ReLU, in place, layer by layer; a stack of their taps then
-serves both products. In contrast to the CPU engine, planes have no halo: the kernels find a pixel
-beyond the border by its index. And the images of a batch lie one after another in each plane, so
-that one product serves them all.
+serves both products. In contrast to the CPU engine, gradients have nothing but zeros in a halo: the
+kernels find a pixel beyond the border by its index. And the images of a batch lie one after another
+in each plane, so that one product serves them all.
 
 Precision. Products are in full float32 unless the user allows TF32 with
 `torch.set_float32_matmul_precision`. float16 and bfloat16 tensors keep their channels in that
@@ -43,18 +43,20 @@ MIXED_PRODUCTS = hasattr(torch.ops.aten.mm, "dtype_out")
 class ProductEngine(PerLayerEngine):
     """Computes an MSD block as matrix products, k layers at a time, strip by strip."""
 
-    def __init__(self, shape: BlockShape, like: Tensor) -> None:
-        super().__init__(shape, like)
+    def __init__(
+        self, shape: BlockShape, like: Tensor, *, halo: int = 0, tf32: bool = False
+    ) -> None:
+        super().__init__(shape, like, halo=halo)
         self.device = like.device
         self.dtype = like.dtype
         self.real = compute_dtype(like.dtype)
-        self.taps = taps_of(shape, self.real, like.device)
-        self.inner = inner_layers_of(shape, like.dtype)
-        self.num_slices = shape.batch * shape.space[0]
+        self.taps = taps_of(self.layout, self.real, like.device)
+        self.inner = inner_layers_of(self.layout, like.dtype, tf32=tf32)
+        self.num_slices = self.layout.num_slices
         if len(shape.space) == 2:
-            row_bytes = shape.slice_size * self.real.itemsize
+            row_bytes = self.layout.slice_size * self.real.itemsize
             self.max_slices = min(self.max_slices, MAX_OFFSET // row_bytes)
-        slice_bytes = shape.slice_size * shape.num_taps * shape.width * self.real.itemsize
+        slice_bytes = self.layout.slice_size * shape.num_taps * shape.width * self.real.itemsize
         layers = min(
             BLOCK_CHANNELS[len(shape.space)] // shape.width, MAX_STRIP_BYTES // slice_bytes
         )
@@ -66,23 +68,23 @@ class ProductEngine(PerLayerEngine):
     @property
     def slice_bytes(self) -> int:
         sums = 0 if self.real == self.dtype else self.layers * self.shape.width * self.real.itemsize
-        return super().slice_bytes + sums * self.shape.slice_size
+        return super().slice_bytes + sums * self.layout.slice_size
 
     @property
     def workspace_bytes(self) -> int:
         rows = self.layers * self.shape.width * self.shape.num_taps
-        return rows * self.strip_slices * self.shape.slice_size * self.real.itemsize
+        return rows * self.strip_slices * self.layout.slice_size * self.real.itemsize
 
     def forward(self, planes: Tensor, parameters: Parameters) -> None:
         self._check_size()
         shape, bias = self.shape, parameters.bias.to(self.real)
         weights = [weight.contiguous() for weight in parameters.weights]
-        stack, scratch = self._new_stack(planes), self._new_sums(planes)
+        self.layout.fill_halo(planes)
+        workspace, scratch = self.new_workspace(planes, weights), self._new_sums(planes)
         for block in self.blocks():
             m, channels = shape.channels_before(block.start), shape.channels(block)
-            rows = _tap_columns([weights[layer][:, :m] for layer in block]).t()
             sums = planes[channels] if scratch is None else scratch[: len(block) * shape.width]
-            self.convolve_front(planes, rows, bias[shape.outputs(block)], sums, block, stack)
+            self.convolve_front(planes, weights, bias[shape.outputs(block)], sums, block, workspace)
             for index, layer in enumerate(block):
                 own = shape.channels(range(layer, layer + 1))
                 self.inner.forward(
@@ -94,29 +96,40 @@ class ProductEngine(PerLayerEngine):
                 )
 
     def _check_size(self) -> None:
-        pixels = math.prod(self.shape.space[-2:])
+        pixels = self.shape.space[-2] * self.layout.pitch
         if pixels * self.real.itemsize > MAX_OFFSET:
             raise ValueError(
                 f"images of {pixels} pixels in a plane; the CUDA kernels count to "
                 f"{MAX_OFFSET // self.real.itemsize}; cut them, or choose another impl"
             )
 
+    def new_workspace(self, planes: Tensor, weights: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
+        """What `convolve_front` needs beside its arguments, for all blocks."""
+        return self._new_stack(planes)
+
     def convolve_front(
-        self, planes: Tensor, rows: Tensor, bias: Tensor, sums: Tensor, block: range, stack: Tensor
+        self,
+        planes: Tensor,
+        weights: Sequence[Tensor],
+        bias: Tensor,
+        sums: Tensor,
+        block: range,
+        workspace: Tensor,
     ) -> None:
         """Write a block's convolutions of the channels before it, with bias.
 
         Args:
             planes: the channels, in storage type.
-            rows: weights of these channels, [k * width * 3^n, m].
-            bias: [k * width], in the type used for computing, as all that follow.
-            sums: [k * width, B * pixels].
+            weights: of all layers.
+            bias: [k * width], in the type used for computing.
+            sums: [k * width, plane], in the same type.
             block: layers.
-            stack: workspace of at least as many rows.
+            workspace: as `new_workspace` made it.
         """
-        size, m = self.shape.slice_size, rows.shape[1]
+        size, m = self.layout.slice_size, self.shape.channels_before(block.start)
+        rows = _tap_columns([weights[layer][:, :m] for layer in block]).t()
         for first, stop in self.strips():
-            taps = stack[: len(rows), : (stop - first) * size]
+            taps = workspace[: len(rows), : (stop - first) * size]
             multiply(rows, planes[:m, first * size : stop * size], taps)
             self.taps.gather(taps, bias, block, sums, first, stop)
 
@@ -127,6 +140,8 @@ class ProductEngine(PerLayerEngine):
         lowest = 0 if gradients.input is not None else shape.c_in
         weights = [weight.contiguous() for weight in weights]
         stack = self._new_stack(grads)
+        if self.layout.halo:
+            stack.zero_()  # of which only pixels are written
         packed, by_blocks = self._packed_gradients(grads)
         for block, grad_rows in zip(self.blocks()[::-1], by_blocks[::-1], strict=True):
             m = shape.channels_before(block.start)
@@ -135,7 +150,7 @@ class ProductEngine(PerLayerEngine):
             columns = columns.to(grads.dtype)
             deltas, wants = grads[shape.channels(block)], gradients.wants(block)
             for first, stop in self.strips():
-                pixels = slice(first * shape.slice_size, stop * shape.slice_size)
+                pixels = slice(first * self.layout.slice_size, stop * self.layout.slice_size)
                 taps = stack[: columns.shape[1], : pixels.stop - pixels.start]
                 self.taps.spread(deltas, block, taps, first, stop)
                 if m > lowest:
@@ -170,7 +185,7 @@ class ProductEngine(PerLayerEngine):
 
     def _new_stack(self, like: Tensor) -> Tensor:
         num_rows = self.layers * self.shape.width * self.shape.num_taps
-        columns = self.strip_slices * self.shape.slice_size
+        columns = self.strip_slices * self.layout.slice_size
         return like.new_empty(num_rows, columns, dtype=self.real)
 
     def _new_sums(self, planes: Tensor) -> Tensor | None:
@@ -196,13 +211,12 @@ class ProductEngine(PerLayerEngine):
     def _unpacking(self) -> Tensor:
         """Where the gradient of each weight lies among the packed ones."""
         shape = self.shape
-        return _unpacking_on(
-            shape.c_in, shape.width, shape.depth, shape.num_taps, self.layers, self.device
-        )
+        blocks = tuple(self.blocks())
+        return _unpacking_on(shape.c_in, shape.width, shape.num_taps, blocks, self.device)
 
     def blocks(self) -> list[range]:
         """Layers that are computed together."""
-        return blocks_of(self.shape.depth, self.layers)
+        return blocks_of(self.shape.depth, self.layers, self.layers)
 
     def strips(self) -> Iterator[tuple[int, int]]:
         """First slice and end of each strip, counted over all images."""
@@ -210,9 +224,11 @@ class ProductEngine(PerLayerEngine):
             yield first, min(first + self.strip_slices, self.num_slices)
 
 
-def blocks_of(depth: int, layers: int) -> list[range]:
-    """Blocks of so many layers, the last of fewer."""
-    return [range(start, min(start + layers, depth)) for start in range(0, depth, layers)]
+def blocks_of(depth: int, first: int, layers: int) -> list[range]:
+    """A first block of so many layers, others of ``layers``, the last of what is left."""
+    starts = (0, *range(first, depth, layers))
+    stops = (*starts[1:], depth)
+    return [range(start, stop) for start, stop in zip(starts, stops, strict=True)]
 
 
 def multiply(rows: Tensor, channels: Tensor, out: Tensor) -> None:
@@ -236,11 +252,11 @@ def _tap_columns(weights: Sequence[Tensor]) -> Tensor:
 
 @cache
 def _unpacking_on(
-    c_in: int, width: int, depth: int, num_taps: int, layers: int, device: torch.device
+    c_in: int, width: int, num_taps: int, blocks: Sequence[range], device: torch.device
 ) -> Tensor:
     """For each weight, all layers in order, its place among `_packed_gradients`; kept for good."""
     places, start = [], 0
-    for block in blocks_of(depth, layers):
+    for block in blocks:
         columns = channels_before(c_in, width, block[-1])
         shape = (len(block), width, num_taps, columns)
         packed = torch.arange(start, start + math.prod(shape)).view(shape)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from msdtool.border import RULES
 from msdtool.ops.cuda.launcher import Constants, constants, launch
+from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.sources import source_for
-from msdtool.ops.engine import BlockShape
 
 ROWS, WARPS = 4, 8  # as in kernels/taps.cu
 BLOCK = (32 * WARPS,)
@@ -29,17 +29,18 @@ class Taps:
     """Sums up and makes the taps of a network's blocks, strip by strip.
 
     Args:
-        shape: sizes of the network and the batch.
+        layout: of planes and of stacks.
         dtype: of taps, sums and gradients.
         device: of the tensors.
     """
 
-    def __init__(self, shape: BlockShape, dtype: torch.dtype, device: torch.device) -> None:
-        self.shape = shape
+    def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
+        self.shape = shape = layout.shape
         self.source = source_for("taps", dtype, NDIM=len(shape.space))
-        self.num_slices = shape.batch * shape.space[0]
+        self.num_slices = layout.num_slices
         depth, *rest = shape.space
-        self.sizes = (depth, *(1,) * (2 - len(rest)), *rest, RULES[shape.padding])
+        self.sizes = (depth, *(1,) * (2 - len(rest)), *rest)
+        self.sizes += layout.pitch, layout.halo, RULES[shape.padding]
         # As the kernels read them: one for each channel that a layer writes.
         per_channel = tuple(step for step in shape.dilations for _ in range(shape.width))
         self.dilations = _on_device(per_channel, device)
@@ -50,7 +51,7 @@ class Taps:
     def gather(
         self, taps: Tensor, bias: Tensor, block: range, sums: Tensor, first: int, stop: int
     ) -> None:
-        """Add the taps of a strip to the sums [k * width, B * pixels] of a block.
+        """Add the taps of a strip to the sums [k * width, plane] of a block.
 
         Strips come in order. The first to reach a pixel starts from the bias [k * width].
 
@@ -74,7 +75,7 @@ class Taps:
         )  # fmt: skip
 
     def spread(self, deltas: Tensor, block: range, taps: Tensor, first: int, stop: int) -> None:
-        """Write the taps of a strip from gradients before the ReLU, [k * width, B * pixels]."""
+        """Write the taps of a strip from gradients before the ReLU, [k * width, plane]."""
         key = block, first, stop
         if key not in self._spread:
             arguments = first, stop, *self.sizes
@@ -98,9 +99,9 @@ class Taps:
 
 
 @lru_cache(maxsize=PLANS)
-def taps_of(shape: BlockShape, dtype: torch.dtype, device: torch.device) -> Taps:
+def taps_of(layout: Layout, dtype: torch.dtype, device: torch.device) -> Taps:
     """The `Taps` of a shape, kept with the arguments of its launches."""
-    return Taps(shape, dtype, device)
+    return Taps(layout, dtype, device)
 
 
 @cache

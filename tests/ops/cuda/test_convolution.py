@@ -233,7 +233,7 @@ def test_no_kernel_reads_or_writes_outside_of_memory() -> None:
     output, findings = kernel_shim.sanitized(
         f"{here}::test_small_cases_equal_the_formula",
         here.replace("convolution", "engines") + "::test_small_networks_equal_the_formula",
-        here.replace("convolution", "fused") + "::test_small_fronts_come_out_exactly",
+        here.replace("convolution", "front") + "::test_small_fronts_come_out_exactly",
     )
     assert not findings, output
 

@@ -240,7 +240,7 @@ def test_order_of_threads_and_repetition_change_no_bit(use_shim: ShimLauncher) -
 
 def test_what_a_step_launches(use_shim: ShimLauncher) -> None:
     """Two blocks of at most 8 layers, one strip: no more kernels than that takes."""
-    run(make_problem((12, 13), 10, dtype=torch.float32))
+    run(make_problem((12, 13), 10))
     names = [function for _, function in use_shim.launched]
     assert {name: names.count(name) for name in names} == {
         "taps_gather": 2,
@@ -303,7 +303,7 @@ def test_products_read_rows_of_the_same_length_in_all_blocks(
         multiply(rows, channels, out)
 
     monkeypatch.setattr(product, "multiply", spy)
-    problem = make_problem((12, 13), 16, dtype=torch.float32)
+    problem = make_problem((12, 13), 16)
     with torch.no_grad():
         ops.msd_module(*problem.module_arguments(), impl="cuda")
     assert strides == [(1, 8 * 9)] * 2

@@ -13,6 +13,7 @@ from msdtool.border import PADDINGS
 from msdtool.ops.cuda import inner, launcher
 from msdtool.ops.cuda.convolution import compute_dtype
 from msdtool.ops.cuda.inner import InnerLayers
+from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.sources import STORAGES
 from msdtool.ops.engine import BlockShape
 from tests.ops.formula import shifted
@@ -84,7 +85,7 @@ def check_forward(layer: Layer, dtype: torch.dtype, device: str = "cpu") -> None
         sums_there = output  # in place
     else:
         sums_there = sums.to(device, wide)
-    InnerLayers(layer.shape, dtype).forward(
+    InnerLayers(Layout(layer.shape), dtype).forward(
         sources.to(device, dtype), weight, sums_there, output, layer.dilation
     )
     assert torch.equal(output.cpu(), expected)
@@ -100,7 +101,7 @@ def check_backward(layer: Layer, dtype: torch.dtype, device: str = "cpu") -> Non
     complete = sources.detach()[-1:]
     expected[-1:][complete <= 0] = 0
     grads = before.to(device, wide)
-    InnerLayers(layer.shape, dtype).backward(
+    InnerLayers(Layout(layer.shape), dtype).backward(
         layer.weight().to(device, dtype),
         deltas.to(device, wide),
         grads,
@@ -163,7 +164,7 @@ def test_backward_is_the_adjoint(padding: str) -> None:
     layer = Layer(2, (9, 11), 3, 2, 4, padding)
     x, y = layer.planes(3, 8, 0).abs() + 1, layer.planes(2, 8, 1)
     grads = torch.zeros_like(x)
-    layers = InnerLayers(layer.shape, torch.float64)
+    layers = InnerLayers(Layout(layer.shape), torch.float64)
     layers.backward(layer.weight(), y, grads, x[2:], layer.dilation)
     output = torch.empty_like(y)
     layers.forward(x, layer.weight(), torch.full_like(y, 1e6), output, layer.dilation)
@@ -175,7 +176,7 @@ def test_a_gradient_stops_where_the_output_is_not_positive() -> None:
     outputs = torch.tensor([[1.0, 0.0, -1.0, torch.nan, torch.inf, -0.0]])
     grads = torch.arange(1.0, 7.0)[None]
     shape = BlockShape(1, 1, (1,), "symmetric", 1, (2, 3))
-    InnerLayers(shape, torch.float32).complete(grads, outputs)
+    InnerLayers(Layout(shape), torch.float32).complete(grads, outputs)
     assert grads.tolist() == [[1.0, 0.0, 0.0, 4.0, 5.0, 0.0]]
 
 
@@ -184,7 +185,7 @@ def test_nan_stays_nan() -> None:
     sources = layer.planes(1, 8, 0)
     sources[0, 20] = torch.nan
     output = torch.empty_like(sources)
-    InnerLayers(layer.shape, torch.float64).forward(
+    InnerLayers(Layout(layer.shape), torch.float64).forward(
         sources, layer.weight(), layer.planes(1, 9, 2), output, layer.dilation
     )
     assert torch.equal(output.isnan(), layer.convolution(sources).isnan())

@@ -53,7 +53,8 @@ def test_strips_on_a_gpu_are_computed_by_cuda_kernels(
         output=output, memory_bytes=RESERVED_BYTES + strip_bytes, directory=tmp_path,
     )  # fmt: skip
     names = [function for _, function in shim.launched]
-    assert names.count("taps_gather") > 1 and "inner_forward" in names
+    front = "front_forward" if len(space) == 2 and dtype == torch.float32 else "taps_gather"
+    assert names.count(front) > 1 and "inner_forward" in names
     exact_problem = problem.to(torch.float64)
     expected = ops.msd_module(*exact_problem.module_arguments(), impl="reference")[0].detach()
     assert largest_difference(torch.from_numpy(output), expected) < exact
@@ -93,6 +94,7 @@ def test_a_strip_has_no_more_pixels_than_the_kernels_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(launcher, "preferred", lambda device: True)
+    monkeypatch.setitem(launcher.LAUNCHERS, "cuda", WorkingLauncher())
     network = BlockShape(1, 1, (1, 1), "zeros", 1, (60_000, 60_000))
     (step, *_) = Planner(network, 2**50, torch.empty(0, device="meta")).passes()
     assert (step.strip_slices + 2 * step.halo) * 60_000 <= 2**31 - 1

@@ -1,0 +1,234 @@
+"""The MSD block on tensor cores: the channels in front of a block of layers by one kernel.
+
+kernels/front.cu replaces a block's product and the gathering of its taps; all else is as in
+`msdtool.ops.cuda.product`. Where the kernel cannot be used (3D, float64, layers wider than 8, an
+older GPU, dilations whose sums need more shared memory than there is), the product is.
+
+Precision. float32 is taken as the sum of two numbers of TF32, three products for each, which is as
+right as float32 to some 1e-6. Where the user allows TF32 with
+`torch.set_float32_matmul_precision`, channels are rounded to it, once, when they are written, and
+one product is enough. 16-bit types are multiplied as they are. All sums are float32.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from msdtool.border import RULES
+from msdtool.ops.cuda.launcher import Constants, constants, launch, max_shared_bytes
+from msdtool.ops.cuda.product import ProductEngine, blocks_of
+from msdtool.ops.cuda.sources import Source, source_for
+from msdtool.ops.engine import BlockShape, channels_before
+
+# As in kernels/front.cu.
+OUTPUTS, WIDTH, ROWS, THREADS = 8, 128, 2, 256
+TAPS_BYTES = 4 * ROWS * 48 * (WIDTH + 4)
+OUTPUTS_BYTES = 16 * OUTPUTS
+TILES = 10  # of 8 taps; the last one is not used
+
+STORAGES = (torch.float32, torch.float16, torch.bfloat16)
+OLDEST_CAPABILITY = (8, 0)
+FEWEST_COLUMNS = 32  # of a strip; with fewer, more than three quarters would be computed twice
+# Two for each multiprocessor of an H100; a band reads 2 * max_dilation rows more than it computes.
+BLOCKS_WANTED = 264
+
+log = logging.getLogger(__name__)
+
+
+def front_source(dtype: torch.dtype, terms: int) -> Source:
+    """The source of the kernels that add so many products for each."""
+    return source_for("front", dtype, TERMS=terms)
+
+
+SOURCES = (
+    *(front_source(dtype, 1) for dtype in STORAGES),
+    front_source(torch.float32, 3),
+)
+
+
+class FrontEngine(ProductEngine):
+    """A `ProductEngine` whose forward products and gathers are one kernel, where it can be used."""
+
+    def __init__(self, shape: BlockShape, like: Tensor) -> None:
+        side = side_of(shape)
+        layers = OUTPUTS // shape.width
+        self.columns = columns_for(shape, layers, like.device) if _serves(shape, like) else None
+        exact = torch.get_float32_matmul_precision() == "highest"
+        self.terms = 3 if like.dtype == torch.float32 and exact else 1
+        tf32 = self.columns is not None and like.dtype == torch.float32 and not exact
+        super().__init__(shape, like, halo=side if self.columns else 0, tf32=tf32)
+        self.source = front_source(like.dtype, self.terms) if self.columns else None
+        self._launches: dict[range, tuple[tuple[int, int], Constants]] = {}
+
+    def blocks(self) -> list[range]:
+        """Layers that are computed together, after the first block behind a multiple of 8 channels
+        if that can be: the kernel multiplies as many at a time."""
+        counts = range(1, self.layers + 1)
+        whole = [n for n in counts if self.shape.channels_before(n) % 8 == 0]
+        first = whole[0] if whole and self.columns else self.layers
+        return blocks_of(self.shape.depth, min(first, self.shape.depth), self.layers)
+
+    @property
+    def workspace_bytes(self) -> int:
+        if self.source is None:
+            return super().workspace_bytes
+        return len(self._places()[0]) * self.element_size
+
+    def new_workspace(self, planes: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        if self.source is None:
+            return super().new_workspace(planes, weights)
+        places, _ = self._places()
+        packed = planes.new_empty(len(places))
+        launch(
+            self.source, "front_pack", (-(-len(places) // THREADS),), (THREADS,),
+            torch.cat([weight.flatten() for weight in weights]), places, packed, len(places),
+        )  # fmt: skip
+        return packed
+
+    def convolve_front(
+        self,
+        planes: Tensor,
+        weights: Sequence[Tensor],
+        bias: Tensor,
+        sums: Tensor,
+        block: range,
+        workspace: Tensor,
+    ) -> None:
+        if self.source is None:
+            super().convolve_front(planes, weights, bias, sums, block, workspace)
+            return
+        assert self.columns is not None
+        _, starts = self._places()
+        if block not in self._launches:
+            self._launches[block] = self._launch(block, len(sums))
+        grid, sizes = self._launches[block]
+        launch(
+            self.source, "front_forward", grid, (THREADS,),
+            planes, planes.stride(0), self.layout.pitch, workspace[starts[block] :], bias,
+            self.taps.dilations[self.shape.outputs(block)], sums, sums.stride(0), *sizes,
+            shared_bytes=TAPS_BYTES + self.columns * ring_rows(self.shape, block) * 4,
+        )  # fmt: skip
+
+    def _launch(self, block: range, num_outputs: int) -> tuple[tuple[int, int], Constants]:
+        """Grid and last arguments for a block of layers."""
+        assert self.columns is not None
+        shape, side = self.shape, self.layout.halo
+        height, width = shape.space
+        reach = max(shape.dilations[layer] for layer in block)
+        strips = -(-width // self.columns)
+        band = band_rows(height, strips * shape.batch, reach)
+        sizes = constants(
+            shape.channels_before(block.start), num_outputs, side, reach, self.columns, band,
+            strips, height, width, RULES[shape.padding],
+        )  # fmt: skip
+        return (strips * shape.batch, -(-height // band)), sizes
+
+    def _places(self) -> tuple[Tensor, dict[range, int]]:
+        shape = self.shape
+        step = 32 // self.element_size
+        parts = 2 if self.terms == 3 else 1
+        blocks = tuple(self.blocks())
+        return places_of(shape.c_in, shape.width, blocks, step, parts, self.device)
+
+
+def side_of(shape: BlockShape) -> int:
+    """Columns of the halo: the largest dilation, as a multiple of 4."""
+    return -(-max(shape.dilations) // 4) * 4
+
+
+def ring_rows(shape: BlockShape, layers: range) -> int:
+    """Rows of the rings of some layers, in which a block of threads adds taps up."""
+    return shape.width * sum(2 * shape.dilations[layer] + ROWS for layer in layers)
+
+
+def band_rows(height: int, num_strips: int, max_dilation: int) -> int:
+    """Rows of a band: enough bands to fill a GPU, unless they would read mostly border."""
+    bands = min(-(-BLOCKS_WANTED // max(1, num_strips)), max(1, height // (4 * max_dilation)))
+    return -(-height // bands)
+
+
+def columns_for(shape: BlockShape, layers: int, device: torch.device) -> int | None:
+    """The columns of a strip, a multiple of 8, for which a block has the shared memory.
+
+    Returns:
+        None, after a warning, if they would be too few.
+    """
+    # Whichever layers come together.
+    windows = [range(i, min(i + layers, shape.depth)) for i in range(shape.depth)]
+    rows = max(ring_rows(shape, window) for window in windows)
+    left = max_shared_bytes(device) - TAPS_BYTES - OUTPUTS_BYTES
+    columns = min(WIDTH - 2 * side_of(shape), left // (4 * rows)) // 8 * 8
+    if columns >= FEWEST_COLUMNS:
+        return columns
+    _warn(max(shape.dilations), max_shared_bytes(device))
+    return None
+
+
+@cache
+def _warn(max_dilation: int, available: int) -> None:
+    """Tell once why a network is computed without the kernel."""
+    log.warning(
+        f"networks of dilation {max_dilation} are computed by products instead of the kernel for "
+        f"tensor cores, which adds up the taps of at least {FEWEST_COLUMNS} of {WIDTH} columns in "
+        f"shared memory; this GPU has {available} bytes of it for a block of threads"
+    )
+
+
+@cache
+def places_of(
+    c_in: int, width: int, blocks: Sequence[range], step: int, parts: int, device: torch.device
+) -> tuple[Tensor, dict[range, int]]:
+    """Where the weights lie that the kernel reads, kept for good: graphs refer to it by address.
+
+    Args:
+        c_in, width: of the network.
+        blocks: its blocks of layers.
+        step: channels that are multiplied at a time.
+        parts: of a weight.
+        device: of the result.
+
+    Returns:
+        For each element in the order of kernels/mma.cuh its place among the weights of all layers
+        one after another, -1 for zeros; and where each block begins. A block is [step, part, pair
+        of tiles, 32 lanes, tile of the pair, half of the channels, channel].
+    """
+    places: list[Tensor] = []
+    starts: dict[range, int] = {}
+    size = 0
+    for block in blocks:
+        m = channels_before(c_in, width, block.start)
+        channels = torch.arange(-(-m // step) * step)
+        rows = _first_places(c_in, width, block)[:, None]
+        whole = (rows + 9 * channels).masked_fill((rows < 0) | (channels >= m), -1)
+        # [pair of tiles, tile, row of a tile, step, half, lane % 4, channel]
+        split = whole.view(TILES // 2, 2, 8, -1, 2, 4, step // 8)
+        ordered = split.permute(3, 0, 2, 5, 1, 4, 6)[:, None].expand(-1, parts, *(-1,) * 6)
+        places.append(ordered.flatten())
+        starts[block] = size
+        size += ordered.numel()
+    return torch.cat(places).to(device, torch.int32), starts
+
+
+def _first_places(c_in: int, width: int, block: range) -> Tensor:
+    """Where the weights by the first channel lie, [8 * TILES]; -1 in rows of no tap.
+
+    Rows are [row of taps][output][column of taps].
+    """
+    sizes = [9 * channels_before(c_in, width, layer) for layer in range(block.stop)]
+    first = torch.full((TILES * 8,), -1)
+    for output in range(width * len(block)):
+        layer = block.start + output // width
+        start = width * sum(sizes[:layer]) + output % width * sizes[layer]
+        for tap in range(9):
+            first[(tap // 3 * OUTPUTS + output) * 3 + tap % 3] = start + tap
+    return first
+
+
+def _serves(shape: BlockShape, like: Tensor) -> bool:
+    fits = len(shape.space) == 2 and shape.width <= OUTPUTS and like.dtype in STORAGES
+    if like.device.type != "cuda":
+        return fits
+    return fits and torch.cuda.get_device_capability(like.device) >= OLDEST_CAPABILITY
