@@ -32,8 +32,8 @@ TILES = 10  # of 8 taps; the last one is not used
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
 OLDEST_CAPABILITY = (8, 0)
 FEWEST_COLUMNS = 32  # of a strip; with fewer, more than three quarters would be computed twice
-# Two for each multiprocessor of an H100; a band reads 2 * max_dilation rows more than it computes.
-BLOCKS_WANTED = 264
+BLOCKS_WANTED = 264  # two for each multiprocessor of an H100
+FEWEST_ROWS = 4  # of a band, which reads 2 * max_dilation rows more
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class FrontEngine(ProductEngine):
         height, width = shape.space
         reach = max(shape.dilations[layer] for layer in block)
         strips = -(-width // self.columns)
-        band = band_rows(height, strips * shape.batch, reach)
+        band = band_rows(height, strips * shape.batch)
         sizes = constants(
             shape.channels_before(block.start), num_outputs, side, reach, self.columns, band,
             strips, height, width, RULES[shape.padding],
@@ -144,9 +144,13 @@ def ring_rows(shape: BlockShape, layers: range) -> int:
     return shape.width * sum(2 * shape.dilations[layer] + ROWS for layer in layers)
 
 
-def band_rows(height: int, num_strips: int, max_dilation: int) -> int:
-    """Rows of a band: enough bands to fill a GPU, unless they would read mostly border."""
-    bands = min(-(-BLOCKS_WANTED // max(1, num_strips)), max(1, height // (4 * max_dilation)))
+def band_rows(height: int, num_strips: int) -> int:
+    """Rows of a band: enough bands to fill a GPU, but not of fewer than FEWEST_ROWS.
+
+    Rows above and below a band cost a third of a product, and of small images most
+    multiprocessors would idle otherwise.
+    """
+    bands = min(-(-BLOCKS_WANTED // max(1, num_strips)), max(1, height // FEWEST_ROWS))
     return -(-height // bands)
 
 
