@@ -1,8 +1,8 @@
 """Predicts what a network takes on a GPU, from counts: nothing here is measured.
 
 Counts of launches, bytes and threads come from the engine's own blocks, strips and bands, those of
-instructions from the machine code that NVRTC makes of the kernels (`tests/kernels/sass.py`). What turns
-them into milliseconds are the assumptions below. Expect errors of 40 %.
+instructions from the machine code that NVRTC makes of the kernels (`tests/kernels/sass.py`). What
+turns them into milliseconds are the assumptions below. Expect errors of 40 %.
 
 Run `python docs/gpu_times.py` in the checkout for the table of docs/benchmarks.md.
 """
@@ -27,7 +27,7 @@ from msdtool.ops.engine import BlockShape
 from tests.kernels import sass
 from tests.shim import ShimLauncher
 
-# An H100 and an H200: 132 multiprocessors of four schedulers at 1.7 GHz, one instruction of a warp each.
+# Instructions of a warp: 132 multiprocessors of four schedulers at 1.7 GHz, H100 and H200 alike.
 ISSUE = 132 * 4 * 1.7e9
 SHARED = 132 * 1.7e9  # accesses of a warp to shared memory or the first-level cache
 DRAM = {"H100": 3.0e12, "H200": 4.3e12}
@@ -71,7 +71,10 @@ def front_seconds(engine: FrontEngine, precision: str, gpu: str) -> float:
     """All blocks: the slowest of tensor cores, instructions, shared memory and memory."""
     shape, source, columns = engine.shape, engine.source, engine.columns
     turn = of_loops(source, "front_forward", "HMMA", 36 * engine.terms)
-    add = of_loops(source, "front_forward", "FADD", 10), of_loops(source, "front_forward", "FADD", 8)
+    add = (
+        of_loops(source, "front_forward", "FADD", 10),
+        of_loops(source, "front_forward", "FADD", 8),
+    )
     step, (height, width) = 32 // engine.element_size, shape.space
     strips, seconds = -(-width // columns) * shape.batch, 0.0
     for block in engine.blocks():
@@ -161,11 +164,21 @@ def engines(size: int, ndim: int, depth: int) -> Iterator[tuple[str, str, Produc
 
 def table() -> str:
     """Markdown, one row for each case and way."""
+    before = torch.get_float32_matmul_precision()
     launcher.LAUNCHERS["cpu"] = Gpu()
-    lines = [
-        "| network | forward by | launches, forward / step | forward, H100 / H200 | step |",
+    try:
+        return "\n".join(rows())
+    finally:
+        del launcher.LAUNCHERS["cpu"]
+        torch.set_float32_matmul_precision(before)
+
+
+def rows() -> Iterator[str]:
+    """Its lines."""
+    yield from (
+        "| network | forward by | launches, forward / step | forward, ms, H100 / H200 | step, ms |",
         "| --- | --- | --- | --- | --- |",
-    ]
+    )
     for size, ndim, depth in CASES:
         for name, precision, engine in engines(size, ndim, depth):
             found = [times(engine, precision, gpu) for gpu in DRAM]
@@ -175,8 +188,7 @@ def table() -> str:
             )
             launches = "{:,} / {:,}".format(*found[0].launches)
             case = f"{size}^{ndim}, depth {depth}"
-            lines.append(f"| {case} | {name}, {precision} | {launches} | {forward} | {step} |")
-    return "\n".join(lines)
+            yield f"| {case} | {name}, {precision} | {launches} | {forward} | {step} |"
 
 
 if __name__ == "__main__":
