@@ -175,6 +175,7 @@ def test_a_strip_is_as_wide_as_shared_memory_allows(
     columns: int | None,
 ) -> None:
     front._warn.cache_clear()
+    front.columns_for.cache_clear()
     monkeypatch.setattr(use_shim, "max_shared_bytes", lambda device: kilobytes * 1024)
     shape = BlockShape(3, 1, tuple(range(1, 11)), "symmetric", 1, (13, 70))
     like = torch.empty(0)
