@@ -224,16 +224,19 @@ __device__ __forceinline__ float sum_of(const float* taps, int dilation) {
     return taps[-dilation] + taps[PITCH] + taps[2 * PITCH + dilation];
 }
 
-// A ring's row some rows on, of at most its size.
-__device__ __forceinline__ int turned(int slot, int rows, int size) {
-    slot += rows;
-    slot -= slot >= size ? size : 0;
-    return slot < 0 ? slot + size : slot;
+__device__ __forceinline__ bool inside(int row, int rows) {
+    return static_cast<unsigned>(row) < static_cast<unsigned>(rows);
 }
 
-// An output of the block: where its ring begins, and the slot there of the row `start`. Rows of rings
-// are counted, not divided.
-struct alignas(16) Output { int dilation, ring, slot; float bias; };
+// A place in a ring some way on, which is less than once around.
+__device__ __forceinline__ int turned(int place, int way, int size) {
+    const unsigned there = place + way;
+    return min(there, there - static_cast<unsigned>(size));  // what is below 0 is large
+}
+
+// An output of the block: where its ring begins, and from there the place of the row `passed`. Places
+// go round by additions, without a division.
+struct alignas(16) Output { int dilation, ring, place; float bias; };
 
 // grid: strips of columns of all images, bands of rows.
 extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_forward(
@@ -266,7 +269,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_
     const bool adds = column < num_columns && first_column + column < w;
     const float* const taps = z + parity * 3 * PITCH + column + halo;
     float* const rings = z + ROWS * TAP_ROWS * PITCH + column;
-    float* const out = sums + int64(image) * h * pitch + halo + first_column + column;
+    float* const out =
+        sums + (int64(image) * h + first) * pitch + halo + first_column + column;
+    const int rows = stop - first, row_size = static_cast<int>(pitch);
 
     if (thread < OUTPUTS) {
         Output own = {0, 0, 0, 0};
@@ -275,13 +280,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_
             own.dilation = static_cast<int>(dilations[q]);
         }
         const int size = 2 * own.dilation + ROWS;
-        own.slot = (size * WIDTH - far) % size;  // that of `first` is 0
+        own.place = (size * WIDTH - far) % size * num_columns;  // that of `first` is 0
         if (thread < outputs) own.bias = bias[thread];
         of_outputs[thread] = own;
     }
 
-    for (int start = first - far; start < stop + far; start += ROWS) {
-        const int position = start + own_row;
+    for (int passed = -far; passed < rows + far; passed += ROWS) {  // rows from `first` on
+        const int position = first + passed + own_row;
         const int row = needed && position < stop + far
                             ? border(position, h, static_cast<int>(rule)) : NOWHERE;
         float c[PIXEL_TILES][TILES][4] = {};
@@ -297,16 +302,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_
 #pragma unroll 1
             for (int q = parity; q < outputs; q += 2) {
                 const Output own = of_outputs[q];
-                const int s = own.dilation, size = 2 * s + ROWS;
+                const int s = own.dilation, size = (2 * s + ROWS) * num_columns;
+                const float* const here = taps + (q - parity) * 3 * PITCH;
+                float* const ring = rings + own.ring;
+                int place = own.place;
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) {
-                    const int at = start + r, now = turned(own.slot, r, size);
-                    const float* here = taps + (r * TAP_ROWS + (q - parity) * 3) * PITCH;
-                    float* const ring = rings + own.ring;
-                    if (at >= first && at < stop)
-                        ring[now * num_columns] += sum_of(here + OUTPUTS * 3 * PITCH, s);
-                    if (at + s >= first && at + s < stop)
-                        ring[turned(now, s, size) * num_columns] = sum_of(here, s);
+                    const float* const upper = here + r * TAP_ROWS * PITCH;
+                    if (inside(passed + r, rows))
+                        ring[place] += sum_of(upper + OUTPUTS * 3 * PITCH, s);
+                    if (inside(passed + r + s, rows))
+                        ring[turned(place, s * num_columns, size)] = sum_of(upper, s);
+                    place = turned(place, num_columns, size);
                 }
             }
         }
@@ -317,21 +324,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_
 #pragma unroll 1
             for (int q = parity; q < outputs; q += 2) {
                 const Output own = of_outputs[q];
-                const int s = own.dilation, size = 2 * s + ROWS;
+                const int s = own.dilation, size = (2 * s + ROWS) * num_columns;
+                const float* const here = taps + (q - parity) * 3 * PITCH;
+                const float* const ring = rings + own.ring;
+                float* const targets = out + q * sums_plane;
+                int place = turned(own.place, size - s * num_columns, size);
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) {
-                    const int target = start + r - s, now = turned(own.slot, r - s, size);
-                    if (target < first || target >= stop) continue;
-                    const float* here = taps + (r * TAP_ROWS + (q - parity) * 3) * PITCH;
-                    out[q * sums_plane + target * pitch] =
-                        rings[own.ring + now * num_columns] + sum_of(here, s) + own.bias;
+                    const int target = passed + r - s;
+                    if (inside(target, rows))
+                        targets[target * row_size] =
+                            ring[place] + sum_of(here + r * TAP_ROWS * PITCH, s) + own.bias;
+                    place = turned(place, num_columns, size);
                 }
             }
         }
         __syncthreads();
         if (thread < OUTPUTS) {
             Output& own = of_outputs[thread];
-            own.slot = turned(own.slot, ROWS, 2 * own.dilation + ROWS);
+            const int size = (2 * own.dilation + ROWS) * num_columns;
+            own.place = turned(own.place, ROWS * num_columns, size);
         }
     }
 }

@@ -12,13 +12,14 @@ one product is enough. 16-bit types are multiplied as they are. All sums are flo
 
 import logging
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
 from msdtool.border import RULES
 from msdtool.ops.cuda.launcher import Constants, constants, launch, max_shared_bytes
+from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.product import ProductEngine, blocks_of
 from msdtool.ops.cuda.sources import Source, source_for
 from msdtool.ops.engine import BlockShape, channels_before
@@ -32,8 +33,12 @@ TILES = 10  # of 8 taps; the last one is not used
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
 OLDEST_CAPABILITY = (8, 0)
 FEWEST_COLUMNS = 32  # of a strip; with fewer, more than three quarters would be computed twice
-# Two for each multiprocessor of an H100; a band reads 2 * max_dilation rows more than it computes.
-BLOCKS_WANTED = 264
+BLOCKS_WANTED = 264  # two for each multiprocessor of an H100
+FEWEST_ROWS = 4  # of a band, which reads 2 * max_dilation rows more
+
+PLANS = 32  # of shapes whose arguments are kept
+
+Launch = tuple[tuple[int, int], Constants, int]
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +60,14 @@ class FrontEngine(ProductEngine):
     def __init__(self, shape: BlockShape, like: Tensor) -> None:
         side = side_of(shape)
         layers = OUTPUTS // shape.width
-        self.columns = columns_for(shape, layers, like.device) if _serves(shape, like) else None
+        self.columns = None
+        if _serves(shape, like):
+            self.columns = columns_for(shape, layers, max_shared_bytes(like.device))
         exact = torch.get_float32_matmul_precision() == "highest"
         self.terms = 3 if like.dtype == torch.float32 and exact else 1
         tf32 = self.columns is not None and like.dtype == torch.float32 and not exact
         super().__init__(shape, like, halo=side if self.columns else 0, tf32=tf32)
         self.source = front_source(like.dtype, self.terms) if self.columns else None
-        self._launches: dict[range, tuple[tuple[int, int], Constants]] = {}
 
     def blocks(self) -> list[range]:
         """Layers that are computed together, after the first block behind a multiple of 8 channels
@@ -75,12 +81,12 @@ class FrontEngine(ProductEngine):
     def workspace_bytes(self) -> int:
         if self.source is None:
             return super().workspace_bytes
-        return len(self._places()[0]) * self.element_size
+        return len(self._places[0]) * self.element_size
 
     def new_workspace(self, planes: Tensor, weights: Sequence[Tensor]) -> Tensor:
         if self.source is None:
             return super().new_workspace(planes, weights)
-        places, _ = self._places()
+        places, _ = self._places
         packed = planes.new_empty(len(places))
         launch(
             self.source, "front_pack", (-(-len(places) // THREADS),), (THREADS,),
@@ -100,38 +106,47 @@ class FrontEngine(ProductEngine):
         if self.source is None:
             super().convolve_front(planes, weights, bias, sums, block, workspace)
             return
-        assert self.columns is not None
-        _, starts = self._places()
-        if block not in self._launches:
-            self._launches[block] = self._launch(block, len(sums))
-        grid, sizes = self._launches[block]
+        _, starts = self._places
+        grid, sizes, shared_bytes = self._launches[block]
         launch(
             self.source, "front_forward", grid, (THREADS,),
             planes, planes.stride(0), self.layout.pitch, workspace[starts[block] :], bias,
             self.taps.dilations[self.shape.outputs(block)], sums, sums.stride(0), *sizes,
-            shared_bytes=TAPS_BYTES + self.columns * ring_rows(self.shape, block) * 4,
+            shared_bytes=shared_bytes,
         )  # fmt: skip
 
-    def _launch(self, block: range, num_outputs: int) -> tuple[tuple[int, int], Constants]:
-        """Grid and last arguments for a block of layers."""
-        assert self.columns is not None
-        shape, side = self.shape, self.layout.halo
-        height, width = shape.space
-        reach = max(shape.dilations[layer] for layer in block)
-        strips = -(-width // self.columns)
-        band = band_rows(height, strips * shape.batch, reach)
-        sizes = constants(
-            shape.channels_before(block.start), num_outputs, side, reach, self.columns, band,
-            strips, height, width, RULES[shape.padding],
-        )  # fmt: skip
-        return (strips * shape.batch, -(-height // band)), sizes
-
+    @cached_property
     def _places(self) -> tuple[Tensor, dict[range, int]]:
         shape = self.shape
         step = 32 // self.element_size
         parts = 2 if self.terms == 3 else 1
         blocks = tuple(self.blocks())
         return places_of(shape.c_in, shape.width, blocks, step, parts, self.device)
+
+    @cached_property
+    def _launches(self) -> dict[range, Launch]:
+        assert self.columns is not None
+        return launches_of(self.layout, tuple(self.blocks()), self.columns, BLOCKS_WANTED)
+
+
+@lru_cache(maxsize=PLANS)
+def launches_of(
+    layout: Layout, blocks: Sequence[range], columns: int, blocks_wanted: int
+) -> dict[range, Launch]:
+    """Grid, last arguments and shared memory for each block of layers, kept for the next step."""
+    shape, found = layout.shape, {}
+    height, width = shape.space
+    strips = -(-width // columns)
+    band = band_rows(height, strips * shape.batch, blocks_wanted)
+    for block in blocks:
+        sizes = constants(
+            shape.channels_before(block.start), shape.width * len(block), layout.halo,
+            max(shape.dilations[layer] for layer in block), columns, band, strips,
+            height, width, RULES[shape.padding],
+        )  # fmt: skip
+        shared_bytes = TAPS_BYTES + 4 * columns * ring_rows(shape, block)
+        found[block] = (strips * shape.batch, -(-height // band)), sizes, shared_bytes
+    return found
 
 
 def side_of(shape: BlockShape) -> int:
@@ -144,13 +159,18 @@ def ring_rows(shape: BlockShape, layers: range) -> int:
     return shape.width * sum(2 * shape.dilations[layer] + ROWS for layer in layers)
 
 
-def band_rows(height: int, num_strips: int, max_dilation: int) -> int:
-    """Rows of a band: enough bands to fill a GPU, unless they would read mostly border."""
-    bands = min(-(-BLOCKS_WANTED // max(1, num_strips)), max(1, height // (4 * max_dilation)))
+def band_rows(height: int, num_strips: int, blocks_wanted: int = BLOCKS_WANTED) -> int:
+    """Rows of a band: enough bands to fill a GPU, but not of fewer than FEWEST_ROWS.
+
+    Rows above and below a band cost a third of a product, and of small images most
+    multiprocessors would idle otherwise.
+    """
+    bands = min(-(-blocks_wanted // max(1, num_strips)), max(1, height // FEWEST_ROWS))
     return -(-height // bands)
 
 
-def columns_for(shape: BlockShape, layers: int, device: torch.device) -> int | None:
+@lru_cache(maxsize=PLANS)
+def columns_for(shape: BlockShape, layers: int, available: int) -> int | None:
     """The columns of a strip, a multiple of 8, for which a block has the shared memory.
 
     Returns:
@@ -159,11 +179,11 @@ def columns_for(shape: BlockShape, layers: int, device: torch.device) -> int | N
     # Whichever layers come together.
     windows = [range(i, min(i + layers, shape.depth)) for i in range(shape.depth)]
     rows = max(ring_rows(shape, window) for window in windows)
-    left = max_shared_bytes(device) - TAPS_BYTES - OUTPUTS_BYTES
+    left = available - TAPS_BYTES - OUTPUTS_BYTES
     columns = min(WIDTH - 2 * side_of(shape), left // (4 * rows)) // 8 * 8
     if columns >= FEWEST_COLUMNS:
         return columns
-    _warn(max(shape.dilations), max_shared_bytes(device))
+    _warn(max(shape.dilations), available)
     return None
 
 

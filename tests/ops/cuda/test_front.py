@@ -175,6 +175,7 @@ def test_a_strip_is_as_wide_as_shared_memory_allows(
     columns: int | None,
 ) -> None:
     front._warn.cache_clear()
+    front.columns_for.cache_clear()
     monkeypatch.setattr(use_shim, "max_shared_bytes", lambda device: kilobytes * 1024)
     shape = BlockShape(3, 1, tuple(range(1, 11)), "symmetric", 1, (13, 70))
     like = torch.empty(0)
@@ -244,10 +245,12 @@ def test_every_block_is_launched_once(use_shim: ShimLauncher) -> None:
     assert product.BLOCK_CHANNELS[2] <= front.OUTPUTS
 
 
-def test_bands_fill_a_gpu_unless_they_were_mostly_border() -> None:
-    assert front.band_rows(1024, 10, 10) == 41  # 25 bands: 102 rows of 40 each at most
-    assert front.band_rows(64, 1, 10) == 64
-    assert front.band_rows(10, 500, 3) == 10
+def test_bands_fill_a_gpu_and_are_no_single_rows() -> None:
+    assert front.band_rows(1024, 10) == 38  # 27 bands of 10 strips
+    assert front.band_rows(256, 3) == 4
+    assert front.band_rows(64, 1) == 4
+    assert front.band_rows(3, 1) == 3
+    assert front.band_rows(10, 500) == 10
 
 
 @pytest.mark.gpu

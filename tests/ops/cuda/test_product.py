@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from msdtool import ops
 from msdtool.border import PADDINGS
-from msdtool.ops.cuda import inner, launcher, product, taps
+from msdtool.ops.cuda import front, inner, launcher, product, taps
 from msdtool.ops.cuda.convolution import compute_dtype
 from msdtool.ops.cuda.product import ProductEngine
 from msdtool.ops.cuda.sources import STORAGES
@@ -211,7 +211,10 @@ def test_launches_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(names) + len(operations.names) <= 790
 
 
-def test_arguments_are_made_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_arguments_are_made_once_for_a_shape(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
 
     def spy(*values: int) -> launcher.Constants:
@@ -220,9 +223,11 @@ def test_arguments_are_made_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(taps, "constants", spy)
     monkeypatch.setattr(inner, "constants", spy)
+    monkeypatch.setattr(front, "constants", spy)
     taps.taps_of.cache_clear()
     inner.inner_layers_of.cache_clear()
-    problem = make_problem((17, 19), 10)
+    front.launches_of.cache_clear()
+    problem = make_problem((17, 19), 10, dtype=dtype)
     first = run(problem)
     assert len(made) > 20
     made.clear()

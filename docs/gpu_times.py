@@ -1,0 +1,195 @@
+"""Predicts what a network takes on a GPU, from counts: nothing here is measured.
+
+Counts of launches, bytes and threads come from the engine's own blocks, strips and bands, those of
+instructions from the machine code that NVRTC makes of the kernels (`tests/kernels/sass.py`). What
+turns them into milliseconds are the assumptions below. Expect errors of 40 %.
+
+Run `python docs/gpu_times.py` in the checkout for the table of docs/benchmarks.md.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from msdtool.nn.msd import DILATIONS
+from msdtool.ops.cuda import front, launcher
+from msdtool.ops.cuda.front import FrontEngine
+from msdtool.ops.cuda.inner import ROWS as INNER_ROWS
+from msdtool.ops.cuda.inner import inner_source
+from msdtool.ops.cuda.product import ProductEngine
+from msdtool.ops.cuda.sources import source_for
+from msdtool.ops.engine import BlockShape
+from tests.kernels import sass
+from tests.shim import ShimLauncher
+
+# Instructions of a warp: 132 multiprocessors of four schedulers at 1.7 GHz, H100 and H200 alike.
+ISSUE = 132 * 4 * 1.7e9
+SHARED = 132 * 1.7e9  # accesses of a warp to shared memory or the first-level cache
+DRAM = {"H100": 3.0e12, "H200": 4.3e12}
+L2 = 5.0e12
+BUSY = 0.65  # share of the schedulers' time that kernels waiting for memory reach
+NODE = 1.3e-6  # from one kernel of a CUDA graph to the next
+# Flops: tensor cores by mma.sync, matrix products by cuBLAS.
+TENSOR = {"float32": 300e12, "TF32": 300e12, "bfloat16": 600e12}
+PRODUCT = {"float32": 67e12 * 0.5, "TF32": 300e12 * 0.45, "bfloat16": 300e12 * 0.45}
+# Instructions for a pixel that stand in no loop: rows and columns, sums and stores.
+INNER_FORWARD_ONCE, INNER_BACKWARD_ONCE = 55, 100
+SPREAD = 250  # for a pixel and output
+FRONT_ONCE = 260  # of a warp for two rows: taps to shared memory, rows, barriers
+# Launches by torch, forward and backward, that are no products (tests/ops/cuda/test_product.py).
+TORCH = 12, 48
+ARCHITECTURE = 90
+CASES = ((256, 2, 100), (512, 2, 100), (1024, 2, 100), (2048, 2, 100), (128, 3, 50))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Launches of a forward pass and a step, and predicted seconds of both."""
+
+    launches: tuple[int, int]
+    forward: float
+    step: float
+
+
+class Gpu(ShimLauncher):
+    """Has an H100's shared memory, and launches nothing."""
+
+
+def of_loops(source: object, kernel: str, operation: str, count: int) -> int:
+    """The fewest instructions of a turn of a loop that has so many of an operation."""
+    code = sass.disassemble(source, ARCHITECTURE)[kernel]
+    turns = [code.fewest(loop, operation) for loop in code.loops()]
+    return min(length for found, length in turns if found == count)
+
+
+def front_seconds(engine: FrontEngine, precision: str, gpu: str) -> float:
+    """All blocks: the slowest of tensor cores, instructions, shared memory and memory."""
+    shape, source, columns = engine.shape, engine.source, engine.columns
+    turn = of_loops(source, "front_forward", "HMMA", 36 * engine.terms)
+    add = (
+        of_loops(source, "front_forward", "FADD", 10),
+        of_loops(source, "front_forward", "FADD", 8),
+    )
+    step, (height, width) = 32 // engine.element_size, shape.space
+    strips, seconds = -(-width // columns) * shape.batch, 0.0
+    for block in engine.blocks():
+        reach = max(shape.dilations[layer] for layer in block)
+        band = front.band_rows(height, strips)
+        blocks = strips * -(-height // band)
+        rows = blocks * (band + 2 * reach * 3 / 9)  # those outside take a third of the product
+        passes = blocks * (band + 2 * reach) / 2 * 8  # of a warp, for two rows
+        m = shape.channels_before(block.start)
+        products = rows * 4 * -(-m // step)  # of a warp: 32 pixels by a step of channels
+        tensor = products * 36 * engine.terms / 2 * 2048 * (step // 8) / TENSOR[precision]
+        issued = products * turn / 2 + passes * (FRONT_ONCE + sum(add) * len(block) / 2)
+        accesses = products * (8 + 20 * (2 if engine.terms == 3 else 1)) + passes * (
+            36 * 2 + 24 * len(block) / 2
+        )
+        read = (m + len(block)) * engine.layout.plane * engine.element_size
+        full = min(1.0, blocks / 264)  # of the multiprocessors
+        parts = issued / ISSUE / BUSY / full, accesses / SHARED / full, tensor / full
+        again = read * (band + 2 * reach) / band / L2  # by several bands and strips
+        seconds += max(*parts, read / DRAM[gpu], again)
+    return seconds
+
+
+def product_seconds(engine: ProductEngine, precision: str, gpu: str, passes: int) -> float:
+    """Products of the channels in front of all blocks; they read or write so many planes."""
+    shape, plane = engine.shape, engine.layout.plane
+    pairs = sum(
+        shape.channels_before(block.start) * len(block) * shape.width for block in engine.blocks()
+    )
+    planes = sum(shape.channels_before(block.start) for block in engine.blocks())
+    stack = shape.depth * shape.width * shape.num_taps * plane * engine.real.itemsize
+    moved = passes * planes * plane * engine.element_size / DRAM[gpu] + stack / L2
+    return max(2 * shape.num_taps * pairs * plane / PRODUCT[precision], moved)
+
+
+def seconds_of(instructions: float, pixels: int) -> float:
+    """Of a kernel that takes so many instructions for a pixel."""
+    return instructions * pixels / 32 / ISSUE / BUSY
+
+
+def times(engine: ProductEngine, precision: str, gpu: str) -> Times:
+    """Those of one image."""
+    shape, blocks = engine.shape, engine.blocks()
+    ndim, pixels, depth = len(shape.space), shape.pixels, shape.depth
+    inside = sum(len(block) * (len(block) - 1) // 2 for block in blocks)
+    inner = inner_source(engine.dtype, ndim)
+    per_channel = of_loops(inner, "inner_forward", "FFMA", 9 * INNER_ROWS) / INNER_ROWS
+    back_channel = of_loops(inner, "inner_backward", "FFMA", 9 * INNER_ROWS) / INNER_ROWS
+    rows = 3 ** (ndim - 2)  # turns of the loop for a channel
+    forward = seconds_of(rows * per_channel * inside + INNER_FORWARD_ONCE * depth, pixels)
+    strips = len(list(engine.strips()))
+    fused = isinstance(engine, FrontEngine) and engine.source is not None
+    if fused:
+        forward += front_seconds(engine, precision, gpu)
+        launches = 1 + len(blocks) + depth + TORCH[0]
+    else:
+        taps = source_for("taps", torch.float32, NDIM=ndim)
+        code = sass.disassemble(taps, ARCHITECTURE)["taps_gather"]
+        gather = max(code.fewest(loop, "FADD") for loop in code.loops())[1]
+        forward += product_seconds(engine, precision, gpu, 1) + seconds_of(gather * depth, pixels)
+        launches = 2 * len(blocks) * strips + depth + TORCH[0]
+    all_planes = shape.num_channels * engine.layout.plane * engine.element_size
+    forward += all_planes / DRAM[gpu] + launches * NODE
+    backward = seconds_of(rows * back_channel * inside + INNER_BACKWARD_ONCE * depth, pixels)
+    backward += seconds_of(SPREAD * rows * depth, pixels)
+    backward += product_seconds(engine, precision, gpu, 2)
+    backward += product_seconds(engine, precision, gpu, 1)
+    of_backward = depth + 3 * len(blocks) * strips + TORCH[1]
+    backward += 3 * all_planes / DRAM[gpu] + of_backward * NODE
+    return Times((launches, launches + of_backward), forward, forward + backward)
+
+
+def engines(size: int, ndim: int, depth: int) -> Iterator[tuple[str, str, ProductEngine]]:
+    """The ways to compute a network: name, precision, engine."""
+    dilations = tuple(DILATIONS[layer % len(DILATIONS)] for layer in range(depth))
+    shape = BlockShape(1, 1, dilations, "symmetric", 1, (size,) * ndim)
+    for precision, dtype in (
+        ("float32", torch.float32), ("TF32", torch.float32), ("bfloat16", torch.bfloat16),
+    ):  # fmt: skip
+        torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+        like = torch.empty(0, dtype=dtype)
+        if precision != "bfloat16":
+            yield "products", precision, ProductEngine(shape, like)
+        if ndim == 2:
+            yield "tensor cores", precision, FrontEngine(shape, like)
+
+
+def table() -> str:
+    """Markdown, one row for each case and way."""
+    before = torch.get_float32_matmul_precision()
+    launcher.LAUNCHERS["cpu"] = Gpu()
+    try:
+        return "\n".join(rows())
+    finally:
+        del launcher.LAUNCHERS["cpu"]
+        torch.set_float32_matmul_precision(before)
+
+
+def rows() -> Iterator[str]:
+    """Its lines."""
+    yield from (
+        "| network | forward by | launches, forward / step | forward, ms, H100 / H200 | step, ms |",
+        "| --- | --- | --- | --- | --- |",
+    )
+    for size, ndim, depth in CASES:
+        for name, precision, engine in engines(size, ndim, depth):
+            found = [times(engine, precision, gpu) for gpu in DRAM]
+            forward, step = (
+                " / ".join(f"{1e3 * getattr(one, what):.1f}" for one in found)
+                for what in ("forward", "step")
+            )
+            launches = "{:,} / {:,}".format(*found[0].launches)
+            case = f"{size}^{ndim}, depth {depth}"
+            yield f"| {case} | {name}, {precision} | {launches} | {forward} | {step} |"
+
+
+if __name__ == "__main__":
+    print(table())
