@@ -24,6 +24,7 @@ from msdtool.cli import (
     init,
     predict,
     report,
+    schema,
     train,
 )
 from msdtool.cli.hints import hint
@@ -79,6 +80,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 COMMANDS = (
     init,
+    schema,
     check,
     train,
     predict,
