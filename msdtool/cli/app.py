@@ -38,7 +38,6 @@ RENAMED = {"bench": {"--plot": "--figure"}}  # options of a command, each with i
 app = typer.Typer(
     name="msdtool",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
