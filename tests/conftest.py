@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from msdtool.cli import main
+from msdtool.cli.signals import EXIT_CODES
 from msdtool.config import load_config
 from msdtool.ops.cuda import launcher
 from msdtool.train.prepare import prepare_run
@@ -56,7 +57,7 @@ class Result(NamedTuple):
 @pytest.fixture
 def keep_signal_handlers() -> Iterator[None]:
     """Commands replace the handlers of SIGINT and others; put them back."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = [number for number in signal.Signals if number.name in EXIT_CODES]
     handlers = [signal.getsignal(number) for number in numbers]
     yield
     for number, handler in zip(numbers, handlers, strict=True):

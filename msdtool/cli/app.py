@@ -25,6 +25,7 @@ from msdtool.cli import (
     predict,
     report,
     resolution,
+    schema,
     sweep,
     train,
 )
@@ -39,7 +40,6 @@ RENAMED = {"bench": {"--plot": "--figure"}}  # options of a command, each with i
 app = typer.Typer(
     name="msdtool",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -81,6 +81,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 COMMANDS = (
     init,
+    schema,
     check,
     train,
     sweep,

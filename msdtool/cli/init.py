@@ -1,15 +1,11 @@
 """msdtool init"""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from msdtool.atomic import atomic_path
-from msdtool.cli import console
-from msdtool.errors import ConfigError
-from msdtool.file_errors import cannot_write
+from msdtool.cli.texts import Output, show
 from msdtool.resources import resource_folder
 
 
@@ -48,10 +44,7 @@ def command(
             metavar="TEMPLATE", show_choices=False, help="The kind of experiment or job."
         ),
     ] = Template.DENOISE,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
-    ] = None,
+    output: Output = None,
 ) -> None:
     """Write a commented config to start from, or a batch script for SLURM.
 
@@ -66,11 +59,4 @@ def command(
     Example: msdtool init segment -o cells.yaml
     """
     text = (resource_folder("configs") / template.file).read_text(encoding="utf-8")
-    if output is None:
-        console.result(text.rstrip())
-        return
-    if output.exists():
-        raise ConfigError(f"{output}: already exists; choose another name or remove it")
-    with cannot_write(output), atomic_path(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    console.result(str(output))
+    show(text, output)

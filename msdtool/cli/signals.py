@@ -4,17 +4,30 @@ import os
 import signal
 from types import FrameType
 
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 75, "SIGUSR1": 75}
+EXIT_CODES = {
+    "SIGINT": 130,
+    "SIGTERM": 75,
+    "SIGHUP": 75,  # the terminal or the connection is gone
+    "SIGUSR1": 75,
+    "SIGUSR2": 75,  # Grid Engine, before it kills
+    "SIGXCPU": 75,  # the limit of processor time, of ulimit and some schedulers
+}
 
 
 class StopRequest:
-    """Remembers that SIGINT, SIGTERM or SIGUSR1 arrived; a second SIGINT interrupts at once."""
+    """Remembers that one of these signals arrived; a second SIGINT interrupts at once.
+
+    A SIGHUP that is ignored from the start, as below nohup, stays so.
+    """
 
     def __init__(self) -> None:
         self.signal_name = ""
         for name in EXIT_CODES:
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._note)
+            if not hasattr(signal, name):
+                continue
+            number = getattr(signal, name)
+            if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.signal_name = signal.Signals(number).name

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from msdtool.config import value_schemas
 from msdtool.config.image_schema import Crop, ImagePairs, ValidationData, per_axis
 from msdtool.config.normalisation_schema import NormalisationConfig
 from msdtool.config.section import Section
@@ -18,14 +19,24 @@ from msdtool.config.values import (
     parse_strengths,
 )
 
-Labels = Annotated[int | list[int], BeforeValidator(parse_labels)]
-Label = Annotated[int, BeforeValidator(parse_label)]
-Augment = Annotated[bool | str, BeforeValidator(parse_augment)]
-Range = Annotated[list[float], BeforeValidator(parse_range)]
-Factors = Annotated[list[float], BeforeValidator(parse_factors)]
-Angles = Annotated[list[float], BeforeValidator(parse_angles)]
-Fractions = Annotated[list[float], BeforeValidator(parse_fractions)]
-Strengths = Annotated[list[float], BeforeValidator(parse_strengths)]
+Labels = Annotated[
+    int | list[int], BeforeValidator(parse_labels), WithJsonSchema(value_schemas.LABELS)
+]
+Label = Annotated[int, BeforeValidator(parse_label), WithJsonSchema(value_schemas.LABEL)]
+Augment = Annotated[
+    bool | str, BeforeValidator(parse_augment), WithJsonSchema(value_schemas.AUGMENT)
+]
+Range = Annotated[list[float], BeforeValidator(parse_range), WithJsonSchema(value_schemas.RANGE)]
+Factors = Annotated[
+    list[float], BeforeValidator(parse_factors), WithJsonSchema(value_schemas.FACTORS)
+]
+Angles = Annotated[list[float], BeforeValidator(parse_angles), WithJsonSchema(value_schemas.ANGLES)]
+Fractions = Annotated[
+    list[float], BeforeValidator(parse_fractions), WithJsonSchema(value_schemas.FRACTIONS)
+]
+Strengths = Annotated[
+    list[float], BeforeValidator(parse_strengths), WithJsonSchema(value_schemas.STRENGTHS)
+]
 
 
 class ForegroundConfig(Section):

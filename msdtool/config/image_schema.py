@@ -4,16 +4,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     Tag,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from msdtool.config import value_schemas
 from msdtool.config.section import Section
+from msdtool.config.value_schemas import absent, either, given
 from msdtool.config.values import (
     parse_axes,
     parse_blind_mask,
@@ -25,15 +29,23 @@ from msdtool.config.values import (
 )
 from msdtool.specifier_grammar import Source
 
-Paths = Annotated[str | list[str], BeforeValidator(parse_specifier)]
-Axes = Annotated[str, BeforeValidator(parse_axes)]
-Dtype = Annotated[str, BeforeValidator(parse_dtype)]
-Crop = Annotated[int | list[int], BeforeValidator(parse_crop)]
-Slices = Annotated[list[list[int]], BeforeValidator(parse_slices)]
+Paths = Annotated[
+    str | list[str], BeforeValidator(parse_specifier), WithJsonSchema(value_schemas.PATHS)
+]
+Axes = Annotated[str, BeforeValidator(parse_axes), WithJsonSchema(value_schemas.AXES)]
+Dtype = Annotated[str, BeforeValidator(parse_dtype), WithJsonSchema(value_schemas.DTYPE_NAME)]
+Crop = Annotated[int | list[int], BeforeValidator(parse_crop), WithJsonSchema(value_schemas.CROP)]
+Slices = Annotated[
+    list[list[int]], BeforeValidator(parse_slices), WithJsonSchema(value_schemas.SLICES)
+]
 
 
 class ImageSource(Section):
     """The YAML form of a `Source`: images, and what their files do not record."""
+
+    model_config = ConfigDict(
+        json_schema_extra=either([given("shape", "dtype")], [absent("shape", "dtype")])
+    )
 
     path: Paths = Field(description="a glob, folder, file, or list of these")
     axes: Axes | None = Field(
@@ -74,8 +86,10 @@ Specifier = Annotated[
     Discriminator(_specifier_kind),
 ]
 """Tags in angle brackets are not keys; messages leave them out."""
-BlindMask = Annotated[dict[str, int], BeforeValidator(parse_blind_mask)]
-Splits = Annotated[list[Specifier], BeforeValidator(parse_splits)]
+BlindMask = Annotated[
+    dict[str, int], BeforeValidator(parse_blind_mask), WithJsonSchema(value_schemas.BLIND_MASK)
+]
+Splits = Annotated[Annotated[list[Specifier], Field(min_length=2)], BeforeValidator(parse_splits)]
 
 
 class BlindSpotConfig(Section):
@@ -109,6 +123,14 @@ class BlindSpotConfig(Section):
 
 class ImagePairs(Section):
     """Images to train on, and what the network should turn them into."""
+
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            [given("splits"), absent("input", "target")],
+            [given("input", "target"), absent("splits", "blind_spot")],
+            [given("input", "blind_spot"), absent("splits", "target")],
+        )
+    )
 
     splits: Splits | None = Field(
         None,
@@ -163,6 +185,15 @@ class ImagePairs(Section):
 
 class ValidationData(Section):
     """Images to validate on: a separate set, or a part of the training set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=either(
+            [given("input", "target"), absent("splits", "fraction", "slices")],
+            [given("splits"), absent("input", "target", "fraction", "slices")],
+            [given("fraction"), absent("input", "target", "mask", "splits", "slices")],
+            [given("slices"), absent("input", "target", "mask", "splits", "fraction")],
+        )
+    )
 
     input: Specifier | None = Field(None, description="validation input images")
     target: Specifier | None = Field(None, description="validation target images")

@@ -6,9 +6,17 @@ The table of all keys in the documentation is generated from these descriptions.
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+)
 
 from msdtool.border import Padding
+from msdtool.config import value_schemas
 from msdtool.config.section import Section
 from msdtool.config.values import (
     parse_class_weights,
@@ -21,14 +29,24 @@ from msdtool.config.values import (
     parse_path,
 )
 
-Layer = Annotated[str | dict[str, dict[str, Any]], BeforeValidator(parse_layer)]
-Layers = Annotated[list[Any], BeforeValidator(parse_layers)]
-ClassWeights = Annotated[str | list[float], BeforeValidator(parse_class_weights)]
-Duration = Annotated[float, BeforeValidator(parse_duration)]
+Layer = Annotated[
+    str | dict[str, dict[str, Any]],
+    BeforeValidator(parse_layer),
+    WithJsonSchema(value_schemas.LAYER),
+]
+Layers = Annotated[list[Any], BeforeValidator(parse_layers), WithJsonSchema(value_schemas.LAYERS)]
+ClassWeights = Annotated[
+    str | list[float],
+    BeforeValidator(parse_class_weights),
+    WithJsonSchema(value_schemas.CLASS_WEIGHTS),
+]
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(value_schemas.DURATION)]
 # Not pydantic's own string, which must be UTF-8.
-PathName = Annotated[str, PlainValidator(parse_path)]
-Digest = Annotated[str, BeforeValidator(parse_digest)]
-Freeze = Annotated[list[str | dict[str, int]], BeforeValidator(parse_freeze)]
+PathName = Annotated[str, PlainValidator(parse_path), WithJsonSchema(value_schemas.TEXT)]
+Digest = Annotated[str, BeforeValidator(parse_digest), WithJsonSchema(value_schemas.DIGEST)]
+Freeze = Annotated[
+    list[str | dict[str, int]], BeforeValidator(parse_freeze), WithJsonSchema(value_schemas.FREEZE)
+]
 
 RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM", "MS-SSIM", "FFT", "top_k"]
 SegmentationLoss = Literal[
@@ -55,7 +73,12 @@ def _loss_kind(value: Any) -> str:
 
 Loss = Annotated[
     Annotated[Literal[RegressionLoss, SegmentationLoss], Tag("<name>")]
-    | Annotated[list[dict[str, float]], BeforeValidator(parse_loss_terms), Tag("<terms>")],
+    | Annotated[
+        list[dict[str, float]],
+        BeforeValidator(parse_loss_terms),
+        WithJsonSchema(value_schemas.LOSS_TERMS),
+        Tag("<terms>"),
+    ],
     Discriminator(_loss_kind),
 ]
 

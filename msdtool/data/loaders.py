@@ -28,7 +28,7 @@ from msdtool.errors import InputError
 
 BATCHES_AHEAD = 2
 """Batches that are read while one is in use, in addition to those in worker processes."""
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 T = TypeVar("T")
 
 
@@ -251,7 +251,7 @@ def _ignoring_signals() -> Iterator[None]:
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """Those of SIGINT, SIGTERM and SIGUSR1 that the system has."""
+    """Those of `STOP_SIGNALS` that the system has."""
     return [number for number in signal.Signals if number.name in STOP_SIGNALS]
 
 

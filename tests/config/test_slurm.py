@@ -97,6 +97,7 @@ class Slurm:
             "SLURM_JOB_NODELIST": "n[1-2]",
             "SLURM_NTASKS": "2",
             "SLURM_NNODES": "1",
+            "SLURM_CPUS_PER_TASK": "6",
             **{name: str(value) for name, value in variables.items()},
         }
         return subprocess.Popen(
@@ -168,7 +169,7 @@ def test_one_machine_gets_a_task_per_gpu(slurm):
     port = 20000 + os.getpid() % 12000
     meeting = f"tcp://127.0.0.1:{port}"
     assert [call[1] for call in calls] == [Launch(0, 2, 0, meeting), Launch(1, 2, 1, meeting)]
-    assert slurm.log.read_text() == "srun --wait=60 --kill-on-bad-exit=0\n"
+    assert slurm.log.read_text() == "srun --cpus-per-task=6 --wait=60 --kill-on-bad-exit=0\n"
 
 
 def test_several_machines_meet_at_the_first(slurm):

@@ -37,6 +37,14 @@ def test_the_table_of_keys_is_current():
     assert text == update(text), "run: make docs"
 
 
+def test_the_table_of_environment_variables_lists_all_of_ours():
+    files = [*(ROOT / "msdtool").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "Makefile"]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    named = {name for text in texts for name in re.findall(r"(?<!_)\bMSDTOOL_[A-Z]+\b", text)}
+    table = section(page("commands.md"), "Environment variables")
+    assert set(re.findall(r"^\| `(MSDTOOL_\w+)` \| \S", table, re.M)) == named
+
+
 COMMANDS = typer.main.get_command(app).commands
 
 
