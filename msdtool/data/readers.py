@@ -3,6 +3,7 @@
 `msdtool.data.containers.registry` says what opens which file.
 """
 
+import atexit
 import os
 import threading
 from collections import OrderedDict
@@ -261,6 +262,16 @@ def _opened(location: Location, indexed: bool) -> Container:
 
 _lock = threading.RLock()
 """Held while a file is used: it has one position, and may be closed to open another."""
+
+
+def _close_open_files() -> None:
+    """End with closed files: HDF5 crashes at the exit of a process that has virtual ones open."""
+    for files in (_open, _decoded):
+        while files:
+            files.popitem()[1].close()
+
+
+atexit.register(_close_open_files)
 
 
 def _forget_open_files() -> None:

@@ -80,7 +80,8 @@ class Hdf5Array(Container):
         return self._sources
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and forget the dataset, which holds more of the HDF5 library than it."""
+        del self.dataset
         self.file.close()
 
 

@@ -1,6 +1,8 @@
 """Files beside an HDF5 file that hold its pixels."""
 
 import os
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -179,3 +181,18 @@ def test_numbered_datasets(tmp_path, own, held):
     else:
         with pytest.raises(InputError, match=r"source raw/1 in the file .* is missing"):
             ImageStack(f"{scan}::view")
+
+
+def test_a_process_that_read_a_virtual_dataset_ends_well(tmp_path):
+    """Of the HDF5 library, nothing of it may be open when a process ends: it crashes."""
+    values = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["data"] = values
+    layout = h5py.VirtualLayout(values.shape, values.dtype)
+    layout[:] = h5py.VirtualSource("source.h5", "data", values.shape)
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file.create_virtual_dataset("data", layout)
+    command = [sys.executable, "-m", "msdtool", "info", tmp_path / "a.h5"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "[3, 4, 5]" in done.stdout
