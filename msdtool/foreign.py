@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from msdtool.architecture import Architecture
-from msdtool.data.containers.extras import load_extra
+from msdtool.data.extras import load_extra
 from msdtool.errors import ConfigError, ModelFileError
 from msdtool.nn.build import restore_network
 from msdtool.nn.msd import DILATIONS

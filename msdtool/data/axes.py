@@ -14,7 +14,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from msdtool.data.containers.base import UNNAMED, Array, Key
+from msdtool.data.containers.base import Array, Key
+from msdtool.data.letters import UNNAMED
 from msdtool.data.patches import Window
 from msdtool.errors import InputError
 

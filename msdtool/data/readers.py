@@ -16,9 +16,9 @@ import numpy as np
 
 from msdtool.data.axes import Arrangement, arrange
 from msdtool.data.containers import Array, Container
-from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.raster import RasterImage
 from msdtool.data.containers.registry import format_at
+from msdtool.data.extras import load_extra
 from msdtool.data.metadata import Metadata
 from msdtool.data.patches import Window
 from msdtool.errors import InputError

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from msdtool.data.containers.extras import EXTRAS, package_problem
+from msdtool.data.extras import EXTRAS, package_problem
 from msdtool.doctor import kernels
 from msdtool.errors import KernelError
 from msdtool.ops.cpu import native_build

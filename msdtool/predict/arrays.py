@@ -9,7 +9,7 @@ from torch import Tensor
 
 from msdtool.data.axes import Arrangement, arrange
 from msdtool.data.containers import Array
-from msdtool.data.containers.base import UNNAMED
+from msdtool.data.letters import UNNAMED
 from msdtool.data.slabs import reflected
 from msdtool.data.stacks import to_float
 from msdtool.errors import InputError

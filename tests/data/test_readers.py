@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from msdtool.data.containers.extras import load_extra
+from msdtool.data.extras import load_extra
 from msdtool.data.readers import count_images, read_image
 from msdtool.data.specifiers import Location
 from msdtool.errors import InputError

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key, key_shape
-from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.library_log import collected
+from msdtool.data.extras import load_extra
 from msdtool.errors import InputError
 from msdtool.specifier_grammar import Location
 

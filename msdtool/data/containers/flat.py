@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_shape
+from msdtool.data.containers.base import Array, Container, Key, key_shape
+from msdtool.data.letters import UNNAMED
 from msdtool.errors import InputError
 
 # Mapped pages count as memory of the process, so files are mapped in parts.

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msdtool.data.containers.base import Array, Container, Key, letters
-from msdtool.data.containers.extras import load_extra, pick
+from msdtool.data.containers.base import Array, Container, Key, pick
 from msdtool.data.containers.hdf5_sources import check_sources
+from msdtool.data.extras import load_extra
+from msdtool.data.letters import letters
 from msdtool.data.metadata import nexus
 from msdtool.errors import InputError
 

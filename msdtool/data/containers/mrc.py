@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.flat import FlatArray
+from msdtool.data.extras import load_extra
 from msdtool.data.metadata import Metadata, mrc
 from msdtool.errors import InputError
 from msdtool.specifier_grammar import Location

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from msdtool.data.containers.base import Array, Container, Key
-from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.flat import FlatArray
+from msdtool.data.extras import load_extra
 from msdtool.data.metadata import Metadata, nrrd
 from msdtool.errors import InputError
 from msdtool.specifier_grammar import Location

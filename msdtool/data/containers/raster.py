@@ -13,9 +13,9 @@ from imageio.plugins.pillow import PillowPlugin
 from PIL import Image, PngImagePlugin
 
 from msdtool.data.containers.base import Array, Container, Key
-from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.netpbm import read_netpbm
 from msdtool.data.containers.raster_depth import Depth, stored_depth
+from msdtool.data.extras import load_extra
 from msdtool.errors import InputError
 
 T = TypeVar("T")

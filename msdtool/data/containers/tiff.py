@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from msdtool.data.containers.base import UNNAMED, Array, Container, Key, key_shape
+from msdtool.data.containers.base import Array, Container, Key, key_shape
 from msdtool.data.containers.flat import FlatArray
 from msdtool.data.containers.library_log import collected
+from msdtool.data.letters import UNNAMED
 from msdtool.errors import InputError
 from msdtool.wording import size_text
 

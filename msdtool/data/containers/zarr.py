@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from msdtool.data.containers.base import Array, Container, Key, letters
-from msdtool.data.containers.extras import load_extra, pick
+from msdtool.data.containers.base import Array, Container, Key, pick
+from msdtool.data.extras import load_extra
+from msdtool.data.letters import letters
 from msdtool.data.metadata.ngff import attributes, axes_of, multiscales
 from msdtool.errors import InputError
 from msdtool.special_files import refuse_special

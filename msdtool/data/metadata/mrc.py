@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from msdtool.data.containers.extras import load_extra
+from msdtool.data.extras import load_extra
 from msdtool.data.metadata.base import METRES, Description, Metadata, step_of
 from msdtool.errors import InputError
 

@@ -5,7 +5,7 @@ https://ngff.openmicroscopy.org, versions 0.4 (zarr format 2) and 0.5 (zarr form
 
 from typing import Any
 
-from msdtool.data.containers.base import letters
+from msdtool.data.letters import letters
 from msdtool.data.metadata.base import Metadata, Step, step_of
 
 VERSION = "0.5"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from msdtool.data.containers.base import UNNAMED
+from msdtool.data.letters import UNNAMED
 from msdtool.data.metadata.base import Metadata, step_of
 
 CHANNELS = ("vector", "list", "point", "normal", "color", "matrix", "covariant-vector")

@@ -15,8 +15,8 @@ import numpy as np
 import tifffile
 
 from msdtool.data.containers import Array
-from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.flat import FlatArray
+from msdtool.data.extras import load_extra
 from msdtool.data.metadata import hdf5
 from msdtool.data.sinks.result import Result, tiff_header
 

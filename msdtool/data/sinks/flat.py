@@ -16,8 +16,8 @@ import tifffile
 
 from msdtool.atomic import PARTIAL, atomic_path, sync, temporary_name
 from msdtool.data.containers import Array
-from msdtool.data.containers.extras import load_extra
 from msdtool.data.containers.flat import FlatArray
+from msdtool.data.extras import load_extra
 from msdtool.data.metadata import hdf5, mrc, nifti
 from msdtool.data.sinks.base import Sink
 from msdtool.data.sinks.compression import compress_hdf5, compress_tiff

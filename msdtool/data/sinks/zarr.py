@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from msdtool.data.containers import Array
-from msdtool.data.containers.extras import load_extra
+from msdtool.data.extras import load_extra
 from msdtool.data.metadata import ngff
 from msdtool.data.metadata.hdf5 import packed
 from msdtool.data.patches import inside

@@ -1,14 +1,11 @@
 """Optional packages that only some file formats need."""
 
-from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from msdtool.errors import InputError
-from msdtool.wording import size_text
 
-MAX_NAMED = 8
 EXTRAS = {
     "h5py": "volumes",
     "zarr": "volumes",
@@ -48,28 +45,4 @@ def package_problem(package: str, error: Exception) -> str:
     return (
         f"the package {package}, which is installed but broken ({type(error).__name__}: {error}); "
         f"remove it with: pip uninstall {package}; then {install}"
-    )
-
-
-def pick(path: Path, shapes: Mapping[str, Sequence[int] | None]) -> str:
-    """Return the name of the only array in a file.
-
-    Args:
-        path: the file.
-        shapes: the shape of each array by its name; None: unknown.
-
-    Raises:
-        InputError: it contains none or several.
-    """
-    names = list(shapes)
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise InputError(f"{path}: holds no array of numbers with two or more dimensions")
-    shown = [
-        name if shape is None else f"{name} ({size_text(shape)})" for name, shape in shapes.items()
-    ]
-    held = ", ".join(shown[:MAX_NAMED]) + (" ..." if len(names) > MAX_NAMED else "")
-    raise InputError(
-        f"{path}: holds {len(names)} arrays: {held}; select one, such as {path.name}::{names[0]}"
     )
