@@ -21,8 +21,14 @@ LOW_SPREAD, FAR = 0.1, 1.5
 """It is one as well below this spread, if the mean is this many training spreads away."""
 VERY_FAR = 10.0
 """Or if the mean is this many training spreads away, whatever the spread."""
+USUAL_SPREADS, USUALLY_FAR = (1 / 3, 3.0), 3.0
+"""The same, for images that may be in another unit, or show less, such as air beside a sample."""
 FLAT = 1e-2
 """Range of an output without contrast, in spreads of the training targets."""
+CURE = (
+    "give the network images in the unit of its training images, or train it on images like these, "
+    "or with data.normalisation.per: image"
+)
 SAMPLE = 100_000  # pixels of an image that are looked at, about
 
 
@@ -39,25 +45,37 @@ class Plausibility:
         mean, std = normalisation.input_mean, normalisation.input_std
         # A network that was never normalised says nothing about its images.
         self.known = not any_unit and (any(mean) or any(value != 1 for value in std))
-        self.warned = False
+        self.warned: set[str] = set()
 
     def check_input(self, image: Tensor, name: str) -> bool:
         """Return whether an image [n * C, *space] has the training images' unit; warn once if not.
 
-        An image that is constant has no unit.
+        An image that is constant has no unit. A warning also tells of images that are merely
+        unlike the training images.
         """
-        difference = self._difference(image)
-        if difference and not self.warned:
-            self.warned = True
-            log.warning(
+        difference = self._difference(image, usual=False)
+        if difference:
+            self._warn(
+                "unit",
                 f"{name}: {difference}: probably different data or units. Do not trust the "
-                "results; give the network images in the unit of its training images, or train it "
-                "on images like these"
+                f"results; {CURE}",
             )
+        elif unlike := self._difference(image, usual=True):
+            self._warn("unlike", f"{name}: {unlike}. If these are other data or units, {CURE}")
         return not difference
 
-    def _difference(self, image: Tensor) -> str:
-        """How the values of an image of another unit differ; empty for the same unit."""
+    def _warn(self, kind: str, message: str) -> None:
+        if kind not in self.warned:
+            self.warned.add(kind)
+            log.warning(message)
+
+    def _difference(self, image: Tensor, *, usual: bool) -> str:
+        """How the values of an image of another unit differ; empty for the same unit.
+
+        Args:
+            image: [n * C, *space].
+            usual: images that are merely unusual count.
+        """
         mean, std = (
             torch.tensor(values, dtype=torch.float64)
             for values in (self.normalisation.input_mean, self.normalisation.input_std)
@@ -68,7 +86,8 @@ class Plausibility:
         values = image.flatten(1)[:, ::step].cpu().double().unflatten(0, (-1, len(mean)))
         found_std, found_mean = torch.std_mean(values, 2, correction=0)
         spread, distance = found_std / std, (found_mean - mean).abs() / std
-        other = (spread < SPREADS[0]) | (spread > SPREADS[1]) | (distance > VERY_FAR)
+        (least, most), far = (USUAL_SPREADS, USUALLY_FAR) if usual else (SPREADS, VERY_FAR)
+        other = (spread < least) | (spread > most) | (distance > far)
         other |= (spread < LOW_SPREAD) & (distance > FAR)
         other &= found_std > 0
         if not other.any():
@@ -80,7 +99,7 @@ class Plausibility:
         )
 
     def check_output(self, image: Tensor, output: Tensor, name: str, *, labels: bool) -> None:
-        """Check that the output for an image of another unit is not constant.
+        """Check that the output for an image of another unit is not constant; warn if unsure.
 
         Args:
             image: [n * C, *space].
@@ -91,18 +110,18 @@ class Plausibility:
         Raises:
             InputError: it is constant, or one label everywhere, and the image is not.
         """
-        difference = self._difference(image)
-        if not difference:
+        unlike = self._difference(image, usual=True)
+        if not unlike:
             return
         values = output.argmax(0, keepdim=True).double() if labels else output.double()
         size = [1.0] if labels else self.normalisation.target_std
         ranges = values.flatten(1).amax(1) - values.flatten(1).amin(1)
         if all(found < FLAT * unit for found, unit in zip(ranges.tolist(), size, strict=True)):
             what = "one label everywhere" if labels else "constant"
-            raise InputError(
-                f"{name}: the result is {what} although the image is not: {difference}; convert "
-                "the image to the unit of the training images, or train the network on such images"
-            )
+            message = f"{name}: the result is {what} although the image is not: {unlike}"
+            if self._difference(image, usual=False):
+                raise InputError(f"{message}; {CURE}")
+            self._warn("constant", f"{message}. If these are other data or units, {CURE}")
 
 
 def num_unusable(output: Tensor, *, labels: bool) -> tuple[int, int]:

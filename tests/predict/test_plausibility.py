@@ -52,17 +52,48 @@ def test_a_result_without_contrast_is_refused_and_both_figures_named(
 @pytest.mark.parametrize("image", [
     counts(1),
     0.5 * counts(1),
-    counts(1) + 20_000,
     np.zeros((24, 20), np.float32),
     np.full((24, 20), 65_535, np.float32),
-    3_000 + 600 * np.random.default_rng(0).normal(size=(24, 20)),
-], ids=["alike", "darker", "brighter", "empty", "full", "air"])  # fmt: skip
+], ids=["alike", "darker", "empty", "full"])  # fmt: skip
 def test_other_images_of_the_unit_pass(model, caplog, image):
     predictor = Predictor.load(model, "cpu")
     image = torch.tensor(np.asarray(image, np.float32))[None]
     predictor.check(image, "image")
     predictor(image)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("image", [
+    counts(1) + 20_000,
+    counts(1) / 5,
+    65_535 - counts(1),
+    counts(1) - 32_768,
+    3_000 + 600 * np.random.default_rng(0).normal(size=(24, 20)),
+], ids=["brighter", "a fifth", "inverted", "int16", "air"])  # fmt: skip
+def test_images_that_may_be_of_another_unit_are_told_once_and_computed(model, caplog, image):
+    predictor = Predictor.load(model, "cpu")
+    image = torch.tensor(np.asarray(image, np.float32))[None]
+    for name in ("first", "second"):
+        assert predictor.plausibility.check_input(image, name)
+        predictor(image, name)
+    told = [record.message for record in caplog.records if "its values are" in record.message]
+    assert told[0].startswith("first: its values are ")
+    assert "If these are other data or units, give the network images in the unit of" in told[0]
+    assert "data.normalisation.per: image" in told[0]
+    assert not any(message.startswith("second") for message in told)
+
+
+def test_one_label_for_an_image_that_may_be_of_another_unit_is_told(tmp_path, caplog):
+    network = MSDSegmentationModel(1, 3, 3, 1, device="cpu")
+    image = torch.tensor(counts())[None, None]
+    network.set_normalization([(image, (image > 20_000).long())])
+    torch.nn.init.zeros_(network.msd.final_layer.linear.weight)
+    network.save(tmp_path / "model.pt", 1)
+    predictor = Predictor.load(tmp_path / "model.pt", "cpu")
+    predictor(image[0], "alike")
+    assert not caplog.records
+    predictor(image[0] / 5, "a fifth")
+    assert "a fifth: the result is one label everywhere although the image is not" in caplog.text
 
 
 def test_a_warning_comes_once(model, caplog):
