@@ -20,6 +20,9 @@ def describe(config: ExperimentConfig, train: Pairs, report: Report) -> None:
     """
     how = config.data.normalisation.to_normalising()
     report.normalisation = str(how)
+    facts = report.stacks.get(("train", "input"))
+    if how.method == "mean_std" and not how.is_per_image and facts is not None:
+        report.normalisation += f": training inputs have the mean {facts.mean:.6g}"
     own = with_figures(train)
     if own is not None and own.known:
         shift, scale = zip(*(figures.tolist() for figures in own.known.values()), strict=True)

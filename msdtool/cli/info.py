@@ -63,7 +63,7 @@ def command(
 
 def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     """A model's facts in the words of those who only look at it."""
-    progress, metrics = facts["progress"], facts["metrics"] or {}
+    progress, metrics = facts["run_progress"] or facts["progress"], facts["metrics"] or {}
     best = f"{progress['best_epoch']}, loss {number(progress['best_loss'])}"
     return {
         "checkpoint": facts["checkpoint"],
@@ -150,10 +150,13 @@ def _is_model(place: Path) -> bool:
 def _of_model(path: Path) -> dict[str, Any]:
     with no_collection():
         from msdtool.runs.checkpoint import find_model, load_checkpoint
+        from msdtool.runs.rundir import RunDirectory
 
     file = find_model(path)
     checkpoint = load_checkpoint(file)
     content = checkpoint.model
+    last = RunDirectory(path).last  # how far the run has come; the best network is an earlier one
+    latest = load_checkpoint(last).progress if path.is_dir() and last.exists() else None
     return {
         "checkpoint": str(file),
         "task": content.task,
@@ -165,6 +168,7 @@ def _of_model(path: Path) -> dict[str, Any]:
         "scaling": str(content.normalising),
         "normalisation": content.normalisation.to_dict(),
         "progress": asdict(checkpoint.progress),
+        "run_progress": None if latest is None else asdict(latest),
         "metrics": checkpoint.metrics,
         "config": checkpoint.config,
         "versions": checkpoint.versions,

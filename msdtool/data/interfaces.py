@@ -60,7 +60,13 @@ class Stack(Protocol):
 
 
 class PairReader(Protocol):
-    """Inputs with their targets, read one at a time."""
+    """Inputs with their targets, read one at a time.
+
+    Attributes:
+        slab: number of slices that each input has above, and below, its central one.
+    """
+
+    slab: int
 
     @property
     def scale(self) -> int:
@@ -91,13 +97,7 @@ class PairReader(Protocol):
 
 
 class Pairs(PairReader, Protocol):
-    """Pairs that can be divided, measured and trained on.
-
-    Attributes:
-        slab: number of slices that each input has above, and below, its central one.
-    """
-
-    slab: int
+    """Pairs that can be divided, measured and trained on."""
 
     def space(self, index: int) -> tuple[int, ...]:
         """The size of the input of pair ``index`` in pixels, per spatial axis."""

@@ -127,22 +127,24 @@ def finite_sample(
         InputError: a file cannot be used, or has non-finite values in pixels that count.
     """
     sample = pairs.sample(index, window, central_only=central_only)
-    check_finite(sample.input, pairs.name(index), "replace them")
+    slab = 0 if central_only else pairs.slab
+    check_finite(sample.input, pairs.name(index), "replace them", slab)
     check_finite(
         sample.target, pairs.target_name(index), "replace them, or exclude them with a mask"
     )
     return sample
 
 
-def check_finite(image: Tensor, name: str, remedy: str) -> None:
-    """Check that all values of an image are finite.
+def check_finite(image: Tensor, name: str, remedy: str, slab: int = 0) -> None:
+    """Check that all values of an image, or of a slab of this reach, are finite.
 
     Raises:
         InputError: they are not.
     """
     bad = num_not_finite(image)
     if bad:
-        raise InputError(f"{not_finite_text(name, bad, image.numel())}; {remedy}")
+        around = f" with the {slab} slices above and below" if slab else ""
+        raise InputError(f"{not_finite_text(name + around, bad, image.numel())}; {remedy}")
 
 
 def num_not_finite(image: Tensor) -> int:

@@ -118,7 +118,7 @@ class Predictor(Computation):
                 f"{name}: the image has {found} channels, the model was trained on images with "
                 f"{expected}{perhaps_opacity(found, expected)}"
             )
-        check_finite(image, name, "replace them")
+        check_finite(image, name, "replace them", self.model.slab)
         self.plausibility.check_input(image, name)
 
     def __call__(
