@@ -64,8 +64,8 @@ class Predictor:
 
     Raises:
         ModelFileError: the weights do not fit the architecture.
-        ConfigError: a network that works on series cannot average over symmetries, or the process
-            already takes as much as the limit.
+        ConfigError: a network that works on image sequences cannot average over symmetries, or
+            the process already takes as much as the limit.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Predictor:
         self.ndim: int = model.architecture.ndim
         if tta and self.series is not None:
             raise ConfigError(
-                f"tta: {name} works on series, whose axes cannot be exchanged or flipped; "
+                f"tta: {name} works on image sequences, whose axes cannot be exchanged or flipped; "
                 "turn it off",
                 hint_key="tta",
             )
@@ -122,7 +122,7 @@ class Predictor:
 
     @property
     def series(self) -> SeriesNetwork | None:
-        """The network if it works on series, otherwise None."""
+        """The network if it works on image sequences, otherwise None."""
         return self.network if isinstance(self.network, SeriesNetwork) else None
 
     def result_space(self, space: Sequence[int]) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ class Initial:
         path: its checkpoint.
         sha256: of that file.
         model: the network.
-        has_output: its last layers fit, too; if not, they start anew.
+        has_output: its last layers fit, too; if not, they start from scratch.
     """
 
     path: Path
@@ -201,7 +201,7 @@ def _dilations(architecture: Architecture) -> list[int]:
 
 
 def _stream_text(axis: int | None) -> str:
-    return "works on images" if axis is None else f"works on series along axis {axis}"
+    return "works on images" if axis is None else f"works on image sequences along axis {axis}"
 
 
 def _output_text(model: Model) -> str:
