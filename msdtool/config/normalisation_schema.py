@@ -27,8 +27,8 @@ class NormalisationConfig(Section):
     )
     per: Per = Field(
         "dataset",
-        description="figures of the whole training set, or those of each image (volume, if "
-        "`network.ndim` is 3): for images whose brightness and contrast mean nothing",
+        description="statistics of the whole training set, or of each image (volume, if "
+        "`network.ndim` is 3): for images whose brightness and contrast have no meaning",
     )
     percentiles: Percentiles = Field([1.0, 99.0], description="the two of `percentile`")
     range: Rising | None = Field(
@@ -40,7 +40,7 @@ class NormalisationConfig(Section):
     target: Target = Field(
         "input",
         description="regression with `per: image`: targets are scaled like their input, and "
-        "outputs back by the same figures, where both show the same quantity (denoising); or by "
+        "outputs back by the same statistics, where both show the same quantity (denoising); or by "
         "mean and standard deviation of all training targets, where they do not",
     )
 

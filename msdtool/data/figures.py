@@ -55,7 +55,7 @@ def measure_figures(
         raise InputError(
             f"{name}: {which}{what} {shift[channel]:g}, so that it has no contrast to normalise by "
             "(data.normalisation.per: image); leave the image out, or train a network that "
-            "normalises by other percentiles or the figures of the data set"
+            "normalises by other percentiles or the statistics of the data set"
         )
     return torch.from_numpy(np.stack([shift, scale]))
 

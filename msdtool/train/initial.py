@@ -90,8 +90,8 @@ class Initial:
             f"training inputs have the mean {_figures(measured.input_mean)} and the standard "
             f"deviation {_figures(measured.input_std)}; those of the initial network had "
             f"{_figures(found.input_mean)} and {_figures(found.input_std)}; images are scaled by "
-            f"{'the new' if how == 'measure' else 'its'} figures (training.initial_normalisation: "
-            f"{how})"
+            f"{'the new' if how == 'measure' else 'its'} statistics "
+            f"(training.initial_normalisation: {how})"
         )
 
 
