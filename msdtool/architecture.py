@@ -13,18 +13,18 @@ MAX_WEIGHTS = 10**9
 
 @dataclass(frozen=True)
 class Stream:
-    """How a network works on series of frames.
+    """How a network works on image sequences.
 
     Attributes:
-        axis: which of the three spatial axes of a series is time.
-        dt: frames per chunk in prediction.
+        axis: which of the three spatial axes of a sequence is time.
+        dt: frames per chunk in prediction, `stream.frames_per_chunk` of the config.
     """
 
     axis: int
     dt: int
 
     def frames_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the shape [B*T, C, *space] of the frames of series of shape [B, C, *axes]."""
+        """Return the shape [B*T, C, *space] of the frames of sequences of shape [B, C, *axes]."""
         batch, channels, *space = shape
         frames = space.pop(self.axis)
         return (batch * frames, channels, *space)
@@ -77,7 +77,7 @@ class Architecture:
         dilations: one per hidden layer, repeated from the start if there are fewer.
         ndim: spatial axes of the input, 2 or 3.
         padding: "symmetric", "reflect" or "zeros".
-        stream: of a network that works on series; None: it works on images or volumes.
+        stream: of a network that works on image sequences; None: it works on images or volumes.
         outer: the layers before and after; None: there are none.
         hidden: what the hidden layers are; None: convolution and ReLU, an `MSDModule`.
     """
@@ -165,7 +165,7 @@ class Architecture:
         if self.stream is not None and self.stream.axis not in (0, 1, 2):
             raise ValueError(f"{name}.stream.axis is {self.stream.axis}; expected 0, 1 or 2")
         if self.stream is not None and self.ndim != 3:
-            raise ValueError(f"{name}.ndim is {self.ndim}; a network on series has 3")
+            raise ValueError(f"{name}.ndim is {self.ndim}; a network of image sequences has 3")
 
 
 def _names(kind: type[Any]) -> list[str]:

@@ -144,7 +144,7 @@ def _check_links(path: Path) -> None:
         folder, owner = path.parent.stat(), path.lstat().st_uid
         is_shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
         if is_shared and owner not in (os.geteuid(), folder.st_uid):
-            _refuse(path, "it is a link of another user; choose another name")
+            _refuse(path, "it is a link owned by another user; choose another name")
         path = path.parent / path.readlink()
 
 
@@ -204,8 +204,8 @@ def _check_folder(path: Path) -> None:
     if listed is None:
         _refuse(
             path,
-            f"it is a folder that no {MARKER} shows to be a result; remove it yourself if it may "
-            "go, or choose another name",
+            f"the folder has no {MARKER}, so msdtool did not write it; delete it yourself if "
+            "unneeded, or choose another name",
         )
     _refuse(
         path,

@@ -2,13 +2,13 @@
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from msdtool.plain_data import read, shown
 
-METHODS = ("mean_std", "percentile", "range", "none")
-PER = ("dataset", "image")
-TARGETS = ("input", "dataset")
+Method = Literal["mean_std", "percentile", "range", "none"]
+Per = Literal["dataset", "image"]
+Target = Literal["input", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Normalising:
             which outputs are scaled back; or of the "dataset", their mean and standard deviation.
     """
 
-    method: str = "mean_std"
-    per: str = "dataset"
+    method: Method = "mean_std"
+    per: Per = "dataset"
     percentiles: tuple[float, ...] = ()
     range: tuple[float, ...] = ()
     target_range: tuple[float, ...] = ()
-    target: str = "input"
+    target: Target = "input"
 
     @property
     def is_per_image(self) -> bool:
@@ -75,10 +75,6 @@ class Normalising:
         unknown = content.keys() - vars(found).keys()
         if unknown:
             raise ValueError(f"{name}.{min(map(str, unknown))} is unknown; update msdtool")
-        for key, allowed in (("method", METHODS), ("per", PER), ("target", TARGETS)):
-            if getattr(found, key) not in allowed:
-                got = shown(getattr(found, key))
-                raise ValueError(f"{name}.{key} is {got}; expected {', '.join(allowed)}")
         if found.is_per_image and found.method not in ("mean_std", "percentile"):
             raise ValueError(f"{name}.per is image; {found.method} is the same for all images")
         for key, user in (("percentiles", "percentile"), ("range", "range")):

@@ -72,7 +72,7 @@ def read_regular(path: Path, limit: int) -> bytes:
     with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit // 10**6} MB, which none is")
+        raise OSError(errno.EFBIG, f"it exceeds the limit of {limit // 10**6} MB")
     return content
 
 

@@ -15,7 +15,7 @@ if sys.platform != "win32":
 
 @dataclass(frozen=True)
 class SystemMemory:
-    """Sizes in bytes; None where the system does not tell.
+    """Sizes in bytes; None where the system does not report it.
 
     Attributes:
         total: memory of the machine.

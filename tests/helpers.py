@@ -13,8 +13,18 @@ import pytest
 import tifffile
 import yaml
 
+from msdtool.config import ExperimentConfig
+from msdtool.config.load import validated
+from msdtool.config.yaml_file import YamlFile
+
 PNG_START = b"\x89PNG\r\n\x1a\n"
 LABELS = [0, 127, 255]
+
+
+def parse_config(text: str, name: str = "config") -> ExperimentConfig:
+    """Validate a config given as a string; its paths are not changed."""
+    file = YamlFile(text, name)
+    return validated(file.tree, file, {})
 
 
 def write_image(path: Path, image: Any, axes: str = "CYX") -> None:

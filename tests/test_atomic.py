@@ -209,7 +209,7 @@ def test_a_link_that_another_user_laid_in_a_shared_folder_is_not_followed(tmp_pa
     link = shared / "a"
     link.symlink_to(mine)
     os.chown(link, 12345, 12345, follow_symlinks=False)
-    with pytest.raises(OSError, match="a link of another user"):
+    with pytest.raises(OSError, match="a link owned by another user"):
         write(link)
     assert mine.read_text() == "mine" and names(shared) == ["a"]
     os.chown(link, 0, 0, follow_symlinks=False)
@@ -275,8 +275,8 @@ def test_a_folder_with_work_of_others_stays(tmp_path, name, is_ours):
         f"the folder holds {name}, which is not part of the result; move it elsewhere, or choose "
         "another name"
         if is_ours
-        else "it is a folder that no .msdtool.json shows to be a result; remove it yourself if it "
-        "may go, or choose another name"
+        else "the folder has no .msdtool.json, so msdtool did not write it; delete it yourself if "
+        "unneeded, or choose another name"
     )
     assert sorted(path.rglob("*")) == before
 
@@ -287,7 +287,7 @@ def test_work_of_others_that_comes_while_a_folder_is_written_stays(tmp_path):
     mark(new, new)
     path.mkdir()
     (path / "thesis.tex").write_text("mine")
-    with pytest.raises(OSError, match="shows to be a result"):
+    with pytest.raises(OSError, match="so msdtool did not write it"):
         put(new, path)
     assert (path / "thesis.tex").read_text() == "mine"
 
@@ -298,7 +298,7 @@ def test_a_damaged_marker_shows_nothing(tmp_path, content):
     path.mkdir()
     (path / MARKER).write_text(content)
     assert not is_marked(path)
-    with pytest.raises(OSError, match="shows to be a result"):
+    with pytest.raises(OSError, match="so msdtool did not write it"):
         destination(path, is_folder=True)
 
 

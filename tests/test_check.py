@@ -353,12 +353,12 @@ def test_with_the_figures_that_images_are_scaled_by(tmp_path, noisy):
     found = report(tmp_path, {**noisy, "normalisation": {"per": "image"}})
     assert found.normalisation == (
         "mean 0 and standard deviation 1, of each image: "
-        f"less {means.min():.6g} to {means.max():.6g}, "
-        f"divided by {stds.min():.6g} to {stds.max():.6g}"
+        f"subtract {means.min():.6g} to {means.max():.6g}, "
+        f"divide by {stds.min():.6g} to {stds.max():.6g}"
     )
     found = report(tmp_path, {**noisy, "normalisation": {"method": "percentile"}})
     low, high = np.percentile(images, [1, 99])
-    assert found.normalisation.endswith(f": less {low:.6g}, divided by {high - low:.6g}")
+    assert found.normalisation.endswith(f": subtract {low:.6g}, divide by {high - low:.6g}")
 
 
 def test_values_beyond_the_range_are_warned_of(tmp_path, noisy):

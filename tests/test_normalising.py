@@ -34,8 +34,8 @@ def test_the_usual_way_takes_no_room():
     [
         (3, "normalising is 3; expected keys and values"),
         ({"gamma": 2}, "normalising.gamma is unknown; update msdtool"),
-        ({"method": "zscore"}, "normalising.method is 'zscore'; expected mean_std, percentile"),
-        ({"per": 1}, "normalising.per is 1; expected a string"),
+        ({"method": "zscore"}, "normalising.method is 'zscore'; expected 'mean_std', 'percentile'"),
+        ({"per": 1}, "normalising.per is 1; expected 'dataset', 'image'"),
         ({"per": "image", "method": "none"}, "normalising.per is image; none is the same"),
         ({"method": "range"}, r"normalising.range is \[\]; expected two rising numbers"),
         ({"method": "range", "range": [2.0, 1.0]}, "expected two rising numbers"),

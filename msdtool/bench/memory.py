@@ -127,7 +127,7 @@ def _work(problem: Problem, module: Module, peak: Callable[[], int]) -> tuple[in
 
 def _peak() -> int:
     peak = peak_memory()
-    assert peak is not None, "this system does not tell the peak memory of a process"
+    assert peak is not None, "this system does not report the peak memory of a process"
     return peak
 
 

@@ -27,14 +27,14 @@ def describe(config: ExperimentConfig, train: Pairs, report: Report) -> None:
     if own is not None and own.known:
         shift, scale = zip(*(figures.tolist() for figures in own.known.values()), strict=True)
         texts = [_span([v for values in kind for v in values]) for kind in (shift, scale)]
-        report.normalisation += f": less {texts[0]}, divided by {texts[1]}"
+        report.normalisation += f": subtract {texts[0]}, divide by {texts[1]}"
     if how.method == "percentile" and own is None and not report.problems:
         try:
             input = measure_normalisation(config, train).input
         except InputError as error:
             report.problems.append(error.message)
             return
-        report.normalisation += f": less {_span(input.shift)}, divided by {_span(input.scale)}"
+        report.normalisation += f": subtract {_span(input.shift)}, divide by {_span(input.scale)}"
     if how.method == "range":
         for kind, bounds in (("input", how.range), ("target", how.target_range or how.range)):
             _beyond(kind, bounds, report)

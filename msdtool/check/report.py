@@ -91,7 +91,7 @@ class Finding(NamedTuple):
 
 
 def summed_up(findings: Sequence[Finding], total: int, what: str) -> list[str]:
-    """Return the messages, those that are equal but for the file as one, "9 of 14 ...".
+    """Return the messages, those that differ only in the file as one, "9 of 14 ...".
 
     Args:
         findings: in any order.

@@ -23,11 +23,11 @@ def command(
         Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write to.")
     ],
     dataset: Annotated[
-        Dataset, typer.Argument(metavar="DATASET", help="Which dataset to make.")
+        Dataset, typer.Argument(metavar="DATASET", help="Which data set to make.")
     ] = Dataset.TOMOGRAMS,
     quiet: Quiet = False,
 ) -> None:
-    """Make a small dataset and a config to train on it; prints the config's path.
+    """Make a small data set and a config to train on it; prints the config's path.
 
     tomograms: photographs and micrographs, scanned by a simulated low-dose, few-view tomograph, to
     be cleaned. shapes: squares, frames, discs and rings in strong noise, to be segmented.

@@ -70,8 +70,8 @@ def command(
     """Measure a network on pairs of images, and the unprocessed inputs for comparison.
 
     In a SLURM job array each task measures its part of the images and writes the partial result
-    to a shared folder; the task that finds all parts there prints the overall result. Of a run
-    directory, 'msdtool report' can compare the results, which report/evaluation.json keeps.
+    to a shared folder; the task that finds all parts there prints the overall result. For a
+    run directory, the result is saved in report/evaluation.json, where 'msdtool report' finds it.
 
     Example: msdtool evaluate runs/denoise --input 'test/noisy' --target 'test/clean'
     """

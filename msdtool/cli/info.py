@@ -39,7 +39,7 @@ def command(
 ) -> None:
     """Show the contents of a run directory, a checkpoint, or a file of images.
 
-    Of images: axes, shape, pixel size and what else the file says about itself.
+    For images: axes, shape, pixel size and what else the file says about itself.
 
     Example: msdtool info runs/denoise
     """

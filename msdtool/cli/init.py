@@ -49,7 +49,7 @@ def command(
     """Write a commented config to start from, or a batch script for SLURM.
 
     denoise and segment are for images, slab for the slices of volumes with their neighbours
-    (2.5D), volume and segment-volume for volumes (3D), sequence for films. noise2inverse,
+    (2.5D), volume and segment-volume for volumes (3D), sequence for image sequences. noise2inverse,
     noise2noise and noise2void need no clean images; finetune starts from a trained network.
     superresolution, closing and context add layers to the network.
 

@@ -118,12 +118,17 @@ def command(
     watch: Annotated[
         bool,
         typer.Option(
-            "--watch", help="Go on, with the images that arrive in a folder, until a signal comes."
+            "--watch",
+            help="Keep running: predict images as they arrive in a folder, until stopped by a "
+            "signal.",
         ),
     ] = False,
     idle: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="With --watch: end when none has come for 30s, 10m, 2h."),
+        typer.Option(
+            metavar="TIME",
+            help="With --watch: stop after this long without a new image, such as 30s.",
+        ),
     ] = None,
     splits: Annotated[
         bool,

@@ -150,8 +150,8 @@ def _evaluation_text(
     missing = [name for name in others if name not in differences]
     if missing:
         yield (
-            f"not compared with {first}, as evaluated on other targets or by another value range: "
-            f"{', '.join(missing)}"
+            f"not compared with {first}, evaluated on different targets or with a different value "
+            f"range: {', '.join(missing)}"
         )
     for name, content in evaluations.items():
         if content["confusion"] is not None:

@@ -28,7 +28,7 @@ def command(
     disc: Annotated[
         bool,
         typer.Option(
-            "--disc", help="Leave out what lies outside the largest disc, or ball, of an image."
+            "--disc", help="Ignore pixels outside the largest disc, or ball, of an image."
         ),
     ] = False,
     figure: Annotated[

@@ -6,7 +6,7 @@ from msdtool.cli.texts import Output, show
 
 
 def command(output: Output = None) -> None:
-    """Print the JSON schema of configs, by which editors complete and check them.
+    """Print the JSON schema of configs, with which editors complete and check them.
 
     With the YAML extension of VS Code, and others that use yaml-language-server, write it beside
     the config and begin the config with: # yaml-language-server: $schema=msdtool.schema.json

@@ -52,7 +52,7 @@ def idle_seconds(idle: str | None) -> float | None:
     """Read --idle; None: no end.
 
     Raises:
-        ConfigError: it is no time.
+        ConfigError: it is not a time.
     """
     from msdtool.config.values import parse_duration
 
@@ -71,7 +71,7 @@ def run(
     show: "Callable[[Prediction], None]",
     idle: str | None,
 ) -> None:
-    """Predict what arrives until a signal comes, or nothing has come for a while.
+    """Predict images as they arrive, until a signal comes or none has come for a while.
 
     Raises:
         Stopped: a signal came.
@@ -100,4 +100,4 @@ def run(
     files = f"{count} file{'' if count == 1 else 's'}"
     if stop():
         raise Stopped(f"stopped after {files}; start again to resume", stop.exit_code)
-    log.info(f"nothing has come for {idle}: ended after {files}")
+    log.info(f"no new image for {idle}: stopped after {files}")

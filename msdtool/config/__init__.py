@@ -10,7 +10,6 @@ from msdtool.config.load import (
     leaves,
     load_config,
     load_saved_config,
-    parse_config,
     parse_source,
 )
 from msdtool.config.schema import NetworkConfig, RunConfig, StreamConfig, TrainingConfig
@@ -36,7 +35,6 @@ __all__ = [
     "load_config",
     "load_saved_config",
     "multiscale_window",
-    "parse_config",
     "parse_source",
     "size_for_loss",
 ]

@@ -132,7 +132,9 @@ class DataConfig(Section):
     ignore: Label | None = Field(
         None, description="segmentation: target pixels with this value do not count"
     )
-    normalisation: NormalisationConfig = Field(default_factory=NormalisationConfig)
+    normalisation: NormalisationConfig = Field(
+        default_factory=NormalisationConfig, description="how images are scaled for the network"
+    )
     collapse_channels: bool = Field(
         False, description="average the channels of each image (colour to grey)"
     )

@@ -106,8 +106,8 @@ class BlindSpotConfig(Section):
         2,
         ge=1,
         le=20,
-        description="of the window around a hidden pixel that its new value comes from; 2: 5 x 5 "
-        "pixels, without the hidden one",
+        description="radius of the window from which a hidden pixel's new value is taken; 2 means "
+        "5 x 5",
     )
     replacement: Literal["uniform", "median"] = Field(
         "uniform",

@@ -79,7 +79,7 @@ def load_config(
         key, value = _parse_override(item, origin)
         _set(tree, key, _anchored(value, Path.cwd(), key), origin)
         origins[key] = origin
-    return _validated(tree, file, origins)
+    return validated(tree, file, origins)
 
 
 def directory_override(folder: Path) -> str:
@@ -97,17 +97,7 @@ def load_saved_config(path: Path) -> ExperimentConfig:
         ConfigError: naming every mistake with file, line and key.
     """
     file = read_yaml(path)
-    return _validated(with_former_defaults(with_new_names(file.tree)), file, {})
-
-
-def parse_config(text: str, name: str = "config") -> ExperimentConfig:
-    """Validate a config given as a string; its paths are not changed.
-
-    Raises:
-        ConfigError: naming every mistake with line and key.
-    """
-    file = YamlFile(text, name)
-    return _validated(file.tree, file, {})
+    return validated(with_former_defaults(with_new_names(file.tree)), file, {})
 
 
 def parse_source(text: str) -> Source:
@@ -228,9 +218,19 @@ def _set(tree: dict[str, Any], key: KeyPath, value: Any, origin: str) -> None:
     tree[str(key[-1])] = value
 
 
-def _validated(
+def validated(
     tree: dict[str, Any], file: YamlFile, origins: dict[KeyPath, str]
 ) -> ExperimentConfig:
+    """Return the config of a file whose tree has been changed.
+
+    Args:
+        tree: sections and keys.
+        file: where they are from, for error messages.
+        origins: the overrides that set a key.
+
+    Raises:
+        ConfigError: naming every mistake with line and key.
+    """
     # An empty section ("run:") means its defaults, as a missing one does.
     tree = {key: {} if value is None and key in SECTIONS else value for key, value in tree.items()}
     try:

@@ -1,13 +1,13 @@
 """The section `data.normalisation`: how the values of images are scaled for the network."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
 from msdtool.config.section import Problem, Section
 from msdtool.config.values import parse_percentiles, parse_rising
-from msdtool.normalising import Normalising
+from msdtool.normalising import Method, Normalising, Per, Target
 
 Percentiles = Annotated[list[float], BeforeValidator(parse_percentiles)]
 Rising = Annotated[list[float], BeforeValidator(parse_rising)]
@@ -18,17 +18,17 @@ KEY = "data.normalisation"
 class NormalisationConfig(Section):
     """How the values of images are scaled for the network, and its outputs scaled back."""
 
-    method: Literal["mean_std", "percentile", "range", "none"] = Field(
+    method: Method = Field(
         "mean_std",
         description="what the network sees: `mean_std`, values of mean 0 and standard deviation 1; "
         "`percentile`, two percentiles become 0 and 1, which a few hot pixels do not change; "
-        "`range`, two given values do; `none`, the values of the files. Which serves what: "
+        "`range`, two given values do; `none`, the values of the files. When to use which: "
         "[normalisation](training.md#normalisation)",
     )
-    per: Literal["dataset", "image"] = Field(
+    per: Per = Field(
         "dataset",
-        description="figures of the whole training set, or those of each image (volume, if "
-        "`network.ndim` is 3): for images whose brightness and contrast mean nothing",
+        description="statistics of the whole training set, or of each image (volume, if "
+        "`network.ndim` is 3): for images whose brightness and contrast have no meaning",
     )
     percentiles: Percentiles = Field([1.0, 99.0], description="the two of `percentile`")
     range: Rising | None = Field(
@@ -37,10 +37,10 @@ class NormalisationConfig(Section):
     target_range: Rising | None = Field(
         None, description="the same for the targets of a regression; null: `range`"
     )
-    target: Literal["input", "dataset"] = Field(
+    target: Target = Field(
         "input",
         description="regression with `per: image`: targets are scaled like their input, and "
-        "outputs back by the same figures, where both show the same quantity (denoising); or by "
+        "outputs back by the same statistics, where both show the same quantity (denoising); or by "
         "mean and standard deviation of all training targets, where they do not",
     )
 

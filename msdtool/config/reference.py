@@ -49,7 +49,7 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
-        return "" if field.default_factory else "required"
+        return "`{}`" if field.default_factory else "required"
     if field.default is None:
         return "null"
     return f"`{field.default}`".replace("True", "true").replace("False", "false")

@@ -48,11 +48,14 @@ Freeze = Annotated[
     list[str | dict[str, int]], BeforeValidator(parse_freeze), WithJsonSchema(value_schemas.FREEZE)
 ]
 
-RegressionLoss = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM", "MS-SSIM", "FFT", "top_k"]
-SegmentationLoss = Literal[
+RegressionLossName = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM", "MS-SSIM", "FFT", "top_k"]
+SegmentationLossName = Literal[
     "cross_entropy", "dice", "cross_entropy+dice", "focal", "tversky", "top_k"
 ]
-LOSSES = {"regression": get_args(RegressionLoss), "segmentation": get_args(SegmentationLoss)}
+LOSSES = {
+    "regression": get_args(RegressionLossName),
+    "segmentation": get_args(SegmentationLossName),
+}
 """Losses that are allowed alone; "+" joins the terms of a mix."""
 
 
@@ -72,7 +75,7 @@ def _loss_kind(value: Any) -> str:
 
 
 Loss = Annotated[
-    Annotated[Literal[RegressionLoss, SegmentationLoss], Tag("<name>")]
+    Annotated[Literal[RegressionLossName, SegmentationLossName], Tag("<name>")]
     | Annotated[
         list[dict[str, float]],
         BeforeValidator(parse_loss_terms),

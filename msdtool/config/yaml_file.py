@@ -216,8 +216,8 @@ def read_yaml(path: Path) -> YamlFile:
         content = read_start(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ConfigError(
-            f"{path}: is larger than {MAX_BYTES // 10**6} MB, which no config is; name many images "
-            "by a list, as in input: '@images.txt'"
+            f"{path}: exceeds the limit of {MAX_BYTES // 10**6} MB; name many images by a list, "
+            " as in input: '@images.txt'"
         )
     try:
         return YamlFile(content.decode("utf-8-sig"), str(path))

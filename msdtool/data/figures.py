@@ -53,9 +53,9 @@ def measure_figures(
     for channel in np.flatnonzero(scale <= 0)[:1]:
         which = f"channel {channel} (from 0): " if channels > 1 else ""
         raise InputError(
-            f"{name}: {which}{what} {shift[channel]:g}, so that it has no contrast to be scaled by "
+            f"{name}: {which}{what} {shift[channel]:g}, so that it has no contrast to normalise by "
             "(data.normalisation.per: image); leave the image out, or train a network that "
-            "normalises by other percentiles or the figures of the data set"
+            "normalises by other percentiles or the statistics of the data set"
         )
     return torch.from_numpy(np.stack([shift, scale]))
 

@@ -74,8 +74,8 @@ class PairsWithFigures(Dataset[tuple[Tensor, ...]]):
         if len(sample.target) != figures.shape[1]:
             raise InputError(
                 f"{self.target_name(index)} has {len(sample.target)} channels, its input "
-                f"{self.name(index)} has {figures.shape[1]}, and so figures by which the target "
-                "cannot be scaled; set data.normalisation.target: dataset"
+                f"{self.name(index)} has {figures.shape[1]}, so its statistics cannot scale the "
+                "target; set data.normalisation.target: dataset"
             )
         return sample._replace(figures=figures, target_figures=figures)
 

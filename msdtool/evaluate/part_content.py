@@ -14,8 +14,9 @@ from msdtool.measure.metrics import (
 )
 from msdtool.measure.surfaces import NAMES as SURFACE_NAMES
 from msdtool.plain_data import fits, shown
+from msdtool.runs.rows import LABEL_METRICS
 
-BY_LABEL = ("iou", "dice", "precision", "recall", *SURFACE_NAMES)
+BY_LABEL = (*LABEL_METRICS, *SURFACE_NAMES)
 
 
 def read_part(

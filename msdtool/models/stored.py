@@ -165,8 +165,8 @@ class StoredModel:
             raise InputError(f"{path}: holds another network: {', '.join(differing)}")
         if model.normalising.is_per_image:
             raise InputError(
-                f"{path}: its network takes images scaled by figures of their own, which this "
-                "class does not do; apply it by msdtool.load"
+                f"{path}: its network normalises each image by its own statistics, which this "
+                "class does not support; load it with msdtool.load"
             )
         if "optimizer" in checkpoint.training:
             try:

@@ -36,7 +36,7 @@ def build_network(architecture: Architecture) -> ScaledNetwork:
 
 
 def _build_msd(architecture: Architecture, c_in: int, c_out: int) -> nn.Module:
-    """Build the MSD network alone; on series it works frame by frame."""
+    """Build the MSD network alone; on image sequences it works frame by frame."""
     arguments: dict[str, Any] = {
         "depth": architecture.depth,
         "width": architecture.width,

@@ -169,7 +169,7 @@ def _stream(config: ExperimentConfig) -> Stream | None:
 def _plan_outer(
     network: NetworkConfig, c_out: int, shape: Shape, *, is_series: bool
 ) -> OuterLayers:
-    """Plan the stem and the head for images, or frames of series, of a shape [B, C, *space]."""
+    """Plan the stem and the head for images, or frames of sequences, of a shape [B, C, *space]."""
     space = shape[2:]
     if not is_series:
         _refuse_temporal(("stem",), network.stem)
@@ -191,7 +191,7 @@ def _plan_outer(
             "act_cls: null}}",
         )
     if scale > 1 and is_series:
-        raise LayerError(last, "enlarges images, which series (stream) do not allow")
+        raise LayerError(last, "enlarges images, which image sequences (stream) do not allow")
     if shape[2:] != tuple(scale * size for size in space):
         raise LayerError(
             last,
@@ -213,7 +213,7 @@ def _check_dilations(network: NetworkConfig, space: Shape, inside: Shape) -> Non
 
 
 def _refuse_temporal(path: Path, chain: Sequence[Any]) -> None:
-    """Raise if a layer treats the images of a batch as the frames of a series."""
+    """Raise if a layer treats the images of a batch as the frames of a sequence."""
     for index, layer in enumerate(chain):
         here = (*path, index)
         if isinstance(layer, list):
@@ -223,7 +223,9 @@ def _refuse_temporal(path: Path, chain: Sequence[Any]) -> None:
             continue  # reported when it is planned
         name, arguments = split(layer)
         if name in TEMPORAL:
-            raise LayerError(here, f"{name} is for series; name the axis of time: stream.axis")
+            raise LayerError(
+                here, f"{name} is for image sequences; name the axis of time: stream.axis"
+            )
         inner = arguments.get("layers") if isinstance(arguments, dict) else None
         if isinstance(inner, list):
             _refuse_temporal((*here, name, "layers"), inner)

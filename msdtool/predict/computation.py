@@ -78,7 +78,7 @@ class Computation:
 
     @property
     def series(self) -> SeriesNetwork | None:
-        """The network if it works on series, otherwise None."""
+        """The network if it works on image sequences, otherwise None."""
         return self.network if isinstance(self.network, SeriesNetwork) else None
 
     def result_space(self, space: Sequence[int]) -> tuple[int, ...]:

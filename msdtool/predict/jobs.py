@@ -21,7 +21,7 @@ WRITTEN_AS = {
     for suffix in format.suffixes
 } | {".png": "png"}
 """The format of a result by its suffix; an input with any other suffix makes a TIFF."""
-RASTER = (".png", ".jpg", ".jpeg", ".bmp")
+RESULTS_IN_PNG = (".png", ".jpg", ".jpeg", ".bmp")
 """Inputs whose results are PNGs if these can hold them."""
 NEVER_WRITTEN = (".jpg", ".jpeg", ".jp2", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".npz", ".raw")
 """Suffixes of images that no folder of results is meant to have."""
@@ -215,7 +215,7 @@ def _kind(
 ) -> str:
     """The format of a result for which none is chosen."""
     suffix = suffix_of(location.path)
-    if suffix in RASTER and pixels is not None and not stack:
+    if suffix in RESULTS_IN_PNG and pixels is not None and not stack:
         fits = pixels.png_refusal() is None
         return "png" if fits and compression in (None, *COMPRESSIONS["png"]) else "tif"
     found = WRITTEN_AS.get(suffix, "tif")

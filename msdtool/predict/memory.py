@@ -17,7 +17,7 @@ USED_FRACTION = 0.8
 SLACK_BYTES = 96 * 2**20
 """Of a limit: buffers of libraries, fragments of memory that earlier images leave."""
 ASSUMED_BYTES = 8 * 2**30
-"""Available memory where the system does not tell."""
+"""Available memory where the system does not report it."""
 
 
 def parse_memory(text: str) -> int:

@@ -50,8 +50,8 @@ class Predictor(Computation):
 
     Raises:
         ModelFileError: the weights do not fit the architecture.
-        ConfigError: a network that works on series cannot average over symmetries, or the process
-            already takes as much as the limit.
+        ConfigError: a network that works on image sequences cannot average over symmetries, or
+            the process already takes as much as the limit.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Predictor(Computation):
         super().__init__(model, device, name, memory_bytes=memory_bytes, scratch=scratch)
         if tta and self.series is not None:
             raise ConfigError(
-                f"tta: {name} works on series, whose axes cannot be exchanged or flipped; "
+                f"tta: {name} works on image sequences, whose axes cannot be exchanged or flipped; "
                 "turn it off",
                 hint_key="tta",
             )

@@ -48,7 +48,7 @@ class Region:
             slices: a range of slices alone.
 
         Raises:
-            ConfigError: it is no region.
+            ConfigError: it is not a region.
         """
         if region is not None and slices is not None:
             raise ConfigError("region: names slices, too; leave slices out", hint_key="slices")
@@ -87,7 +87,7 @@ class Region:
             return range(found.num_images)
         if len(found.counting) != 1:
             held = "one image" if not found.counting else "images along several axes"
-            raise InputError(f"{name}: holds {held}, of which no range of slices can be taken")
+            raise InputError(f"{name}: holds {held}, so slices cannot be selected")
         return self._range("Z", found.num_images, name)
 
     def cut(self, letters: str, space: Sequence[int], reach: int | None, name: str) -> Cut:

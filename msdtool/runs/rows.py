@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 REQUIRED = ("train_loss", "seconds")
 """Numbers that every row of an epoch has; others may be null."""
-BY_LABEL = ("iou", "dice", "precision", "recall")
+LABEL_METRICS = ("iou", "dice", "precision", "recall")
 """What a row of a segmentation has of each label."""
 
 
@@ -20,7 +20,7 @@ def parse_row(line: bytes) -> Row:
     """Return the row that a line holds.
 
     The row of an epoch has whole numbers "epoch" and "step", from 1, and numbers for all else; null
-    stands for one that is not finite. The values of `BY_LABEL` are such numbers by label.
+    stands for one that is not finite. The values of `LABEL_METRICS` are such numbers by label.
 
     Raises:
         ValueError: it is not a JSON object, or is the row of an epoch with other values.
@@ -44,7 +44,7 @@ def parse_row(line: bytes) -> Row:
 def _is_valid(key: str, value: Any) -> bool:
     if value is None:
         return key not in REQUIRED
-    if key in BY_LABEL:
+    if key in LABEL_METRICS:
         return isinstance(value, dict) and all(
             item is None or _is_number(item) for item in value.values()
         )

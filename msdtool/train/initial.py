@@ -31,7 +31,7 @@ class Initial:
         path: its checkpoint.
         sha256: of that file.
         model: the network.
-        has_output: its last layers fit, too; if not, they start anew.
+        has_output: its last layers fit, too; if not, they start from scratch.
     """
 
     path: Path
@@ -90,8 +90,8 @@ class Initial:
             f"training inputs have the mean {_figures(measured.input_mean)} and the standard "
             f"deviation {_figures(measured.input_std)}; those of the initial network had "
             f"{_figures(found.input_mean)} and {_figures(found.input_std)}; images are scaled by "
-            f"{'the new' if how == 'measure' else 'its'} figures (training.initial_normalisation: "
-            f"{how})"
+            f"{'the new' if how == 'measure' else 'its'} statistics "
+            f"(training.initial_normalisation: {how})"
         )
 
 
@@ -201,7 +201,7 @@ def _dilations(architecture: Architecture) -> list[int]:
 
 
 def _stream_text(axis: int | None) -> str:
-    return "works on images" if axis is None else f"works on series along axis {axis}"
+    return "works on images" if axis is None else f"works on image sequences along axis {axis}"
 
 
 def _output_text(model: Model) -> str:

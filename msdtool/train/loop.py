@@ -258,5 +258,5 @@ def _reason_to_finish(progress: TrainingProgress, plan: Plan) -> str:
     if plan.patience is not None and progress.stale >= plan.patience:
         return f"no improvement in {progress.stale} validations"
     if _out_of_time(progress, plan):
-        return f"the time of {plan.max_seconds:g} s is used up"
+        return f"the time limit of {plan.max_seconds:g} s is reached"
     return ""

@@ -171,8 +171,8 @@ def test_a_folder_of_other_files_is_no_result(refused, regression_run, tmp_path,
     output = ["-o", tmp_path / "out", "--format", format]
     found = refused("predict", regression_run, source, *output, *option, code=2)
     assert found == (
-        f"{tmp_path}/out/{name}: cannot be written: it is a folder that no .msdtool.json shows to "
-        "be a result; remove it yourself if it may go, or choose another name"
+        f"{tmp_path}/out/{name}: cannot be written: the folder has no .msdtool.json, so msdtool "
+        "did not write it; delete it yourself if unneeded, or choose another name"
     )
 
 

@@ -134,7 +134,7 @@ def test_evaluations_of_something_else_are_not_compared(report, runs, others):
     evaluated(runs[1], 0.5, **others)
     out = report(*runs)[1]
     assert "difference" not in out
-    assert f"not compared with {runs[0]}, as evaluated on other targets" in out
+    assert f"not compared with {runs[0]}, evaluated on different targets" in out
     assert out.splitlines()[-1].endswith(str(runs[1]))
 
 

@@ -53,7 +53,10 @@ def test_a_series_is_checked_trained_predicted_and_evaluated(cli, config, tmp_pa
 def test_a_temporal_layer_without_a_stream_is_refused_before_training(cli, config, tmp_path):
     result = cli("train", config, "--set", "stream=null", "--run-dir", tmp_path / "run")
     assert result.code == 2
-    assert "network.stem[0]: Conv3d is for series; name the axis of time: stream.axis" in result.err
+    assert (
+        "network.stem[0]: Conv3d is for image sequences; name the axis of time: stream.axis"
+        in result.err
+    )
     assert not (tmp_path / "run").exists()
 
 

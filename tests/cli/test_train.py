@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from msdtool.config import parse_config
 from msdtool.runs.checkpoint import load_checkpoint
-from tests.helpers import write_experiment, write_noisy_pairs
+from tests.helpers import parse_config, write_experiment, write_noisy_pairs
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from msdtool.config import parse_config
 from msdtool.errors import ConfigError
+from tests.helpers import parse_config
 
 REGRESSION = "task: regression\ndata: {train: {input: a, target: b}}\n"
 SHA = "ab" * 32

@@ -1,7 +1,8 @@
 """Runs that started before a default changed keep what they were started with."""
 
-from msdtool.config import load_saved_config, parse_config
+from msdtool.config import load_saved_config
 from msdtool.config.earlier_defaults import as_started
+from tests.helpers import parse_config
 
 EXPERIMENT = "task: regression\ndata: {train: {input: a, target: b}}\n"
 BEFORE = {"learning_rate": 1e-3, "schedule": "constant", "warmup": 0, "gradient_clip": None}

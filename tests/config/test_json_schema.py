@@ -8,12 +8,13 @@ import fastjsonschema
 import pytest
 import yaml
 
-from msdtool.config import load_config, parse_config
+from msdtool.config import load_config
 from msdtool.config.json_schema import json_schema
 from msdtool.config.load import dump_config
 from msdtool.config.yaml_file import parse_value, read_yaml
 from msdtool.errors import ConfigError
 from msdtool.resources import resource_folder
+from tests.helpers import parse_config
 
 TEMPLATES = sorted(resource_folder("configs").glob("*.yaml"))
 IMAGES = "{input: a, target: b}"

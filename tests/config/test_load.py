@@ -9,10 +9,10 @@ from msdtool.config import (
     dump_config,
     load_config,
     load_saved_config,
-    parse_config,
 )
 from msdtool.data.specifiers import Location, expand
 from msdtool.errors import ConfigError
+from tests.helpers import parse_config
 
 TEXT = """\
 task: regression

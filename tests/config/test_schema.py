@@ -4,9 +4,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from msdtool.config import ExperimentConfig, changed_keys, dump_config, parse_config
+from msdtool.config import ExperimentConfig, changed_keys, dump_config
 from msdtool.config.schema import LOSSES
 from msdtool.errors import ConfigError
+from tests.helpers import parse_config
 
 PAIRS = "train: {input: a, target: b}"
 REGRESSION = f"task: regression\ndata: {{{PAIRS}}}\n"

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from msdtool.config import parse_config
 from tests.config.test_schema import refusal, regression, segmentation
+from tests.helpers import parse_config
 
 
 @pytest.mark.parametrize(("labels", "values"), [("3", [0, 1, 2]), ("[255, 0]", [255, 0])])

@@ -2,8 +2,9 @@
 
 import pytest
 
-from msdtool.config import dump_config, load_config, parse_config
+from msdtool.config import dump_config, load_config
 from msdtool.resources import resource_folder
+from tests.helpers import parse_config
 
 TEMPLATES = sorted(resource_folder("configs").rglob("*.yaml"))
 

@@ -9,6 +9,8 @@ import typer
 
 from msdtool.cli.app import app
 from msdtool.config.reference import update
+from msdtool.config.schema import LOSS_TERMS, LOSSES
+from msdtool.ops.engines import IMPLEMENTATIONS
 from tests.docs.markdown import PAGES, ROOT
 
 
@@ -69,6 +71,21 @@ SHOWN_ELSEWHERE = {"--resume"}
 def test_all_commands_are_listed():
     listed = re.findall(r"^\| \[`msdtool (\w+)`\]", page("commands.md"), re.M)
     assert sorted(listed) == sorted(COMMANDS)
+
+
+def test_every_implementation_that_is_named_exists():
+    named = set(re.findall(r'`"([a-z-]+)"`', page("python.md")))
+    for path in PAGES:
+        named |= set(re.findall(r'\bimpl="([^"]+)"', path.read_text(encoding="utf-8")))
+    assert {"auto", "cuda", "reference"} <= named <= set(IMPLEMENTATIONS)
+
+
+@pytest.mark.parametrize("task", LOSSES)
+def test_the_table_of_losses_lists_all_of_a_task(task):
+    table = section(page("training.md"), "Losses").split(f"| {task} | for |")[1].split("\n\n")[0]
+    first = " ".join(row.split(" | ")[0] for row in table.splitlines())
+    assert set(LOSSES[task]) <= set(re.findall(r"[\w+-]+", first))
+    assert set(LOSS_TERMS[task]) <= set(re.findall(r"[\w-]+", first))
 
 
 def test_every_make_target_that_is_named_exists():

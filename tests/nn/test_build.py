@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from msdtool.architecture import Stream
-from msdtool.config import load_config, parse_config
+from msdtool.config import load_config
 from msdtool.nn.build import build_network, restore_network
 from msdtool.nn.from_config import plan_architecture
 from msdtool.resources import resource_folder
+from tests.helpers import parse_config
 from tests.nn.test_from_config import AROUND, SERIES, TEXT
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from msdtool.architecture import Architecture
-from msdtool.config import parse_config
 from msdtool.errors import ConfigError
 from msdtool.nn.from_config import check_sizes, plan_architecture
+from tests.helpers import parse_config
 
 TEXT = """
 task: regression
@@ -167,11 +167,13 @@ def test_what_is_not_a_layer_among_others_is_a_config_error(layer, message):
 
 def test_temporal_layers_need_a_series():
     config = parse_config(SERIES.replace("stream: {axis: 0, frames_per_chunk: 4}", ""))
-    with pytest.raises(ConfigError, match=r"network.stem\[0\]: Conv3d is for series.*stream.axis"):
+    with pytest.raises(
+        ConfigError, match=r"network.stem\[0\]: Conv3d is for image sequences.*stream.axis"
+    ):
         plan_architecture(config, 1, 1, (5, 12, 11))
     text = SERIES.replace("stream: {axis: 0, frames_per_chunk: 4}", "")
     text = text.replace("Conv3d: {kernel_size: [3, 1, 1]}", "ConvLayer: {nf: 2}")
-    with pytest.raises(ConfigError, match=r"layers\[1\]: Conv1d is for series"):
+    with pytest.raises(ConfigError, match=r"layers\[1\]: Conv1d is for image sequences"):
         plan_architecture(parse_config(text), 1, 1, (5, 12, 11))
 
 

@@ -169,7 +169,7 @@ def test_slices_and_a_region_are_one_too_many():
     [
         ("image", "0:91,:", "has 90 pixels along Y, counted from 0; the region 0:91 does not lie"),
         ("image", "90:,:", "has 90 pixels along Y, counted from 0; the region 90:90 does not lie"),
-        ("image", "0:1,:,:", "holds one image, of which no range of slices can be taken"),
+        ("image", "0:1,:,:", "holds one image, so slices cannot be selected"),
         ("volume", "0:10,:,:", "has 9 pixels along Z, counted from 0; the region 0:10 does not"),
     ],
 )
@@ -196,4 +196,4 @@ def test_the_command_knows_regions(cli, regression_run, tmp_path):
         np.testing.assert_allclose(tifffile.imread(path), whole[5:9, :12], rtol=1e-5, atol=1e-5)
     refused = cli("predict", regression_run, images, "-o", tmp_path / "p", "--slices", "0:2")
     assert refused.code == 3
-    assert "holds one image, of which no range of slices can be taken" in refused.err
+    assert "holds one image, so slices cannot be selected" in refused.err

@@ -175,7 +175,7 @@ def test_the_command_watches(cli, regression_run, tmp_path, monkeypatch):
     result = cli(*arguments, "--idle", "0.5s")
     assert (result.code, result.out) == (0, f"{tmp_path}/out/a.tif\n")
     assert result.err.count("Thumbs.db") == 1
-    assert "nothing has come for 0.5s: ended after 1 file" in result.err
+    assert "no new image for 0.5s: stopped after 1 file" in result.err
 
 
 @pytest.mark.parametrize(

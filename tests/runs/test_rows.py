@@ -80,7 +80,7 @@ def test_the_row_of_an_epoch_that_is_not_counted_yet_is_written_again():
 
 
 def test_the_row_of_an_epoch_that_time_cut_short_stays():
-    ended = TrainingProgress(epoch=2, step=25, finished="the time is used up")
+    ended = TrainingProgress(epoch=2, step=25, finished="the time limit is reached")
     content = row(1) + row(2) + row(3, 25)
     assert repaired(content + b"x\n", ended, 1)[0] == content
 

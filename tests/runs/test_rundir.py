@@ -245,7 +245,9 @@ def test_rows_are_read_to_a_limit_and_of_the_log_only_the_end(run, monkeypatch):
     run.append_row({"note": "a" * 300})
     assert len(run.read_rows()) == 1
     monkeypatch.setattr(rundir, "MAX_BYTES", 300)
-    with pytest.raises(ModelFileError, match=r"metrics\.jsonl: cannot be read: it is larger than"):
+    with pytest.raises(
+        ModelFileError, match=r"metrics\.jsonl: cannot be read: it exceeds the limit of"
+    ):
         run.read_rows()
     monkeypatch.setattr(rundir, "MAX_LINE_BYTES", 40)
     run.log("a" * 100)

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from msdtool.config import load_config
+from msdtool.config.schema import LOSS_TERMS, LOSSES
+from msdtool.config.targets import PIXEL_LOSSES
 from msdtool.data import IGNORED
 from msdtool.runs.model import Normalisation
 from msdtool.train.build import build_loss
@@ -74,6 +76,24 @@ def built(tmp_path, task, training):
         label_counts=tuple(COUNTS) if is_segmentation else (),
     )
     return build_loss(load_config(config), normalisation)
+
+
+TERMS = [(task, name) for task, names in LOSS_TERMS.items() for name in names]
+
+
+@pytest.mark.parametrize(("task", "name"), TERMS)
+def test_every_term_that_a_config_may_name_is_built(tmp_path, task, name):
+    other = next(one for one in LOSSES[task] if one != name)
+    loss = built(tmp_path, task, {"loss": [{name: 2}, {other: 1}]})
+    (_, first), _ = loss.terms
+    assert isinstance(first, RegressionLoss) == (name in PIXEL_LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [(t, name) for t, names in LOSSES.items() for name in names]
+)
+def test_every_loss_that_a_config_may_name_is_built(tmp_path, task, name):
+    assert len(built(tmp_path, task, {"loss": name}).terms) == 1 + name.count("+")
 
 
 def check_is_sum(loss, terms, output, target):

@@ -223,4 +223,4 @@ def test_time_that_is_up_is_up_for_all(team, regression, tmp_path):
     overrides = [f"run.directory={tmp_path}/run", "training.max_time=0.001", "training.epochs=99"]
     assert team(train_run, regression, overrides) == [1, 1]
     progress = load_checkpoint(RunDirectory(tmp_path / "run").last).progress
-    assert progress.finished == "the time of 0.001 s is used up"
+    assert progress.finished == "the time limit of 0.001 s is reached"

@@ -307,7 +307,7 @@ def test_series_do_not_fit_a_network_of_volumes(tmp_path):
     sections |= {"stream": {"axis": 1}, "training": {"initial": str(first)}}
     config = write_experiment(tmp_path / "config.yaml", sections)
     told = problem(config, f"run.directory={tmp_path}/other")
-    assert "stream: got works on series along axis 1; " in told
+    assert "stream: got works on image sequences along axis 1; " in told
     assert told.endswith("works on images")
 
 

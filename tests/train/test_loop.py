@@ -192,7 +192,7 @@ def test_time_that_is_used_up_ends_training_within_the_epoch_after_a_last_valida
     assert letters == "ssssEsvvE"
     progress = learner.progress
     assert (progress.epoch, progress.batches) == (1, 5)
-    assert progress.finished == "the time of 3600 s is used up"
+    assert progress.finished == "the time limit of 3600 s is reached"
 
 
 def spoiled(batches, position, value):

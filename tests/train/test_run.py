@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(config, tmp_pa
 
 def test_max_time_ends_a_run_that_would_take_longer(config):
     directory = finish(open_run(config, "training.max_time=1.0e-6", "training.epochs=9999"))
-    assert "the time of 1e-06 s is used up" in directory.log_file.read_text()
+    assert "the time limit of 1e-06 s is reached" in directory.log_file.read_text()
     assert directory.read_rows()[-1]["validation_loss"] is not None
 
 
