@@ -8,6 +8,7 @@ from torch import Tensor
 
 from msdtool.ops import engines
 from msdtool.ops.engine import BlockShape, Engine, Parameters, shape_of
+from msdtool.ops.operators import torch_internals
 
 _PLAIN = frozenset((Tensor, torch.nn.Parameter))
 
@@ -63,8 +64,8 @@ def is_plain(*tensors: Tensor) -> bool:
     return (
         _PLAIN.issuperset(map(type, tensors))
         and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._get_tracing_state()
-        and not torch.autograd.profiler._is_profiler_enabled
+        and not torch_internals.modes_active()
+        and not torch_internals.transforms_active()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined]  # public all the same
+        and not torch_internals.is_profiled()
     )

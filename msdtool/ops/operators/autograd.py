@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd import forward_ad
 
-from msdtool.ops.operators import implementations
+from msdtool.ops.operators import implementations, torch_internals
 from msdtool.ops.operators.arguments import Call, is_plain
 from msdtool.ops.operators.schemas import LIBRARY, differentiate, network, record
 
@@ -26,7 +24,7 @@ def compute_network(call: Call) -> Tensor:
         return recorded
     if is_plain(call.input, *tensors):
         return implementations.infer(*call)
-    with torch._C._AutoDispatchBelowAutograd():
+    with torch_internals.below_autograd():
         output: Tensor = network(*call)
     return output
 
@@ -35,7 +33,7 @@ def _without_derivative(operator: Callable[..., list[Tensor]]) -> Callable[..., 
     """The operator, whose results refuse to be differentiated."""
 
     def kernel(*arguments: Any) -> list[Tensor]:
-        with torch._C._AutoDispatchBelowAutograd():
+        with torch_internals.below_autograd():
             results = operator(*arguments)
         tensors = [
             tensor
@@ -52,9 +50,7 @@ def _records(*tensors: Tensor) -> bool:
     """Whether autograd has to know: it will ask for a gradient, or refuses forward mode."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return True
-    if forward_ad._current_level < 0:  # none has a tangent; to ask each takes 40 us
-        return False
-    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+    return torch_internals.has_tangent(*tensors)
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
@@ -62,19 +58,17 @@ def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
 
     `Function.apply` would start all transformations of `torch.func` that are active. But an
     operator is called by one of them, after those inside it; torch itself applies functions for one
-    of them by the same two names.
+    of them in the same way.
     """
     apply = super(torch.autograd.Function, function).apply  # type: ignore[misc]
-    if not torch._C._are_functorch_transforms_active():
-        return apply(*arguments)
-    with enable_single_level_autograd_function():
+    with torch_internals.one_transform():
         return apply(*arguments)
 
 
 @contextmanager
 def _outer_recording() -> Iterator[None]:
     """Within a function's forward, let transformations of `torch.func` around its own record."""
-    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+    with torch.enable_grad(), torch_internals.forward_mode():
         yield
 
 
@@ -93,7 +87,7 @@ class _Network(torch.autograd.Function):
         if is_plain(input, *call.parameters.tensors()):
             planes, result = _record_images(implementations.record, call)
         else:
-            with _outer_recording(), torch._C._AutoDispatchBelowAutograd():
+            with _outer_recording(), torch_internals.below_autograd():
                 planes, result = _record_images(record, call)
         ctx.options, ctx.size = options, input.shape
         ctx.save_for_backward(planes, bias, final_weight, *weights)
