@@ -95,3 +95,9 @@ def test_containers_install_extras_that_exist_and_all_that_the_package_needs(nam
     assert {"volumes", "cuda13"} <= extras <= set(project["optional-dependencies"])
     for part in ("pyproject.toml", "README.md", *project["license-files"], "msdtool", "kernels"):
         assert f"{part} /source" in text or f" {part} " in text
+
+
+def test_a_room_shows_at_most_twelve_entries_at_its_top_level():
+    entries = {path.name for path in (ROOT / "msdtool" / "ops").iterdir()} - {"__pycache__"}
+    assert {"__init__.py", "engine.py"} <= entries
+    assert len(entries) <= 12, sorted(entries)

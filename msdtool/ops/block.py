@@ -9,10 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from msdtool.ops import (
-    operator_rules,  # noqa: F401 - registers what operators need beside their results
-    operators,
-)
+from msdtool.ops import operators
 from msdtool.ops.checks import whole_dilations
 
 

@@ -16,7 +16,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from torch import Tensor
 
-from msdtool.ops.overlap import overlap
+from msdtool.ops.checks import overlap
 
 
 class _Buffer:

@@ -1,4 +1,4 @@
-"""What torch asks of the operators of `msdtool.ops.operators` beside their results.
+"""What torch asks of the operators beside their results.
 
 Fake tensors: shape, strides and dtype of the results. Autocast: arguments in its dtype, as for
 torch's own convolutions. vmap: the samples one after another.
@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdtool.ops import operators
-from msdtool.ops.operators import LIBRARY, Call
+from msdtool.ops.operators import schemas
+from msdtool.ops.operators.arguments import Call
+from msdtool.ops.operators.schemas import LIBRARY
 
 AUTOCAST_KEYS = ("AutocastCPU", "AutocastCUDA")
-PUBLIC = {"msd_block": operators.msd_block, "msd_module": operators.msd_module}
+PUBLIC = {"msd_block": schemas.msd_block, "msd_module": schemas.msd_module}
 PRIVATE = {
-    "_network": operators.network,
-    "_record": operators.record,
-    "_differentiate": operators.differentiate,
+    "_network": schemas.network,
+    "_record": schemas.record,
+    "_differentiate": schemas.differentiate,
 }
 
 
