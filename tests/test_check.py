@@ -347,7 +347,7 @@ def read_inputs(noisy):
     return [tifffile.imread(f"{noisy['train']['input']}/image_00{k}.tif") for k in range(4)]
 
 
-def test_with_the_figures_that_images_are_scaled_by(tmp_path, noisy):
+def test_with_the_levels_that_images_are_scaled_by(tmp_path, noisy):
     images = np.array(read_inputs(noisy), np.float64)
     means, stds = images.mean((1, 2)), images.std((1, 2))
     found = report(tmp_path, {**noisy, "normalisation": {"per": "image"}})

@@ -5,27 +5,27 @@ from collections.abc import Sequence
 from msdtool.check.report import Report
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
-from msdtool.data.own_figures import with_figures
+from msdtool.data.own_levels import with_levels
 from msdtool.errors import InputError
 from msdtool.train.normalise import measure_normalisation
 
 
 def describe(config: ExperimentConfig, train: Pairs, report: Report) -> None:
-    """Say by which figures the training images would be scaled; add what is wrong with them.
+    """Say by which levels the training images would be scaled; add what is wrong with them.
 
     Args:
         config: the experiment.
         train: the training set, whose images have been read.
         report: what is known of them; gets the description, a warning or a problem.
     """
-    how = config.data.normalisation.to_normalising()
+    how = config.data.normalisation.to_scaling()
     report.normalisation = str(how)
     facts = report.stacks.get(("train", "input"))
     if how.method == "mean_std" and not how.is_per_image and facts is not None:
         report.normalisation += f": training inputs have the mean {facts.mean:.6g}"
-    own = with_figures(train)
+    own = with_levels(train)
     if own is not None and own.known:
-        shift, scale = zip(*(figures.tolist() for figures in own.known.values()), strict=True)
+        shift, scale = zip(*(levels.tolist() for levels in own.known.values()), strict=True)
         texts = [_span([v for values in kind for v in values]) for kind in (shift, scale)]
         report.normalisation += f": subtract {texts[0]}, divide by {texts[1]}"
     if how.method == "percentile" and own is None and not report.problems:

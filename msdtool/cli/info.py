@@ -165,7 +165,7 @@ def _of_model(path: Path) -> dict[str, Any]:
         "labels": list(content.labels) or None,
         "ignore": content.ignore,
         "collapse_channels": content.collapse_channels,
-        "scaling": str(content.normalising),
+        "scaling": str(content.scaling),
         "normalisation": content.normalisation.to_dict(),
         "progress": asdict(checkpoint.progress),
         "run_progress": None if latest is None else asdict(latest),

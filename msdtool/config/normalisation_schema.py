@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from msdtool.config.section import Problem, Section
 from msdtool.config.values import parse_percentiles, parse_rising
-from msdtool.normalising import Method, Normalising, Per, Target
+from msdtool.scaling import Method, Per, Scaling, Target
 
 Percentiles = Annotated[list[float], BeforeValidator(parse_percentiles)]
 Rising = Annotated[list[float], BeforeValidator(parse_rising)]
@@ -44,9 +44,9 @@ class NormalisationConfig(Section):
         "mean and standard deviation of all training targets, where they do not",
     )
 
-    def to_normalising(self) -> Normalising:
+    def to_scaling(self) -> Scaling:
         """Return what a model repeats of it."""
-        return Normalising(
+        return Scaling(
             self.method,
             self.per,
             tuple(self.percentiles) if self.method == "percentile" else (),

@@ -50,7 +50,7 @@ class Intensity:
         Args:
             input: the image.
             rng: for everything random.
-            spread: what the image is divided by where images have figures of their own, per channel
+            spread: what the image is divided by where images have levels of their own, per channel
                 of a slice; ``unit`` then refers to what that makes of them.
         """
         unit = torch.tensor(self.unit, dtype=input.dtype).reshape(-1, *(1,) * (input.dim() - 1))

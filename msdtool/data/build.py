@@ -22,7 +22,7 @@ from msdtool.data.geometry import Geometry
 from msdtool.data.holdout import hold_out_fraction, hold_out_slices, patchwise, use_fraction
 from msdtool.data.interfaces import Pairs
 from msdtool.data.loaders import ShuffledBatches
-from msdtool.data.own_figures import PairsWithFigures
+from msdtool.data.own_levels import PairsWithLevels
 from msdtool.data.samples import TrainingSamples
 from msdtool.data.specifiers import Location, Source, expand
 from msdtool.data.splits import SplitPairs
@@ -45,7 +45,7 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
             train, validation = hold_out_slices(train, ranges, ndim)
         else:
             validation = _dataset(data, data.validation, ndim)
-        validation = _with_own_figures(config, validation)
+        validation = _with_own_levels(config, validation)
         spots = _blind_spots(data)
         if spots is not None and data.validation.input is None:
             validation = BlindPairs(validation, spots, seed)
@@ -54,16 +54,16 @@ def build_datasets(config: ExperimentConfig) -> tuple[Pairs, Pairs | None]:
             validation = patchwise(validation, patch, data.validation.patch_overlap(ndim))
     if data.fraction is not None:
         train = use_fraction(train, data.fraction, seed)
-    return _with_own_figures(config, train), validation
+    return _with_own_levels(config, train), validation
 
 
-def _with_own_figures(config: ExperimentConfig, pairs: Pairs) -> Pairs:
-    """The pairs, with figures of each image where it is scaled by its own."""
-    normalising = config.data.normalisation.to_normalising()
-    if not normalising.is_per_image:
+def _with_own_levels(config: ExperimentConfig, pairs: Pairs) -> Pairs:
+    """The pairs, with levels of each image where it is scaled by its own."""
+    scaling = config.data.normalisation.to_scaling()
+    if not scaling.is_per_image:
         return pairs
-    shared = config.task == "regression" and normalising.target == "input"
-    return PairsWithFigures(pairs, normalising, with_target=shared)
+    shared = config.task == "regression" and scaling.target == "input"
+    return PairsWithLevels(pairs, scaling, with_target=shared)
 
 
 def locate(texts: Sequence[str]) -> list[Location]:

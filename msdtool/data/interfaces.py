@@ -21,17 +21,17 @@ class Sample(NamedTuple):
         target: [C, *space] float32, or [1, *space] int64 class indices.
         mask: [1, *space] bool, True where the target counts; None: everywhere.
         indices: which images of the data set these are, [] or [B] int64.
-        figures: by which the input is scaled where each image has its own, [2, C]: what is
+        levels: by which the input is scaled where each image has its own, [2, C]: what is
             subtracted, and what is divided by then; None: all images are scaled alike.
-        target_figures: the same of the target.
+        target_levels: the same of the target.
     """
 
     input: Tensor
     target: Tensor
     mask: Tensor | None
     indices: Tensor
-    figures: Tensor | None = None
-    target_figures: Tensor | None = None
+    levels: Tensor | None = None
+    target_levels: Tensor | None = None
 
 
 class Stack(Protocol):

@@ -130,14 +130,14 @@ class BatchReader(Dataset[Sample | InputError]):
             torch.stack([sample.target for sample in samples]),
             torch.stack(masks) if masks else None,
             torch.stack([sample.indices for sample in samples]),
-            _stacked([sample.figures for sample in samples]),
-            _stacked([sample.target_figures for sample in samples]),
+            _stacked([sample.levels for sample in samples]),
+            _stacked([sample.target_levels for sample in samples]),
         )
 
 
-def _stacked(figures: list[torch.Tensor | None]) -> torch.Tensor | None:
-    """The figures of a batch; all its images have some, or none has."""
-    found = [one for one in figures if one is not None]
+def _stacked(levels: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """The levels of a batch; all its images have some, or none has."""
+    found = [one for one in levels if one is not None]
     return torch.stack(found) if found else None
 
 

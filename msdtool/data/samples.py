@@ -91,7 +91,7 @@ class TrainingSamples:
                 sample, rng, self.keep_shape, slab=self.pairs.slab, in_plane=self.in_plane
             )
         if self.intensity is not None:
-            spread = None if sample.figures is None else sample.figures[1]
+            spread = None if sample.levels is None else sample.levels[1]
             sample = sample._replace(input=self.intensity(sample.input, rng, spread))
         if self.cut_out is not None:
             sample = self.cut_out(sample, rng, self.pairs.scale)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from msdtool.data.figures import in_own_scale
 from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.labels import IGNORED
+from msdtool.data.levels import in_own_scale
 from msdtool.data.moments import Moments, Vector
 from msdtool.data.pairing import finite_sample
 from msdtool.data.patches import BLOCK_PIXELS, blocks
@@ -25,7 +25,7 @@ class Statistics:
         input: moments of the input images; for slabs, of their central slices.
         target: moments of the target pixels that count; unused if they are labels.
         label_counts: number of pixels per class index, empty for a regression.
-        values: moments of these target pixels in the data's units, where they are scaled by figures
+        values: moments of these target pixels in the data's units, where they are scaled by levels
             of their image; ``target`` are those of what this makes of them.
     """
 
@@ -88,7 +88,7 @@ def measure(
                 statistics.label_counts += count_labels(sample.target, num_labels)
                 continue
             statistics.target.add(counted_target(own))
-            if sample.target_figures is not None:
+            if sample.target_levels is not None:
                 statistics.values.add(counted_target(sample))
     return statistics
 

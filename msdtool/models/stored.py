@@ -163,7 +163,7 @@ class StoredModel:
         ]
         if differing:
             raise InputError(f"{path}: holds another network: {', '.join(differing)}")
-        if model.normalising.is_per_image:
+        if model.scaling.is_per_image:
             raise InputError(
                 f"{path}: its network normalises each image by its own statistics, which this "
                 "class does not support; load it with msdtool.load"

@@ -14,7 +14,7 @@ from msdtool.data.slabs import reflected
 from msdtool.data.stacks import to_float
 from msdtool.errors import InputError
 from msdtool.predict.memory import parse_memory
-from msdtool.predict.own_figures import of_image
+from msdtool.predict.own_levels import of_image
 from msdtool.predict.predictor import Predictor
 from msdtool.progress import Progress, no_progress
 
@@ -116,12 +116,12 @@ class Network:
         series = self._predictor.series
         if series is None:
             return self._predictor(image, name)
-        figures = of_image(self._predictor.model, image, name)
+        levels = of_image(self._predictor.model, image, name)
         series.clear_state()
         try:
             pieces = image.split(series.dt, 1 + series.axis)
             return torch.cat(
-                [self._predictor.advance(piece, name, figures) for piece in pieces],
+                [self._predictor.advance(piece, name, levels) for piece in pieces],
                 1 + series.axis,
             )
         finally:

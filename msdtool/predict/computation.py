@@ -17,7 +17,7 @@ from msdtool.ops.out_of_core.module import SlicedArray
 from msdtool.ops.out_of_core.resuming import Resume
 from msdtool.predict.memory import check_limit, usable_bytes
 from msdtool.predict.network import ScaledArray, load_network
-from msdtool.predict.own_figures import output_figures, scaled_in, scaled_out
+from msdtool.predict.own_levels import output_levels, scaled_in, scaled_out
 from msdtool.predict.strip_errors import strip_errors
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.model import Model
@@ -90,13 +90,13 @@ class Computation:
         """Estimate whether an image of this spatial shape can be computed whole."""
         # Also needed: the image itself, scaled, the one read ahead, and outputs being written.
         images = 4 * (self.c_in * (self.model.splits or 1) + self.c_out)
-        if self.model.normalising.is_per_image:
+        if self.model.scaling.is_per_image:
             images += self.c_in + self.c_out
         needed = prediction_bytes(self.model.architecture, space)
         return needed + BYTES_PER_VALUE * images * math.prod(space) <= self.usable_bytes
 
     def compute(
-        self, image: Tensor, name: str, progress: Progress, figures: Tensor | None
+        self, image: Tensor, name: str, progress: Progress, levels: Tensor | None
     ) -> Tensor:
         """Map an image [c_in, *space] to [c_out, *`result_space`], whole or in strips.
 
@@ -104,15 +104,15 @@ class Computation:
             image: the image.
             name: what errors call it.
             progress: called after each strip.
-            figures: [2, C], by which the image is scaled; None: all are scaled alike.
+            levels: [2, C], by which the image is scaled; None: all are scaled alike.
 
         Raises:
             InputError, Error: see `stream`.
         """
         if self.fits(tuple(image.shape[1:])):
             try:
-                output = self._apply(self.network, scaled_in(image, figures), name)
-                return scaled_out(self.model, output, figures)
+                output = self._apply(self.network, scaled_in(image, levels), name)
+                return scaled_out(self.model, output, levels)
             except (RuntimeError, MemoryError) as error:
                 if isinstance(error, RuntimeError) and not out_of_memory(error):
                     raise
@@ -123,7 +123,7 @@ class Computation:
                 )
         array = np.empty((self.c_out, *self.result_space(image.shape[1:])), np.float32)
         held = image.nbytes + 2 * array.nbytes  # and the sum, where several are averaged
-        self.stream(image.numpy(), array, name, progress, figures, reserved_bytes=held)
+        self.stream(image.numpy(), array, name, progress, levels, reserved_bytes=held)
         return torch.from_numpy(array)
 
     def stream(
@@ -132,7 +132,7 @@ class Computation:
         output: SlicedArray,
         name: str,
         progress: Progress = no_progress,
-        figures: Tensor | None = None,
+        levels: Tensor | None = None,
         *,
         reserved_bytes: int = 0,
         resume: Resume | None = None,
@@ -144,7 +144,7 @@ class Computation:
             output: written as ``output[:, start:stop]``, each range once, in order.
             name: what error messages call the image.
             progress: called after each strip.
-            figures: [2, C], by which the image is scaled; None: all are scaled alike.
+            levels: [2, C], by which the image is scaled; None: all are scaled alike.
             reserved_bytes: part of the usable memory that something else needs.
             resume: keeps the channels for a later call if they lie on disk.
 
@@ -164,10 +164,10 @@ class Computation:
             # The process may have grown since the estimate.
             room = min(room, usable_bytes(self.device, self.memory_bytes))
         buffer = self._buffer(tuple(input.shape[1:]))
-        back = output_figures(self.model, figures)
+        back = output_levels(self.model, levels)
         with strip_errors(name, self.scratch):
             msd.stream(
-                ScaledArray(input, self.network.scale_in, self.device, figures),
+                ScaledArray(input, self.network.scale_in, self.device, levels),
                 ScaledArray(output, self.network.scale_out, self.device, back),
                 memory_bytes=room,
                 buffer=buffer,
@@ -183,19 +183,19 @@ class Computation:
         needed = prediction_bytes(self.model.architecture, space)
         return "host" if needed <= usable_bytes(torch.device("cpu"), self.memory_bytes) else "disk"
 
-    def advance(self, piece: Tensor, name: str, figures: Tensor | None = None) -> Tensor:
+    def advance(self, piece: Tensor, name: str, levels: Tensor | None = None) -> Tensor:
         """Continue a series with its next frames [c_in, *space]; see `SeriesNetwork.advance`.
 
         Args:
             piece: the frames.
             name: what errors call the series.
-            figures: of the whole series, [1, 2, C]; None: all are scaled alike.
+            levels: of the whole series, [1, 2, C]; None: all are scaled alike.
 
         Raises:
             InputError: the frames are too small for the network's dilations.
         """
         assert self.series is not None
-        own = None if figures is None else figures[0]
+        own = None if levels is None else levels[0]
         output = self._apply(self.series.advance, scaled_in(piece, own), name)
         return scaled_out(self.model, output, own)
 

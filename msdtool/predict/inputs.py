@@ -12,7 +12,7 @@ from msdtool.data.readers import arrangement
 from msdtool.data.specifiers import Specifier
 from msdtool.predict.jobs import Job
 from msdtool.predict.memory import check_averaging
-from msdtool.predict.own_figures import of_image, of_stack
+from msdtool.predict.own_levels import of_image, of_stack
 from msdtool.predict.predictor import Predictor
 from msdtool.predict.regions import Region, RegionStack, reach
 
@@ -72,8 +72,8 @@ class Inputs:
         predictor.check(image, self.stack.name(index))
         return image
 
-    def figures(self, index: int, image: Tensor | None = None) -> Tensor | None:
-        """Return by which figures an image is scaled, see `msdtool.predict.own_figures`.
+    def levels(self, index: int, image: Tensor | None = None) -> Tensor | None:
+        """Return by which levels an image is scaled, see `msdtool.predict.own_levels`.
 
         Those of a region are those of the whole image.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from msdtool.data import LabelMap
-from msdtool.data.figures import scaled, unscaled
+from msdtool.data.levels import scaled, unscaled
 from msdtool.errors import ModelFileError
 from msdtool.nn.build import restore_network
 from msdtool.nn.scaling import ScaledNetwork
@@ -37,8 +37,8 @@ def load_network(model: Model, name: str) -> tuple[ScaledNetwork, LabelMap | Non
 
 def digest(model: Model, way: str) -> str:
     """Return a hash that identifies a network and the way it is used."""
-    state, how = model.state, model.normalising
-    if how.is_per_image:  # the layers hold any other figures
+    state, how = model.state, model.scaling
+    if how.is_per_image:  # the layers hold any other levels
         way = f"{way} {how.to_dict()}"
     sums = hashlib.sha256(f"{model.architecture.to_dict()} {way}".encode())
     for name in sorted(state):
@@ -53,7 +53,7 @@ class ScaledArray:
         array: in the data's units.
         layer: its first or last layer of scaling.
         device: where to compute.
-        figures: of the image, by which values are scaled before the layer, or back after it.
+        levels: of the image, by which values are scaled before the layer, or back after it.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class ScaledArray:
         array: SlicedArray,
         layer: nn.Module,
         device: torch.device,
-        figures: Tensor | None = None,
+        levels: Tensor | None = None,
     ) -> None:
-        self.array, self.layer, self.device, self.figures = array, layer, device, figures
+        self.array, self.layer, self.device, self.levels = array, layer, device, levels
         self.shape = array.shape
 
     def _layer(self, pixels: Tensor) -> Tensor:
@@ -72,12 +72,12 @@ class ScaledArray:
 
     def __getitem__(self, key: Any) -> Any:
         pixels = torch.from_numpy(np.ascontiguousarray(self.array[key]))
-        if self.figures is not None:
-            pixels = scaled(pixels, self.figures)
+        if self.levels is not None:
+            pixels = scaled(pixels, self.levels)
         return self._layer(pixels).numpy()
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pixels = self._layer(torch.from_numpy(value))
-        if self.figures is not None:
-            pixels = unscaled(pixels, self.figures)
+        if self.levels is not None:
+            pixels = unscaled(pixels, self.levels)
         self.array[key] = pixels.numpy()

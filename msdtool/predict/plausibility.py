@@ -37,7 +37,7 @@ class Plausibility:
 
     Args:
         normalisation: of the training images.
-        any_unit: images are scaled by figures of their own, whatever their unit.
+        any_unit: images are scaled by levels of their own, whatever their unit.
     """
 
     def __init__(self, normalisation: Normalisation, *, any_unit: bool = False) -> None:
@@ -94,8 +94,8 @@ class Plausibility:
             return ""
         which = tuple(int(place) for place in other.nonzero()[0])
         return (
-            f"its values are {_figures(found_mean[which], found_std[which])}, those of the "
-            f"training images {_figures(mean[which[1]], std[which[1]])}"
+            f"its values are {_levels(found_mean[which], found_std[which])}, those of the "
+            f"training images {_levels(mean[which[1]], std[which[1]])}"
         )
 
     def check_output(self, image: Tensor, output: Tensor, name: str, *, labels: bool) -> None:
@@ -145,5 +145,5 @@ def unusable_text(name: str, bad: int, total: int) -> str:
     )
 
 
-def _figures(mean: Tensor, std: Tensor) -> str:
+def _levels(mean: Tensor, std: Tensor) -> str:
     return f"{mean.item():.4g} on average with a spread of {std.item():.4g}"

@@ -19,7 +19,7 @@ from msdtool.errors import ConfigError, InputError
 from msdtool.predict.computation import Computation
 from msdtool.predict.encoding import Encoding, Pixels
 from msdtool.predict.network import digest
-from msdtool.predict.own_figures import of_image
+from msdtool.predict.own_levels import of_image
 from msdtool.predict.plausibility import Plausibility
 from msdtool.predict.symmetries import symmetries
 from msdtool.progress import Progress, no_progress
@@ -72,9 +72,7 @@ class Predictor(Computation):
                 hint_key="tta",
             )
         self.tta = tta
-        self.plausibility = Plausibility(
-            model.normalisation, any_unit=model.normalising.is_per_image
-        )
+        self.plausibility = Plausibility(model.normalisation, any_unit=model.scaling.is_per_image)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto", **options: Any) -> "Predictor":
@@ -126,7 +124,7 @@ class Predictor(Computation):
         image: Tensor,
         name: str = "image",
         progress: Progress = no_progress,
-        figures: Tensor | None = None,
+        levels: Tensor | None = None,
     ) -> Tensor:
         """Map an image [c_in, *space] to the network's output [c_out, *`result_space`], on the CPU.
 
@@ -138,8 +136,8 @@ class Predictor(Computation):
             image: the image.
             name: what errors call it.
             progress: called after each part.
-            figures: by which its inputs are scaled, see `msdtool.predict.own_figures`; None: the
-                image is a whole one, whose figures are measured.
+            levels: by which its inputs are scaled, see `msdtool.predict.own_levels`; None: the
+                image is a whole one, whose levels are measured.
 
         Raises:
             InputError: the image is too small for the network's dilations, the output is constant
@@ -147,26 +145,26 @@ class Predictor(Computation):
                 contrast by which it could be scaled.
             Error: it does not fit in memory, not even in strips.
         """
-        if figures is None:
-            figures = of_image(self.model, image, name)
-        output = self._average(image, name, progress, figures)
+        if levels is None:
+            levels = of_image(self.model, image, name)
+        output = self._average(image, name, progress, levels)
         labels = self.label_map is not None
         self.plausibility.check_output(image, output, name, labels=labels)
         return output
 
     def _average(
-        self, image: Tensor, name: str, progress: Progress, figures: Tensor | None
+        self, image: Tensor, name: str, progress: Progress, levels: Tensor | None
     ) -> Tensor:
         """Average over inputs and symmetries; see `__call__`."""
         inputs = image.unflatten(0, (-1, self.c_in)).unbind()
         ways = symmetries(self.ndim) if self.tta else symmetries(self.ndim)[:1]
         if len(inputs) * len(ways) == 1:
-            own = None if figures is None else figures[0]
+            own = None if levels is None else levels[0]
             return self.compute(image, name, progress, own)
         count = len(inputs) * len(ways)
         total = torch.zeros(self.c_out, *self.result_space(image.shape[1:]))
         for number, ((place, one), way) in enumerate(product(enumerate(inputs), ways)):
-            own = None if figures is None else figures[place]
+            own = None if levels is None else levels[place]
             output = self.compute(way.apply(one), name, _part(progress, number, count), own)
             total += way.undo(output.softmax(0) if self.label_map else output)
         total *= 1 / count

@@ -174,8 +174,8 @@ class _Work:
 
         if image is not None:
             self.results.state = None
-            figures = self.inputs.figures(index, image)
-            output = self.predictor(image, name, progress, figures)
+            levels = self.inputs.levels(index, image)
+            output = self.predictor(image, name, progress, levels)
             # Not earlier: a first image that is bad leaves no trace.
             self.results.open()
             self.results.write(number, 0, output, completes=True)
@@ -189,7 +189,7 @@ class _Work:
 
     def _predict_strips(self, index: int, name: str, progress: Progress) -> None:
         """Compute an image that does not fit in memory from file to file."""
-        number, figures = index - self.images.start, self.inputs.figures(index)
+        number, levels = index - self.images.start, self.inputs.levels(index)
         input = Slices(self.inputs, index)
 
         def write(start: int, output: Tensor) -> None:
@@ -203,7 +203,7 @@ class _Work:
         output = WrittenSlices((self.predictor.c_out, *input.shape[1:]), write)
         past = (self.results.state or {}).get("strips")
         resume = Resume(self._channels_folder(number), save, past)
-        own = None if figures is None else figures[0]
+        own = None if levels is None else levels[0]
         self.predictor.stream(input, output, name, progress, own, resume=resume)
 
     def _channels_folder(self, number: int) -> Path:
@@ -219,11 +219,11 @@ class _Work:
         """Compute a series a few frames at a time; the network remembers what it needs."""
         number, num_frames = index - self.images.start, self.inputs.stack.space(index)[network.axis]
         network.clear_state()
-        first, figures = self._resume_series(network), self.inputs.figures(index)
+        first, levels = self._resume_series(network), self.inputs.levels(index)
         pieces = self.inputs.pieces(index, network.axis, network.dt, first)
         try:
             for start, piece in pieces:
-                output = self.predictor.advance(piece, name, figures)
+                output = self.predictor.advance(piece, name, levels)
                 self.results.write(number, start, output, network.axis)
                 self.results.settle()
                 done = min(start + network.dt, num_frames)

@@ -90,8 +90,8 @@ def _normalisation(model: Model, normalisation: Normalisation) -> Iterator[Probl
                 yield key, values, "finite numbers" + (" above 0" if name == "std" else "")
     if not _are_within([normalisation.data_range], -1 if is_segmentation else 0):
         yield "model.normalisation.data_range", normalisation.data_range, "a number above 0"
-    own, is_own = normalisation.own_range, model.normalising.is_per_image and not is_segmentation
-    if not _are_within([own], 0 if is_own and model.normalising.target == "input" else -1):
+    own, is_own = normalisation.own_range, model.scaling.is_per_image and not is_segmentation
+    if not _are_within([own], 0 if is_own and model.scaling.target == "input" else -1):
         yield "model.normalisation.own_range", own, "a number above 0"
     counts, expected = normalisation.label_counts, architecture.c_out if is_segmentation else 0
     if len(counts) != expected or any(count < 0 for count in counts):

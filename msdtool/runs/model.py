@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from msdtool.architecture import Architecture
-from msdtool.normalising import Normalising
 from msdtool.runs.training_progress import TrainingProgress
+from msdtool.scaling import Scaling
 
 FORMAT = "msdtool checkpoint"
 VERSION = 1
@@ -27,7 +27,7 @@ class Normalisation:
         target_std: of each target channel; empty for a segmentation.
         data_range: value range that PSNR and SSIM refer to; 0 for a segmentation.
         label_counts: training pixels per label; empty for a regression.
-        own_range: range of the targets scaled by figures of their image, where they are; 0: they
+        own_range: range of the targets scaled by levels of their image, where they are; 0: they
             are not. Statistics of images that are scaled so are those of scaled values.
     """
 
@@ -67,7 +67,7 @@ class Model:
         slab: slices above, and below, the central one that the input's channels hold.
         splits: sub-reconstructions that the network was trained on (Noise2Inverse); 0: none.
         strategy: which of these make an input: "X:1", all but one; "1:X", one.
-        normalising: how images are scaled.
+        scaling: how images are scaled.
     """
 
     task: str
@@ -80,7 +80,7 @@ class Model:
     slab: int = 0
     splits: int = 0
     strategy: str = "X:1"
-    normalising: Normalising = field(default_factory=Normalising)
+    scaling: Scaling = field(default_factory=Scaling)
 
     @classmethod
     def of(
@@ -96,7 +96,7 @@ class Model:
         slab: int = 0,
         splits: int = 0,
         strategy: str = "X:1",
-        normalising: Normalising | None = None,
+        scaling: Scaling | None = None,
     ) -> "Model":
         """Describe a network; the arguments are the attributes.
 
@@ -113,7 +113,7 @@ class Model:
             slab=slab,
             splits=splits,
             strategy=strategy,
-            normalising=normalising or Normalising(),
+            scaling=scaling or Scaling(),
         )
 
     @property
@@ -127,8 +127,8 @@ class Model:
             "architecture": self.architecture.to_dict(),
             "normalisation": self.normalisation.to_dict(),
         }
-        how = content.pop("normalising").to_dict()
-        return content | {"normalising": how} if how else content
+        how = content.pop("scaling").to_dict()
+        return content | {"scaling": how} if how else content
 
 
 @dataclass(frozen=True)

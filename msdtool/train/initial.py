@@ -160,7 +160,7 @@ def _problems(
         if got != other:
             yield ("network", key), shown(got), f"has {shown(other)}"
     keeps = config.training.initial_normalisation == "keep"
-    scalings = config.data.normalisation.to_normalising(), model.normalising
+    scalings = config.data.normalisation.to_scaling(), model.scaling
     if keeps and scalings[0] != scalings[1]:
         yield ("data", "normalisation"), str(scalings[0]), f"scales images by: {scalings[1]}"
     if model.slab != config.data.slab:

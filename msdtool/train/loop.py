@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from msdtool.data import Sample
-from msdtool.data.figures import in_own_scale
+from msdtool.data.levels import in_own_scale
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn.memory import out_of_memory
 from msdtool.runs.training_progress import TrainingProgress

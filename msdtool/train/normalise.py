@@ -9,20 +9,20 @@ from torch import Tensor
 
 from msdtool.config import ExperimentConfig
 from msdtool.data import Pairs
-from msdtool.data.own_figures import with_figures
+from msdtool.data.own_levels import with_levels
 from msdtool.data.pairing import finite_sample
 from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.percentiles import Counts, Values, percentiles
 from msdtool.data.statistics import Statistics, counted_target, measure, pixels
 from msdtool.errors import InputError
 from msdtool.nn.scaling import ScaledNetwork, set_denormalising, set_normalising
-from msdtool.normalising import Normalising
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.model import Normalisation
+from msdtool.scaling import Scaling
 from msdtool.train.processes import ALONE, Processes
 
 
-class Figures(NamedTuple):
+class Levels(NamedTuple):
     """What is subtracted from values per channel, and what they are divided by then."""
 
     shift: tuple[float, ...]
@@ -35,13 +35,13 @@ class Measured:
 
     Attributes:
         normalisation: its statistics.
-        input: figures that the network's first layer scales inputs by.
-        target: figures that its last layer scales outputs back by; None for a segmentation.
+        input: levels that the network's first layer scales inputs by.
+        target: levels that its last layer scales outputs back by; None for a segmentation.
     """
 
     normalisation: Normalisation
-    input: Figures
-    target: Figures | None
+    input: Levels
+    target: Levels | None
 
     def set_layers(self, network: ScaledNetwork) -> None:
         """Set the network's scaling layers; a segmentation's scores are not scaled."""
@@ -50,10 +50,10 @@ class Measured:
             set_denormalising(network.scale_out, *self.target)
 
 
-def know_figures(
+def know_levels(
     pairs: Pairs, progress: Progress = no_progress, processes: Processes = ALONE
 ) -> None:
-    """Measure the figures of all images where each has its own; each process measures its share.
+    """Measure the levels of all images where each has its own; each process measures its share.
 
     Crops and worker processes then find them measured.
 
@@ -65,7 +65,7 @@ def know_figures(
     Raises:
         InputError: a file cannot be used, or an image has no contrast.
     """
-    own = with_figures(pairs)
+    own = with_levels(pairs)
     if own is None:
         return
     share = processes.share(len(own))
@@ -73,7 +73,7 @@ def know_figures(
     def found() -> dict[int, Tensor]:
         for done, index in enumerate(share):
             progress(done, len(share))
-            own.figures(index)
+            own.levels(index)
         return {index: own.known[index] for index in share}
 
     for known in processes.gather(processes.together(found)):
@@ -96,9 +96,9 @@ def measure_normalisation(
         processes: those that train together; the result is the same on all.
 
     Raises:
-        InputError: a file cannot be used, no target pixel counts, or the figures are equal.
+        InputError: a file cannot be used, no target pixel counts, or the levels are equal.
     """
-    know_figures(pairs, progress, processes)
+    know_levels(pairs, progress, processes)
     indices = pairs.to_measure()
     share = [indices[place] for place in processes.share(len(indices))]
 
@@ -110,9 +110,9 @@ def measure_normalisation(
     for other in parts[1:]:
         statistics.add(other)
     normalisation = _normalisation(config, statistics)
-    input, target = _figures(config, pairs, share, normalisation, progress, processes)
+    input, target = _levels(config, pairs, share, normalisation, progress, processes)
     thickness = 2 * config.data.slab + 1
-    input = Figures(input.shift * thickness, input.scale * thickness)
+    input = Levels(input.shift * thickness, input.scale * thickness)
     return Measured(normalisation, input, None if config.num_labels else target)
 
 
@@ -130,25 +130,25 @@ def _normalisation(config: ExperimentConfig, statistics: Statistics) -> Normalis
     )
 
 
-def _figures(
+def _levels(
     config: ExperimentConfig,
     pairs: Pairs,
     share: Sequence[int],
     normalisation: Normalisation,
     progress: Progress,
     processes: Processes,
-) -> tuple[Figures, Figures]:
+) -> tuple[Levels, Levels]:
     """What the layers scale the images of a slice, and the targets, by."""
-    how = config.data.normalisation.to_normalising()
+    how = config.data.normalisation.to_scaling()
     channels = len(normalisation.input_mean) // (2 * config.data.slab + 1)
     c_out = len(normalisation.target_mean)
-    usual = Figures(normalisation.target_mean, normalisation.target_std)
+    usual = Levels(normalisation.target_mean, normalisation.target_std)
     if how.is_per_image:
         return _same((0, 1), channels), _same((0, 1), c_out) if how.target == "input" else usual
     match how.method:
         case "mean_std":
             input = normalisation.input_mean[:channels], normalisation.input_std[:channels]
-            return Figures(*input), usual
+            return Levels(*input), usual
         case "percentile":
             found = [
                 _percentiles(how, kind, pairs, share, count, progress, processes)
@@ -162,22 +162,22 @@ def _figures(
             return _same((0, 1), channels), _same((0, 1), c_out)
 
 
-def _same(values: Sequence[float], channels: int) -> Figures:
-    """Figures that map two values to 0 and 1, in all channels."""
+def _same(values: Sequence[float], channels: int) -> Levels:
+    """Levels that map two values to 0 and 1, in all channels."""
     low, high = values
-    return Figures((float(low),) * channels, (float(high) - float(low),) * channels)
+    return Levels((float(low),) * channels, (float(high) - float(low),) * channels)
 
 
 def _percentiles(
-    how: Normalising,
+    how: Scaling,
     kind: str,
     pairs: Pairs,
     share: Sequence[int],
     channels: int,
     progress: Progress,
     processes: Processes,
-) -> Figures:
-    """Figures of the inputs or targets of all processes' shares."""
+) -> Levels:
+    """Levels of the inputs or targets of all processes' shares."""
 
     def read() -> Iterator[Values]:
         for done, index in enumerate(share):
@@ -199,7 +199,7 @@ def _percentiles(
             f"{f' in channel {channel} (from 0)' if channels > 1 else ''}; choose others, or "
             "another method"
         )
-    return Figures(tuple(low.tolist()), tuple((high - low).tolist()))
+    return Levels(tuple(low.tolist()), tuple((high - low).tolist()))
 
 
 def _data_range(config: ExperimentConfig, statistics: Statistics) -> float:

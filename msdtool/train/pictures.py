@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from msdtool.data import Pairs
-from msdtool.data.figures import in_data_units, in_own_scale
+from msdtool.data.levels import in_data_units, in_own_scale
 from msdtool.data.slabs import central_slice
 from msdtool.measure.comparisons import Comparison, compare, rank_text, ranked
 from msdtool.report.curves import save_curves

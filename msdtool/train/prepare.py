@@ -22,7 +22,7 @@ from msdtool.train.data_checks import check_data
 from msdtool.train.environment import environment
 from msdtool.train.initial import load_initial
 from msdtool.train.loop import Learner
-from msdtool.train.normalise import Measured, know_figures, measure_normalisation
+from msdtool.train.normalise import Measured, know_levels, measure_normalisation
 from msdtool.train.opening import Opened, open_experiment
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.record import Record
@@ -77,7 +77,7 @@ def prepare_run(
             start = _Start(config, network, earlier.checkpoint.model.normalisation)
         for pairs in (opened.train_pairs, opened.validation_pairs):
             if pairs is not None:
-                know_figures(pairs, _stoppable(should_stop, progress), processes)
+                know_levels(pairs, _stoppable(should_stop, progress), processes)
         record = _record(directory, opened, start, earlier, processes, tensorboard)
     except BaseException:
         directory.release()

@@ -161,7 +161,7 @@ class Record:
             slab=data.slab,
             splits=len(data.train.splits or []),
             strategy=data.train.strategy,
-            normalising=data.normalisation.to_normalising(),
+            scaling=data.normalisation.to_scaling(),
         )
 
 

@@ -140,9 +140,9 @@ def _check_model(model: Model, config: ExperimentConfig, planned: Architecture) 
         "ignore": (model.ignore, config.data.ignore),
         "slab": (model.slab, config.data.slab),
         "splits": (model.splits, len(config.data.train.splits or [])),
-        "normalising": (
-            model.normalising.to_dict(),
-            config.data.normalisation.to_normalising().to_dict(),
+        "scaling": (
+            model.scaling.to_dict(),
+            config.data.normalisation.to_scaling().to_dict(),
         ),
     }
     for name, (value, expected) in found.items():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from msdtool.data import Sample
-from msdtool.data.figures import in_data_units, in_own_scale
+from msdtool.data.levels import in_data_units, in_own_scale
 from msdtool.errors import InputError, TrainingError
 from msdtool.measure.metrics import Metrics
 from msdtool.nn.memory import out_of_memory

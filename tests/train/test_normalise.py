@@ -1,4 +1,4 @@
-"""Networks scale images as their config says, by figures that numpy computes in float64."""
+"""Networks scale images as their config says, by levels that numpy computes in float64."""
 
 import itertools
 from pathlib import Path
@@ -11,9 +11,9 @@ import torch
 from msdtool.config import load_config
 from msdtool.data.build import build_datasets, build_samples
 from msdtool.errors import ConfigError, InputError, RunDirectoryError
-from msdtool.normalising import Normalising
 from msdtool.predict import Predictor
 from msdtool.runs.checkpoint import load_checkpoint
+from msdtool.scaling import Scaling
 from msdtool.train.normalise import measure_normalisation
 from tests.helpers import (
     LABELS,
@@ -75,7 +75,7 @@ def layers(network):
         (IMAGE, lambda x: (0, 1)),
     ],
 )
-def test_the_layers_of_a_network_have_the_figures_of_the_training_set(tmp_path, how, expected):
+def test_the_layers_of_a_network_have_the_levels_of_the_training_set(tmp_path, how, expected):
     data = write_noisy_pairs(tmp_path / "train", 5)
     run = open_run(experiment(tmp_path, how, {"train": data}))
     for kind, found in zip(("input", "target"), layers(run.network), strict=True):
@@ -187,7 +187,7 @@ def test_processes_share_the_figures(team, tmp_path):
     team(train_run, config, [f"run.directory={tmp_path}/two", *settings])
     found = load_checkpoint(tmp_path / "two" / "checkpoints" / "last.pt").model
     expected = load_checkpoint(one.last).model
-    assert found.normalising == expected.normalising
+    assert found.scaling == expected.scaling
     assert found.normalisation.own_range == expected.normalisation.own_range
     for name, tensor in expected.state.items():
         torch.testing.assert_close(found.state[name], tensor, rtol=1e-4, atol=1e-6)
@@ -211,7 +211,7 @@ def test_a_segmentation_scales_its_inputs_alone(tmp_path):
     config = experiment(tmp_path, IMAGE, data, task="segmentation")
     directory = finish(open_run(config))
     model = load_checkpoint(directory.best).model
-    assert model.normalising == Normalising(per="image")
+    assert model.scaling == Scaling(per="image")
     image = torch.from_numpy(tifffile.imread(f"{data['train']['input']}/image_000.tif"))[None]
     predictor = Predictor(model, "cpu")
     torch.testing.assert_close(
@@ -284,6 +284,6 @@ def test_checkpoints_that_say_nothing_are_of_the_usual_way(tmp_path):
     data = {"train": write_pairs(tmp_path / "t")}
     best = finish(open_run(experiment(tmp_path, {}, data), "training.epochs=1")).best
     content = torch.load(best, weights_only=True)
-    assert "normalising" not in content["model"]
+    assert "scaling" not in content["model"]
     assert "own_range" not in content["model"]["normalisation"]
-    assert load_checkpoint(best).model.normalising == Normalising()
+    assert load_checkpoint(best).model.scaling == Scaling()

@@ -1,4 +1,4 @@
-"""Images are scaled by figures of their own, and results back: against the network by hand."""
+"""Images are scaled by levels of their own, and results back: against the network by hand."""
 
 from dataclasses import replace
 
@@ -10,31 +10,31 @@ import torch
 from msdtool import InputError, load
 from msdtool.architecture import Architecture, Stream
 from msdtool.nn.build import build_network
-from msdtool.normalising import Normalising
 from msdtool.predict import Predictor, plan_jobs, predict
 from msdtool.predict.regions import Region
 from msdtool.runs.checkpoint import save_checkpoint
 from msdtool.runs.model import Checkpoint
 from msdtool.runs.training_progress import TrainingProgress
+from msdtool.scaling import Scaling
 from tests.helpers import write_stack
 from tests.predict.models import model_of
 from tests.predict.test_strips import make_model, small
 from tests.predict.test_watching import Scan, watched
 
 RNG = np.random.default_rng(0)
-MEAN_STD = Normalising(per="image")
-PERCENTILE = Normalising("percentile", "image", (3.0, 96.0))
+MEAN_STD = Scaling(per="image")
+PERCENTILE = Scaling("percentile", "image", (3.0, 96.0))
 
 
 def model(how=MEAN_STD, **options):
-    return replace(make_model(**options), normalising=how)
+    return replace(make_model(**options), scaling=how)
 
 
 def image(shape=(40, 44)):
     return (30_000 + 1000 * RNG.standard_normal(shape)).astype(np.float32)
 
 
-def figures(values, how):
+def levels(values, how):
     values = np.asarray(values, np.float64)
     if how.method == "percentile":
         low, high = np.percentile(values, how.percentiles)
@@ -43,8 +43,8 @@ def figures(values, how):
 
 
 def by_hand(how_model, values, shown=None):
-    """The network's output for an image, or slab, scaled by figures of ``shown``."""
-    shift, scale = figures(values if shown is None else shown, how_model.normalising)
+    """The network's output for an image, or slab, scaled by levels of ``shown``."""
+    shift, scale = levels(values if shown is None else shown, how_model.scaling)
     network = build_network(how_model.architecture)
     network.load_state_dict(how_model.state)
     channels = values if values.ndim > how_model.architecture.ndim else values[None]
@@ -78,7 +78,7 @@ def test_whole_images_and_strips(tmp_path, how, ndim, shape):
 
 
 @pytest.mark.parametrize("kind", [Predictor, small])
-def test_a_region_has_the_figures_of_the_whole_image(tmp_path, kind):
+def test_a_region_has_the_levels_of_the_whole_image(tmp_path, kind):
     used, shown = model(), image((90, 80))
     shown[:45] += 20_000
     tifffile.imwrite(tmp_path / "a.tif", shown)
@@ -105,7 +105,7 @@ def test_a_slab_is_scaled_by_its_central_slice(tmp_path):
     description = Architecture(3, 1, 4, 1, (1, 2), 2)
     network = build_network(description).eval()
     torch.nn.init.normal_(network.msd.final_layer.linear.weight)
-    used = replace(model_of(network, description), slab=1, normalising=MEAN_STD)
+    used = replace(model_of(network, description), slab=1, scaling=MEAN_STD)
     shown = [image() + 500 * k for k in range(3)]
     folder = write_stack(tmp_path / "in", shown)
     found = results(Predictor(used, "cpu"), folder, tmp_path / "out")
@@ -143,7 +143,7 @@ def test_a_series_has_those_of_all_frames(tmp_path, frames_per_chunk):
     description = Architecture(1, 1, 3, 1, (1, 2), 3, stream=Stream(0, frames_per_chunk))
     network = build_network(description).eval()
     torch.nn.init.normal_(network.msd.final_layer.linear.weight)
-    used = replace(model_of(network, description), normalising=MEAN_STD)
+    used = replace(model_of(network, description), scaling=MEAN_STD)
     shown = image((6, 20, 24)) + 1000 * np.arange(6, dtype=np.float32)[:, None, None]
     tifffile.imwrite(tmp_path / "v.tif", shown, photometric="minisblack")
     close(
@@ -178,7 +178,7 @@ def checked(used):
 
 
 def test_a_target_of_another_quantity_is_not_scaled_back():
-    used = model(Normalising(per="image", target="dataset"))
+    used = model(Scaling(per="image", target="dataset"))
     shown = torch.from_numpy(image())[None]
     predictor = Predictor(used, "cpu")
     torch.testing.assert_close(predictor(shown), predictor(2 * shown + 512), rtol=1e-3, atol=1e-3)
@@ -200,5 +200,5 @@ def test_no_image_is_in_another_unit(caplog):
 
 def test_results_of_another_normalisation_are_not_resumed():
     plain, own = make_model(), model()
-    other = replace(own, normalising=PERCENTILE)
+    other = replace(own, scaling=PERCENTILE)
     assert len({Predictor(one, "cpu").digest for one in (plain, own, other)}) == 3

@@ -1,28 +1,28 @@
-"""Figures of an image, and what they make of its values, against numpy's in float64."""
+"""Levels of an image, and what they make of its values, against numpy's in float64."""
 
 import numpy as np
 import pytest
 import torch
 
 from msdtool.data import Sample
-from msdtool.data.figures import (
+from msdtool.data.levels import (
     in_data_units,
     in_own_scale,
-    measure_figures,
+    measure_levels,
     scaled,
     unscaled,
 )
 from msdtool.errors import InputError
-from msdtool.normalising import Normalising
+from msdtool.scaling import Scaling
 
 RNG = np.random.default_rng(0)
-MEAN_STD = Normalising(per="image")
-PERCENTILE = Normalising("percentile", "image", (2.0, 97.5))
+MEAN_STD = Scaling(per="image")
+PERCENTILE = Scaling("percentile", "image", (2.0, 97.5))
 
 
-def figures_of(image, how, pieces=1):
+def levels_of(image, how, pieces=1):
     blocks = torch.from_numpy(image).tensor_split(pieces, 1)
-    return measure_figures(how, lambda: blocks, len(image), "a.tif").numpy()
+    return measure_levels(how, lambda: blocks, len(image), "a.tif").numpy()
 
 
 @pytest.mark.parametrize("pieces", [1, 4])
@@ -30,34 +30,34 @@ def test_they_are_those_of_all_pixels(pieces):
     image = (1000 + 3 * RNG.standard_normal((2, 30, 40))).astype(np.float32)
     exact = image.astype(np.float64).reshape(2, -1)
     expected = [exact.mean(1), exact.std(1)]
-    np.testing.assert_allclose(figures_of(image, MEAN_STD, pieces), expected, rtol=1e-10)
+    np.testing.assert_allclose(levels_of(image, MEAN_STD, pieces), expected, rtol=1e-10)
     low, high = np.percentile(exact, [2, 97.5], axis=1)
-    np.testing.assert_allclose(figures_of(image, PERCENTILE, pieces), [low, high - low], rtol=1e-10)
+    np.testing.assert_allclose(levels_of(image, PERCENTILE, pieces), [low, high - low], rtol=1e-10)
 
 
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize("slices", [1, 5])
 def test_every_slice_is_scaled_by_them_and_back(batch, slices):
     image = RNG.standard_normal((*batch, 2 * slices, 6, 7))
-    figures = RNG.random((*batch, 2, 2)) + 0.5
-    found = scaled(torch.from_numpy(image), torch.from_numpy(figures))
+    levels = RNG.random((*batch, 2, 2)) + 0.5
+    found = scaled(torch.from_numpy(image), torch.from_numpy(levels))
     apart = image.reshape(*batch, slices, 2, 6, 7)
-    shift, scale = (figures[..., kind, :].reshape(*batch, 1, 2, 1, 1) for kind in (0, 1))
+    shift, scale = (levels[..., kind, :].reshape(*batch, 1, 2, 1, 1) for kind in (0, 1))
     expected = ((apart - shift) / scale).reshape(image.shape)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-14)
-    back = unscaled(found, torch.from_numpy(figures))
+    back = unscaled(found, torch.from_numpy(levels))
     np.testing.assert_allclose(back.numpy(), image, rtol=1e-13, atol=1e-13)
 
 
 def test_a_sample_is_scaled_where_it_has_figures():
-    image, figures = torch.rand(1, 4, 4), torch.tensor([[2.0], [3.0]])
+    image, levels = torch.rand(1, 4, 4), torch.tensor([[2.0], [3.0]])
     plain = Sample(image, image + 1, None, torch.tensor(0))
     assert in_own_scale(plain) is plain
     assert in_data_units(image, plain) is image
-    alone = in_own_scale(plain._replace(figures=figures))
+    alone = in_own_scale(plain._replace(levels=levels))
     assert torch.equal(alone.input, (image - 2) / 3)
     assert torch.equal(alone.target, image + 1)
-    shared = plain._replace(figures=figures, target_figures=figures)
+    shared = plain._replace(levels=levels, target_levels=levels)
     assert torch.equal(in_own_scale(shared).target, (image + 1 - 2) / 3)
     assert torch.equal(in_data_units(image, shared), image * 3 + 2)
 
@@ -85,4 +85,4 @@ def test_a_sample_is_scaled_where_it_has_figures():
 )
 def test_an_image_without_contrast_is_refused(how, image, message):
     with pytest.raises(InputError, match=message):
-        figures_of(image.astype(np.float32), how)
+        levels_of(image.astype(np.float32), how)

@@ -1,4 +1,4 @@
-"""Pairs whose images are scaled by figures of their own."""
+"""Pairs whose images are scaled by levels of their own."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,26 +6,26 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from msdtool.data.figures import measure_figures
 from msdtool.data.interfaces import Pairs, Sample
+from msdtool.data.levels import measure_levels
 from msdtool.data.pairing import as_tuple, check_finite
 from msdtool.data.patches import BLOCK_PIXELS, Window, blocks
 from msdtool.data.stacks import ImageStack
 from msdtool.errors import InputError
-from msdtool.normalising import Normalising
+from msdtool.scaling import Scaling
 
 
-class PairsWithFigures(Dataset[tuple[Tensor, ...]]):
-    """Pairs whose samples hold the figures of the whole input that they are taken from.
+class PairsWithLevels(Dataset[tuple[Tensor, ...]]):
+    """Pairs whose samples hold the levels of the whole input that they are taken from.
 
     Args:
         pairs: the pairs.
-        normalising: what the figures are.
+        scaling: what the levels are.
         with_target: targets are scaled like their inputs.
     """
 
-    def __init__(self, pairs: Pairs, normalising: Normalising, *, with_target: bool) -> None:
-        self.pairs, self.normalising, self.with_target = pairs, normalising, with_target
+    def __init__(self, pairs: Pairs, scaling: Scaling, *, with_target: bool) -> None:
+        self.pairs, self.scaling, self.with_target = pairs, scaling, with_target
         self.slab, self.scale = pairs.slab, pairs.scale
         self.known: dict[int, Tensor] = {}
 
@@ -35,16 +35,16 @@ class PairsWithFigures(Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         return as_tuple(self.sample(range(len(self))[index]))
 
-    def figures(self, index: int) -> Tensor:
-        """Return the figures [2, C] of the input of pair ``index``, of the central slice of a slab.
+    def levels(self, index: int) -> Tensor:
+        """Return the levels [2, C] of the input of pair ``index``, of the central slice of a slab.
 
         Raises:
             InputError: a file cannot be used, or the image has no contrast.
         """
         if index not in self.known:
             channels = len(self.pairs.sample(index, self._corner(index), central_only=True).input)
-            self.known[index] = measure_figures(
-                self.normalising, lambda: self._blocks(index), channels, self.name(index)
+            self.known[index] = measure_levels(
+                self.scaling, lambda: self._blocks(index), channels, self.name(index)
             )
         return self.known[index]
 
@@ -61,23 +61,23 @@ class PairsWithFigures(Dataset[tuple[Tensor, ...]]):
     def sample(
         self, index: int, window: Window | None = None, *, central_only: bool = False
     ) -> Sample:
-        """Read pair ``index`` with the figures of all of it; see `Pairs.sample`.
+        """Read pair ``index`` with the levels of all of it; see `Pairs.sample`.
 
         Raises:
             InputError: a file cannot be used, the image has no contrast, or the target has other
-                channels than the input whose figures it has.
+                channels than the input whose levels it has.
         """
         sample = self.pairs.sample(index, window, central_only=central_only)
-        figures = self.figures(index)
+        levels = self.levels(index)
         if not self.with_target:
-            return sample._replace(figures=figures)
-        if len(sample.target) != figures.shape[1]:
+            return sample._replace(levels=levels)
+        if len(sample.target) != levels.shape[1]:
             raise InputError(
                 f"{self.target_name(index)} has {len(sample.target)} channels, its input "
-                f"{self.name(index)} has {figures.shape[1]}, so its statistics cannot scale the "
+                f"{self.name(index)} has {levels.shape[1]}, so its statistics cannot scale the "
                 "target; set data.normalisation.target: dataset"
             )
-        return sample._replace(figures=figures, target_figures=figures)
+        return sample._replace(levels=levels, target_levels=levels)
 
     def space(self, index: int) -> tuple[int, ...]:
         """The size of the input of pair ``index`` in pixels, per spatial axis."""
@@ -104,8 +104,8 @@ class PairsWithFigures(Dataset[tuple[Tensor, ...]]):
         return self.pairs.to_measure()
 
 
-def with_figures(pairs: Any) -> PairsWithFigures | None:
-    """The pairs with figures that other pairs are made of, if there are any."""
-    while pairs is not None and not isinstance(pairs, PairsWithFigures):
+def with_levels(pairs: Any) -> PairsWithLevels | None:
+    """The pairs with levels that other pairs are made of, if there are any."""
+    while pairs is not None and not isinstance(pairs, PairsWithLevels):
         pairs = getattr(pairs, "pairs", None)
     return pairs

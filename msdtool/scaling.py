@@ -12,18 +12,18 @@ Target = Literal["input", "dataset"]
 
 
 @dataclass(frozen=True)
-class Normalising:
+class Scaling:
     """What an experiment's config says about it, and a model has to repeat.
 
     Attributes:
         method: "mean_std", values get mean 0 and standard deviation 1; "percentile", two
             percentiles become 0 and 1; "range", two given values do; "none", nothing changes.
-        per: "dataset", figures are those of the training set, which the network's own layers
+        per: "dataset", levels are those of the training set, which the network's own layers
             hold; "image", each image has its own.
         percentiles: the two of "percentile".
         range: the two values of "range", of inputs.
         target_range: the same of targets; empty: those of inputs.
-        target: of a regression with figures per image: targets have those of their "input", by
+        target: of a regression with levels per image: targets have those of their "input", by
             which outputs are scaled back; or of the "dataset", their mean and standard deviation.
     """
 
@@ -36,7 +36,7 @@ class Normalising:
 
     @property
     def is_per_image(self) -> bool:
-        """Whether each image has figures of its own."""
+        """Whether each image has levels of its own."""
         return self.per == "image"
 
     def __str__(self) -> str:
@@ -45,9 +45,9 @@ class Normalising:
             case "none":
                 return "none"
             case "range":
-                return f"{_figures(self.range)} become 0 and 1"
+                return f"{_levels(self.range)} become 0 and 1"
             case "percentile":
-                what = f"the percentiles {_figures(self.percentiles)} become 0 and 1"
+                what = f"the percentiles {_levels(self.percentiles)} become 0 and 1"
             case _:
                 what = "mean 0 and standard deviation 1"
         return f"{what}, {'of each image' if self.is_per_image else 'of the training set'}"
@@ -55,13 +55,13 @@ class Normalising:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data; what has its default is left out."""
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        usual = Normalising()
+        usual = Scaling()
         return {
             key: value for key, value in plain.items() if getattr(self, key) != vars(usual)[key]
         }
 
     @classmethod
-    def from_dict(cls, content: Any, name: str = "normalising") -> "Normalising":
+    def from_dict(cls, content: Any, name: str = "scaling") -> "Scaling":
         """Read what `to_dict` returned.
 
         Args:
@@ -93,5 +93,5 @@ class Normalising:
             raise ValueError(f"{name}.{key} is {shown(list(values))}; expected {expected}")
 
 
-def _figures(values: tuple[float, ...]) -> str:
+def _levels(values: tuple[float, ...]) -> str:
     return " and ".join(f"{value:g}" for value in values)

@@ -1,7 +1,7 @@
-"""Images that are scaled by figures of their own: measuring these, applying and undoing them.
+"""Images that are scaled by levels of their own: measuring these, applying and undoing them.
 
-The figures of an image are those of all of its pixels, so that a crop, a strip or a region of it is
-scaled like the whole. All slices of a slab are scaled by the figures of its central slice: they
+The levels of an image are those of all of its pixels, so that a crop, a strip or a region of it is
+scaled like the whole. All slices of a slab are scaled by the levels of its central slice: they
 keep their relation to it, and the result of a slice does not depend on which others there are.
 """
 
@@ -15,16 +15,16 @@ from msdtool.data.interfaces import Sample
 from msdtool.data.moments import Moments
 from msdtool.data.percentiles import percentiles
 from msdtool.errors import InputError
-from msdtool.normalising import Normalising
+from msdtool.scaling import Scaling
 
 
-def measure_figures(
-    normalising: Normalising, read: Callable[[], Iterable[Tensor]], channels: int, name: str
+def measure_levels(
+    scaling: Scaling, read: Callable[[], Iterable[Tensor]], channels: int, name: str
 ) -> Tensor:
     """Return what is subtracted from the values of an image, and what they are divided by then.
 
     Args:
-        normalising: what these are, per image.
+        scaling: what these are, per image.
         read: returns the whole image in blocks [C, *space] of finite values; called twice for
             percentiles.
         channels: C.
@@ -36,14 +36,14 @@ def measure_figures(
     Raises:
         InputError: a channel is constant, or both percentiles of it are one value.
     """
-    if normalising.method == "percentile":
+    if scaling.method == "percentile":
         low, high = percentiles(
             lambda: (block.flatten(1).numpy() for block in read()),
             channels,
-            normalising.percentiles,
+            scaling.percentiles,
         )
         shift, scale = low, high - low
-        percents = " and ".join(f"{percent:g}" for percent in normalising.percentiles)
+        percents = " and ".join(f"{percent:g}" for percent in scaling.percentiles)
         what = f"the percentiles {percents} of its values are both"
     else:
         moments = Moments()
@@ -60,25 +60,25 @@ def measure_figures(
     return torch.from_numpy(np.stack([shift, scale]))
 
 
-def scaled(image: Tensor, figures: Tensor) -> Tensor:
-    """Scale images by their figures.
+def scaled(image: Tensor, levels: Tensor) -> Tensor:
+    """Scale images by their levels.
 
     Args:
         image: [C', *space], or a batch of such; C' is a multiple of C, as of slabs.
-        figures: [2, C], or a batch of such.
+        levels: [2, C], or a batch of such.
     """
-    shift, scale = _factors(image, figures)
+    shift, scale = _factors(image, levels)
     return (image - shift) / scale
 
 
-def unscaled(image: Tensor, figures: Tensor) -> Tensor:
+def unscaled(image: Tensor, levels: Tensor) -> Tensor:
     """Undo `scaled`."""
-    shift, scale = _factors(image, figures)
+    shift, scale = _factors(image, levels)
     return image * scale + shift
 
 
-def _factors(image: Tensor, figures: Tensor) -> tuple[Tensor, Tensor]:
-    shift, scale = figures.to(image).unbind(-2)
+def _factors(image: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    shift, scale = levels.to(image).unbind(-2)
     axis = shift.dim() - 1
     repeats = image.shape[axis] // shift.shape[-1]
     shape = (*image.shape[: axis + 1], *(1,) * (image.dim() - axis - 1))
@@ -87,16 +87,16 @@ def _factors(image: Tensor, figures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def in_own_scale(sample: Sample) -> Sample:
-    """Scale the input, and the target, of a sample or a batch by the figures that these have."""
-    if sample.figures is None:
+    """Scale the input, and the target, of a sample or a batch by the levels that these have."""
+    if sample.levels is None:
         return sample
-    sample = sample._replace(input=scaled(sample.input, sample.figures))
-    if sample.target_figures is None:
+    sample = sample._replace(input=scaled(sample.input, sample.levels))
+    if sample.target_levels is None:
         return sample
-    return sample._replace(target=scaled(sample.target, sample.target_figures))
+    return sample._replace(target=scaled(sample.target, sample.target_levels))
 
 
 def in_data_units(output: Tensor, sample: Sample) -> Tensor:
     """Return a network's output for `in_own_scale` of a sample, or a batch, in the data's units."""
-    figures = sample.target_figures
-    return output if figures is None else unscaled(output, figures)
+    levels = sample.target_levels
+    return output if levels is None else unscaled(output, levels)
