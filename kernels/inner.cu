@@ -109,7 +109,7 @@ __device__ __forceinline__ void write(
     value = kept(value);
     store(at, value);
     if (rule == ZEROS) return;
-    const int low = rule - 1 - x, high = 2 * width - 1 - rule - x;
+    const int low = LOW_SUM(rule) - x, high = HIGH_SUM(width, rule) - x;
     if (low < 0 && low >= -halo) store(at + low - x, value);
     if (high >= width && high < width + halo) store(at + high - x, value);
 }
@@ -233,7 +233,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
                     if (number_x > 0 && !reached(number_x, x, x, w, s)) continue;
                     const int position_x = preimage(x, number_x, w, rho);
                     if (position_x == NOWHERE || position_z == NOWHERE) continue;
-                    const int mirror = number_y == 1 ? rho - 1 : 2 * h - 1 - rho;
+                    const int mirror = number_y == 1 ? LOW_SUM(rho) : HIGH_SUM(h, rho);
                     const int position_y = number_y == 0 ? row : mirror - row;
                     const int step = number_y == 0 ? s : -s;
                     Offsets at;
