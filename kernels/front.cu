@@ -31,13 +31,13 @@
 const int OUTPUTS = 8;
 const int WIDTH = 128;  // columns that a block multiplies
 const int GROUPS = WIDTH / 32, ROWS = 2, THREADS = 32 * GROUPS * ROWS;
-const int TILES = 9, PIXEL_TILES = 2;  // of 8 taps, of 16 pixels
+const int TILES = 9, TILE_PAIRS = 5, PIXEL_TILES = 2;  // of 8 taps, two of them, of 16 pixels
 const int PARTS = TERMS == 3 ? 2 : 1;  // of a weight
 const int PITCH = WIDTH + 4;  // of a row of taps: pairs of pixels of 8 taps are in different banks
 const int TAP_ROWS = 48;  // two rows of taps of all outputs
 const bool NARROW = sizeof(storage) == 2;
 const int K = NARROW ? 16 : 8;
-const int FRAGMENTS = 5 * 32;  // of 16 bytes, in a step: two tiles of 8 taps in each
+const int FRAGMENTS = TILE_PAIRS * 32;  // of 16 bytes, in a step: two tiles of 8 taps in each
 
 struct alignas(8) Pair { unsigned bits[2]; };
 struct alignas(16) Four { unsigned bits[4]; };
@@ -154,7 +154,7 @@ __device__ __forceinline__ void step(
             a[t][i] = cut;
         }
     }
-    Four b[PARTS][5];
+    Four b[PARTS][TILE_PAIRS];
 #pragma unroll
     for (int i = FIRST / 2; i < (STOP + 1) / 2; ++i)
 #pragma unroll

@@ -8,12 +8,12 @@
 // what the border rule says is written to the halo. Sums and gradients are `real`: float for 16-bit
 // storage. With TF32, channels are rounded to what a product of that type takes (front.cu).
 //
-// A thread owns N rows a dilation apart, because their taps lie on each other's rows: 3 (N + 2)
-// loads serve 9 N multiplications. A warp is 32 columns. All divisions are before the loops, and the
-// offsets within a slice have 32 bits.
+// A thread owns ROWS rows a dilation apart, because their taps lie on each other's rows:
+// 3 (ROWS + 2) loads serve 9 ROWS multiplications. A warp is 32 columns. All divisions are before the
+// loops, and the offsets within a slice have 32 bits.
 //
 // LIMITS: kernels of 3 taps per axis; C_out * C_in at most MAX_PAIRS; fewer than 2^32 bytes in a
-// slice; 65,535 * WARPS * N rows in a slice.
+// slice; 65,535 * WARPS * ROWS rows in a slice.
 
 #ifndef NDIM
 #define NDIM 2
@@ -28,7 +28,7 @@
 #include "mma.cuh"
 
 const int KZ = NDIM == 3 ? 3 : 1;
-const int N = 4;
+const int ROWS = 4;
 const int WARPS = 8;
 const int THREADS = 32 * WARPS;
 const int MAX_PAIRS = 16;
@@ -49,7 +49,7 @@ __device__ __forceinline__ void load_weights(
 // Where the values lie that a thread needs of a slice: offsets in bytes of its rows and of its three
 // columns; NONE for zeros, which a thread in the interior has not to look for.
 struct Offsets {
-    unsigned rows[N + 2], columns[3];
+    unsigned rows[ROWS + 2], columns[3];
     bool inside = true;
 
     __device__ __forceinline__ void set_row(int j, int row, int pitch, int size) {
@@ -63,22 +63,22 @@ struct Offsets {
     // Of rows and columns that are known to be in the image.
     __device__ __forceinline__ void set_inside(int row, int column, int step, int pitch, int size) {
 #pragma unroll
-        for (int j = 0; j < N + 2; ++j)
+        for (int j = 0; j < ROWS + 2; ++j)
             rows[j] = static_cast<unsigned>((row + j * step) * pitch) * size;
 #pragma unroll
         for (int i = 0; i < 3; ++i) columns[i] = static_cast<unsigned>(column + i * step) * size;
     }
     template <class T>
-    __device__ __forceinline__ void fetch(real (&value)[N + 2][3], const T* slice) const {
+    __device__ __forceinline__ void fetch(real (&value)[ROWS + 2][3], const T* slice) const {
         if (inside) {
 #pragma unroll
-            for (int j = 0; j < N + 2; ++j)
+            for (int j = 0; j < ROWS + 2; ++j)
 #pragma unroll
                 for (int i = 0; i < 3; ++i)
                     value[j][i] = to_real(*after(slice, rows[j] + columns[i]));
         } else {
 #pragma unroll
-            for (int j = 0; j < N + 2; ++j)
+            for (int j = 0; j < ROWS + 2; ++j)
 #pragma unroll
                 for (int i = 0; i < 3; ++i)
                     value[j][i] = rows[j] == NONE || columns[i] == NONE
@@ -88,10 +88,10 @@ struct Offsets {
 };
 
 // The first of a thread's rows. Threads are counted through the rows 0 to dilation - 1, which are
-// followed by those that their N rows cover.
+// followed by those that their ROWS rows cover.
 __device__ __forceinline__ int first_row(int dilation) {
     const int thread = blockIdx.y * WARPS + threadIdx.x / 32;
-    return thread / dilation * (N * dilation) + thread % dilation;
+    return thread / dilation * (ROWS * dilation) + thread % dilation;
 }
 
 // A channel's value as it is kept.
@@ -109,7 +109,7 @@ __device__ __forceinline__ void write(
     value = kept(value);
     store(at, value);
     if (rule == ZEROS) return;
-    const int low = rule - 1 - x, high = 2 * width - 1 - rule - x;
+    const int low = LOW_SUM(rule) - x, high = HIGH_SUM(width, rule) - x;
     if (low < 0 && low >= -halo) store(at + low - x, value);
     if (high >= width && high < width + halo) store(at + high - x, value);
 }
@@ -135,11 +135,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
     // Offsets in a slice. Of the rows below the image, those that no pixel reads stand for the last
     // one that is read.
     Offsets at;
-    if (row >= s && row + N * s < h && x >= s && x + s < w) {  // most threads
+    if (row >= s && row + ROWS * s < h && x >= s && x + s < w) {  // most threads
         at.set_inside(row - s, x - s, s, step_y, sizeof(storage));
     } else {
 #pragma unroll
-        for (int j = 0; j < N + 2; ++j)
+        for (int j = 0; j < ROWS + 2; ++j)
             at.set_row(j, border(min(row + (j - 1) * s, h - 1 + s), h, rho), step_y, sizeof(storage));
 #pragma unroll
         for (int i = 0; i < 3; ++i)
@@ -153,9 +153,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
         const int z = KZ == 1 ? 0 : slice % d;
         for (int o = 0; o < outputs; ++o) {
             const int64 own = o * plane + slice * slice_size + row * step_y + x;
-            real sum[N];
+            real sum[ROWS];
 #pragma unroll
-            for (int j = 0; j < N; ++j) sum[j] = row + j * s < h ? sums[own + j * s * step_y] : real(0);
+            for (int j = 0; j < ROWS; ++j)
+                sum[j] = row + j * s < h ? sums[own + j * s * step_y] : real(0);
 #pragma unroll 1
             for (int c = 0; c < channels; ++c) {
 #pragma unroll 1
@@ -164,20 +165,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
                     if (KZ > 1 && source_z < 0) continue;
                     const storage* source = sources + c * plane + (slice - z + source_z) * slice_size;
                     const Row* taps = weights + ((o * channels + c) * KZ + k) * 3;
-                    real value[N + 2][3];
+                    real value[ROWS + 2][3];
                     at.fetch(value, source);
 #pragma unroll
                     for (int t = 0; t < 3; ++t) {
                         const Row factors = taps[t];
 #pragma unroll
-                        for (int j = 0; j < N; ++j)
+                        for (int j = 0; j < ROWS; ++j)
 #pragma unroll
                             for (int i = 0; i < 3; ++i) sum[j] += factors.taps[i] * value[j + t][i];
                     }
                 }
             }
 #pragma unroll
-            for (int j = 0; j < N; ++j)
+            for (int j = 0; j < ROWS; ++j)
                 if (row + j * s < h)
                     write(output + own + j * s * step_y, sum[j] < 0 ? real(0) : sum[j],
                           x, w, edge, rho);
@@ -215,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
     const int step_y = static_cast<int>(pitch);
     const int x = blockIdx.x * 32 + threadIdx.x % 32, row = first_row(s);
     if (x >= w || row >= h) return;
-    const int last_row = row + (N - 1) * s, passes = rho == ZEROS || num_deltas == 0 ? 1 : 3;
+    const int last_row = row + (ROWS - 1) * s, passes = rho == ZEROS || num_deltas == 0 ? 1 : 3;
     const int64 slice_size = height * pitch;
     if (num_deltas > 0) deltas += halo;
     grads += halo;
@@ -233,12 +234,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
                     if (number_x > 0 && !reached(number_x, x, x, w, s)) continue;
                     const int position_x = preimage(x, number_x, w, rho);
                     if (position_x == NOWHERE || position_z == NOWHERE) continue;
-                    const int mirror = number_y == 1 ? rho - 1 : 2 * h - 1 - rho;
+                    const int mirror = number_y == 1 ? LOW_SUM(rho) : HIGH_SUM(h, rho);
                     const int position_y = number_y == 0 ? row : mirror - row;
                     const int step = number_y == 0 ? s : -s;
                     Offsets at;
 #pragma unroll
-                    for (int j = 0; j < N + 2; ++j) {
+                    for (int j = 0; j < ROWS + 2; ++j) {
                         const int y = position_y + (j - 1) * step;
                         at.set_row(j, y < h ? y : NOWHERE, step_y, sizeof(real));
                     }
@@ -247,9 +248,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
                         const int column = position_x - (i - 1) * s;
                         at.set_column(i, column < w ? column : NOWHERE, sizeof(real));
                     }
-                    bool stands[N];  // whether this pass has a position for the pixel
+                    bool stands[ROWS];  // whether this pass has a position for the pixel
 #pragma unroll
-                    for (int j = 0; j < N; ++j) {
+                    for (int j = 0; j < ROWS; ++j) {
                         const int position = position_y + j * step;
                         stands[j] = row + j * s < h &&
                                     (number_y == 0 || position < 0 || position >= h);
@@ -262,24 +263,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
 #pragma unroll 1
                         for (int o = 0; o < num_deltas; ++o) {
                             const real* delta = deltas + o * plane + offset;
-                            real value[N + 2][3];
+                            real value[ROWS + 2][3];
                             at.fetch(value, delta);
                             const Row* taps = weights + (o * channels * KZ + k) * 3;
                             real* grad = own;
 #pragma unroll 1
                             for (int c = 0; c < channels; ++c, taps += KZ * 3, grad += plane) {
-                                real sum[N] = {};
+                                real sum[ROWS] = {};
 #pragma unroll
                                 for (int t = 0; t < 3; ++t) {
                                     const Row factors = taps[number_y == 0 ? 2 - t : t];
 #pragma unroll
-                                    for (int j = 0; j < N; ++j)
+                                    for (int j = 0; j < ROWS; ++j)
 #pragma unroll
                                         for (int i = 0; i < 3; ++i)
                                             sum[j] += factors.taps[i] * value[j + t][i];
                                 }
 #pragma unroll
-                                for (int j = 0; j < N; ++j)
+                                for (int j = 0; j < ROWS; ++j)
                                     if (stands[j]) grad[j * s * step_y] += sum[j];
                             }
                         }
@@ -291,7 +292,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) inner_backward(
             const storage* const output = outputs + c * plane + (own - grads);
             real* const grad = own + (channels - num_complete + c) * plane;
 #pragma unroll
-            for (int j = 0; j < N; ++j)
+            for (int j = 0; j < ROWS; ++j)
                 if (row + j * s < h && load(output + j * s * step_y) <= 0) grad[j * s * step_y] = 0;
         }
     }

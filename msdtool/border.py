@@ -13,7 +13,17 @@ Padding = Literal["symmetric", "reflect", "zeros"]
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 RULES: dict[str, int] = {padding: number for number, padding in enumerate(PADDINGS)}
-"""The number that stands for each rule in the C++ and CUDA sources."""
+"""The number that stands for each rule in the C++ and CUDA sources; of one that mirrors, its
+`edge_width`."""
+
+
+def edge_width(padding: str) -> int:
+    """Pixels at the edge that the mirror image beyond it does not repeat.
+
+    Position x stands for pixel edge_width - 1 - x if x < 0, for 2 * size - 1 - edge_width - x if
+    x >= size. For "zeros", which mirrors nothing, it is 0.
+    """
+    return 1 if padding == "reflect" else 0
 
 
 def largest_dilation(size: int, padding: str) -> int | None:
@@ -22,4 +32,4 @@ def largest_dilation(size: int, padding: str) -> int | None:
     Returns:
         None if any dilation is allowed.
     """
-    return {"symmetric": size, "reflect": size - 1, "zeros": None}[padding]
+    return None if padding == "zeros" else size - edge_width(padding)

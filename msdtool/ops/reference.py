@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from msdtool.border import edge_width
 from msdtool.ops.engine import Parameters
 
 
@@ -19,9 +20,9 @@ def border_index(size: int, margin: int, padding: str, device: torch.device) -> 
     (-1 -> 1, size -> size - 2).
     """
     index = torch.arange(-margin, size + margin, device=device)
-    skip = 1 if padding == "symmetric" else 0
-    index = torch.where(index < 0, -index - skip, index)
-    return torch.where(index >= size, 2 * size - 2 + skip - index, index)
+    edge = edge_width(padding)
+    index = torch.where(index < 0, edge - 1 - index, index)
+    return torch.where(index >= size, 2 * size - 1 - edge - index, index)
 
 
 def pad(input: Tensor, margin: int, padding: str) -> Tensor:

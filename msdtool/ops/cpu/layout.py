@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 
 from torch import Tensor
 
+from msdtool.border import edge_width
 from msdtool.ops.cpu.buffers import new_buffer
 
 FLOATS_PER_CACHE_LINE = 16
@@ -127,11 +128,6 @@ class Layout:
             (rows[..., :margin], rows[..., margin + edge : 2 * margin + edge]),
             (rows[..., margin + width :], rows[..., width - edge : width - edge + margin]),
         ]
-
-
-def edge_width(padding: str) -> int:
-    """Number of pixels at the border that the mirror image does not repeat."""
-    return 1 if padding == "reflect" else 0
 
 
 @lru_cache(maxsize=4096)

@@ -17,11 +17,11 @@ slice (`_fill_rows`); the same holds for tap -1 and the last rows of the previou
 import torch
 from torch import Tensor
 
+from msdtool.border import edge_width
 from msdtool.ops.cpu.layout import (
     FLOATS_PER_CACHE_LINE,
     Layout,
     Run,
-    edge_width,
     mirrored_runs,
     padded_stride,
 )

@@ -15,7 +15,7 @@ from msdtool.border import RULES
 from msdtool.ops.cuda.launcher import launch
 from msdtool.ops.cuda.sources import STORAGES, Source, source_for
 
-THREADS = 256
+THREADS = 256  # as in kernels/convolution.cu; tests/kernels/test_constants.py
 INPUT_CHANNELS_PER_THREAD = 8  # in backward to the input
 MAX_GRID_Y = 65535
 MAX_PIXELS = 2**31 - 1

@@ -24,11 +24,12 @@ from msdtool.ops.cuda.product import ProductEngine, blocks_of
 from msdtool.ops.cuda.sources import Source, source_for
 from msdtool.ops.engine import BlockShape, channels_before
 
-# As in kernels/front.cu.
+# As in kernels/front.cu; tests/kernels/test_constants.py compares them.
 OUTPUTS, WIDTH, ROWS, THREADS = 8, 128, 2, 256
-TAPS_BYTES = 4 * ROWS * 48 * (WIDTH + 4)
+TILE_PAIRS = 5  # two tiles of 8 taps each; the last tile is not used
+TAP_ROWS, PITCH = 48, WIDTH + 4
+TAPS_BYTES = 4 * ROWS * TAP_ROWS * PITCH
 OUTPUTS_BYTES = 16 * OUTPUTS
-TILES = 10  # of 8 taps; the last one is not used
 
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
 OLDEST_CAPABILITY = (8, 0)
@@ -224,7 +225,7 @@ def places_of(
         rows = _first_places(c_in, width, block)[:, None]
         whole = (rows + 9 * channels).masked_fill((rows < 0) | (channels >= m), -1)
         # [pair of tiles, tile, row of a tile, step, half, lane % 4, channel]
-        split = whole.view(TILES // 2, 2, 8, -1, 2, 4, step // 8)
+        split = whole.view(TILE_PAIRS, 2, 8, -1, 2, 4, step // 8)
         ordered = split.permute(3, 0, 2, 5, 1, 4, 6)[:, None].expand(-1, parts, *(-1,) * 6)
         places.append(ordered.flatten())
         starts[block] = size
@@ -233,12 +234,12 @@ def places_of(
 
 
 def _first_places(c_in: int, width: int, block: range) -> Tensor:
-    """Where the weights by the first channel lie, [8 * TILES]; -1 in rows of no tap.
+    """Where the weights by the first channel lie, [16 * TILE_PAIRS]; -1 in rows of no tap.
 
     Rows are [row of taps][output][column of taps].
     """
     sizes = [9 * channels_before(c_in, width, layer) for layer in range(block.stop)]
-    first = torch.full((TILES * 8,), -1)
+    first = torch.full((16 * TILE_PAIRS,), -1)
     for output in range(width * len(block)):
         layer = block.start + output // width
         start = width * sum(sizes[:layer]) + output % width * sizes[layer]

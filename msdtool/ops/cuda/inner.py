@@ -15,7 +15,7 @@ from msdtool.ops.cuda.launcher import Constants, constants, launch
 from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.sources import STORAGES, Source, source_for
 
-# As in kernels/inner.cu.
+# As in kernels/inner.cu; tests/kernels/test_constants.py compares them.
 ROWS, WARPS, MAX_PAIRS = 4, 8, 16
 BLOCK = (32 * WARPS,)
 MAX_GRID_Z = 65535

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from msdtool.border import RULES
+from msdtool.border import edge_width
 from msdtool.ops.engine import BlockShape
 
 VECTOR = 8  # elements; a row with a halo starts at a multiple of them
@@ -76,14 +76,14 @@ class Layout:
         channels write their halo as far as the border rule names pixels."""
         if self.halo == 0:
             return
-        width, rule = self.shape.space[-1], RULES[self.shape.padding]
+        width, edge = self.shape.space[-1], edge_width(self.shape.padding)
         rows = planes.view(len(planes), -1, self.pitch)
         start, stop = self.halo, self.halo + width
         rows[..., :start] = 0
         rows[..., stop:] = 0
-        count = min(start, width - rule)  # mirrored columns
+        count = min(start, width - edge)  # mirrored columns
         if self.shape.padding == "zeros" or count == 0:
             return
         rows = rows[: self.shape.c_in]
-        rows[..., start - count : start] = rows[..., start + rule : start + rule + count].flip(-1)
-        rows[..., stop : stop + count] = rows[..., stop - rule - count : stop - rule].flip(-1)
+        rows[..., start - count : start] = rows[..., start + edge : start + edge + count].flip(-1)
+        rows[..., stop : stop + count] = rows[..., stop - edge - count : stop - edge].flip(-1)

@@ -14,7 +14,7 @@ from msdtool.ops.cuda.launcher import Constants, constants, launch
 from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.sources import source_for
 
-ROWS, WARPS = 4, 8  # as in kernels/taps.cu
+ROWS, WARPS = 4, 8  # as in kernels/taps.cu; tests/kernels/test_constants.py
 BLOCK = (32 * WARPS,)
 PLANS = 32  # of shapes whose arguments are kept
 

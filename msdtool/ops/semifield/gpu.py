@@ -15,7 +15,7 @@ from msdtool.ops.semifield.select import index_dtype
 
 MAX_AXES = 3
 MAX_INT = 2**31 - 1
-THREADS = 128  # as in semifield.cu
+THREADS = 128  # as in kernels/semifield.cu; tests/kernels/test_constants.py
 # The gradient of a kernel is summed by at least this many blocks, given enough pixels.
 WANTED_BLOCKS = 2048
 MIN_CHUNK = 4096
