@@ -333,7 +333,6 @@ def test_what_files_say_about_their_values_is_told_once(tmp_path, noisy):
 @pytest.mark.parametrize(
     "how, text",
     [
-        ({}, "mean 0 and standard deviation 1, of the training set"),
         ({"method": "none"}, "none"),
         ({"method": "range", "range": [0, 50]}, "0 and 50 become 0 and 1"),
     ],
@@ -341,6 +340,14 @@ def test_what_files_say_about_their_values_is_told_once(tmp_path, noisy):
 def test_the_normalisation_is_told(tmp_path, noisy, how, text):
     found = report(tmp_path, {**noisy, "normalisation": how})
     assert (found.normalisation, found.warnings, found.problems) == (text, [], [])
+
+
+def test_the_mean_of_the_training_inputs_is_told(tmp_path, noisy):
+    mean = np.mean([image.mean(dtype=float) for image in read_inputs(noisy)])
+    assert report(tmp_path, noisy).normalisation == (
+        "mean 0 and standard deviation 1, of the training set: training inputs have the mean "
+        f"{mean:.6g}"
+    )
 
 
 def read_inputs(noisy):
