@@ -106,9 +106,11 @@ def _warn_of_gaps(series: Sequence[Location]) -> None:
     gaps = [place for place, step in enumerate(steps) if step > usual]
     if gaps:
         before, after = series[gaps[0]].path, series[gaps[0] + 1].path
+        first, last = numbers[gaps[0]] + usual, numbers[gaps[0] + 1] - usual
+        missing = f"number {first} is" if first == last else f"numbers {first} to {last} are"
         others = f" (the first of {len(gaps)} gaps)" if len(gaps) > 1 else ""
         log.warning(
-            f"{before}: the next slice is {after.name}: number {numbers[gaps[0]] + usual} is "
-            f"missing{others}. Slabs there consist of slices that were not adjacent; complete the "
-            "folder, or keep the parts in folders of their own"
+            f"{before}: the next slice is {after.name}: {missing} missing{others}. "
+            "Slabs there consist of slices that were not adjacent; complete the folder, or keep "
+            "the parts in folders of their own"
         )

@@ -62,8 +62,12 @@ def test_some_slices_are_computed_as_in_the_whole_scan(cli, model, scan, tmp_pat
         assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
 
 
-def test_a_gap_in_the_scan_is_named(cli, model, scan, tmp_path, caplog):
-    (scan / "slice_0004.tif").unlink()
+@pytest.mark.parametrize(
+    ("numbers", "missing"), [([4], "number 4 is missing"), ([4, 5], "numbers 4 to 5 are missing")]
+)
+def test_a_gap_in_the_scan_is_named(cli, model, scan, tmp_path, caplog, numbers, missing):
+    for number in numbers:
+        (scan / f"slice_{number:04}.tif").unlink()
     result = cli("predict", model, scan, "-o", tmp_path / "out")
     assert result.code == 0
-    assert "the next slice is slice_0005.tif: number 4 is missing" in caplog.text
+    assert f"the next slice is slice_{numbers[-1] + 1:04}.tif: {missing}" in caplog.text
