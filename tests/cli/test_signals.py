@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("keep_signal_handlers")
 
 @pytest.mark.parametrize(("name", "code"), EXIT_CODES.items())
 def test_each_is_remembered_and_has_its_exit_code(name: str, code: int) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run below nohup
     stop = StopRequest()
     assert not stop()
     os.kill(os.getpid(), getattr(signal, name))

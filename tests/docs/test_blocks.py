@@ -102,7 +102,7 @@ def test_a_script_works(block, desk, regression_run, monkeypatch):
 
 @written_in("yaml")
 def test_an_experiment_is_valid_and_its_network_can_be_built(block, tmp_path):
-    experiment = yaml.safe_load(block.text)
+    experiment = yaml.safe_load(block.text) or {}  # a comment alone
     if "task" not in experiment:  # only the sections that the page is about
         paths = {"input": "in/*.tif", "target": "out/*.tif"}
         experiment = {"task": "regression", "data": {"train": paths}, **experiment}

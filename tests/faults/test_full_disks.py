@@ -24,7 +24,8 @@ def disk(tmp_path):
 @pytest.fixture
 def volume(tmp_path):
     path = tmp_path / "v.npy"
-    np.save(path, np.random.default_rng(0).random((8, 64, 64), np.float32))
+    # Values as in training: a warning, too, has to be written somewhere.
+    np.save(path, np.random.default_rng(0).normal(10, 2, (8, 64, 64)).astype(np.float32))
     return path
 
 

@@ -14,6 +14,7 @@ from msdtool.ops import operators
 from msdtool.ops.cuda import launcher, product, taps
 from msdtool.ops.cuda.sources import Source
 from msdtool.ops.engines import KERNELS
+from msdtool.ops.operators import autograd, compute
 
 ELSEWHERE = torch.device("meta")
 
@@ -51,7 +52,8 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     recorder = Recorder()
     monkeypatch.setitem(launcher.LAUNCHERS, "meta", recorder)
     # The engines themselves, not what the operator tells of their results.
-    monkeypatch.setattr(operators, "is_plain", lambda *_: True)
+    for module in (operators, autograd, compute):
+        monkeypatch.setattr(module, "is_plain", lambda *_: True)
     # What is made of numbers is no fake tensor, and fake ones must not be kept for later tests.
     monkeypatch.setattr(
         taps,

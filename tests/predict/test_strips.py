@@ -86,7 +86,7 @@ def test_what_runs_out_of_memory_is_tried_in_strips(monkeypatch):
 
     monkeypatch.setattr(predictor.network, "forward", fail)
     monkeypatch.setattr(
-        "msdtool.predict.predictor.prediction_bytes", lambda *_: 2 * ROOM + 4 * 10**7
+        "msdtool.predict.computation.prediction_bytes", lambda *_: 2 * ROOM + 4 * 10**7
     )
     torch.testing.assert_close(predictor(image), expected)
     assert asked == [1]
