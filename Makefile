@@ -7,7 +7,7 @@ DEMO ?= demo
 # CUDA libraries, and dependencies of dependencies, which may deprecate what an old release calls.
 LOWEST := .venv-lowest/bin
 TORCH ?= torch==2.13.0
-# One process per processor, each file in one of them; four processes take about 5 GB.
+# A process per processor and one more, each file in one of them; four processes take about 5 GB.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help setup demo test test-lowest lint types contracts docs site bench gpu clean

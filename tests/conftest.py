@@ -78,6 +78,12 @@ def cli(monkeypatch, capsys, keep_signal_handlers) -> Callable[..., Result]:
     return run
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are processors: tests also wait, for programs and for timeouts."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Share the processors among pytest-xdist's workers and the programs that their tests start."""
     if hasattr(config.option, "loadscopereorder"):
