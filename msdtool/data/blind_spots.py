@@ -14,13 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from msdtool.data.interfaces import Pairs, Sample
-from msdtool.data.pairing import as_tuple
+from msdtool.data.pairs_view import PairsView
 from msdtool.data.patches import Window
-from msdtool.data.stacks import ImageStack
 from msdtool.errors import InputError
 from msdtool.wording import size_text
 
@@ -163,7 +160,7 @@ def stratified(space: Sequence[int], fraction: float, rng: np.random.Generator) 
     return kept
 
 
-class BlindPairs(Dataset[tuple[Tensor, ...]]):
+class BlindPairs(PairsView):
     """Pairs whose inputs have hidden pixels, always the same, to validate on.
 
     Args:
@@ -173,14 +170,8 @@ class BlindPairs(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, pairs: Pairs, spots: BlindSpots, seed: int) -> None:
-        self.pairs, self.spots, self.seed = pairs, spots, seed
-        self.slab, self.scale = pairs.slab, pairs.scale
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return as_tuple(self.sample(range(len(self))[index]))
+        super().__init__(pairs)
+        self.spots, self.seed = spots, seed
 
     def sample(
         self, index: int, window: Window | None = None, *, central_only: bool = False
@@ -194,27 +185,3 @@ class BlindPairs(Dataset[tuple[Tensor, ...]]):
         corner = [] if window is None else [part.start for part in window]
         rng = np.random.default_rng([self.seed, index, *corner])
         return self.spots(sample, rng, 0 if central_only else self.slab)
-
-    def space(self, index: int) -> tuple[int, ...]:
-        """The size of the input of pair ``index`` in pixels, per spatial axis."""
-        return self.pairs.space(index)
-
-    def name(self, index: int) -> str:
-        """Where the image of pair ``index`` is."""
-        return self.pairs.name(index)
-
-    def target_name(self, index: int) -> str:
-        """Where the target of pair ``index`` is."""
-        return self.pairs.target_name(index)
-
-    def image(self, index: int) -> int:
-        """The image of the `stacks` that pair ``index`` shows."""
-        return self.pairs.image(index)
-
-    def stacks(self) -> Mapping[str, ImageStack]:
-        """The stacks that the pairs are made of."""
-        return self.pairs.stacks()
-
-    def to_measure(self) -> Sequence[int]:
-        """The pairs that are measured."""
-        return self.pairs.to_measure()

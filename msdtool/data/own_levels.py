@@ -1,21 +1,20 @@
 """Pairs whose images are scaled by levels of their own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from msdtool.data.interfaces import Pairs, Sample
 from msdtool.data.levels import measure_levels
-from msdtool.data.pairing import as_tuple, check_finite
+from msdtool.data.pairing import check_finite
+from msdtool.data.pairs_view import PairsView
 from msdtool.data.patches import BLOCK_PIXELS, Window, blocks
-from msdtool.data.stacks import ImageStack
 from msdtool.errors import InputError
 from msdtool.scaling import Scaling
 
 
-class PairsWithLevels(Dataset[tuple[Tensor, ...]]):
+class PairsWithLevels(PairsView):
     """Pairs whose samples hold the levels of the whole input that they are taken from.
 
     Args:
@@ -25,15 +24,9 @@ class PairsWithLevels(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, pairs: Pairs, scaling: Scaling, *, with_target: bool) -> None:
-        self.pairs, self.scaling, self.with_target = pairs, scaling, with_target
-        self.slab, self.scale = pairs.slab, pairs.scale
+        super().__init__(pairs)
+        self.scaling, self.with_target = scaling, with_target
         self.known: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return as_tuple(self.sample(range(len(self))[index]))
 
     def levels(self, index: int) -> Tensor:
         """Return the levels [2, C] of the input of pair ``index``, of the central slice of a slab.
@@ -78,30 +71,6 @@ class PairsWithLevels(Dataset[tuple[Tensor, ...]]):
                 "target; set data.normalisation.target: dataset"
             )
         return sample._replace(levels=levels, target_levels=levels)
-
-    def space(self, index: int) -> tuple[int, ...]:
-        """The size of the input of pair ``index`` in pixels, per spatial axis."""
-        return self.pairs.space(index)
-
-    def name(self, index: int) -> str:
-        """Where the input of pair ``index`` is."""
-        return self.pairs.name(index)
-
-    def target_name(self, index: int) -> str:
-        """Where the target of pair ``index`` is."""
-        return self.pairs.target_name(index)
-
-    def image(self, index: int) -> int:
-        """The image of the `stacks` that pair ``index`` shows."""
-        return self.pairs.image(index)
-
-    def stacks(self) -> Mapping[str, ImageStack]:
-        """The stacks that the pairs are made of."""
-        return self.pairs.stacks()
-
-    def to_measure(self) -> Sequence[int]:
-        """The pairs that are measured."""
-        return self.pairs.to_measure()
 
 
 def with_levels(pairs: Any) -> PairsWithLevels | None:
