@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from msdtool.cli.terminal import Terminal
 
 SECONDS_BETWEEN_LINES = 10.0
+PAGE_WIDTH = 120
+"""Columns of a table in a file or a pipe."""
 MAX_LABELS = 12
 """Labels of the largest confusion matrix that is shown."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
@@ -208,8 +210,8 @@ def table(rows: dict[str, Any]) -> str:
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells in columns; those that do not fit on the terminal follow below."""
-    return wrapping.columns(lines, _width())
+    """Lines of cells in columns; those that do not fit on the terminal or page follow below."""
+    return wrapping.columns(lines, _width() or PAGE_WIDTH)
 
 
 def confusion(matrix: dict[str, Any]) -> str:

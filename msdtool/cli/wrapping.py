@@ -5,12 +5,17 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 GAP = "  "
+LONGEST_ITEM = 60
+"""Characters; a line of such items, as "loss 0.5, psnr 30.1", breaks between them only."""
+GLUE = "\N{NO-BREAK SPACE}"
 COLUMNS = re.compile(r"\s*(?:\S+(?: \S+)* {2,})+")
 """The start of a line whose last cell, or value, stands in a column of its own."""
 
 
 def wrapped(line: str, width: int) -> str:
     """Break a line that is too long at spaces; names of files stay whole, to be copied.
+
+    A list of names with values breaks at its commas.
 
     What follows is indented: to the line's last column, if that begins in the left half, by two
     spaces otherwise.
@@ -21,13 +26,17 @@ def wrapped(line: str, width: int) -> str:
     indent = len(line) - len(line.lstrip()) + 2
     if before is not None and before.end() <= width // 2:
         indent = before.end()
-    return textwrap.fill(
+    items = line.split(", ")
+    if max(map(len, items)) <= min(LONGEST_ITEM, width - indent):
+        line = ", ".join(item.replace(" ", GLUE) for item in items)
+    text = textwrap.fill(
         line,
         width,
         subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return text.replace(GLUE, " ")
 
 
 def columns(lines: Sequence[Sequence[str]], width: int | None = None) -> str:

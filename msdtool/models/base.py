@@ -160,7 +160,7 @@ class MSDModel(StoredModel):
             Schedule("constant", self.optimizer, 1),
             self.device,
         )
-        learner.parallel = self.parallel
+        learner.called = self.parallel
         # The loop seeds torch at each step; with a new seed each call shuffles differently.
         seed = int(torch.randint(2**31, ()))
         plan = Plan(epochs=num_epochs, batches_per_epoch=batches_per_epoch, seed=seed)

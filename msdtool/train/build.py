@@ -159,7 +159,7 @@ def build_learner(
         frozen=frozen,
     )
     if training.cuda_graphs:
-        learner.parallel = GraphedNetwork(network)
+        learner.called = GraphedNetwork(network)
     return learner
 
 

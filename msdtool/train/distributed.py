@@ -1,15 +1,19 @@
 """Several processes that train one network, using torch.distributed alone.
 
-Each process computes its share of every batch. The loss is made of sums over all shares, and
-DistributedDataParallel averages the gradients, so that the result matches that of a single process
-with the same batches up to rounding. All processes reach each event of the training loop together.
+Each process computes its share of every batch. The loss is made of sums over all shares, and the
+gradients are averaged before each update, so that the result matches that of a single process with
+the same batches up to rounding. All processes reach each event of the training loop together.
+
+`torch.nn.parallel.DistributedDataParallel` is not used: it would import torch's compiler in every
+process, for seconds, and its place for overlapping work has none to overlap with, as an MSD block
+has all its gradients at the end of a backward pass. It also adds up gradients in another order
+after its first step, so that a resumed run would have other bits.
 """
 
 import datetime
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +21,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
-from torch.nn.parallel import DistributedDataParallel
 
 from msdtool.errors import ConfigError, Error, FailedElsewhere, TrainingError
 from msdtool.nn.batch_norm import pool_batch_norms
@@ -29,9 +32,6 @@ TIMEOUT = datetime.timedelta(minutes=30)
 """Longest wait for another process. The death of a process is noticed within seconds, when its
 connections are closed, at the latest after its data workers have noticed it too. This limit is for
 a process that hangs; it must exceed any work of a single process, such as writing a checkpoint."""
-
-ONE_BUCKET_MB = 2**20
-"""More than any network's gradients."""
 
 
 class Distributed(Processes):
@@ -47,7 +47,11 @@ class Distributed(Processes):
 
     def __init__(self, launch: Launch, timeout: datetime.timedelta = TIMEOUT) -> None:
         self.rank, self.size, self.local_rank = launch.rank, launch.size, launch.local_rank
-        self._number = torch.zeros((), dtype=torch.float64)  # kept, for the reason in `_Gradients`
+        # Kept because a thread of Gloo may hold a tensor for a moment longer than this process
+        # needs it; if that thread released the last reference, it would run Python code, which
+        # aborts a process that is shutting down.
+        self._number = torch.zeros((), dtype=torch.float64)
+        self._gradients = torch.zeros(0)
         try:
             store, *_ = next(
                 iter(rendezvous(launch.meeting, launch.rank, launch.size, timeout=timeout))
@@ -79,21 +83,28 @@ class Distributed(Processes):
         if device.type == "cuda":
             torch.cuda.set_device(_gpu(self.local_rank, torch.cuda.device_count()))
 
-    def parallel(self, network: nn.Module) -> nn.Module:
-        """Wrap the network in DistributedDataParallel; its parameters become those of rank 0.
-
-        Its batch norms pool the batches of all processes from now on.
-        """
+    def unite(self, network: nn.Module) -> None:
+        """Pool the batches of batch norms, and take parameters and buffers of the main process."""
         pool_batch_norms(network)
         with _naming_the_cause():
-            wrapped = DistributedDataParallel(network, bucket_cap_mb=ONE_BUCKET_MB)
-        wrapped.register_comm_hook(_Gradients(list(network.parameters())), _mean_in_fixed_order)
-        return wrapped
+            for tensor in network.state_dict().values():
+                dist.broadcast(tensor, 0)
 
-    def accumulating(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Keep the gradients of ``network``, a result of `parallel`, local in a ``with`` block."""
-        assert isinstance(network, DistributedDataParallel)
-        return network.no_sync()
+    def average_gradients(self, network: nn.Module) -> None:
+        """Replace gradients by their means, and buffers by those of the main process.
+
+        Buffers differ where a layer keeps statistics of its own process's batches.
+        """
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        flat = self._gradients = torch.cat([gradient.flatten() for gradient in gradients])
+        flat /= self.size
+        with _naming_the_cause():
+            dist.all_reduce(flat)
+            for buffer in network.buffers():
+                dist.broadcast(buffer, 0)
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, parts, strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all processes; its gradient is right for means over processes."""
@@ -147,53 +158,11 @@ class Distributed(Processes):
         return _lost_process(error) if gone else None
 
 
-@dataclass
-class _Gradients:
-    """The buffer in which a process's gradients are averaged.
-
-    Attributes:
-        parameters: of the network, in order.
-        flat: their gradients, concatenated. It is kept because a thread of Gloo may hold it for a
-            moment longer than this process needs it; if that thread released the last reference, it
-            would run Python code, which aborts a process that is shutting down.
-    """
-
-    parameters: list[nn.Parameter]
-    flat: Tensor = field(default_factory=lambda: torch.zeros(0))
-
-
-def _mean_in_fixed_order(
-    gradients: _Gradients,
-    bucket: dist.GradBucket,  # type: ignore[name-defined]  # torch's own stubs lack it
-) -> torch.futures.Future[Tensor]:
-    """Replace a bucket's gradients by their means over the processes.
-
-    The position of a gradient in the buffer decides the order in which three or more processes add
-    it up, and so its rounding. DistributedDataParallel moves gradients after the first step; a
-    resumed run has another first step, and its bits would differ. Here they are always in the order
-    of the parameters.
-
-    There is one bucket, ready at the end of a backward pass: there is no work to overlap with.
-    """
-    of_parameter = dict(zip(bucket.parameters(), bucket.gradients(), strict=True))
-    parts = [of_parameter[p] for p in gradients.parameters if p in of_parameter]
-    flat = gradients.flat = torch.cat([part.flatten() for part in parts])
-    flat /= dist.get_world_size()
-    dist.all_reduce(flat)
-    for part, mean in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
-        part.copy_(mean.view_as(part))
-    done: torch.futures.Future[Tensor] = torch.futures.Future(
-        devices=[flat.device] if flat.is_cuda else None
-    )
-    done.set_result(bucket.buffer())
-    return done
-
-
 class _Total(torch.autograd.Function):
     """Sum over the processes.
 
-    Every process computes the same loss L from the totals, and DistributedDataParallel takes the
-    mean of their gradients: (1/n) sum_r g_r. With g_r = n * dL/dtotal * dpart_r/dw this is dL/dw.
+    Every process computes the same loss L from the totals, and `average_gradients` takes the mean
+    of their gradients: (1/n) sum_r g_r. With g_r = n * dL/dtotal * dpart_r/dw this is dL/dw.
     """
 
     @staticmethod

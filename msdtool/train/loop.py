@@ -8,7 +8,6 @@ checkpoint. Processes that train together yield the same events, with the same s
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -58,7 +57,7 @@ class Learner:
         processes: those that train the network together.
         average: of the network's weights over the updates, if there is one.
         frozen: the parts of the network that are not trained, if there are any.
-        parallel: the network as training calls it.
+        called: the network as training calls it, by CUDA graphs or on several GPUs.
     """
 
     network: nn.Module
@@ -70,10 +69,11 @@ class Learner:
     processes: Processes = ALONE
     average: WeightAverage | None = None
     frozen: Frozen | None = None
-    parallel: nn.Module = field(init=False)
+    called: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
-        self.parallel = self.processes.parallel(self.network)
+        self.processes.unite(self.network)
+        self.called = self.network
 
     @property
     def result(self) -> nn.Module:
@@ -178,15 +178,14 @@ def _update(
     losses: list[float] = []
     indices: list[int] = []
     waited = 0.0
-    for number in range(group):
+    for _ in range(group):
         asked = time.perf_counter()
         # A file that one process cannot read ends all processes, and is reported once.
         batch = processes.together(partial(next, batches))
         waited += time.perf_counter() - asked
         indices += batch.indices.tolist()
-        is_last = number + 1 == group
-        with nullcontext() if is_last else processes.accumulating(learner.parallel):
-            losses.append(_backward(learner, batch, group, name))
+        losses.append(_backward(learner, batch, group, name))
+    processes.average_gradients(learner.network)
     if learner.frozen is not None:
         learner.frozen.before_update()
     norm = _clip(learner.network, plan.gradient_clip)
@@ -228,7 +227,7 @@ def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int],
     names = ", ".join(name(int(index)) for index in batch.indices)
     try:
         sample = in_own_scale(to_device(batch, learner.device))
-        loss = learner.loss(learner.parallel(sample.input), sample.target, sample.mask)
+        loss = learner.loss(learner.called(sample.input), sample.target, sample.mask)
         torch.autograd.backward(loss / group)
     except ValueError as error:
         raise InputError(f"{names}: {error}") from None

@@ -8,7 +8,6 @@ processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,13 +49,14 @@ class Processes:
             ConfigError: there are fewer GPUs than processes on this machine.
         """
 
-    def parallel(self, network: nn.Module) -> nn.Module:
-        """Return the network as training calls it: its gradients are means over the processes."""
-        return network
+    def unite(self, network: nn.Module) -> None:
+        """Make a network the same on all processes; its batch norms pool their batches from now on.
 
-    def accumulating(self, _network: nn.Module) -> AbstractContextManager[None]:
-        """Keep the gradients of a network, a result of `parallel`, local in a ``with`` block."""
-        return nullcontext()
+        Parameters and buffers become those of the main process.
+        """
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Replace the gradients of a network by their means over the processes."""
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of ``values`` over all processes, for use in a loss."""

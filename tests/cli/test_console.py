@@ -180,6 +180,22 @@ def test_results_for_people_fit_the_terminal_and_paths_stay_whole(capsys, monkey
     ]
 
 
+def test_names_stay_with_their_values(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "34")
+    console.result_text("epoch 1/2, loss 0.5, validation 0.25, psnr 30 (doing nothing 20)")
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 1/2, loss 0.5,",
+        "  validation 0.25,",
+        "  psnr 30 (doing nothing 20)",
+    ]
+
+
+def test_tables_in_files_are_as_wide_as_a_page():
+    cells = [[f"{i:>30}" for i in range(5)]]
+    assert [len(line) for line in console.columns(cells).splitlines()] == [94, 0, 94]
+
+
 def test_notes_of_progress_do_not_control_the_terminal(capsys, screen, clock):
     shown = "a\\x1b[2Jb\\nc\\x9b.tif"
     for log_every in (None, 0):

@@ -1,5 +1,6 @@
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,9 @@ def report(monkeypatch, capsys):
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path, monkeypatch):
+    """Two runs, by names that are short enough for one table."""
+    monkeypatch.chdir(tmp_path)
     for name, losses in (("wide", (0.5, 0.25)), ("deep", (0.4, 0.125))):
         (tmp_path / name).mkdir()
         rows = [
@@ -31,7 +34,7 @@ def runs(tmp_path):
         ]  # fmt: skip
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / name / "metrics.jsonl").write_text(text)
-    return [tmp_path / "wide", tmp_path / "deep"]
+    return [Path("wide"), Path("deep")]
 
 
 def test_runs_stand_in_one_table(report, runs):

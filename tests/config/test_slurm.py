@@ -61,12 +61,16 @@ sys.exit(int(os.environ.get("EXIT", 0)))
 """
 
 
-# As pip writes it, but that no processes are started to read images.
+# As pip writes it, but that no processes are started to read images; torch's compiler would take
+# seconds to import, in every process.
 PROGRAM = """
 import sys
 from msdtool.cli import main
 sys.argv += ["--set", "data.workers=0"]
-sys.exit(main())
+try:
+    sys.exit(main())
+finally:
+    assert "torch._dynamo" not in sys.modules
 """
 
 

@@ -165,7 +165,7 @@ def normalised_steps(processes, affine, momentum):
         torch.nn.ReLU(),
         torch.nn.Conv2d(4, 1, 1),
     ).double()
-    parallel = processes.parallel(network)
+    processes.unite(network)
     optimizer = SGD(network.parameters(), 0.1)
     loss = RegressionLoss("L2", total=processes.total)
     rng = torch.Generator().manual_seed(1)
@@ -173,7 +173,8 @@ def normalised_steps(processes, affine, momentum):
         input = torch.rand(3, 1, 7, 6, generator=rng, dtype=torch.float64)
         share = input[processes.rank :: processes.size]
         optimizer.zero_grad()
-        loss(parallel(share), share[..., 1:-1, 1:-1].square()).backward()
+        loss(network(share), share[..., 1:-1, 1:-1].square()).backward()
+        processes.average_gradients(network)
         optimizer.step()
     network.eval()
     return network.state_dict(), network(input).detach()
