@@ -9,11 +9,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
-# torch._dynamo takes longest; training in several processes imports it.
 PRELOADED = [
     "imageio.v3",
-    "torch._dynamo",
-    "torch.utils.tensorboard",
     "msdtool.cli",
     "msdtool.evaluate",
     "msdtool.report.curves",

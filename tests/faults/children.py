@@ -16,11 +16,9 @@ from traceback import print_exc
 import h5py  # noqa: F401
 import imageio.v3  # noqa: F401
 import PIL.Image
-import torch._dynamo  # noqa: F401
 import typer
 import zarr
 from matplotlib.figure import Figure
-from torch.utils.tensorboard import SummaryWriter  # noqa: F401
 
 import msdtool.bench.breakdown
 import msdtool.demo.shapes
