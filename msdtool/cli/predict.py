@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from msdtool.cli import console
 from msdtool.cli import watch as watching
 from msdtool.cli.imports import no_collection
+from msdtool.cli.inputs import from_stdin, one_per_split
 from msdtool.cli.options import (
     Device,
     Json,
@@ -133,7 +133,8 @@ def command(
     splits: Annotated[
         bool,
         typer.Option(
-            "--splits", help="Noise2Inverse: each INPUT is a split; average over the splits."
+            "--splits",
+            help="Noise2Inverse: average over the splits; each INPUT is one, or a pattern names all.",
         ),
     ] = False,
     tta: Annotated[
@@ -192,7 +193,7 @@ def command(
             "--stack: the network's images are volumes already; leave it out. Slices in files of "
             "their own are not a volume yet: save them as one file, such as a TIFF of many pages"
         )
-    names = _from_stdin(inputs)
+    names = from_stdin(inputs)
     if not names:
         log.info("stdin names no files: nothing to do")
         return
@@ -210,7 +211,7 @@ def command(
     if watch:
         watching.run(predictor, names, plan, partial(_show, json=json), idle)
         return
-    sources = [locate([name]) for name in names] if splits else [locate(names)]
+    sources = one_per_split(names, predictor.model.splits) if splits else [locate(names)]
     all_jobs = plan(sources[0], other_splits=sources[1:])
     if missing:
         _print_missing(unfinished(all_jobs), json)
@@ -288,14 +289,3 @@ def _print_missing(jobs: "list[Job]", json: bool) -> None:
                 console.result(str(location))
     if jobs:
         raise typer.Exit(1)
-
-
-def _from_stdin(inputs: list[str]) -> list[str]:
-    """Replace each "-" with the lines of stdin."""
-    paths = []
-    for item in inputs:
-        if item == "-":
-            paths += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
-        else:
-            paths.append(item)
-    return paths

@@ -22,6 +22,8 @@ NUM_BUBBLES = 400
 RADIUS = (3.0, 20.0)
 """Radius of the smallest and largest bubble, in pixels."""
 NUM_SPLITS = 4
+TUNED_ON = range(14, 18)
+"""Slices that training leaves out to validate on."""
 VIEWS = 256
 """Projections over half a turn."""
 PHOTONS = 500
@@ -36,7 +38,7 @@ data:
   train:
     splits: [{", ".join(f"split_{k + 1}.tif" for k in range(NUM_SPLITS))}]
     strategy: X:1
-  validation: {{slices: [14, 18]}}
+  validation: {{slices: [{TUNED_ON.start}, {TUNED_ON.stop}]}}
   crop: 128
   data_range: 1
   augment: true

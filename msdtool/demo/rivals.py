@@ -1,17 +1,20 @@
-"""Methods that learn nothing, beside the network of the tomograms demo: figures and a picture.
+"""Methods that learn nothing, beside the network of a demo: figures and a picture.
 
 Total variation (Chambolle 2004) and non-local means (Buades et al. 2005) of scikit-image; the
-strength of each is the one with the best mean PSNR on the validation images.
+strength of each is the one with the best mean PSNR on the validation images, for which it is shown
+their ground truth.
 """
 
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tifffile
 import torch
 
+from msdtool.demo.foam import NUM_SPLITS, TUNED_ON
 from msdtool.demo.tomograms import disc
 from msdtool.demo.tomography import Array
 from msdtool.measure.metrics import psnr
@@ -21,33 +24,83 @@ Images = dict[str, Array]
 Method = Callable[[Array, float], Array]
 
 STRENGTHS = {
-    "total variation": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6),
-    "non-local means": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4),
+    "total variation": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0),
+    "non-local means": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6),
 }
-SHOWN = "camera_2.tif"
 
 
-def compare(folder: Path, figure: Path) -> dict[str, float]:
-    """Draw a test image, a detail and the errors of all methods; return the methods' figures.
+class Comparison(NamedTuple):
+    """The images of a demo, by name.
+
+    Attributes:
+        scans: what the network got.
+        truth: what it should have made of them.
+        predictions: what it made of them.
+        tuning_scans: those that the strengths of other methods are tuned on.
+        tuning_truth: the same without noise.
+        shown: the name of the one in the picture.
+    """
+
+    scans: Images
+    truth: Images
+    predictions: Images
+    tuning_scans: Images
+    tuning_truth: Images
+    shown: str
+
+
+def tomograms(folder: Path) -> Comparison:
+    """The demo of tomograms, with predictions/ of the test images."""
+    return Comparison(
+        scans=_read(folder / "test/noisy"),
+        truth=_read(folder / "test/clean"),
+        predictions=_read(folder / "predictions"),
+        tuning_scans=_read(folder / "validation/noisy"),
+        tuning_truth=_read(folder / "validation/clean"),
+        shown="camera_2.tif",
+    )
+
+
+def foam(folder: Path) -> Comparison:
+    """The demo of Noise2Inverse, with cleaned.tif; every fourth slice that trained is compared."""
+    splits = [tifffile.imread(folder / f"split_{k + 1}.tif") for k in range(NUM_SPLITS)]
+    scan, truth = np.mean(splits, axis=0), tifffile.imread(folder / "clean.tif")
+
+    def slices(volume: Array, indices: Iterable[int]) -> Images:
+        return {str(z): volume[z] for z in indices}
+
+    shown = [z for z in range(2, len(truth), 4) if z not in TUNED_ON]
+    return Comparison(
+        scans=slices(scan, shown),
+        truth=slices(truth, shown),
+        predictions=slices(tifffile.imread(folder / "cleaned.tif"), shown),
+        tuning_scans=slices(scan, TUNED_ON),
+        tuning_truth=slices(truth, TUNED_ON),
+        shown=str(shown[2]),
+    )
+
+
+def compare(images: Comparison, figure: Path) -> dict[str, float]:
+    """Draw an image, a detail and the errors of all methods; return the methods' figures.
 
     Args:
-        folder: of the demo, with predictions/ of the test images.
+        images: of a demo.
         figure: the PNG to write.
 
     Returns:
-        The mean PSNR in dB over the test images, at a data range of 1 and inside the disc that the
+        The mean PSNR in dB over the images, at a data range of 1 and inside the disc that the
         tomograph sees, by method.
     """
-    scans, truth = _read(folder / "test/noisy"), _read(folder / "test/clean")
-    results = {"scan": scans}
+    results = {"scan": images.scans}
     for name, method in (("total variation", _total_variation), ("non-local means", _means)):
-        strength = _tuned(method, STRENGTHS[name], folder)
-        results[name] = {key: method(scan, strength) for key, scan in scans.items()}
-    results["MSD network"] = _read(folder / "predictions")
-    shown = {name: images[SHOWN] for name, images in results.items()}
-    notes = {name: f"PSNR {_psnr(image, truth[SHOWN]):.1f} dB" for name, image in shown.items()}
-    save_methods(figure, shown, notes, truth[SHOWN])
-    return {name: _mean_psnr(images, truth) for name, images in results.items()}
+        strength = _tuned(method, STRENGTHS[name], images)
+        results[name] = {key: method(scan, strength) for key, scan in images.scans.items()}
+    results["MSD network"] = images.predictions
+    truth = images.truth[images.shown]
+    shown = {name: found[images.shown] for name, found in results.items()}
+    notes = {name: f"PSNR {_psnr(image, truth):.1f} dB" for name, image in shown.items()}
+    save_methods(figure, shown, notes, truth)
+    return {name: _mean_psnr(found, images.truth) for name, found in results.items()}
 
 
 def _total_variation(image: Array, strength: float) -> Array:
@@ -64,12 +117,12 @@ def _means(image: Array, strength: float) -> Array:
     return result
 
 
-def _tuned(method: Method, strengths: Iterable[float], folder: Path) -> float:
-    """The strength that is best on the validation images."""
-    scans, truth = _read(folder / "validation/noisy"), _read(folder / "validation/clean")
+def _tuned(method: Method, strengths: Iterable[float], images: Comparison) -> float:
+    """The strength that is best on the images to tune on."""
 
     def quality(strength: float) -> float:
-        return _mean_psnr({key: method(scan, strength) for key, scan in scans.items()}, truth)
+        found = {key: method(scan, strength) for key, scan in images.tuning_scans.items()}
+        return _mean_psnr(found, images.tuning_truth)
 
     return max(strengths, key=quality)
 
@@ -88,9 +141,10 @@ def _read(folder: Path) -> Images:
 
 
 def main() -> None:
-    """Compare the methods in the folder of the demo, the only argument."""
+    """Compare the methods in the folder of a demo, the only argument."""
     folder = Path(sys.argv[1])
-    for name, quality in compare(folder, folder / "result.png").items():
+    images = foam(folder) if (folder / "split_1.tif").exists() else tomograms(folder)
+    for name, quality in compare(images, folder / "result.png").items():
         print(f"{name:16} {quality:.2f} dB")
 
 

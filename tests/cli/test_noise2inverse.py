@@ -72,6 +72,34 @@ def test_the_mean_over_the_splits_is_predicted(cli, scan, tmp_path):
     np.testing.assert_allclose(found, expected(scan), rtol=1e-5, atol=1e-5)
 
 
+def test_a_pattern_may_name_a_file_for_each_split(cli, scan, tmp_path):
+    options = ("--splits", "--quiet", "-o", tmp_path / "one.tif")
+    assert cli("predict", scan / "run", *split_files(scan), *options).code == 0
+    options = ("--splits", "--quiet", "-o", tmp_path / "two.tif")
+    assert cli("predict", scan / "run", scan / "split_*.tif", *options).code == 0
+    one, two = (tifffile.imread(tmp_path / f"{name}.tif") for name in ("one", "two"))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [("split_[01].tif", "is of 2 files; give an INPUT"), ("clean.tif", "is of 1 file; give an")],
+)
+def test_one_split_alone_is_refused(cli, scan, tmp_path, pattern, words):
+    result = cli("predict", scan / "run", scan / pattern, "--splits", "-o", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert f"--splits: the network was trained on 3 splits, and {scan / pattern} {words}" in (
+        result.err
+    )
+
+
+def test_splits_are_of_networks_that_were_trained_on_them(cli, regression_run, scan, tmp_path):
+    image = scan / "clean.tif"
+    result = cli("predict", regression_run, image, "--splits", "-o", tmp_path)
+    assert (result.code, result.out) == (2, "")
+    assert "--splits: the network was not trained on splits; leave it out" in result.err
+
+
 def test_without_splits_each_reconstruction_is_denoised_by_itself(cli, scan, tmp_path):
     result = cli("predict", scan / "run", scan / "split_0.tif", "-o", tmp_path)
     assert result.code == 0 and (
