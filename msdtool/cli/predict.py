@@ -134,7 +134,7 @@ def command(
         bool,
         typer.Option(
             "--splits",
-            help="Noise2Inverse: average over the splits; each INPUT is one, or a pattern names all.",
+            help="Noise2Inverse: average over splits; each INPUT is one, or a pattern names all.",
         ),
     ] = False,
     tta: Annotated[
