@@ -7,12 +7,10 @@ import numpy as np
 
 from msdtool.data import ImageStack
 from msdtool.data.pair_names import disagreeing_pairs
-from msdtool.data.readers import metadata
+from msdtool.data.spacing import spacing
 from msdtool.errors import InputError
 from msdtool.measure.rings import FIXED_THRESHOLD, Array, RingCorrelation, crossing
 from msdtool.progress import Progress, no_progress
-
-SPATIAL = "ZYX"
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,9 @@ def measure_resolution(
             f"the halves have {len(first)} images ({first.name(0)} ...) and {len(second)} "
             f"({second.name(0)} ...); each image needs its partner"
         )
-    spacing, unit = _spacing(first)
+    sizes, unit = spacing(next(iter(first.files())), first.ndim)
     try:
-        rings = RingCorrelation(first.space(0), spacing, disc=disc)
+        rings = RingCorrelation(first.space(0), sizes, disc=disc)
     except ValueError as error:
         raise InputError(f"{first.name(0)}: has {error}") from None
     for index in range(len(first)):
@@ -93,7 +91,7 @@ def measure_resolution(
     names = disagreeing_pairs([first.paths, second.paths])[:1]
     return Resolution(
         unit,
-        2 * max(spacing),
+        2 * max(sizes),
         rings.frequencies,
         rings.values,
         rings.half_bit,
@@ -120,14 +118,3 @@ def _add(rings: RingCorrelation, first: ImageStack, second: ImageStack, index: i
             rings.add(*channels)
         except ValueError as error:
             raise InputError(f"{first.name(index)}, {second.name(index)}: {error}") from None
-
-
-def _spacing(stack: ImageStack) -> tuple[list[float], str]:
-    """The size of pixels along each axis and its unit, as the first file states it."""
-    location = next(iter(stack.files()))
-    steps = metadata(location, stack.ndim).steps
-    found = [steps.get(letter) for letter in SPATIAL[-stack.ndim :]]
-    known = [step for step in found if step is not None and step.unit]
-    if len(known) == stack.ndim and len({step.unit for step in known}) == 1:
-        return [step.size for step in known], known[0].unit
-    return [1.0] * stack.ndim, "pixels"

@@ -39,7 +39,7 @@ def test_what_package_indexes_show_links_to_whole_addresses(wheel):
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     text = archive.read(metadata).decode()
-    assert "![Tomograms" in text
+    assert "![A slice of foam" in text
     assert not re.findall(r"\]\((?!https://|#)[^)]*\)", text)
 
 

@@ -1,4 +1,4 @@
-"""Optional packages that only some file formats need."""
+"""Optional packages that only some file formats and commands need."""
 
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +15,7 @@ EXTRAS = {
     "nibabel": "nifti",
     "nrrd": "nrrd",
     "fabio": "detectors",
+    "cc3d": "objects",
 }
 """The extra of msdtool that brings each package."""
 

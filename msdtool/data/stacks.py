@@ -88,6 +88,11 @@ class ImageStack:
         """
         return self.read(range(len(self))[index])
 
+    @property
+    def locations(self) -> list[Location]:
+        """Where each image is."""
+        return [location for location, _ in self._images]
+
     def files(self) -> dict[Location, range]:
         """Each file, and the images in it; of a file that is named twice, the first ones."""
         found: dict[Location, range] = {}
