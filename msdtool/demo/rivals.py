@@ -40,7 +40,10 @@ def compare(folder: Path, figure: Path) -> dict[str, float]:
     """
     scans, truth = _read(folder / "test/noisy"), _read(folder / "test/clean")
     results = {"scan": scans}
-    for name, method in (("total variation", _total_variation), ("non-local means", _means)):
+    for name, method in (
+        ("total variation", total_variation),
+        ("non-local means", non_local_means),
+    ):
         strength = _tuned(method, STRENGTHS[name], folder)
         results[name] = {key: method(scan, strength) for key, scan in scans.items()}
     results["MSD network"] = _read(folder / "predictions")
@@ -50,14 +53,14 @@ def compare(folder: Path, figure: Path) -> dict[str, float]:
     return {name: _mean_psnr(images, truth) for name, images in results.items()}
 
 
-def _total_variation(image: Array, strength: float) -> Array:
+def total_variation(image: Array, strength: float) -> Array:
     from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415 - an extra
 
     result: Array = denoise_tv_chambolle(image, weight=strength)
     return result
 
 
-def _means(image: Array, strength: float) -> Array:
+def non_local_means(image: Array, strength: float) -> Array:
     from skimage.restoration import denoise_nl_means  # noqa: PLC0415 - an extra
 
     result: Array = denoise_nl_means(image, h=strength, patch_size=5, patch_distance=6)
