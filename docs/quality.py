@@ -8,9 +8,9 @@ comes. All are trained on the same images, crops and symmetries, in the same ord
 - with the same loss, between the same scaling layers;
 - for the same CPU time, and then for the same number of updates, that of the slowest.
 
-msdtool's learning rate is its default; the others' is the better of two on validation images, with
-the first seed. Results go to results.jsonl in the folder, line by line: a run that was stopped goes
-on where it was.
+msdtool's learning rate is its default; that of each other network is the better of two on the
+validation images of the shapes. Results go to results.jsonl in the folder, line by line: a run that
+was stopped goes on where it was.
 """
 
 import argparse
@@ -46,6 +46,7 @@ from msdtool.train.run import TrainingRun
 DEFAULT_RATE = 1e-2
 RATES = (3e-3, 1e-2)
 STRENGTHS = tuple(0.1 * 2 ** (k / 2) for k in range(7))
+TUNED_ON = "shapes"
 WARMUP = 50
 FEATURES = {  # of BasicUNet, by parameters and number of axes
     ("2 million", 2): (32, 32, 64, 128, 256, 32),
@@ -253,16 +254,16 @@ class Comparison:
         print(json.dumps(row), flush=True)
         return row
 
-    def best_rate(self, task: str, name: str) -> float:
-        """The learning rate of a network: msdtool's default, or the better with the first seed."""
+    def best_rate(self, name: str) -> float:
+        """The learning rate of a network, for all tasks: msdtool's default, or the better one."""
         if name == MSDTOOL:
             return DEFAULT_RATE
-        rows = [self.result(task, name, 0, rate) for rate in RATES]
+        rows = [self.result(TUNED_ON, name, 0, rate) for rate in RATES]
         return max(rows, key=lambda row: row["validation"])["rate"]
 
     def of_time(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """The row of a network that had the time that all have."""
-        return self.result(task, name, seed, self.best_rate(task, name))
+        return self.result(task, name, seed, self.best_rate(name))
 
     def of_updates(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """The row of a network that made as many updates as the slowest in that time."""
