@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 # A process per processor and one more, each file in one of them; four processes take about 5 GB.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup demo test test-lowest lint types contracts docs site bench gpu clean
+.PHONY: help setup demo test test-lowest lint types contracts docs site bench quality gpu clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -73,6 +73,15 @@ site: .venv/site/installed ## Build the documentation as a web site in build/sit
 
 bench: .venv/installed ## Compare the MSD block with plain torch and the machine's limit
 	$(BIN)/msdtool bench
+
+.venv/quality/installed: .ci/quality.txt pyproject.toml # an environment of its own, with other networks
+	$(PYTHON) -m venv .venv/quality
+	.venv/quality/bin/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[demo]' --requirement .ci/quality.txt
+	touch $@
+
+quality: .venv/quality/installed ## Compare the network with U-Nets and other methods; an hour or more of one core
+	nice .venv/quality/bin/python docs/quality.py build/quality
+	@echo build/quality/table.md
 
 gpu: setup ## On a machine with a GPU: tests of the kernels, times, a profile and doctor, saved in gpu/
 	.ci/gpu $(BIN)/python

@@ -125,6 +125,7 @@ GPU_METHODS = (
     Method(
         "msdtool, bfloat16", ops.msd_module, _engine_bytes, symmetric=True, dtype=torch.bfloat16
     ),
+    Method("msdtool, float16", ops.msd_module, _engine_bytes, symmetric=True, dtype=torch.float16),
     *(
         Method(
             f"msdtool, CUDA graphs{precision}",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from msdtool.bench.memory import peak_growth
 from msdtool.bench.methods import ENGINE, Method, methods_for
 from msdtool.bench.timing import TimeitResult, interleave, readable_time
 from msdtool.errors import KernelError
+from msdtool.nn.device import matrix_products
 
 USABLE_MEMORY = 0.8
 PROBES = {2: (64, 64), 3: (24, 24, 24)}
@@ -201,33 +201,18 @@ class _Steps:
         return [self.infer, self.forward, self.backward]
 
     def infer(self) -> None:
-        with torch.no_grad(), _precision(self.method):
+        with torch.no_grad(), matrix_products(tf32=self.method.tf32):
             self.problem.forward(self.method.module)
 
     def forward(self) -> None:
-        with _precision(self.method):
+        with matrix_products(tf32=self.method.tf32):
             self.output = self.problem.forward(self.method.module)
 
     def backward(self) -> None:
         assert self.output is not None
-        with _precision(self.method):
+        with matrix_products(tf32=self.method.tf32):
             self.problem.backward(self.output)
         self.output = None
-
-
-@contextmanager
-def _precision(method: Method) -> Iterator[None]:
-    """Within the context, matrix products have the method's precision."""
-    # The old functions for it raise an error in a process that has used the new attribute.
-    matmul = torch.backends.cuda.matmul
-    is_new = hasattr(matmul, "fp32_precision")  # torch 2.9 and newer
-    name = "fp32_precision" if is_new else "allow_tf32"
-    before = getattr(matmul, name)
-    setattr(matmul, name, ("ieee", "tf32")[method.tf32] if is_new else method.tf32)
-    try:
-        yield
-    finally:
-        setattr(matmul, name, before)
 
 
 def _time_side_by_side(

@@ -147,6 +147,12 @@ def _graphs(network: NetworkConfig, training: TrainingConfig) -> Iterator[Proble
             "every backward pass overwrites the gradients of the previous one, so they cannot be "
             "accumulated; set training.accumulate: 1",
         )
+    if training.precision in ("bf16", "fp16"):
+        yield (
+            "training.cuda_graphs",
+            f"graphs are captured in float32 or tf32, training.precision is {training.precision}; "
+            "change one of them",
+        )
     for key, layers in (("stem", network.stem), ("head", network.head)):
         if layers:
             yield (

@@ -277,6 +277,12 @@ class TrainingConfig(Section):
         600.0, description="maximum time between two checkpoints, such as 10m"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="seed of everything random")
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = Field(
+        "float32",
+        description="on a GPU, what training computes the network with: tf32 rounds the factors of "
+        "matrix products, bf16 and fp16 also halve the memory. Weights, losses and validation are "
+        "float32; see [precision](training.md#precision)",
+    )
     deterministic: bool = Field(False, description="use deterministic GPU algorithms only")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto uses the GPU if there is one"

@@ -92,7 +92,10 @@ def compare(images: Comparison, figure: Path) -> dict[str, float]:
         tomograph sees, by method.
     """
     results = {"scan": images.scans}
-    for name, method in (("total variation", _total_variation), ("non-local means", _means)):
+    for name, method in (
+        ("total variation", total_variation),
+        ("non-local means", non_local_means),
+    ):
         strength = _tuned(method, STRENGTHS[name], images)
         results[name] = {key: method(scan, strength) for key, scan in images.scans.items()}
     results["MSD network"] = images.predictions
@@ -103,14 +106,14 @@ def compare(images: Comparison, figure: Path) -> dict[str, float]:
     return {name: _mean_psnr(found, images.truth) for name, found in results.items()}
 
 
-def _total_variation(image: Array, strength: float) -> Array:
+def total_variation(image: Array, strength: float) -> Array:
     from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415 - an extra
 
     result: Array = denoise_tv_chambolle(image, weight=strength)
     return result
 
 
-def _means(image: Array, strength: float) -> Array:
+def non_local_means(image: Array, strength: float) -> Array:
     from skimage.restoration import denoise_nl_means  # noqa: PLC0415 - an extra
 
     result: Array = denoise_nl_means(image, h=strength, patch_size=5, patch_distance=6)

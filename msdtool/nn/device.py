@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -63,3 +65,18 @@ def use_deterministic(deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # As torch.use_deterministic_algorithms, which also imports torch.compile's parts, for 2 s.
     torch.set_deterministic_debug_mode("error" if deterministic else "default")
+
+
+@contextmanager
+def matrix_products(*, tf32: bool) -> Iterator[None]:
+    """Within the context, matrix products on GPUs round their factors to TF32, or do not."""
+    # The old functions for it raise an error in a process that has used the new attribute.
+    matmul = torch.backends.cuda.matmul
+    is_new = hasattr(matmul, "fp32_precision")  # torch 2.9 and newer
+    name = "fp32_precision" if is_new else "allow_tf32"
+    before = getattr(matmul, name)
+    setattr(matmul, name, ("ieee", "tf32")[tf32] if is_new else tf32)
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)

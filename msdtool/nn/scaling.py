@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from msdtool.ops.block import is_cast
 from msdtool.wording import perhaps_opacity
 
 
@@ -12,11 +13,17 @@ def _apply(layer: nn.Conv2d | nn.Conv3d, input: Tensor) -> Tensor:
     """Compute a 1x1 convolution as a matrix product.
 
     The CPU's convolutions process 16 channels at once: a single channel would need sixteen times
-    its memory, and forty times the time.
+    its memory, and forty times the time. Autocast leaves it alone: 16 bits do not hold the values
+    of data in their own unit.
     """
     assert layer.bias is not None
     weight = layer.weight.flatten(1).expand(len(input), -1, -1)
-    output = torch.baddbmm(layer.bias[:, None], weight, input.flatten(2))
+    columns, device = input.flatten(2), input.device.type
+    if is_cast(device):
+        with torch.autocast(device, enabled=False):
+            output = torch.baddbmm(layer.bias[:, None], weight, columns.to(weight.dtype))
+    else:
+        output = torch.baddbmm(layer.bias[:, None], weight, columns)
     return output.unflatten(2, input.shape[2:])
 
 

@@ -91,9 +91,9 @@ def msd_module(
 
 def _is_eager(*tensors: Tensor) -> bool:
     """Whether a call does without the dispatcher, which then has nothing to do."""
-    return operators.is_plain(*tensors) and not _is_cast(tensors[0].device.type)
+    return operators.is_plain(*tensors) and not is_cast(tensors[0].device.type)
 
 
-def _is_cast(device: str) -> bool:
+def is_cast(device: str) -> bool:
     """Whether autocast is on for a type of devices; some, as "meta", have none."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

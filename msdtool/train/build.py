@@ -36,6 +36,7 @@ from msdtool.train.losses import (
     balanced_weights,
 )
 from msdtool.train.optim import Schedule, build_optimizer
+from msdtool.train.precision import Precision
 from msdtool.train.processes import ALONE, Processes
 
 
@@ -157,6 +158,7 @@ def build_learner(
         processes=processes,
         average=average,
         frozen=frozen,
+        precision=Precision(training.precision, device),
     )
     if training.cuda_graphs:
         learner.called = GraphedNetwork(network)

@@ -25,6 +25,7 @@ from msdtool.train.events import EpochDone, Event, ImageValidated, StepDone, Val
 from msdtool.train.freezing import Frozen
 from msdtool.train.losses import Loss
 from msdtool.train.optim import Schedule
+from msdtool.train.precision import Precision
 from msdtool.train.processes import ALONE, Processes
 from msdtool.train.validation import to_device
 
@@ -57,6 +58,7 @@ class Learner:
         processes: those that train the network together.
         average: of the network's weights over the updates, if there is one.
         frozen: the parts of the network that are not trained, if there are any.
+        precision: of forward and backward pass.
         called: the network as training calls it, by CUDA graphs or on several GPUs.
     """
 
@@ -69,6 +71,7 @@ class Learner:
     processes: Processes = ALONE
     average: WeightAverage | None = None
     frozen: Frozen | None = None
+    precision: Precision = field(default_factory=Precision)
     called: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +91,7 @@ class Learner:
 
     def update(self) -> None:
         """Make an update with the gradients that the network has."""
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
         if self.frozen is not None:
             self.frozen.after_update()
         self.schedule.after_update()
@@ -186,10 +189,12 @@ def _update(
         indices += batch.indices.tolist()
         losses.append(_backward(learner, batch, group, name))
     processes.average_gradients(learner.network)
+    learner.precision.unscale(learner.optimizer)
     if learner.frozen is not None:
         learner.frozen.before_update()
     norm = _clip(learner.network, plan.gradient_clip)
-    if not all(map(math.isfinite, [*losses, norm])):
+    is_skipped = learner.precision.skips(norm) and all(map(math.isfinite, losses))
+    if not is_skipped and not all(map(math.isfinite, [*losses, norm])):
         what = "gradient" if all(map(math.isfinite, losses)) else "loss"
         names = [name(index) for share in processes.gather(indices) for index in share]
         raise processes.agreed(
@@ -197,14 +202,15 @@ def _update(
                 f"the {what} is not finite at step {progress.step + 1} (epoch "
                 f"{progress.epoch + 1}), in the batch of {', '.join(names)}; look at these images "
                 "with 'msdtool check', or lower training.learning_rate or set "
-                "training.gradient_clip"
+                f"training.gradient_clip{learner.precision.advice}"
             )
         )
     learning_rate = float(learner.optimizer.param_groups[0]["lr"])
     learner.update()
     progress.step += 1
-    progress.updates += 1
-    progress.norm_sum += norm
+    if not is_skipped:
+        progress.updates += 1
+        progress.norm_sum += norm
     progress.batches += group
     progress.loss_sum += math.fsum(losses)
     progress.data_seconds += waited
@@ -227,8 +233,11 @@ def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int],
     names = ", ".join(name(int(index)) for index in batch.indices)
     try:
         sample = in_own_scale(to_device(batch, learner.device))
-        loss = learner.loss(learner.called(sample.input), sample.target, sample.mask)
-        torch.autograd.backward(loss / group)
+        precision = learner.precision
+        with precision.products():
+            output = precision.output(learner.called, sample.input)
+            loss = learner.loss(output, sample.target, sample.mask)
+            precision.backward(loss / group)
     except ValueError as error:
         raise InputError(f"{names}: {error}") from None
     except RuntimeError as error:

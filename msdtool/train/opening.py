@@ -12,6 +12,7 @@ from msdtool.errors import ConfigError
 from msdtool.nn.device import choose_device
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.train.build import check_graphs, check_images
+from msdtool.train.precision import check_precision
 from msdtool.train.processes import Processes
 
 
@@ -56,6 +57,7 @@ def open_experiment(config: ExperimentConfig, processes: Processes) -> Opened:
             f"the images of all processes: set {size} or more, or start fewer processes"
         )
     device = choose_device(config.training.device)
+    check_precision(config.training.precision, device)
     processes.use_device(device)
     if config.training.cuda_graphs:
         check_graphs(device, size)

@@ -137,6 +137,7 @@ class Record:
             "num_pairs": self.num_pairs,
             "pictured": self.pictures.chosen,
             **self._averaged(),
+            **self._scale(),
         }
         save_checkpoint(self.directory.last, replace(checkpoint, training=training))
 
@@ -147,6 +148,11 @@ class Record:
             return {}
         weights = {name: value.cpu() for name, value in self.learner.network.state_dict().items()}
         return {"weights": weights, "averaged_updates": average.updates}
+
+    def _scale(self) -> dict[str, Any]:
+        """The scale of the loss, where the precision needs one."""
+        scaler = self.learner.precision.state_dict()
+        return {"scaler": scaler} if scaler else {}
 
     def _model(self) -> Model:
         data = self.config.data

@@ -33,6 +33,7 @@ class TrainingState:
         weights: of the network itself, if the model has their average; else None.
         averaged_updates: number of updates that are averaged.
         pictured: indices of the validation images that are drawn.
+        scaler: state dict of the precision; empty if it needs none.
     """
 
     optimizer: dict[str, Any]
@@ -42,6 +43,7 @@ class TrainingState:
     weights: dict[str, Tensor] | None = None
     averaged_updates: int = 0
     pictured: dict[str, int] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 def read_state(checkpoint: Checkpoint, config: ExperimentConfig) -> TrainingState:
@@ -98,7 +100,13 @@ def restore(learner: Learner, checkpoint: Checkpoint, state: TrainingState) -> N
                 f"training.averaged_updates is {state.averaged_updates}; expected {step}"
             )
         learner.average.load(checkpoint.model.state, state.averaged_updates)
-    restore_optimizer(learner.optimizer, learner.network, state.optimizer, step)
+    try:
+        learner.precision.load_state_dict(state.scaler)
+    except ValueError as error:
+        raise ValueError(f"training.scaler{error}") from None
+    # The optimizer does not count updates that are skipped, see `msdtool.train.precision`.
+    counted = None if state.scaler else step
+    restore_optimizer(learner.optimizer, learner.network, state.optimizer, counted)
     try:
         learner.schedule.load_state_dict(state.schedule)
     except ValueError as error:

@@ -104,6 +104,7 @@ def test_gpu_methods_run_where_kernels_do(shim, monkeypatch):
     assert [row.note for row in rows] == [""] * len(chosen)
     assert seen["msdtool, TF32"] == (True, torch.float32)
     assert seen["msdtool, bfloat16"] == (False, torch.bfloat16)
+    assert seen["msdtool, float16"] == (False, torch.float16)
     # 2 * 9 * (1 + 2 + 3) FLOP for the layers and 2 * 4 for the final one, per pixel.
     first = rows[0].as_dict()
     assert first["forward_limit_seconds"] == pytest.approx(256 * (108 + 8) / 2e9)

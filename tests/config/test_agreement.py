@@ -20,6 +20,11 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             "training.cuda_graphs: every backward pass overwrites the gradients of the prev",
         ),
         (
+            REGRESSION + "training: {cuda_graphs: true, precision: fp16}",
+            "training.cuda_graphs: graphs are captured in float32 or tf32, training.precision is "
+            "fp16; change one of them",
+        ),
+        (
             REGRESSION + "training: {ssim_weight: 0.5}",
             "ssim_weight: only a loss with SSIM",
         ),

@@ -81,3 +81,17 @@ def test_scaling_is_not_trained():
         optimizer.step()
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]) == name.startswith("scale_"), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_leaves_values_in_the_units_of_data_alone(dtype):
+    """16 bits would round 30,000 +- 1 to multiples of 16 or 128."""
+    net = network()
+    set_normalising(net.scale_in, [30000.0] * 2, [1.0] * 2)
+    set_denormalising(net.scale_out, [30000.0] * 2, [1.0] * 2)
+    x = 30000 + torch.randn(1, 2, 6, 6)
+    with torch.autocast("cpu", dtype=dtype):
+        scaled, restored = net.scale_in(x), net.scale_out((x - 30000).to(dtype))
+    assert torch.equal(scaled, net.scale_in(x))
+    assert restored.dtype == torch.float32
+    torch.testing.assert_close(restored, x, rtol=0, atol=0.02)
