@@ -76,6 +76,8 @@ def write_named(folder, volume, names):
     [f"scan2_{number:04}.tif" for number in range(5)],
     [f"z{10 * number}_raw.tif" for number in range(5)],
     [f"at_{number}-{number * 7}.tif" for number in range(5)],
+    [f"rec_{number / 2}.tif" for number in range(5)],
+    [f"z{number}_bin2.tif" for number in range(-2, 3)],
     [f"{letter}.tif" for letter in "abcde"],
     [f"scan.{8 + number}" for number in range(5)],
 ])  # fmt: skip
@@ -110,13 +112,14 @@ def test_scans_in_one_folder_are_volumes_of_their_own(tmp_path, volume):
         np.testing.assert_array_equal(slabs.read(index), volume[slices].reshape(-1, 4, 6))
 
 
-def test_a_number_that_is_missing_is_named_once(tmp_path, volume, caplog):
-    names = [f"s_{number:03}.tif" for number in (1, 2, 4, 5, 8)]
+@pytest.mark.parametrize("end", ["", "_bin2"])
+def test_a_number_that_is_missing_is_named_once(tmp_path, volume, caplog, end):
+    names = [f"s_{number:03}{end}.tif" for number in (1, 2, 4, 5, 8)]
     paths = write_named(tmp_path / "a", volume, names)
     SlabStack(ImageStack(paths[1:2]), 1).read(0)
     (record,) = caplog.records
     assert record.message.startswith(
-        f"{paths[1]}: the next slice is s_004.tif: number 3 is missing (the first of 2 gaps). Slabs"
+        f"{paths[1]}: the next slice is {names[2]}: number 3 is missing (the first of 2 gaps). "
     )
 
 
@@ -126,6 +129,12 @@ def test_a_single_slice_without_a_number_is_its_own_neighbour(tmp_path, volume, 
     slab = SlabStack(ImageStack(paths[:1]), 1).read(0)
     np.testing.assert_array_equal(slab, volume[[0, 0, 0]].reshape(-1, 4, 6))
     assert not caplog.records
+
+
+def test_names_that_may_be_meant_otherwise_are_told_of(tmp_path, volume, caplog):
+    paths = write_named(tmp_path / "a", volume[:4], [f"{k}.tif" for k in (0.0, 0.5, 1.5, 2.0)])
+    SlabStack(ImageStack(paths), 1).read(0)
+    assert "0.0.tif: the numbers on both sides of the point, as in 0.0.tif, are" in caplog.text
 
 
 def test_slices_without_numbers_are_in_alphabetical_order_and_that_is_told(

@@ -1,0 +1,84 @@
+import random
+
+import pytest
+
+from msdtool.data.numbering import find_numbering
+
+TIMES = ("120512", "120601", "120605")
+
+
+def series_of(names):
+    """The different series in a folder, whose names are listed in any order."""
+    names = list(names)
+    listed = random.Random(0).sample(names, len(names))
+    found = find_numbering(listed)
+    assert found.keys() == set(names)
+    return list({tuple(series.names): series for series in found.values()}.values())
+
+
+@pytest.mark.parametrize("names", [
+    [f"{number}.tif" for number in range(8, 13)],
+    [f"rec_{number:04}_bin2.tif" for number in range(5)],
+    [f"rec_{number:04}_2024-05-01.tif" for number in range(5)],
+    [f"2024-05-01_{number}.tif" for number in (9, 10, 11)],
+    [f"rec_{number / 2}.tif" for number in range(20)],
+    [f"rec_{number / 4}mm_bin2.tif" for number in range(20)],
+    [f"rec_0.{number}.tif" for number in ("2", "4", "6", "8")],
+    [f"rec_0.{number}.tif" for number in ("25", "5", "75")],
+    [f"scan.{number}" for number in range(8, 12)],
+    [f"z{number}.tif" for number in range(-10, 10)],
+    [f"{number}.tif" for number in range(-3, 4)],
+    [f"a_{time}_{number}.tif" for number, time in enumerate(TIMES, 7)],
+    [f"{number}_{time}.tif" for number, time in enumerate(TIMES, 9)],
+])  # fmt: skip
+def test_one_series_is_in_order_without_doubt(names):
+    (series,) = series_of(names)
+    assert series.names == names
+    assert not series.doubt
+    assert list(series.numbers) == sorted(series.numbers)
+    assert len(series.numbers) == len(names)
+
+
+@pytest.mark.parametrize(("first", "second"), [
+    ("scan1_{:04}.tif", "scan2_{:04}.tif"),
+    ("a_{}.tif", "b_{}.tif"),
+    ("a_{}.tif", "a_{}.png"),
+    ("z{:04}_ch1.tif", "z{:04}_ch2.tif"),
+    ("z_{}_ch1.tif", "z_{}_ch2.tif"),
+    ("slice{}-1.tif", "slice{}-2.tif"),
+    ("t.1.{}.tif", "t.2.{}.tif"),
+])  # fmt: skip
+def test_two_series_stay_apart_without_doubt(first, second):
+    names = [[text.format(number) for number in range(1, 21)] for text in (first, second)]
+    found = series_of(names[0] + names[1])
+    assert sorted(series.names for series in found) == sorted(names)
+    assert not any(series.doubt for series in found)
+    assert all(list(series.numbers) == list(range(1, 21)) for series in found)
+
+
+def test_numbers_go_on_where_a_gap_is():
+    (series,) = series_of(f"rec_{number:04}_bin2.tif" for number in (0, 1, 4))
+    assert list(series.numbers) == [0, 1, 4]
+
+
+@pytest.mark.parametrize(("names", "words"), [
+    ([f"rec_{number / 2}.tif" for number in range(20) if number != 5], "If they are positions"),
+    ([f"z{number}.tif" for number in range(-10, 10) if number != 3], "If they are positions"),
+    ([f"a{n}_{channel}.tif" for n in range(20) for channel in (1, 2)], "write z before it"),
+])  # fmt: skip
+def test_what_can_be_understood_otherwise_is_told(names, words):
+    found = series_of(names)
+    assert len(found) > 1
+    assert all(words in series.doubt for series in found)
+
+
+def test_names_without_numbers_are_in_alphabetical_order():
+    (series,) = series_of(["q.tif", "a.tif", "m.tif"])
+    assert series == (["a.tif", "m.tif", "q.tif"], (), "")
+
+
+def test_a_name_of_its_own_form_is_alone():
+    found = series_of(["flat.tif", "s_1.tif", "s_2.tif", "dark_7.tif"])
+    assert [series.names for series in found if len(series.names) == 1] == [
+        ["dark_7.tif"], ["flat.tif"]
+    ]  # fmt: skip
