@@ -15,6 +15,7 @@ EXTRAS = {
     "nibabel": "nifti",
     "nrrd": "nrrd",
     "fabio": "detectors",
+    "onnx": "export",
 }
 """The extra of msdtool that brings each package."""
 
