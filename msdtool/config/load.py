@@ -124,7 +124,12 @@ def parse_source(text: str) -> Source:
 
 def dump_config(config: ExperimentConfig) -> str:
     """Return the config, with every default filled in, as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def dump_yaml(content: dict[str, Any]) -> str:
+    """Return plain data as YAML, in its own order."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def leaves(config: ExperimentConfig) -> dict[str, Any]:

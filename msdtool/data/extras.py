@@ -16,6 +16,7 @@ EXTRAS = {
     "nrrd": "nrrd",
     "fabio": "detectors",
     "cc3d": "objects",
+    "onnx": "export",
 }
 """The extra of msdtool that brings each package."""
 

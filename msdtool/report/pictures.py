@@ -31,9 +31,9 @@ def save_comparisons(path: Path, rows: Sequence[Comparison], labels: Sequence[in
     """Draw input, output and target for each row and write a PNG.
 
     Volumes are represented by their middle slice or, of a segmentation, by the one with the most
-    pixels that are labelled; the title tells its number, from 0. Values are scaled to the target's
-    range. Labels have one colour each, the input shows the outlines of the target, and a fourth
-    panel the pixels that are wrong.
+    pixels that are labelled; the title tells its number, from 0, in what is drawn. Values are
+    scaled to the target's range. Labels have one colour each, the input shows the outlines of the
+    target, and a fourth panel the pixels that are wrong.
 
     Args:
         path: the PNG.
@@ -51,7 +51,7 @@ def save_comparisons(path: Path, rows: Sequence[Comparison], labels: Sequence[in
     axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=aspects)
     for row, line in zip(rows, axes, strict=True):
         number = _slice(row, is_labelled=bool(labels))
-        place = "" if number is None else f", slice {number}"
+        place = "" if number is None else f", its slice {number}"
         names = ["input", "output", "target"]
         if labels:
             _draw_labels(row, number, line, labels)
@@ -120,6 +120,8 @@ def _draw_labels(
         for index, label in enumerate(labels[:MAX_IN_LEGEND])
     ]
     entries.append(Patch(color=MISTAKE, label="wrong"))
+    if (target < 0).any():
+        entries.append(Patch(facecolor="white", edgecolor="grey", label="not labelled"))
     axes[3].legend(handles=entries, fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
 
 

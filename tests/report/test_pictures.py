@@ -50,7 +50,7 @@ def test_values_are_shown_in_the_targets_range(tmp_path):
 def test_a_volume_is_shown_by_its_middle_slice(tmp_path):
     volume = comparison((1, 5, 8, 9))
     slices = {name: getattr(volume, name)[:, 2] for name in ("input", "output", "target")}
-    flat = Comparison(**slices, title="best, slice 2")
+    flat = Comparison(**slices, title="best, its slice 2")
     assert np.array_equal(drawn(tmp_path / "3d.png", [volume]), drawn(tmp_path / "2d.png", [flat]))
 
 
@@ -94,7 +94,7 @@ def test_the_slice_with_most_labelled_pixels_is_shown(tmp_path):
     row = comparison((1, 5, 8, 9), output=np.zeros((5, 8, 9), int), target=target)
     found = drawn(tmp_path / "3d.png", [row], (0, 1))
     flat = comparison(
-        input=row.input[:, 3], output=row.output[3], target=target[3], title="best, slice 3"
+        input=row.input[:, 3], output=row.output[3], target=target[3], title="best, its slice 3"
     )
     expected = drawn(tmp_path / "2d.png", [flat], (0, 1))
     # Overlaps in the legend are those of the whole volume.
