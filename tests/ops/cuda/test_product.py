@@ -202,7 +202,7 @@ def test_launches_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
         run(problem)
     names = [function for _, function in none.launched]
     assert {name: names.count(name) for name in names} == {
-        "front_pack": 1, "front_forward": 13, "inner_forward": 100, "inner_backward": 100,
+        "pack": 2, "front_forward": 13, "inner_forward": 100, "inner_backward": 100,
         "taps_spread": 169,
     }  # fmt: skip
     products = sum(name in ("mm", "addmm_") for name in operations.names)
