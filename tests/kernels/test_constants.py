@@ -12,7 +12,7 @@ from tests.kernels import nvrtc
 
 MODULES = {
     "convolution": (convolution, {"THREADS"}),
-    "back": (back, {"TAPS", "THREADS", "WIDTH", "CHANNELS"}),
+    "back": (back, {"THREADS", "WIDTH", "CHANNELS"}),
     "front": (front, {"OUTPUTS", "WIDTH", "ROWS", "THREADS", "TAP_ROWS", "PITCH"}),
     "pack": (fragments, {"OUTPUTS", "WIDTH", "THREADS", "TAPS", "TILE_PAIRS"}),
     "inner": (inner, {"ROWS", "WARPS", "MAX_PAIRS"}),

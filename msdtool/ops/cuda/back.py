@@ -6,7 +6,7 @@ that they have forward (`msdtool.ops.cuda.front`), in TF32 for 16-bit channels, 
 weights have a place in it. No sum depends on the order in which threads run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from msdtool.border import RULES
 from msdtool.ops.cuda.fragments import (
-    TAPS,
     THREADS,
     WIDTH,
     Places,
@@ -74,14 +73,12 @@ class Back:
         )  # fmt: skip
 
     def pack(self, weights: Sequence[Tensor], lowest: int) -> Tensor:
-        """The weights of all layers as `add_to_input` takes them, by the channels from ``lowest``."""
+        """The weights of all layers, by the channels from ``lowest``, for `add_to_input`."""
         return pack(weights, self._places(lowest), torch.float32, self.terms)
 
     def _places(self, lowest: int) -> Places:
         shape = self.shape
-        return input_places(
-            shape.c_in, shape.width, self.blocks, lowest, self.terms, self.device
-        )
+        return input_places(shape.c_in, shape.width, self.blocks, lowest, self.terms, self.device)
 
     def add_to_input(
         self, deltas: Tensor, dilations: Tensor, block: range, packed: Tensor, grads: Tensor
@@ -104,9 +101,15 @@ class Back:
             deltas, dilations, len(deltas), packed[start:], grads, len(grads), *self.sizes,
         )  # fmt: skip
 
-    def new_parts(self) -> Tensor:
-        """Where `add_to_weights` writes: sums of parts of the pixels."""
-        return torch.empty(self.num_parts, len(self.gradients.places), device=self.device)
+    def new_parts(self, wanted: Collection[int]) -> Tensor:
+        """Where `add_to_weights` writes sums of parts of the pixels, for the blocks of some layers;
+        zeros for other blocks."""
+        places, starts = self.gradients.places, self.gradients.starts
+        parts = torch.empty(self.num_parts, len(places), device=self.device)
+        for block, stop in zip(starts, [*list(starts.values())[1:], len(places)], strict=True):
+            if not set(block) & set(wanted):
+                parts[:, starts[block] : stop] = 0
+        return parts
 
     def add_to_weights(
         self, planes: Tensor, deltas: Tensor, dilations: Tensor, block: range, parts: Tensor

@@ -1,8 +1,8 @@
 """The order of weights, and of their gradients, in the kernels for tensor cores.
 
-These multiply by the taps of up to 8 outputs at once, those of a block of layers; a tap of an output
-is a row here, [row of taps][output][column of taps]. Lanes load weights 16 bytes at a time, in the
-order of kernels/mma.cuh, so they are packed once for all layers (kernels/pack.cu).
+These multiply by the taps of up to 8 outputs at once, those of a block of layers; a tap of an
+output is a row here, [row of taps][output][column of taps]. Lanes load weights 16 bytes at a time,
+in the order of kernels/mma.cuh, so they are packed once for all layers (kernels/pack.cu).
 """
 
 from collections.abc import Callable, Sequence
@@ -99,7 +99,7 @@ def input_places(
         lowest: channel with which the groups of 16 begin.
 
     Returns:
-        A block is [group of channels, part, tile, 32 lanes, half of the taps, half of the channels].
+        A block is [group of channels, part, tile, 32 lanes, half of the taps, half of the group].
     """
 
     def order(places: Tensor) -> Tensor:
@@ -111,9 +111,7 @@ def input_places(
 
 
 @cache
-def gradient_places(
-    c_in: int, width: int, blocks: Sequence[range], device: torch.device
-) -> Places:
+def gradient_places(c_in: int, width: int, blocks: Sequence[range], device: torch.device) -> Places:
     """For `back_weight`: which weight each sum is the gradient of.
 
     Returns:
@@ -170,7 +168,10 @@ def _rows(c_in: int, width: int, block: range) -> tuple[Tensor, Tensor]:
     """For each row the place of the weight by the first channel, -1 in rows of no tap, and the
     channels that its layer reads; [16 * TILE_PAIRS]."""
     sizes = [9 * channels_before(c_in, width, layer) for layer in range(block.stop)]
-    first, count = torch.full((16 * TILE_PAIRS,), -1), torch.zeros(16 * TILE_PAIRS, dtype=torch.int64)
+    first, count = (
+        torch.full((16 * TILE_PAIRS,), -1),
+        torch.zeros(16 * TILE_PAIRS, dtype=torch.int64),
+    )
     for output in range(width * len(block)):
         layer = block.start + output // width
         start = width * sum(sizes[:layer]) + output % width * sizes[layer]

@@ -1,7 +1,8 @@
 """The MSD block on tensor cores: the channels in front of a block of layers by one kernel.
 
-kernels/front.cu replaces a block's product and the gathering of its taps; all else is as in
-`msdtool.ops.cuda.product`. Where the kernel cannot be used (3D, float64, layers wider than 8, an
+kernels/front.cu replaces a block's product and the gathering of its taps, and kernels/back.cu
+(`msdtool.ops.cuda.back`) its transposes; all else is as in
+`msdtool.ops.cuda.product`. Where the kernels cannot be used (3D, float64, layers wider than 8, an
 older GPU, dilations whose sums need more shared memory than there is), the product is.
 
 Precision. float32 is taken as the sum of two numbers of TF32, three products for each, which is as
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from msdtool.border import RULES
-from msdtool.ops.cuda.back import Back, back_of
+from msdtool.ops.cuda.back import back_of
 from msdtool.ops.cuda.fragments import OUTPUTS, THREADS, WIDTH, Places, front_places, pack
 from msdtool.ops.cuda.launcher import Constants, constants, launch, max_shared_bytes
 from msdtool.ops.cuda.layout import Layout
@@ -57,7 +58,7 @@ SOURCES = (
 
 
 class FrontEngine(ProductEngine):
-    """A `ProductEngine` whose forward products and gathers are one kernel, where it can be used."""
+    """A `ProductEngine` whose products are kernels of ours, where these can be used."""
 
     def __init__(self, shape: BlockShape, like: Tensor) -> None:
         side = side_of(shape)
@@ -122,15 +123,16 @@ class FrontEngine(ProductEngine):
         lowest = 0 if gradients.input is not None else shape.c_in
         weights = [weight.contiguous() for weight in weights]
         packed = back.pack(weights, lowest)
-        parts = None if gradients.flat_weights is None else back.new_parts()
+        wanted = [layer for layer, grad in enumerate(gradients.weights) if grad is not None]
+        parts = back.new_parts(wanted) if wanted else None
         for block in reversed(blocks):
             deltas, dilations = grads[shape.channels(block)], self.taps.dilations_of(block)
             self.backward_inside(planes, grads, weights, block)
-            if parts is not None:
+            if parts is not None and set(block) & set(wanted):
                 back.add_to_weights(planes, deltas, dilations, block, parts)
             sources = grads[lowest : shape.channels_before(block.start)]
             back.add_to_input(deltas, dilations, block, packed, sources)
-        if parts is not None:
+        if parts is not None and gradients.flat_weights is not None:
             back.unpack(parts, gradients.flat_weights)
         if gradients.bias is not None:
             gradients.bias += grads[shape.c_in :].sum(1)
