@@ -21,11 +21,14 @@ from msdtool.ops.cuda.fragments import (
     input_places,
     pack,
 )
-from msdtool.ops.cuda.launcher import constants, launch
+from msdtool.ops.cuda.launcher import Constants, constants, launch
 from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.sources import Source, source_for
 
 BLOCKS_WANTED = 264  # two for each multiprocessor of an H100
+PARTS_BYTES = (
+    256 * 2**20
+)  # of the sums for weights: where layers are many and wide, fewer blocks run
 CHANNELS = 256  # that a block of threads multiplies
 PLANS = 32  # of shapes whose arguments are kept
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
@@ -65,12 +68,18 @@ class Back:
         height, width = shape.space
         num_rows = shape.batch * height
         units = num_rows * -(-width // WIDTH)
-        share = -(-units // BLOCKS_WANTED)
-        self.num_parts = -(-units // max(1, share))
-        self.sizes = constants(
-            layout.plane, layout.pitch, layout.halo, height, width, num_rows, units, share,
-            RULES[shape.padding],
-        )  # fmt: skip
+        most_parts = max(1, PARTS_BYTES // (4 * len(self.gradients.places)))
+
+        def run(blocks: int) -> tuple[int, Constants]:
+            """Blocks of threads, and the last arguments of a kernel, for at most so many."""
+            share = max(1, -(-units // blocks))
+            return -(-units // share), constants(
+                layout.plane, layout.pitch, layout.halo, height, width, num_rows, units, share,
+                RULES[shape.padding],
+            )  # fmt: skip
+
+        self.input_run = run(BLOCKS_WANTED)
+        self.num_parts, self.weight_sizes = run(min(BLOCKS_WANTED, most_parts))
 
     def pack(self, weights: Sequence[Tensor], lowest: int) -> Tensor:
         """The weights of all layers, by the channels from ``lowest``, for `add_to_input`."""
@@ -96,9 +105,10 @@ class Back:
             return
         lowest = self.shape.channels_before(block.start) - len(grads)
         start = self._places(lowest).starts[block]
+        num_blocks, sizes = self.input_run
         launch(
-            self.source, "back_input", (self.num_parts,), (THREADS,),
-            deltas, dilations, len(deltas), packed[start:], grads, len(grads), *self.sizes,
+            self.source, "back_input", (num_blocks,), (THREADS,),
+            deltas, dilations, len(deltas), packed[start:], grads, len(grads), *sizes,
         )  # fmt: skip
 
     def new_parts(self, wanted: Collection[int]) -> Tensor:
@@ -119,7 +129,7 @@ class Back:
         launch(
             self.source, "back_weight", (self.num_parts, -(-channels // CHANNELS)), (THREADS,),
             planes, deltas, dilations, len(deltas), parts[:, self.gradients.starts[block] :],
-            parts.stride(0), channels, *self.sizes,
+            parts.stride(0), channels, *self.weight_sizes,
         )  # fmt: skip
 
     def unpack(self, parts: Tensor, gradients: Tensor) -> None:

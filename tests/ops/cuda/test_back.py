@@ -160,6 +160,20 @@ def test_small_backs_come_out_exactly(dtype: torch.dtype, mode: str, padding: st
         check_back(BlockShape(17, 2, (1, 5, 2, 4), padding, 1, (6, 13)), dtype)
 
 
+def test_sums_for_weights_take_limited_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer parts of more rows the results are the same."""
+    monkeypatch.setattr(back, "PARTS_BYTES", 3 * 4 * (14 + 18) * 72)
+    back_of.cache_clear()
+    shape = BlockShape(8, 1, (1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1), "symmetric", 1, (5, 13))
+    with precision("high"):
+        work = back_of(
+            Layout(shape, 4), (range(7), range(7, 11)), torch.float32, 1, torch.device("cpu")
+        )
+        assert (work.num_parts, work.input_run[0]) == (3, 5)
+        check_back(shape, torch.float32)
+    back_of.cache_clear()
+
+
 def test_several_blocks_of_threads_share_many_channels() -> None:
     with precision("high"):
         check_back(BlockShape(270, 1, (2,), "symmetric", 1, (3, 9)), torch.float32)
