@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from msdtool import ops
 from msdtool.border import PADDINGS
-from msdtool.ops.cuda import front, inner, launcher, product, taps
+from msdtool.ops.cuda import back, front, inner, launcher, product, taps
 from msdtool.ops.cuda.convolution import compute_dtype
 from msdtool.ops.cuda.front import FrontEngine
 from msdtool.ops.cuda.product import ProductEngine
@@ -234,6 +234,8 @@ def test_arguments_are_made_once_for_a_shape(
     monkeypatch.setattr(taps, "constants", spy)
     monkeypatch.setattr(inner, "constants", spy)
     monkeypatch.setattr(front, "constants", spy)
+    monkeypatch.setattr(back, "constants", spy)
+    back.back_of.cache_clear()
     taps.taps_of.cache_clear()
     inner.inner_layers_of.cache_clear()
     front.launches_of.cache_clear()
