@@ -17,7 +17,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from msdtool.nn.msd import DILATIONS
-from msdtool.ops.cuda import front, launcher
+from msdtool.ops.cuda import back, front, launcher
+from msdtool.ops.cuda.fragments import WIDTH
 from msdtool.ops.cuda.front import FrontEngine
 from msdtool.ops.cuda.inner import ROWS as INNER_ROWS
 from msdtool.ops.cuda.inner import inner_source
@@ -41,8 +42,9 @@ PRODUCT = {"float32": 67e12 * 0.5, "TF32": 300e12 * 0.45, "bfloat16": 300e12 * 0
 INNER_FORWARD_ONCE, INNER_BACKWARD_ONCE = 55, 100
 SPREAD = 250  # for a pixel and output
 FRONT_ONCE = 260  # of a warp for two rows: taps to shared memory, rows, barriers
-# Launches by torch, forward and backward, that are no products (tests/ops/cuda/test_product.py).
-TORCH = 12, 48
+BACK_INPUT_ONCE, BACK_WEIGHT_ONCE = 150, 60  # of a warp for a row: its taps as operands, barriers
+# Launches by torch, forward and backward (tests/ops/cuda/test_product.py); without products.
+TORCH, TORCH_PRODUCTS = (10, 13), (12, 48)
 ARCHITECTURE = 90
 CASES = ((256, 2, 100), (512, 2, 100), (1024, 2, 100), (2048, 2, 100), (128, 3, 50))
 
@@ -65,6 +67,17 @@ def of_loops(source: object, kernel: str, operation: str, count: int) -> int:
     code = sass.disassemble(source, ARCHITECTURE)[kernel]
     turns = [code.fewest(loop, operation) for loop in code.loops()]
     return min(length for found, length in turns if found == count)
+
+
+def of_spread(source: object) -> int:
+    """Instructions of a thread that writes the nine taps of a pixel and output, in the interior."""
+    code = sass.disassemble(source, ARCHITECTURE)["back_input"]
+    (loop,) = (
+        loop
+        for loop in code.loops()
+        if code.count(loop, "STS") == 9 and code.count(loop, "HMMA") == 0
+    )
+    return code.shortest(loop, "LDG", 9)
 
 
 def front_seconds(engine: FrontEngine, precision: str, gpu: str) -> float:
@@ -98,6 +111,51 @@ def front_seconds(engine: FrontEngine, precision: str, gpu: str) -> float:
     return seconds
 
 
+def back_seconds(engine: FrontEngine, gpu: str) -> float:
+    """Both kernels of all blocks, and the last one for all weights: the slowest of tensor cores,
+    instructions, shared memory and memory."""
+    shape, source, terms = engine.shape, back.back_source(engine.dtype, engine.terms), engine.terms
+    strips, height = -(-shape.space[1] // WIDTH), shape.space[0] * shape.batch
+    units, plane = strips * height, engine.layout.plane
+    full = min(1.0, min(units, back.BLOCKS_WANTED) / 264)  # of the multiprocessors
+    spread = of_spread(source)
+    by_input = of_loops(source, "back_input", "HMMA", 18 * terms)
+    by_weight = of_loops(source, "back_weight", "HMMA", 36 * terms)
+    seconds = 0.0
+    for block in engine.blocks():
+        k, m = len(block) * shape.width, shape.channels_before(block.start) - shape.c_in
+        rows = 8 * units  # of a warp
+        deltas = 2 * k * plane * 4 / L2  # beside the row itself, those a dilation above and below
+        if m > 0:
+            groups = -(-m // 16)
+            issued = rows * (4 * spread + BACK_INPUT_ONCE + groups * by_input)
+            accesses = rows * (4 * 18 + 72 + groups * (36 * terms + 32))
+            tensor = rows * groups * 18 * terms * 2048 / TENSOR["TF32"]
+            moved = (2 * m + k) * plane * 4 / DRAM[gpu]
+            seconds += slowest(issued, accesses, tensor, full, moved + deltas)
+        channels = shape.channels_before(block[-1])
+        teams = min(8, -(-channels // 32))
+        turns = units * 8 / (8 // teams) * teams  # of a warp: 32 channels, 16 pixels
+        issued = rows * (4 * spread + BACK_WEIGHT_ONCE) + turns * by_weight
+        accesses = rows * 4 * 18 + turns * (9 * 4 + 4 * 8)
+        tensor = turns * 36 * terms * 2048 / TENSOR["TF32"]
+        moved = (channels * engine.element_size + k * 4) * plane / DRAM[gpu]
+        seconds += slowest(issued, accesses, tensor, full, moved + deltas)
+    work = back.back_of(
+        engine.layout, tuple(engine.blocks()), engine.dtype, engine.terms, torch.device("cpu")
+    )
+    return seconds + 2 * work.num_parts * len(work.gradients.places) * 4 / L2
+
+
+def slowest(
+    issued: float, accesses: float, tensor: float, full: float, memory_seconds: float
+) -> float:
+    """Seconds that a kernel takes which fills so much of the GPU."""
+    return max(
+        issued / ISSUE / BUSY / full, accesses / SHARED / full, tensor / full, memory_seconds
+    )
+
+
 def product_seconds(engine: ProductEngine, precision: str, gpu: str, passes: int) -> float:
     """Products of the channels in front of all blocks; they read or write so many planes."""
     shape, plane = engine.shape, engine.layout.plane
@@ -125,25 +183,27 @@ def times(engine: ProductEngine, precision: str, gpu: str) -> Times:
     back_channel = of_loops(inner, "inner_backward", "FFMA", 9 * INNER_ROWS) / INNER_ROWS
     rows = 3 ** (ndim - 2)  # turns of the loop for a channel
     forward = seconds_of(rows * per_channel * inside + INNER_FORWARD_ONCE * depth, pixels)
-    strips = len(list(engine.strips()))
-    fused = isinstance(engine, FrontEngine) and engine.source is not None
-    if fused:
+    backward = seconds_of(rows * back_channel * inside + INNER_BACKWARD_ONCE * depth, pixels)
+    plane_bytes = shape.num_channels * engine.layout.plane * engine.element_size
+    grad_bytes = shape.num_channels * engine.layout.plane * engine.real.itemsize
+    if isinstance(engine, FrontEngine) and engine.source is not None:
         forward += front_seconds(engine, precision, gpu)
         launches = 1 + len(blocks) + depth + TORCH[0]
+        backward += back_seconds(engine, gpu)
+        of_backward = 2 + depth + 2 * len(blocks) - 1 + TORCH[1]
     else:
+        strips = len(list(engine.strips()))
         taps = source_for("taps", torch.float32, NDIM=ndim)
         code = sass.disassemble(taps, ARCHITECTURE)["taps_gather"]
         gather = max(code.fewest(loop, "FADD") for loop in code.loops())[1]
         forward += product_seconds(engine, precision, gpu, 1) + seconds_of(gather * depth, pixels)
-        launches = 2 * len(blocks) * strips + depth + TORCH[0]
-    all_planes = shape.num_channels * engine.layout.plane * engine.element_size
-    forward += all_planes / DRAM[gpu] + launches * NODE
-    backward = seconds_of(rows * back_channel * inside + INNER_BACKWARD_ONCE * depth, pixels)
-    backward += seconds_of(SPREAD * rows * depth, pixels)
-    backward += product_seconds(engine, precision, gpu, 2)
-    backward += product_seconds(engine, precision, gpu, 1)
-    of_backward = depth + 3 * len(blocks) * strips + TORCH[1]
-    backward += 3 * all_planes / DRAM[gpu] + of_backward * NODE
+        launches = 2 * len(blocks) * strips + depth + TORCH_PRODUCTS[0]
+        backward += seconds_of(SPREAD * rows * depth, pixels)
+        backward += product_seconds(engine, precision, gpu, 2)
+        backward += product_seconds(engine, precision, gpu, 1)
+        of_backward = depth + 3 * len(blocks) * strips + TORCH_PRODUCTS[1]
+    forward += plane_bytes / DRAM[gpu] + launches * NODE
+    backward += (plane_bytes + 2 * grad_bytes) / DRAM[gpu] + of_backward * NODE
     return Times((launches, launches + of_backward), forward, forward + backward)
 
 
@@ -176,7 +236,7 @@ def table() -> str:
 def rows() -> Iterator[str]:
     """Its lines."""
     yield from (
-        "| network | forward by | launches, forward / step | forward, ms, H100 / H200 | step, ms |",
+        "| network | computed by | launches | forward, ms, H100 / H200 | step, ms |",
         "| --- | --- | --- | --- | --- |",
     )
     for size, ndim, depth in CASES:

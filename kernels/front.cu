@@ -14,68 +14,19 @@
 // A row in memory has a halo of `side` columns on both sides, which holds what the border rule says
 // (inner.cu writes it); rows beyond the image are found by the rule. So every load is whole and aligned.
 //
-// TERMS 1: one product; float32 is cut to TF32 (inner.cu has rounded it). TERMS 3: float32 is the sum of
-// two TF32, and of four products all but the smallest are added; infinite channels make NaN.
+// float32 that is cut to TF32, for one term, has been rounded to it by inner.cu.
 //
 // LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0; `side` a multiple of 4 and
 // at least the largest dilation, columns + 2 * side <= WIDTH.
 
-#ifndef TERMS
-#define TERMS 1
-#endif
-
 #include "common.cuh"
 #include "border.cuh"
-#include "mma.cuh"
+#include "tiles.cuh"
 
-const int OUTPUTS = 8;
-const int WIDTH = 128;  // columns that a block multiplies
-const int GROUPS = WIDTH / 32, ROWS = 2, THREADS = 32 * GROUPS * ROWS;
-const int TILES = 9, TILE_PAIRS = 5, PIXEL_TILES = 2;  // of 8 taps, two of them, of 16 pixels
-const int PARTS = TERMS == 3 ? 2 : 1;  // of a weight
+const int GROUPS = WIDTH / 32, ROWS = 2, PIXEL_TILES = 2;  // of 32 columns; of 16 pixels
 const int PITCH = WIDTH + 4;  // of a row of taps: pairs of pixels of 8 taps are in different banks
 const int TAP_ROWS = 48;  // two rows of taps of all outputs
-const bool NARROW = sizeof(storage) == 2;
 const int K = NARROW ? 16 : 8;
-const int FRAGMENTS = TILE_PAIRS * 32;  // of 16 bytes, in a step: two tiles of 8 taps in each
-
-struct alignas(8) Pair { unsigned bits[2]; };
-struct alignas(16) Four { unsigned bits[4]; };
-
-// Pixels are read once by a block, weights by all of its warps.
-#ifdef CPU_SHIM
-__device__ __forceinline__ int64 held(int64 value) { return value; }
-template <class T> __device__ __forceinline__ Pair stream_pair(const T* at) {
-    return *reinterpret_cast<const Pair*>(at);
-}
-template <class T> __device__ __forceinline__ unsigned stream_word(const T* at) {
-    return *reinterpret_cast<const unsigned*>(at);
-}
-__device__ __forceinline__ Four cached(const Four* at) { return *at; }
-#else
-// A value that the compiler keeps in registers instead of computing it again in each turn of a loop.
-__device__ __forceinline__ int64 held(int64 value) {
-    asm("" : "+l"(value));
-    return value;
-}
-template <class T> __device__ __forceinline__ Pair stream_pair(const T* at) {
-    Pair pair;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];"
-                 : "=r"(pair.bits[0]), "=r"(pair.bits[1]) : "l"(at));
-    return pair;
-}
-template <class T> __device__ __forceinline__ unsigned stream_word(const T* at) {
-    unsigned word;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.u32 %0, [%1];" : "=r"(word) : "l"(at));
-    return word;
-}
-__device__ __forceinline__ Four cached(const Four* at) {
-    Four four;
-    asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
-        : "=r"(four.bits[0]), "=r"(four.bits[1]), "=r"(four.bits[2]), "=r"(four.bits[3]) : "l"(at));
-    return four;
-}
-#endif
 
 // What a lane reads of 32 pixels and K channels. Rows g and g + 8 of A are pixels 2g and 2g + 1, so
 // that one load serves both: float32 the channels lane % 4 and + 4, which are A as they are; 16 bits
@@ -130,11 +81,6 @@ __device__ __forceinline__ void multiply(float* c, const unsigned* a, const unsi
 }
 __device__ __forceinline__ void multiply(float* c, const unsigned* a, const unsigned* b, bfloat16*) {
     mma_bfloat16(c, a, b);
-}
-
-// The part of a float that TF32 cuts off, rounded to the nearest but for what has no place.
-__device__ __forceinline__ unsigned rest_bits(unsigned value, unsigned cut) {
-    return __float_as_uint(__uint_as_float(value) - __uint_as_float(cut)) + 0x1000u;
 }
 
 // c += pixels * the weights of a step, of some of the tiles.
@@ -241,7 +187,7 @@ struct alignas(16) Output { int dilation, ring, place; float bias; };
 // grid: strips of columns of all images, bands of rows.
 extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_forward(
     const storage* planes, int64 plane, int64 pitch,  // from the first column of the halo on
-    const storage* packed,  // as front_pack left them, of this block of layers
+    const storage* packed,  // as pack.cu left them, of this block of layers
     const float* bias, const int64* dilations,  // of each output
     float* sums, int64 sums_plane,  // like the planes, but float32
     int64 num_sources, int64 num_outputs, int64 side, int64 reach, int64 columns, int64 band,
@@ -346,22 +292,4 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_
             own.place = turned(own.place, ROWS * num_columns, size);
         }
     }
-}
-
-// What the product takes of a weight: as TF32 its value, or what that leaves out.
-__device__ __forceinline__ float32 part_of(float32 value, bool second) {
-    const float cut = __uint_as_float(tf32_bits(value));
-    return second ? __uint_as_float(tf32_bits(value - cut)) : cut;
-}
-template <class T> __device__ __forceinline__ T part_of(T value, bool) { return value; }
-
-// The weights of all blocks of layers in the order in which lanes load them. `places` says where each
-// lies in `weights`, those of all layers one after another; -1 is a zero. grid: count / THREADS.
-extern "C" __global__ void __launch_bounds__(THREADS) front_pack(
-    const storage* weights, const int* places, storage* packed, int64 count) {
-    const int64 i = int64(blockIdx.x) * THREADS + threadIdx.x;
-    if (i >= count) return;
-    const storage zero = from_real<storage>(0);
-    const storage value = places[i] < 0 ? zero : weights[places[i]];
-    packed[i] = part_of(value, i / (4 * FRAGMENTS) % PARTS == 1);
 }

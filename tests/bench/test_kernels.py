@@ -14,7 +14,7 @@ def test_every_kernel_of_a_step_is_started(shim, case):
     for kernel in kernels_of(case, CPU):
         kernel.start()
         assert kernel.num_bytes > 0
-    front = {"front_forward", "front_pack"} if case.ndim == 2 else set()
+    front = {"front_forward", "pack"} if case.ndim == 2 else set()
     assert {name for _, name in shim.launched} == front | {
         "taps_gather", "taps_spread", "inner_forward", "inner_backward", "convolution_forward",
         "convolution_backward_input",

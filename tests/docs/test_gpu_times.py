@@ -20,7 +20,7 @@ def test_the_table_is_that_of_the_script() -> None:
     found = runpy.run_path(str(DOCS / "gpu_times.py"))["table"]().splitlines()
     text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     table = [
-        line for line in text.splitlines() if line.startswith(("| network | forward by", "| "))
+        line for line in text.splitlines() if line.startswith(("| network | computed by", "| "))
     ]
     start = table.index(found[0])
     written = table[start : start + len(found)]

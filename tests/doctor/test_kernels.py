@@ -27,7 +27,8 @@ def test_every_kernel_is_checked_where_kernels_run(few, shim):
     functions = {function for _, function in shim.launched}
     assert functions == {
         "taps_gather", "taps_spread", "inner_forward", "inner_backward", "convolution_forward",
-        "convolution_backward_input", "convolution_backward_weight", "front_forward", "front_pack",
+        "convolution_backward_input", "convolution_backward_weight", "front_forward", "pack",
+        "back_input", "back_weight", "back_unpack",
         "semifield_forward", "semifield_backward_img", "semifield_backward_kernel",
     }  # fmt: skip
 
@@ -46,7 +47,16 @@ def test_without_kernels_only_auto_is_checked(few):
 
 
 @pytest.mark.parametrize(
-    "function", ["taps_gather", "taps_spread", "front_forward", "inner_forward", "inner_backward"]
+    "function",
+    [
+        "taps_gather",
+        "taps_spread",
+        "front_forward",
+        "inner_forward",
+        "inner_backward",
+        "back_input",
+        "back_unpack",
+    ],
 )
 def test_a_kernel_that_does_nothing_is_seen(few, shim, function, monkeypatch):
     launch = shim.launch

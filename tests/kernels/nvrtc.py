@@ -21,7 +21,7 @@ from msdtool.ops.cuda.sources import Source
 ARCHITECTURES = (75, 80, 90, 100)
 # Also for float32 of what every step launches: GPUs with less shared memory, other schedulers.
 MORE_ARCHITECTURES = (89, 120)
-OF_EVERY_STEP = ("front", "inner", "taps")
+OF_EVERY_STEP = ("pack", "front", "inner", "back", "taps")
 # One of either side of what the sources ask: 80 is the first with tensor cores for all types.
 FEW = (75, 90)
 ALL = os.environ.get("MSDTOOL_ARCHITECTURES") == "all"

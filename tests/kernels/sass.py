@@ -76,6 +76,21 @@ class Code:
                     best[following] = here
         raise AssertionError("the end of the loop cannot be reached")
 
+    def shortest(self, loop: tuple[int, int], operation: str, count: int) -> int:
+        """The fewest instructions of a turn of a loop that runs an operation just so often."""
+        first, last = loop
+        best: dict[tuple[int, int], int] = {(first, 0): 0}
+        for index in range(first, last + 1):
+            here = self.operation(index) == operation
+            for known in range(count + 1 - here):
+                if (index, known) not in best:
+                    continue
+                length = best[index, known] + 1
+                for following in [*self._following(index), *([last + 1] if index == last else [])]:
+                    place = following, known + here
+                    best[place] = min(length, best.get(place, length))
+        return best[last + 1, count]
+
     def _following(self, index: int) -> list[int]:
         instruction, to = self.instructions[index], self.target(index)
         ends = not instruction.startswith("@") and re.match(r"BRA|EXIT", instruction)

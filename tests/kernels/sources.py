@@ -10,7 +10,7 @@ import torch
 
 from msdtool.bench import naive
 from msdtool.nn.semifield import SelectSemifield, SubtractSemifield
-from msdtool.ops.cuda import convolution, front, inner, taps
+from msdtool.ops.cuda import back, convolution, fragments, front, inner, taps
 from msdtool.ops.cuda.sources import Source, source_for
 from msdtool.ops.semifield.geometry import plan_convolution
 from msdtool.ops.semifield.gpu import semifield_source
@@ -33,7 +33,9 @@ SOURCES: tuple[Source, ...] = (
     *convolution.SOURCES,
     *(source_for("convolution", torch.float32, NDIM=2, KERNEL_SIZE=size) for size in (1, 5)),
     *taps.SOURCES,
+    *fragments.SOURCES,
     *front.SOURCES,
+    *back.SOURCES,
     *inner.SOURCES,
     *semifield_sources(),
     naive.SOURCE,

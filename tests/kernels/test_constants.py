@@ -5,17 +5,16 @@ from types import ModuleType
 
 import pytest
 
-from msdtool.ops.cuda import convolution, front, inner, taps
+from msdtool.ops.cuda import back, convolution, fragments, front, inner, taps
 from msdtool.ops.cuda.sources import Source
 from msdtool.ops.semifield import gpu
 from tests.kernels import nvrtc
 
 MODULES = {
     "convolution": (convolution, {"THREADS"}),
-    "front": (
-        front,
-        {"OUTPUTS", "WIDTH", "ROWS", "THREADS", "TILE_PAIRS", "TAP_ROWS", "PITCH"},
-    ),
+    "back": (back, {"THREADS", "WIDTH", "CHANNELS"}),
+    "front": (front, {"OUTPUTS", "WIDTH", "ROWS", "THREADS", "TAP_ROWS", "PITCH"}),
+    "pack": (fragments, {"OUTPUTS", "WIDTH", "THREADS", "TAPS", "TILE_PAIRS"}),
     "inner": (inner, {"ROWS", "WARPS", "MAX_PAIRS"}),
     "semifield": (gpu, {"THREADS"}),
     "taps": (taps, {"ROWS", "WARPS"}),
@@ -46,7 +45,7 @@ def test_constants_are_read_from_a_source() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_and_its_kernel_have_the_same_numbers(name: str) -> None:
     module, compared = MODULES[name]
-    in_kernel, in_python = constants_of(Source(name).own_text()), integers_of(module)
+    in_kernel, in_python = constants_of(Source(name).text()), integers_of(module)
     assert in_kernel.keys() & in_python.keys() == compared
     assert {key: in_python[key] for key in compared} == {key: in_kernel[key] for key in compared}
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from msdtool.ops.cuda import front, inner, taps
+from msdtool.ops.cuda import back, front, inner, taps
 from msdtool.ops.cuda.sources import Source, source_for
 from tests.kernels import nvrtc, sass
 
@@ -48,6 +48,50 @@ def test_16_bit_channels_take_fewer_instructions(dtype: torch.dtype) -> None:
     code = sass.disassemble(front.front_source(dtype, 1), ARCHITECTURE)["front_forward"]
     lengths = [b - a + 1 for a, b in code.loops() if code.count((a, b), "HMMA") == 36]
     assert lengths and max(lengths) <= 125
+
+
+@pytest.mark.parametrize("source", back.SOURCES, ids=str)
+def test_products_backward_have_registers_enough(source: Source) -> None:
+    """128 for two blocks of a multiprocessor; one has all for weights with three terms."""
+    for kernel, row in nvrtc.rows_of(source, nvrtc.tested(source)).items():
+        alone = kernel == "back_weight" and ("TERMS", 3) in source.defines
+        for architecture, (registers, spilled, _) in row.items():
+            place = f"{kernel} of {source} for {architecture}"
+            assert (registers <= (255 if alone else 128), spilled) == (True, 0), place
+
+
+@pytest.mark.parametrize(
+    ("kernel", "terms", "products", "most"),
+    [
+        ("back_input", 1, 18, 58),
+        ("back_input", 3, 54, 122),
+        ("back_weight", 1, 36, 102),
+        ("back_weight", 3, 108, 318),
+    ],
+)
+def test_products_backward_take_few_instructions(
+    kernel: str, terms: int, products: int, most: int
+) -> None:
+    """A turn of back_input loads and stores the gradients of 16 channels in 16 pixels, 1 of 6
+    instructions, and loads half as many weights as it multiplies; one of back_weight is 32 channels
+    in 16 pixels. Idle slots that ptxas puts between products are counted."""
+    code = sass.disassemble(back.back_source(torch.float32, terms), ARCHITECTURE)[kernel]
+    turns = [
+        loop
+        for loop in code.loops()
+        if code.count(loop, "HMMA") == products and code.count(loop, "STS") == 0
+    ]
+    assert turns
+    assert min(code.fewest(loop, "HMMA")[1] for loop in turns) <= most
+    assert all(code.count(loop, "LDL") + code.count(loop, "STL") == 0 for loop in turns)
+
+
+def test_spreading_an_output_takes_at_most_90_instructions() -> None:
+    """In the interior: nine loads, nine stores."""
+    for code in sass.disassemble(back.back_source(torch.float32, 1), ARCHITECTURE).values():
+        for loop in code.loops():
+            if code.count(loop, "STS") == 9 and code.count(loop, "HMMA") == 0:
+                assert code.shortest(loop, "LDG", 9) <= 90
 
 
 def test_the_product_has_registers_enough() -> None:
@@ -102,3 +146,5 @@ def test_the_fewest_instructions_of_a_turn() -> None:
     assert code.loops() == [(0, 5)]
     assert code.fewest((0, 5), "FFMA") == (1, 3)
     assert code.fewest((0, 5), "NOP") == (1, 5)
+    assert code.shortest((0, 5), "NOP", 0) == 3
+    assert code.shortest((0, 5), "NOP", 1) == 5

@@ -520,37 +520,46 @@ namespace shim {
 
 struct Registers { unsigned a[4], b[2]; };
 
-// C [16, 8] += A [16, depth] B [depth, 8] as mma.sync does it; `element` reads one from a register.
-template <class Element>
-void multiply(float* c, const unsigned* a, const unsigned* b, int depth, int line, Element element) {
+// C [16, 8] += A [16, depth] B [depth, 8] as mma.sync does it; `Element` reads one from a register.
+template <int depth, class Element>
+void multiply(float* c, const unsigned* a, const unsigned* b, int line) {
     Registers own;
     memcpy(own.a, a, sizeof own.a);
     memcpy(own.b, b, sizeof own.b);
     const int half = depth / 2, per_lane = half / 4;
     exchange(0xffffffffu, own, line, [&](auto& slots) {
+        const Registers* lanes[WARP];
+        for (int i = 0; i < WARP; ++i) lanes[i] = reinterpret_cast<const Registers*>(slots[i]);
         for (int i = 0; i < 4; ++i) {
             const int row = lane() / 4 + i / 2 * 8, column = lane() % 4 * 2 + i % 2;
+            float sum = c[i];
             for (int k = 0; k < depth; ++k) {
-                Registers left, right;
-                memcpy(&left, slots[row % 8 * 4 + k % half / per_lane], sizeof left);
-                memcpy(&right, slots[column * 4 + k % half / per_lane], sizeof right);
-                c[i] += element(left.a[k / half * 2 + row / 8], k % per_lane) *
-                        element(right.b[k / half], k % per_lane);
+                const int number = k % half / per_lane;
+                sum += Element::read(lanes[row % 8 * 4 + number]->a[k / half * 2 + row / 8],
+                                     k % per_lane) *
+                       Element::read(lanes[column * 4 + number]->b[k / half], k % per_lane);
             }
+            c[i] = sum;
         }
     });
 }
 
-inline float tf32_element(unsigned bits, int) { return bits_as<float>(bits & ~0x1fffu); }
-inline float float16_element(unsigned bits, int number) {
-    return half_bits_to_float(static_cast<unsigned short>(bits >> 16 * number));
-}
-inline float bfloat16_element(unsigned bits, int number) {
-    return bits_as<float>(bits >> 16 * number << 16);
-}
+struct Tf32 {
+    static float read(unsigned bits, int) { return bits_as<float>(bits & ~0x1fffu); }
+};
+struct Float16 {
+    static float read(unsigned bits, int number) {
+        return half_bits_to_float(static_cast<unsigned short>(bits >> 16 * number));
+    }
+};
+struct Bfloat16 {
+    static float read(unsigned bits, int number) {
+        return bits_as<float>(bits >> 16 * number << 16);
+    }
+};
 
 }  // namespace shim
 
-#define mma_tf32(c, a, b) shim::multiply(c, a, b, 8, __LINE__, shim::tf32_element)
-#define mma_float16(c, a, b) shim::multiply(c, a, b, 16, __LINE__, shim::float16_element)
-#define mma_bfloat16(c, a, b) shim::multiply(c, a, b, 16, __LINE__, shim::bfloat16_element)
+#define mma_tf32(c, a, b) shim::multiply<8, shim::Tf32>(c, a, b, __LINE__)
+#define mma_float16(c, a, b) shim::multiply<16, shim::Float16>(c, a, b, __LINE__)
+#define mma_bfloat16(c, a, b) shim::multiply<16, shim::Bfloat16>(c, a, b, __LINE__)

@@ -1,7 +1,8 @@
 """The MSD block on tensor cores: the channels in front of a block of layers by one kernel.
 
-kernels/front.cu replaces a block's product and the gathering of its taps; all else is as in
-`msdtool.ops.cuda.product`. Where the kernel cannot be used (3D, float64, layers wider than 8, an
+kernels/front.cu replaces a block's product and the gathering of its taps, and kernels/back.cu
+(`msdtool.ops.cuda.back`) its transposes; all else is as in
+`msdtool.ops.cuda.product`. Where the kernels cannot be used (3D, float64, layers wider than 8, an
 older GPU, dilations whose sums need more shared memory than there is), the product is.
 
 Precision. float32 is taken as the sum of two numbers of TF32, three products for each, which is as
@@ -18,15 +19,16 @@ import torch
 from torch import Tensor
 
 from msdtool.border import RULES
+from msdtool.ops.cuda.back import back_of
+from msdtool.ops.cuda.fragments import OUTPUTS, THREADS, WIDTH, Places, front_places, pack
 from msdtool.ops.cuda.launcher import Constants, constants, launch, max_shared_bytes
 from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.product import ProductEngine, blocks_of
 from msdtool.ops.cuda.sources import Source, source_for
-from msdtool.ops.engine import BlockShape, channels_before
+from msdtool.ops.engine import BlockShape, Gradients
 
 # As in kernels/front.cu; tests/kernels/test_constants.py compares them.
-OUTPUTS, WIDTH, ROWS, THREADS = 8, 128, 2, 256
-TILE_PAIRS = 5  # two tiles of 8 taps each; the last tile is not used
+ROWS = 2
 TAP_ROWS, PITCH = 48, WIDTH + 4
 TAPS_BYTES = 4 * ROWS * TAP_ROWS * PITCH
 OUTPUTS_BYTES = 16 * OUTPUTS
@@ -56,7 +58,7 @@ SOURCES = (
 
 
 class FrontEngine(ProductEngine):
-    """A `ProductEngine` whose forward products and gathers are one kernel, where it can be used."""
+    """A `ProductEngine` whose products are kernels of ours, where these can be used."""
 
     def __init__(self, shape: BlockShape, like: Tensor) -> None:
         side = side_of(shape)
@@ -82,18 +84,12 @@ class FrontEngine(ProductEngine):
     def workspace_bytes(self) -> int:
         if self.source is None:
             return super().workspace_bytes
-        return len(self._places[0]) * self.element_size
+        return len(self._places.places) * self.element_size
 
     def new_workspace(self, planes: Tensor, weights: Sequence[Tensor]) -> Tensor:
         if self.source is None:
             return super().new_workspace(planes, weights)
-        places, _ = self._places
-        packed = planes.new_empty(len(places))
-        launch(
-            self.source, "front_pack", (-(-len(places) // THREADS),), (THREADS,),
-            torch.cat([weight.flatten() for weight in weights]), places, packed, len(places),
-        )  # fmt: skip
-        return packed
+        return pack(weights, self._places, self.dtype, self.terms)
 
     def convolve_front(
         self,
@@ -107,22 +103,45 @@ class FrontEngine(ProductEngine):
         if self.source is None:
             super().convolve_front(planes, weights, bias, sums, block, workspace)
             return
-        _, starts = self._places
+        starts = self._places.starts
         grid, sizes, shared_bytes = self._launches[block]
         launch(
             self.source, "front_forward", grid, (THREADS,),
             planes, planes.stride(0), self.layout.pitch, workspace[starts[block] :], bias,
-            self.taps.dilations[self.shape.outputs(block)], sums, sums.stride(0), *sizes,
+            self.taps.dilations_of(block), sums, sums.stride(0), *sizes,
             shared_bytes=shared_bytes,
         )  # fmt: skip
 
+    def backward_layers(
+        self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: Gradients
+    ) -> None:
+        if self.source is None:
+            super().backward_layers(planes, grads, weights, gradients)
+            return
+        shape, blocks = self.shape, tuple(self.blocks())
+        back = back_of(self.layout, blocks, self.dtype, self.terms, self.device)
+        lowest = 0 if gradients.input is not None else shape.c_in
+        weights = [weight.contiguous() for weight in weights]
+        packed = back.pack(weights, lowest)
+        wanted = [layer for layer, grad in enumerate(gradients.weights) if grad is not None]
+        parts = back.new_parts(wanted) if wanted else None
+        for block in reversed(blocks):
+            deltas, dilations = grads[shape.channels(block)], self.taps.dilations_of(block)
+            self.backward_inside(planes, grads, weights, block)
+            if parts is not None and set(block) & set(wanted):
+                back.add_to_weights(planes, deltas, dilations, block, parts)
+            sources = grads[lowest : shape.channels_before(block.start)]
+            back.add_to_input(deltas, dilations, block, packed, sources)
+        if parts is not None and gradients.flat_weights is not None:
+            back.unpack(parts, gradients.flat_weights)
+        if gradients.bias is not None:
+            gradients.bias += grads[shape.c_in :].sum(1)
+
     @cached_property
-    def _places(self) -> tuple[Tensor, dict[range, int]]:
-        shape = self.shape
+    def _places(self) -> Places:
+        shape, blocks = self.shape, tuple(self.blocks())
         step = 32 // self.element_size
-        parts = 2 if self.terms == 3 else 1
-        blocks = tuple(self.blocks())
-        return places_of(shape.c_in, shape.width, blocks, step, parts, self.device)
+        return front_places(shape.c_in, shape.width, blocks, step, self.terms, self.device)
 
     @cached_property
     def _launches(self) -> dict[range, Launch]:
@@ -196,56 +215,6 @@ def _warn(max_dilation: int, available: int) -> None:
         f"tensor cores, which adds up the taps of at least {FEWEST_COLUMNS} of {WIDTH} columns in "
         f"shared memory; this GPU has {available} bytes of it for a block of threads"
     )
-
-
-@cache
-def places_of(
-    c_in: int, width: int, blocks: Sequence[range], step: int, parts: int, device: torch.device
-) -> tuple[Tensor, dict[range, int]]:
-    """Where the weights lie that the kernel reads, kept for good: graphs refer to it by address.
-
-    Args:
-        c_in, width: of the network.
-        blocks: its blocks of layers.
-        step: channels that are multiplied at a time.
-        parts: of a weight.
-        device: of the result.
-
-    Returns:
-        For each element in the order of kernels/mma.cuh its place among the weights of all layers
-        one after another, -1 for zeros; and where each block begins. A block is [step, part, pair
-        of tiles, 32 lanes, tile of the pair, half of the channels, channel].
-    """
-    places: list[Tensor] = []
-    starts: dict[range, int] = {}
-    size = 0
-    for block in blocks:
-        m = channels_before(c_in, width, block.start)
-        channels = torch.arange(-(-m // step) * step)
-        rows = _first_places(c_in, width, block)[:, None]
-        whole = (rows + 9 * channels).masked_fill((rows < 0) | (channels >= m), -1)
-        # [pair of tiles, tile, row of a tile, step, half, lane % 4, channel]
-        split = whole.view(TILE_PAIRS, 2, 8, -1, 2, 4, step // 8)
-        ordered = split.permute(3, 0, 2, 5, 1, 4, 6)[:, None].expand(-1, parts, *(-1,) * 6)
-        places.append(ordered.flatten())
-        starts[block] = size
-        size += ordered.numel()
-    return torch.cat(places).to(device, torch.int32), starts
-
-
-def _first_places(c_in: int, width: int, block: range) -> Tensor:
-    """Where the weights by the first channel lie, [16 * TILE_PAIRS]; -1 in rows of no tap.
-
-    Rows are [row of taps][output][column of taps].
-    """
-    sizes = [9 * channels_before(c_in, width, layer) for layer in range(block.stop)]
-    first = torch.full((16 * TILE_PAIRS,), -1)
-    for output in range(width * len(block)):
-        layer = block.start + output // width
-        start = width * sum(sizes[:layer]) + output % width * sizes[layer]
-        for tap in range(9):
-            first[(tap // 3 * OUTPUTS + output) * 3 + tap % 3] = start + tap
-    return first
 
 
 def _serves(shape: BlockShape, like: Tensor) -> bool:

@@ -36,11 +36,7 @@ class Source:
             KernelError: a file is missing, as in a damaged installation.
         """
         defines = "".join(f"#define {name} {value}\n" for name, value in self.defines)
-        return defines + _inlined(f"{self.name}.cu", self.own_text())
-
-    def own_text(self) -> str:
-        """The file's text, without what it includes."""
-        return _read(f"{self.name}.cu")
+        return defines + _inlined(f"{self.name}.cu", _read(f"{self.name}.cu"))
 
     def __str__(self) -> str:
         return " ".join([f"{self.name}.cu", *(f"{name}={value}" for name, value in self.defines)])

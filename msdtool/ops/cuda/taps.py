@@ -71,7 +71,7 @@ class Taps:
         grid, sizes = self._gather[key]
         launch(
             self.source, "taps_gather", grid, BLOCK,
-            taps, taps.stride(0), bias, self._dilations(block), sums, sums.stride(0), *sizes,
+            taps, taps.stride(0), bias, self.dilations_of(block), sums, sums.stride(0), *sizes,
         )  # fmt: skip
 
     def spread(self, deltas: Tensor, block: range, taps: Tensor, first: int, stop: int) -> None:
@@ -83,10 +83,11 @@ class Taps:
         grid, sizes = self._spread[key]
         launch(
             self.source, "taps_spread", grid, BLOCK,
-            deltas, deltas.stride(0), self._dilations(block), taps, taps.stride(0), *sizes,
+            deltas, deltas.stride(0), self.dilations_of(block), taps, taps.stride(0), *sizes,
         )  # fmt: skip
 
-    def _dilations(self, block: range) -> Tensor:
+    def dilations_of(self, block: range) -> Tensor:
+        """Of each output of a block of layers, int64."""
         if block not in self._blocks:
             self._blocks[block] = self.dilations[self.shape.outputs(block)]
         return self._blocks[block]

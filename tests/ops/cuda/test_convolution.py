@@ -234,6 +234,9 @@ def test_no_kernel_reads_or_writes_outside_of_memory() -> None:
         f"{here}::test_small_cases_equal_the_formula",
         here.replace("convolution", "engines") + "::test_small_networks_equal_the_formula",
         here.replace("convolution", "front") + "::test_small_fronts_come_out_exactly",
+        here.replace("convolution", "back") + "::test_small_backs_come_out_exactly",
+        "-k",
+        "not high-symmetric",  # which touches nothing that three terms do not touch
     )
     assert not findings, output
 

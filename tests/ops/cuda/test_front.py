@@ -240,7 +240,7 @@ def test_every_block_is_launched_once(use_shim: ShimLauncher) -> None:
         ops.msd_module(*problem.module_arguments(), impl="cuda")
     names = [function for _, function in use_shim.launched]
     assert {name: names.count(name) for name in names} == {
-        "front_pack": 1, "front_forward": 2, "inner_forward": 10,
+        "pack": 1, "front_forward": 2, "inner_forward": 10,
     }  # fmt: skip
     assert product.BLOCK_CHANNELS[2] <= front.OUTPUTS
 

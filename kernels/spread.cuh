@@ -1,0 +1,77 @@
+// A row of the stack of taps of a block's gradients, in shared memory, the adjoint of what front.cu adds
+// up: S_t(y) = sum of delta(x) over all x with rho(x + dilation * t) = y, delta the gradient before the
+// ReLU. The border rule is here, and nowhere else in the products that follow.
+
+#include "border.cuh"
+#include "tiles.cuh"
+
+// A value as the products take it. Where they cut it to TF32, a third to two thirds of the last bit are
+// added first: what TF32 holds stays as it is, and the rest is rounded without bias in one instruction,
+// where rounding to the nearest takes three.
+__device__ __forceinline__ float term_of(float value) {
+    return TERMS == 1 ? value * (1 + 1 / 3072.0f) : value;
+}
+
+// One of the rows that all images of a batch have in all strips, numbered strip by strip.
+struct Unit {
+    int first_column, row;  // of the image
+    int64 start;  // of the row in a plane, at the first column
+};
+
+// The gradients of a block's outputs, zeros in the halo, which is at least as wide as the largest
+// dilation.
+struct Gradients {
+    const float* deltas;  // from the first pixel on
+    int64 plane;
+    int pitch, height, width, rule, num_outputs, num_rows;
+
+    __device__ __forceinline__ Unit unit(int number) const {
+        const int strip = number / num_rows, row = number - strip * num_rows;
+        return {strip * WIDTH, row % height, int64(row) * pitch + strip * WIDTH};
+    }
+
+    // Write a row to `tile` [TAPS][PITCH], zeros for outputs and columns that are not there. A thread
+    // has a column and every second output.
+    template <int PITCH>
+    __device__ __forceinline__ void spread(const Unit& unit, float* tile, const int* dilations) const {
+        const int column = threadIdx.x % WIDTH, x = unit.first_column + column, row = unit.row;
+        const float* delta = deltas + unit.start + column + threadIdx.x / WIDTH * plane;
+        float* to = tile + threadIdx.x / WIDTH * 3 * PITCH + column;
+#pragma unroll 1
+        for (int q = threadIdx.x / WIDTH; q < OUTPUTS; q += THREADS / WIDTH) {
+            const int s = dilations[q];
+            float sum[9] = {};
+            if (q >= num_outputs || x >= width) {
+            } else if (num_preimages(row, height, s) == 1 && num_preimages(x, width, s) == 1) {
+#pragma unroll
+                for (int t = 0; t < 9; ++t) sum[t] = delta[(1 - t / 3) * s * pitch + (1 - t % 3) * s];
+            } else {
+                at_the_border(sum, delta, row, x, s);
+            }
+#pragma unroll
+            for (int t = 0; t < 9; ++t)
+                to[(t / 3 * OUTPUTS * 3 + t % 3) * PITCH] = term_of(sum[t]);
+            delta += THREADS / WIDTH * plane;
+            to += THREADS / WIDTH * 3 * PITCH;
+        }
+    }
+
+    // The same for a pixel that has mirror images: all positions that stand for it.
+    __device__ __forceinline__ void at_the_border(
+        float (&sum)[9], const float* delta, int row, int x, int s) const {
+#pragma unroll
+        for (int tap = 0; tap < 3; ++tap)
+#pragma unroll 1
+            for (int number = 0; number < 9; ++number) {
+                const int y = preimage(row, number / 3, height, rule) - s * (tap - 1);
+                const int position = preimage(x, number % 3, width, rule);
+                if (y < 0 || y >= height || position == NOWHERE) continue;
+                const float* const source = delta + (y - row) * pitch;
+#pragma unroll
+                for (int i = 0; i < 3; ++i) {
+                    const int there = position - s * (i - 1);
+                    if (there >= 0 && there < width) sum[3 * tap + i] += source[there - x];
+                }
+            }
+    }
+};
