@@ -56,9 +56,11 @@ class _Command(TyperCommand):
         return _without_braces(super().get_usage(ctx))
 
     def get_help(self, ctx: Any) -> str:
-        """Return the whole help; a list is shown by its name alone, not by its type in Python."""
+        """Return the whole help; arguments are shown by name, not by their type in Python."""
         text = _without_braces(super().get_help(ctx))
-        return re.sub(r"<list\[\w+\]>", lambda found: " " * len(found[0]), text)
+        return re.sub(
+            r"<(?:list\[\w+\]|str|int|float|bool)>", lambda found: " " * len(found[0]), text
+        )
 
 
 def _without_braces(text: str) -> str:
