@@ -8,9 +8,12 @@ import typer
 from msdtool.cli.texts import Output, show
 from msdtool.resources import resource_folder
 
+BATCH_SUFFIXES = {"slurm": ".sbatch", "lsf": ".lsf", "pbs": ".pbs", "sge": ".sge"}
+"""Of batch scripts, by what their templates' names begin with."""
+
 
 class Template(StrEnum):
-    """The experiments and SLURM jobs that there is a template for."""
+    """The experiments and batch jobs that there is a template for."""
 
     DENOISE = "denoise"
     SEGMENT = "segment"
@@ -28,13 +31,16 @@ class Template(StrEnum):
     SLURM_NODE = "slurm-node"
     SLURM_NODES = "slurm-nodes"
     SLURM_PREDICT = "slurm-predict"
+    LSF_TRAIN = "lsf-train"
+    PBS_TRAIN = "pbs-train"
+    SGE_TRAIN = "sge-train"
 
     @property
     def file(self) -> str:
         """The template's path below configs/."""
-        if self.value.startswith("slurm-"):
-            return f"slurm/{self.value.removeprefix('slurm-')}.sbatch"
-        return f"{self.value}.yaml"
+        scheduler, _, name = self.value.partition("-")
+        suffix = BATCH_SUFFIXES.get(scheduler)
+        return f"{self.value}.yaml" if suffix is None else f"{scheduler}/{name}{suffix}"
 
 
 def command(
@@ -46,7 +52,7 @@ def command(
     ] = Template.DENOISE,
     output: Output = None,
 ) -> None:
-    """Write a commented config to start from, or a batch script for SLURM.
+    """Write a commented config to start from, or a batch script for a cluster.
 
     denoise and segment are for images, slab for the slices of volumes with their neighbours
     (2.5D), volume and segment-volume for volumes (3D), sequence for image sequences. noise2inverse,
@@ -54,7 +60,7 @@ def command(
     superresolution, closing and context add layers to the network.
 
     slurm-node and slurm-nodes train on the GPUs of one or several machines; slurm-predict applies
-    a network in a job array.
+    a network in a job array. lsf-train, pbs-train and sge-train (Grid Engine) train on one GPU.
 
     Example: msdtool init segment -o cells.yaml
     """

@@ -6,7 +6,7 @@ from msdtool.cli.init import Template
 from msdtool.config import load_config
 from msdtool.resources import resource_folder
 
-TEMPLATES = [template.value for template in Template if "slurm" not in template.value]
+TEMPLATES = [template.value for template in Template if template.file.endswith(".yaml")]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -21,10 +21,16 @@ def test_a_template_is_printed_or_written(cli, tmp_path, template):
     assert load_config(path).task in ("regression", "segmentation")
 
 
-@pytest.mark.parametrize("template", ["node", "nodes", "predict"])
-def test_batch_scripts_are_templates_too(cli, template):
-    text = (resource_folder("configs") / "slurm" / f"{template}.sbatch").read_text("utf-8")
-    assert cli("init", f"slurm-{template}") == (0, text, "")
+@pytest.mark.parametrize(
+    ("template", "file"),
+    [
+        *((f"slurm-{name}", f"slurm/{name}.sbatch") for name in ("node", "nodes", "predict")),
+        *((f"{name}-train", f"{name}/train.{name}") for name in ("lsf", "pbs", "sge")),
+    ],
+)
+def test_batch_scripts_are_templates_too(cli, template, file):
+    text = (resource_folder("configs") / file).read_text("utf-8")
+    assert cli("init", template) == (0, text, "")
 
 
 def test_without_a_name_it_is_the_denoising_template(cli):
