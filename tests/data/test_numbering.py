@@ -30,6 +30,15 @@ def series_of(names):
     [f"{number}.tif" for number in range(-3, 4)],
     [f"a_{time}_{number}.tif" for number, time in enumerate(TIMES, 7)],
     [f"{number}_{time}.tif" for number, time in enumerate(TIMES, 9)],
+    [f"rec_{number:04}_T{295 + number % 3}K.tif" for number in range(12)],
+    [f"img_{k:03}_2024-05-03T12-{k // 3:02}-{20 * (k % 3):02}.tif" for k in range(12)],
+    [f"rec_{number / 2:g}.tif" for number in range(12)],
+    [f"rec_{number / 4:g}_b2.tif" for number in range(12)],
+    [f"z_{number:+04}.tif" for number in range(-6, 6)],
+    [f"z{number / 2}.tif" for number in range(-11, 2)],
+    [f"s{number:04}.{'tif' if number < 6 else 'tiff'}" for number in range(12)],
+    [f"s{number:04}.{'tif' if number < 6 else 'TIF'}" for number in range(12)],
+    [f"v1.5_{number:04}.tif" for number in (1, 2, 5)],
 ])  # fmt: skip
 def test_one_series_is_in_order_without_doubt(names):
     (series,) = series_of(names)
@@ -43,6 +52,7 @@ def test_one_series_is_in_order_without_doubt(names):
     ("scan1_{:04}.tif", "scan2_{:04}.tif"),
     ("a_{}.tif", "b_{}.tif"),
     ("a_{}.tif", "a_{}.png"),
+    ("a_{}.tif", "a_{}.tiff"),
     ("z{:04}_ch1.tif", "z{:04}_ch2.tif"),
     ("z_{}_ch1.tif", "z_{}_ch2.tif"),
     ("slice{}-1.tif", "slice{}-2.tif"),
@@ -62,14 +72,22 @@ def test_numbers_go_on_where_a_gap_is():
 
 
 @pytest.mark.parametrize(("names", "words"), [
-    ([f"rec_{number / 2}.tif" for number in range(20) if number != 5], "If they are positions"),
-    ([f"z{number}.tif" for number in range(-10, 10) if number != 3], "If they are positions"),
+    ([f"rec_{number / 2}.tif" for number in range(20) if number != 5], "a sign or a point may be part"),
+    ([f"z{number}.tif" for number in range(-10, 10) if number != 3], "a sign or a point may be part"),
+    ([f"rec_{number / 2:g}.tif" for number in range(20) if number != 5], "a sign or a point may"),
+    ([f"img_12-{k // 3:02}-{20 * (k % 3):02}.tif" for k in range(12)], "write z before it"),
     ([f"a{n}_{channel}.tif" for n in range(20) for channel in (1, 2)], "write z before it"),
 ])  # fmt: skip
 def test_what_can_be_understood_otherwise_is_told(names, words):
     found = series_of(names)
     assert len(found) > 1
     assert all(words in series.doubt for series in found)
+
+
+def test_numbers_that_order_the_same_names_differently_are_told_of():
+    (series,) = series_of(["a_7_3.tif", "a_5_4.tif", "a_1_9.tif"])
+    assert series.names == ["a_1_9.tif", "a_5_4.tif", "a_7_3.tif"]
+    assert "would order them differently" in series.doubt
 
 
 def test_names_without_numbers_are_in_alphabetical_order():
