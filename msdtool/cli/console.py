@@ -211,7 +211,8 @@ def table(rows: dict[str, Any]) -> str:
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
     """Lines of cells in columns; those that do not fit on the terminal or page follow below."""
-    return wrapping.columns(lines, _width() or PAGE_WIDTH)
+    # Off a terminal, the variable COLUMNS counts if it is set.
+    return wrapping.columns(lines, shutil.get_terminal_size((PAGE_WIDTH, 0)).columns)
 
 
 def confusion(matrix: dict[str, Any]) -> str:

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from msdtool.data.interfaces import Sample, Stack
-from msdtool.data.pairing import check_counts, check_finite, first_scale, read_pair
+from msdtool.data.pairing import (
+    check_counts,
+    check_finite,
+    check_independent,
+    first_scale,
+    read_pair,
+)
 from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
 from msdtool.data.specifiers import Specifier
@@ -52,10 +58,11 @@ def open_inputs(
     if len(stacks) != splits:
         raise InputError(
             f"the network was trained on {splits} splits: give one specifier for each, or a single "
-            f"one for unsplit reconstructions; got {len(stacks)}. Put quotes around patterns"
+            f"one for unsplit reconstructions; got {len(stacks)}. A pattern in quotes counts as one"
         )
     for number, stack in enumerate(stacks[1:], 2):
         check_counts(stacks[0], "split 1", stack, f"split {number}")
+    check_independent({f"split {number}": stack for number, stack in enumerate(stacks, 1)})
     return ChannelConcatenation(split_inputs(stacks, strategy, slab)), stacks
 
 

@@ -32,6 +32,7 @@ def find_series(slices: Iterable[Location]) -> dict[Location, list[Location]]:
     folders: dict[Path, dict[str, Series]] = {}
     series: dict[tuple[Location, str], list[Location]] = {}
     found: dict[Location, list[Location]] = {}
+    told: set[tuple[Path, str]] = set()
     for slice_ in slices:
         folder = slice_.path.parent
         if folder not in folders:
@@ -42,7 +43,7 @@ def find_series(slices: Iterable[Location]) -> dict[Location, list[Location]]:
         key = replace(slice_, path=folder), names.names[0]
         if key not in series:
             series[key] = [replace(slice_, path=folder / name) for name in names.names]
-            _warn(folder, names)
+            _warn(folder, names, told)
         found[slice_] = series[key]
     return found
 
@@ -52,11 +53,16 @@ def _names(folder: Path) -> list[str]:
         return [entry.name for entry in entries if not entry.name.startswith(".")]
 
 
-def _warn(folder: Path, series: Series) -> None:
-    """Say what is doubtful about a series; name the first place where a number is missing."""
+def _warn(folder: Path, series: Series, told: set[tuple[Path, str]]) -> None:
+    """Say what is doubtful about a series; name the first place where a number is missing.
+
+    The same doubt about several series in a folder is told once.
+    """
     first = folder / series.names[0]
     if series.doubt:
-        log.warning(f"{first}: {series.doubt}")
+        if (folder, series.doubt) not in told:
+            log.warning(f"{first}: {series.doubt}")
+        told.add((folder, series.doubt))
     elif not series.numbers and len(series.names) > 1:
         log.warning(
             f"{first}: the names of {len(series.names)} slices have no numbers; slabs are made of "

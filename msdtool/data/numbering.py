@@ -89,12 +89,15 @@ def _read(names: list[str]) -> list[Series]:
         return counts
     if all(map(_is_even, positions)):
         return positions
-    if len(forms) == 1 and all(map(_is_even, counts)):
+    alike = len({tuple(series.numbers) for series in counts}) == 1
+    if len(forms) == 1 and alike and all(map(_is_even, counts)):
         return counts
+    if all(_is_even(series, gaps=True) for series in positions):
+        return positions
     doubt = (
         f"in names such as {names[0]} and {names[-1]}, a sign or a point may be part of the "
-        "number, or not. As positions these are not evenly spaced, or some are missing; so they "
-        "are not taken for positions. Number the slices instead, in order"
+        "number, or not; as positions, these are not evenly spaced. They are not taken for "
+        "positions: number the slices instead, in order"
     )
     return [series._replace(doubt=doubt) for series in counts]
 
@@ -128,7 +131,18 @@ def _divide(form: _Form) -> list[Series]:
     if longest == 1:
         return [_all(form, marked or varying)]
     doubt = ""
-    if not marked and max(len(set(form.column(k))) for k in varying) > longest:
+    whole = _in_order(form, list(form.rows), place)
+    if len(groups) > 1 and len(set(whole.numbers)) == len(whole.names):
+        # No two names share the number. Where others change to and fro, they are not of series.
+        others = [tuple(form.rows[name][k] for k in varying if k != place) for name in whole.names]
+        changes = sum(one != other for one, other in pairwise(others))
+        if changes >= len(groups):
+            return [whole]
+        doubt = (
+            f"the numbers of slices go on from one of {len(groups)} series to the next; if they "
+            "are one, leave out the other number that differs between the names"
+        )
+    elif not marked and max(len(set(form.column(k))) for k in varying) > longest:
         doubt = (
             "several numbers differ between the names; the last one is taken for that of slices, "
             f"in {len(groups)} series of {longest} at most. If another one is, write z before it, "
@@ -159,8 +173,16 @@ def _in_order(form: _Form, names: Sequence[str], place: int, doubt: str = "") ->
     return Series(ordered, [form.rows[name][place] for name in ordered], doubt)
 
 
-def _is_even(series: Series) -> bool:
-    """Whether three or more numbers are evenly spaced."""
+def _is_even(series: Series, *, gaps: bool = False) -> bool:
+    """Whether three or more numbers are evenly spaced; with ``gaps``, but for some in between."""
     steps = [after - before for before, after in pairwise(series.numbers)]
-    size = max(1.0, *map(abs, series.numbers)) if steps else 1.0
-    return len(steps) > 1 and min(steps) > 0 and max(steps) - min(steps) < 1e-6 * size
+    if len(steps) < 2 or min(steps) <= 0:
+        return False
+    usual = min(steps)
+    tolerance = 1e-6 * max(1.0, *map(abs, series.numbers))
+    if not gaps:
+        return max(steps) - usual < tolerance
+    is_usual = [step - usual < tolerance for step in steps]
+    return 2 * sum(is_usual) > len(steps) and all(
+        abs(step - usual * round(step / usual)) < tolerance for step in steps
+    )

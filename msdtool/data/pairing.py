@@ -1,6 +1,6 @@
 """Pairing inputs with targets: numbers of images, sizes and names must agree."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,23 @@ def as_tuple(sample: Sample) -> tuple[Tensor, ...]:
     if sample.mask is None:
         return sample.input, sample.target
     return sample.input, sample.target, sample.mask
+
+
+def check_independent(stacks: Mapping[str, ImageStack]) -> None:
+    """Check that noisy repeats, by what they are called, are different images.
+
+    Raises:
+        InputError: two begin with the same image.
+    """
+    kinds: dict[str, str] = {}
+    for kind, stack in stacks.items():
+        name = stack.name(0)
+        if name in kinds:
+            raise InputError(
+                f"{name}: is both {kinds[name]} and {kind}, which need noise of their own: the "
+                "network would learn to keep it; name different images"
+            )
+        kinds[name] = kind
 
 
 def check_counts(first: ImageStack, first_kind: str, other: ImageStack, kind: str) -> None:

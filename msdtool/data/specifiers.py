@@ -91,8 +91,15 @@ def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
                 )
             return [(file, inner) for file, _ in _expand_item(outer)]
     if is_pattern(path):
-        files = _image_files(path, _matches(str(path)))
+        matches = list(_matches(str(path)))
+        files = _image_files(path, matches)
         if not files:
+            folders = [Path(entry) for entry in matches if entry.is_dir()]
+            if folders:
+                raise InputError(
+                    f"{item}: matches folders, such as {folders[0]}, and no image; name a folder "
+                    f"itself, or the images in them: {item}/*"
+                )
             kind = NoImagesError if path.parent.is_dir() or is_pattern(path.parent) else InputError
             raise kind(f"{item}: no image matches{_nearest_folder(path)}")
         return ((file, "") for file in _in_natural_order(files))

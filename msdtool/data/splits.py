@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from msdtool.data.interfaces import Sample, Stack
 from msdtool.data.masks import MaskStack
-from msdtool.data.pairing import as_tuple, check_counts, read_pair
+from msdtool.data.pairing import as_tuple, check_counts, check_independent, read_pair
 from msdtool.data.patches import Window
 from msdtool.data.slabs import SlabStack
 from msdtool.data.specifiers import Specifier
@@ -81,6 +81,7 @@ class SplitPairs(Dataset[tuple[Tensor, ...]]):
         self.scale = 1
         for kind, stack in self.stacks().items():
             check_counts(self.splits[0], self.kinds[0], stack, kind)
+        check_independent(dict(zip(self.kinds, self.splits, strict=True)))
         self._inputs = split_inputs(self.splits, strategy, slab)
         self._central_inputs = split_inputs(self.splits, strategy, 0)
         self._targets = split_inputs(self.splits, "1:X" if strategy == "X:1" else "X:1", 0)

@@ -132,7 +132,7 @@ def test_a_single_slice_without_a_number_is_its_own_neighbour(tmp_path, volume, 
 
 
 def test_names_that_may_be_meant_otherwise_are_told_of(tmp_path, volume, caplog):
-    paths = write_named(tmp_path / "a", volume[:4], [f"{k}.tif" for k in (0.0, 0.5, 1.5, 2.0)])
+    paths = write_named(tmp_path / "a", volume[:4], [f"{k}.tif" for k in (0.0, 0.3, 1.5, 2.0)])
     SlabStack(ImageStack(paths), 1).read(0)
     assert "0.0.tif: in names such as 0.0.tif and 2.0.tif, a sign or a point may" in caplog.text
 

@@ -359,3 +359,13 @@ def test_a_pattern_below_what_is_no_folder_matches_nothing(tmp_path):
     for name in ("file", "nothing"):
         with pytest.raises(InputError, match="no image matches"):
             expand(f"{tmp_path}/{name}/**/*.tif")
+
+
+def test_a_pattern_that_matches_folders_alone_is_explained(scans):
+    (scans / "part_1").mkdir()
+    with pytest.raises(InputError) as error:
+        expand(f"{scans}/part_*")
+    assert error.value.message == (
+        f"{scans}/part_*: matches folders, such as {scans}/part_1, and no image; name a folder "
+        f"itself, or the images in them: {scans}/part_*/*"
+    )

@@ -130,3 +130,18 @@ def test_another_number_of_splits_is_refused(folders, splits):
     with pytest.raises(InputError) as error:
         open_inputs(folders, splits=splits)
     assert error.value.message.startswith(f"the network was trained on {splits} splits: give one")
+
+
+def test_splits_that_are_the_same_images_are_refused(folders):
+    twice = [folders[0], folders[1], folders[0]]
+    for use in (SplitPairs, lambda splits: open_inputs(splits, splits=K)):
+        with pytest.raises(InputError) as error:
+            use(twice)
+        assert error.value.message.startswith(
+            f"{folders[0]}/image_000.tif: is both split 1 and split 3, which need noise of their "
+        )
+
+
+def test_repeats_that_are_the_same_images_are_refused(folders):
+    with pytest.raises(InputError, match="is both input and target, which need noise of their own"):
+        SplitPairs([folders[0], folders[0]], kinds=("input", "target"))
