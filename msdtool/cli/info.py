@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import clock, number
+from msdtool.cli.console import clock
+from msdtool.wording import number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import Json
 from msdtool.errors import ConfigError, ModelFileError

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from msdtool.cli import console
-from msdtool.cli.console import number
+from msdtool.wording import number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.signals import StopRequest
 

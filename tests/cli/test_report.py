@@ -75,6 +75,22 @@ def test_the_figure_is_a_png(report, runs, tmp_path):
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_page_is_written_beside_the_tables(report, runs, tmp_path):
+    page = tmp_path / "new" / "report.html"
+    code, out, _ = report(*runs, "-o", page)
+    assert (code, out) == (0, report(*runs)[1])
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_page_does_not_replace_something_else(report, runs, tmp_path):
+    place = tmp_path / "notes.html"
+    place.write_text("mine")
+    code, out, err = report(*runs, "-o", place)
+    assert (code, out) == (2, "")
+    assert f"{place}: cannot be written: it exists and is something else" in err
+    assert place.read_text() == "mine"
+
+
 def test_a_folder_that_is_not_a_run_exits_with_3(report, tmp_path):
     code, out, err = report(tmp_path)
     assert (code, out) == (3, "")
