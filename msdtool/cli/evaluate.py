@@ -10,7 +10,6 @@ import typer
 
 from msdtool.atomic import PNG_START, check_place
 from msdtool.cli import console
-from msdtool.wording import bounds, number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import (
     Device,
@@ -25,6 +24,7 @@ from msdtool.cli.options import (
 from msdtool.cli.parts import Part, choose_part
 from msdtool.errors import ConfigError, Error
 from msdtool.file_errors import cannot_write
+from msdtool.wording import bounds, number
 
 if TYPE_CHECKING:
     from msdtool.runs.rundir import RunDirectory

@@ -139,7 +139,7 @@ def _of_checkpoint(directory: RunDirectory) -> list[tuple[str, str]]:
         return []
     checkpoint = load_checkpoint(path)
     pairs = checkpoint.training.get("num_pairs")
-    counts = pairs if fits(pairs, dict[str, int]) else {}
+    counts: dict[str, int] = pairs if pairs and fits(pairs, dict[str, int]) else {}
     values = checkpoint.model.normalisation.to_dict()
     return [
         *((f"pairs, {kind}", number(count)) for kind, count in counts.items()),

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from msdtool.cli import main
 from msdtool.runs.evaluations import save_evaluation
@@ -80,6 +81,17 @@ def test_a_page_is_written_beside_the_tables(report, runs, tmp_path):
     code, out, _ = report(*runs, "-o", page)
     assert (code, out) == (0, report(*runs)[1])
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_page_tells_how_many_pairs_were_trained_on(report, cli, config, tmp_path):
+    assert cli("train", config).code == 0
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert report(tmp_path / "run", "-o", tmp_path / "report.html")[0] == 0
+    page = (tmp_path / "report.html").read_text()
+    count = checkpoint["training"]["num_pairs"]["training"]
+    assert f'pairs, training</th><td class="text">{count}<' in page
+    (mean,) = checkpoint["model"]["normalisation"]["input_mean"]
+    assert f'input mean</th><td class="text">{mean:.5g}<' in page
 
 
 def test_a_page_does_not_replace_something_else(report, runs, tmp_path):
