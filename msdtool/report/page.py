@@ -160,7 +160,7 @@ def _confusion(evaluation: dict[str, Any] | None) -> Table | None:
         return None
     labels, pixels = (evaluation["confusion"][key] for key in ("labels", "pixels"))
     if len(labels) > MAX_LABELS:
-        return Table(f"pixels of {len(labels)} labels: with msdtool report --json", [])
+        return Table(f"pixels of {len(labels)} labels: see report/evaluation.json of the run", [])
     rows = [
         [str(label), *(f"{count:,}" for count in row)]
         for label, row in zip(labels, pixels, strict=True)
