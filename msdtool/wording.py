@@ -1,6 +1,7 @@
-"""Phrases that error messages share: what is allowed, what may have been meant, sizes."""
+"""Phrases that messages and tables share: what is allowed or may be meant, sizes, numbers."""
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,3 +35,14 @@ def perhaps_opacity(found: int, expected: int) -> str:
     if (found, expected) in ((1, 2), (3, 4)):
         return "; if the last channel of the training images is opacity, save these without it"
     return ""
+
+
+def number(value: Any) -> str:
+    """A number rounded for people; anything else as it is."""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def bounds(interval: Sequence[float | None]) -> str:
+    """An interval, such as "25.1 to 26.4"; nothing if it is not known."""
+    known = [number(value) for value in interval if value is not None and not math.isnan(value)]
+    return " to ".join(known) if len(known) == len(interval) else ""

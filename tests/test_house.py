@@ -46,7 +46,7 @@ def test_what_package_indexes_show_links_to_whole_addresses(wheel):
 def test_a_wheel_carries_every_module(wheel):
     # The build omits what git ignores, and a pattern may ignore more than intended.
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = list((ROOT / "msdtool").rglob("*.py"))
+    modules = [*(ROOT / "msdtool").rglob("*.py"), ROOT / "msdtool" / "report" / "page.html"]
     assert modules
     assert {str(path.relative_to(ROOT)) for path in modules} <= names
     assert "msdtool/py.typed" in names

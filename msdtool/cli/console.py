@@ -6,7 +6,6 @@ What the library and the commands report is logged to "msdtool" and printed here
 import codecs
 import io
 import logging
-import math
 import re
 import shutil
 import sys
@@ -222,14 +221,3 @@ def confusion(matrix: dict[str, Any]) -> str:
         return f"confusion of {len(labels)} labels: with --json"
     rows = [[label, *map(str, row)] for label, row in zip(labels, pixels, strict=True)]
     return columns([["target \\ output", *labels], *rows])
-
-
-def bounds(interval: Sequence[float | None]) -> str:
-    """An interval, such as "25.1 to 26.4"; nothing if it is not known."""
-    known = [number(value) for value in interval if value is not None and not math.isnan(value)]
-    return " to ".join(known) if len(known) == len(interval) else ""
-
-
-def number(value: Any) -> str:
-    """A number rounded for people; anything else as it is."""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)

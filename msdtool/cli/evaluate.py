@@ -10,7 +10,6 @@ import typer
 
 from msdtool.atomic import PNG_START, check_place
 from msdtool.cli import console
-from msdtool.cli.console import number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import (
     Device,
@@ -25,6 +24,7 @@ from msdtool.cli.options import (
 from msdtool.cli.parts import Part, choose_part
 from msdtool.errors import ConfigError, Error
 from msdtool.file_errors import cannot_write
+from msdtool.wording import bounds, number
 
 if TYPE_CHECKING:
     from msdtool.runs.rundir import RunDirectory
@@ -161,11 +161,11 @@ def _text(results: dict[str, Any]) -> str:
             continue
         if isinstance(value, dict):
             for label, item in value.items():
-                interval = console.bounds(intervals[name][label])
+                interval = bounds(intervals[name][label])
                 lines.append([f"{name} {label}", number(item), interval])
             continue
         beside = [number(input[name])] if input else []
-        lines.append([name, number(value), *beside, console.bounds(intervals.get(name, ()))])
+        lines.append([name, number(value), *beside, bounds(intervals.get(name, ()))])
     count = len(results["images"])
     images = f"{count} image{'s' if count > 1 else ''}"
     kind = "means over" if results["confusion"] is None else "all pixels of"

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from msdtool.cli import console
-from msdtool.cli.console import clock, number
+from msdtool.cli.console import clock
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import Json
 from msdtool.errors import ConfigError, ModelFileError
 from msdtool.file_errors import cannot_read, expand_home
+from msdtool.wording import number
 
 MODEL_SUFFIXES = (".pt", ".pth", ".ckpt")
 ZIP = b"PK"

@@ -8,11 +8,11 @@ import typer
 
 from msdtool.atomic import PNG_START, check_place
 from msdtool.cli import console
-from msdtool.cli.console import number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.options import Json, LogEvery, Quiet
 from msdtool.errors import ConfigError
 from msdtool.file_errors import cannot_write
+from msdtool.wording import number
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import os
 from typing import TYPE_CHECKING
 
 from msdtool.cli import console
-from msdtool.cli.console import number
 from msdtool.cli.imports import no_collection
 from msdtool.cli.signals import StopRequest
+from msdtool.wording import number
 
 if TYPE_CHECKING:
     from msdtool.config import ExperimentConfig

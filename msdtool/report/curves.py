@@ -36,13 +36,22 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
-    """Draw losses, metrics beside those of doing nothing, and how training went; write a PNG.
+    """Draw the learning curves of runs and write a PNG; see `draw_curves`.
+
+    Args:
+        path: the PNG.
+        runs: the epoch rows of each run, by the run's name in the legend.
+    """
+    save_figure(path, draw_curves(runs))
+
+
+def draw_curves(runs: Mapping[str, Rows]) -> Figure:
+    """Draw losses, metrics beside those of doing nothing, and how training went.
 
     Vertical lines mark the best epoch of each run. Of a single run, the IoU of each label is drawn.
     The legends stand beside the panels, where they hide no curve.
 
     Args:
-        path: the PNG.
         runs: the epoch rows of each run, by the run's name in the legend.
     """
     runs = {as_label(run): rows for run, rows in runs.items()}
@@ -70,7 +79,7 @@ def save_curves(path: Path, runs: Mapping[str, Rows]) -> None:
         best = _best_epoch(rows)
         for axis in panels[:count] if best is not None else ():
             axis.axvline(best, color=f"C{index}", **STYLES["best epoch"])
-    save_figure(path, figure)
+    return figure
 
 
 def _legend(runs: Mapping[str, Rows]) -> list[Line2D]:

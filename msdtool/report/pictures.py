@@ -1,5 +1,6 @@
 """Figures of input, output and target side by side."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,10 +171,17 @@ def save_figure(path: Path, figure: Figure) -> None:
     Raises:
         Error: it cannot be written.
     """
-    figure.set_dpi(DOTS_PER_INCH)
-    canvas = FigureCanvasAgg(figure)
     with cannot_write(path):
         check_kind(path, PNG_START)
-    with cannot_write(path), atomic_path(path) as temporary, warnings.catch_warnings():
+    with cannot_write(path), atomic_path(path) as temporary:
+        temporary.write_bytes(png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG."""
+    figure.set_dpi(DOTS_PER_INCH)
+    content = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
-        canvas.print_png(temporary)  # savefig would draw twice
+        FigureCanvasAgg(figure).print_png(content)  # savefig would draw twice
+    return content.getvalue()

@@ -255,7 +255,3 @@ def test_a_clock_shows_hours_minutes_and_seconds(seconds):
 
 def test_tables_are_aligned():
     assert console.table({"a": 1, "long": "x"}) == "a     1\nlong  x"
-
-
-def test_numbers_are_short():
-    assert [console.number(value) for value in (1 / 3, 12, None)] == ["0.33333", "12", "None"]

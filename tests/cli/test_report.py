@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from msdtool.cli import main
 from msdtool.runs.evaluations import save_evaluation
@@ -73,6 +74,33 @@ def test_the_figure_is_a_png(report, runs, tmp_path):
     figure = tmp_path / "curves.png"
     assert report(*runs, "--figure", figure)[0] == 0
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_is_written_beside_the_tables(report, runs, tmp_path):
+    page = tmp_path / "new" / "report.html"
+    code, out, _ = report(*runs, "-o", page)
+    assert (code, out) == (0, report(*runs)[1])
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_page_tells_how_many_pairs_were_trained_on(report, cli, config, tmp_path):
+    assert cli("train", config).code == 0
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert report(tmp_path / "run", "-o", tmp_path / "report.html")[0] == 0
+    page = (tmp_path / "report.html").read_text()
+    count = checkpoint["training"]["num_pairs"]["training"]
+    assert f'pairs, training</th><td class="text">{count}<' in page
+    (mean,) = checkpoint["model"]["normalisation"]["input_mean"]
+    assert f'input mean</th><td class="text">{mean:.5g}<' in page
+
+
+def test_a_page_does_not_replace_something_else(report, runs, tmp_path):
+    place = tmp_path / "notes.html"
+    place.write_text("mine")
+    code, out, err = report(*runs, "-o", place)
+    assert (code, out) == (2, "")
+    assert f"{place}: cannot be written: it exists and is something else" in err
+    assert place.read_text() == "mine"
 
 
 def test_a_folder_that_is_not_a_run_exits_with_3(report, tmp_path):
