@@ -18,6 +18,7 @@ from msdtool.data.pairing import not_finite_text, num_not_finite
 from msdtool.data.patches import BLOCK_PIXELS, blocks
 from msdtool.data.statistics import count_labels
 from msdtool.errors import ConfigError, InputError, ModelFileError
+from msdtool.nn.device import choose_device
 from msdtool.nn.from_config import check_scale, plan_architecture
 from msdtool.nn.memory import training_bytes
 from msdtool.progress import Progress, no_progress
@@ -25,6 +26,7 @@ from msdtool.train.build import check_images, sizes_of
 from msdtool.train.data_checks import size_problems
 from msdtool.train.initial import load_initial
 from msdtool.train.normalise import nothing_counts
+from msdtool.train.precision import check_precision
 
 MAX_LISTED = 10
 
@@ -47,10 +49,20 @@ def check(config: ExperimentConfig, progress: Progress = no_progress) -> Report:
         if pairs is not None:
             _check_pairs(config, name, pairs, report, progress)
     _check_sizes(config, train, validation, report)
+    _check_machine(config, report)
     describe(config, train, report)
     if config.num_labels:
         _check_labels(report)
     return report
+
+
+def _check_machine(config: ExperimentConfig, report: Report) -> None:
+    """Warn of settings that this machine has no device for; another one may train."""
+    try:
+        device = choose_device(config.training.device)
+        check_precision(config.training.precision, device)
+    except ConfigError as error:
+        report.warnings.append(f"on this machine, {error.message}")
 
 
 def _check_pairs(

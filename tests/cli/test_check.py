@@ -85,3 +85,12 @@ def test_overrides_are_checked_as_the_file_is(cli, config):
 
 def test_progress_goes_to_a_terminal_only(cli, config):
     assert cli("check", config, "--quiet").err == ""
+
+
+def test_what_this_machine_cannot_do_is_told_and_another_may(cli, config, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for setting in ("training.precision=bf16", "training.device=cuda"):
+        code, out, _ = cli("check", config, "--set", setting)
+        assert code == 0
+        assert "warning: on this machine, " in out
+        assert out.splitlines()[-1] == "training can start"
