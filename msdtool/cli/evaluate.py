@@ -19,6 +19,7 @@ from msdtool.cli.options import (
     NumParts,
     PartIndex,
     Quiet,
+    ScaleInput,
     of_splits,
 )
 from msdtool.cli.parts import Part, choose_part
@@ -62,6 +63,7 @@ def command(
             "training, if it was given, or that of the targets.",
         ),
     ] = None,
+    scale_input: ScaleInput = 1.0,
     device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
@@ -87,7 +89,7 @@ def command(
     _check_options(mine, output, data_range, figure)
     file = find_model(model)
     checkpoint = load_checkpoint(file)
-    predictor = Predictor(checkpoint.model, device, str(file))
+    predictor = Predictor(checkpoint.model, device, str(file), scale_input=scale_input)
     pairs = open_pairs(
         predictor,
         [locate([split]) for split in input],

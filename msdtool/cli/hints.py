@@ -16,6 +16,7 @@ OPTIONS = {
     "resume": "--resume",
     "run.directory": "--run-dir",
     "scale": "--scale",
+    "scale_input": "--scale-input",
     "scratch": "--scratch",
     "skip_existing": "--skip-existing",
     "slices": "--slices",

@@ -35,6 +35,15 @@ PartIndex = Annotated[
         help="Which part to process, from 0. Default: the SLURM array task.",
     ),
 ]
+ScaleInput = Annotated[
+    float,
+    typer.Option(
+        "--scale-input",
+        metavar="FACTOR",
+        help="Multiply the inputs by this, such as 65535, if the network was trained on another "
+        "unit.",
+    ),
+]
 NumParts = Annotated[
     int | None,
     typer.Option(

@@ -21,6 +21,7 @@ from msdtool.cli.options import (
     NumParts,
     PartIndex,
     Quiet,
+    ScaleInput,
     of_splits,
 )
 from msdtool.cli.parts import choose_part
@@ -137,6 +138,7 @@ def command(
             help="Noise2Inverse: average over splits; each INPUT is one, or a pattern names all.",
         ),
     ] = False,
+    scale_input: ScaleInput = 1.0,
     tta: Annotated[
         bool,
         typer.Option("--tta", help="Average over the 8 symmetries of an image (volume: 8 flips)."),
@@ -183,7 +185,14 @@ def command(
         raise ConfigError("--idle: only --watch uses it")
     output = expand_home(output, ConfigError)
     memory_bytes = None if memory is None else parse_memory(memory)
-    predictor = Predictor.load(model, device, memory_bytes=memory_bytes, scratch=scratch, tta=tta)
+    predictor = Predictor.load(
+        model,
+        device,
+        memory_bytes=memory_bytes,
+        scratch=scratch,
+        tta=tta,
+        scale_input=scale_input,
+    )
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is for regression and has none")
     encoding, part_of = Encoding.parse(dtype, scale), Region.parse(region, slices)

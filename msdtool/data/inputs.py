@@ -32,6 +32,7 @@ def open_inputs(
     slab: int = 0,
     collapse_channels: bool = False,
     ndim: int = 2,
+    factor: float = 1.0,
 ) -> tuple[Stack, list[ImageStack]]:
     """Open the inputs of a network.
 
@@ -42,6 +43,7 @@ def open_inputs(
     Args:
         specifiers: of the images; one per split, if there are K splits.
         splits, strategy, slab, collapse_channels, ndim: see `msdtool.runs.model.Model`.
+        factor: the images are multiplied by it.
 
     Returns:
         The inputs, and the stacks that they are read from.
@@ -50,7 +52,7 @@ def open_inputs(
         InputError: there are no files, or the number of splits is wrong.
     """
     stacks = [
-        ImageStack(specifier, collapse_channels=collapse_channels, ndim=ndim)
+        ImageStack(specifier, collapse_channels=collapse_channels, ndim=ndim, factor=factor)
         for specifier in specifiers
     ]
     if len(stacks) == 1:

@@ -48,6 +48,7 @@ class ImageStack:
             are then int64 class indices instead of float32 values.
         ignore: label value of pixels that do not count; their index is -100.
         ndim: number of spatial axes of an image, 2 or 3.
+        factor: values that are not labels are multiplied by it.
 
     Attributes:
         paths: the file of each image.
@@ -67,6 +68,7 @@ class ImageStack:
         labels: int | Sequence[int] | None = None,
         ignore: int | None = None,
         ndim: int = 2,
+        factor: float = 1.0,
     ) -> None:
         self._images = _list_images(expand(path_specifier), ndim)
         self.paths: list[Path] = [location.path for location, _ in self._images]
@@ -74,6 +76,7 @@ class ImageStack:
         self.label_map = None if labels is None else LabelMap(labels, ignore)
         self.reads_indices = self.reads_indices or labels is not None
         self.ndim = ndim
+        self.factor = factor
         self._unlisted: list[Location] = []
         self._cache: dict[int, Tensor] | None = None
 
@@ -237,7 +240,8 @@ class ImageStack:
         image = self.read_array(index, window)
         if self.label_map is not None:
             return torch.from_numpy(self.label_map.to_indices(image, self.name(index)))
-        return to_float(image, self.collapse_channels)
+        values = to_float(image, self.collapse_channels)
+        return values if self.factor == 1 else values * self.factor
 
     def keep_in_memory(self) -> None:
         """Read all images now and keep them in memory."""

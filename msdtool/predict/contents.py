@@ -114,6 +114,8 @@ def _command(job: Job, predictor: Predictor) -> str:
         words += ["...", "--stack"]
     if predictor.tta:
         words.append("--tta")
+    if predictor.scale_input != 1:
+        words += ["--scale-input", f"{predictor.scale_input:g}"]
     if job.region is not None:
         words += ["--region", str(job.region)]
     if job.encoding.dtype is not None:

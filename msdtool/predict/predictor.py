@@ -1,5 +1,6 @@
 """A trained network applied to images in memory or on disk, whole or in strips."""
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -47,6 +48,8 @@ class Predictor(Computation):
         memory_bytes, scratch: see `Computation`.
         tta: test-time augmentation: average over the eight symmetries of
             `msdtool.predict.symmetries`.
+        scale_input: images from files are multiplied by it first, to bring them to the unit of the
+            training images.
 
     Raises:
         ModelFileError: the weights do not fit the architecture.
@@ -63,6 +66,7 @@ class Predictor(Computation):
         memory_bytes: int | None = None,
         scratch: Path | None = None,
         tta: bool = False,
+        scale_input: float = 1.0,
     ) -> None:
         super().__init__(model, device, name, memory_bytes=memory_bytes, scratch=scratch)
         if tta and self.series is not None:
@@ -71,7 +75,12 @@ class Predictor(Computation):
                 "turn it off",
                 hint_key="tta",
             )
-        self.tta = tta
+        if not scale_input or not math.isfinite(scale_input):
+            raise ConfigError(
+                f"scale_input: got {scale_input:g}; expected a finite number other than 0",
+                hint_key="scale_input",
+            )
+        self.tta, self.scale_input = tta, scale_input
         self.plausibility = Plausibility(model.normalisation, any_unit=model.scaling.is_per_image)
 
     @classmethod
@@ -87,7 +96,8 @@ class Predictor(Computation):
     @property
     def digest(self) -> str:
         """A hash that identifies this network and the way it is used."""
-        return digest(self.model, str(self.tta))
+        scaled = "" if self.scale_input == 1 else f" {self.scale_input!r}"
+        return digest(self.model, f"{self.tta}{scaled}")
 
     # Images ------------------------------------------------------------------------------------
 
@@ -104,6 +114,7 @@ class Predictor(Computation):
             slab=self.model.slab,
             collapse_channels=self.model.collapse_channels,
             ndim=self.ndim,
+            factor=self.scale_input,
         )
 
     def check(self, image: Tensor, name: str) -> None:

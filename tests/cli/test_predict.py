@@ -205,3 +205,40 @@ def test_labels_have_no_range(cli, segmentation_run, inputs, tmp_path):
     result = cli("predict", segmentation_run, inputs, *options)
     assert result.code == 2
     assert "the results are labels" in result.err
+
+
+def test_inputs_in_another_unit_are_scaled(cli, regression_run, tmp_path):
+    """Result and metrics are those of the same images in the unit of the training images."""
+    noisy = regression_run.parent / "train" / "noisy"
+    clean = regression_run.parent / "train" / "clean"
+    small = tmp_path / "small"
+    small.mkdir()
+    for path in noisy.iterdir():
+        tifffile.imwrite(small / path.name, tifffile.imread(path) / np.float32(1024))
+    options = ("--quiet", "--scale-input", "1024")
+    assert cli("predict", regression_run, noisy, "-o", tmp_path / "a", "--quiet").code == 0
+    scaled = cli("predict", regression_run, small, "-o", tmp_path / "b", *options)
+    assert (scaled.code, scaled.err) == (0, "")
+    for path in noisy.iterdir():
+        one, other = (tifffile.imread(tmp_path / name / path.name) for name in "ab")
+        assert np.array_equal(one, other)
+    figures = [
+        json.loads(
+            cli("evaluate", regression_run, "--input", folder, "--target", clean, "--json",
+                *more).out
+        )["output"]
+        for folder, more in ((noisy, ()), (small, options))
+    ]  # fmt: skip
+    assert figures[0] == figures[1]
+    # Results in another unit are not those that are there.
+    again = cli("predict", regression_run, small, "-o", tmp_path / "b", "--quiet")
+    assert again.code == 2
+
+
+@pytest.mark.parametrize("factor", ["0", "nan", "inf"])
+def test_a_factor_is_a_number(cli, regression_run, tmp_path, factor):
+    noisy = regression_run.parent / "train" / "noisy"
+    result = cli("predict", regression_run, noisy, "-o", tmp_path, "--scale-input", factor)
+    assert result.code == 2
+    assert "scale_input: got" in result.err
+    assert "(--scale-input)" in result.err
