@@ -22,6 +22,8 @@ from .helpers import LABELS, write_experiment, write_labelled_pairs, write_noisy
 
 # Programs that tests start would compile the whole package, for 0.3 s, each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Tables would be as wide as the terminal that the tests were started on.
+os.environ.pop("COLUMNS", None)
 
 TESTS = Path(__file__).parent
 # They compile CUDA and C++, start many processes, or train to the end; versions matter little.

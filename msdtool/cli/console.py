@@ -6,6 +6,7 @@ What the library and the commands report is logged to "msdtool" and printed here
 import codecs
 import io
 import logging
+import os
 import re
 import shutil
 import sys
@@ -210,8 +211,9 @@ def table(rows: dict[str, Any]) -> str:
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
     """Lines of cells in columns; those that do not fit on the terminal or page follow below."""
-    # Off a terminal, the variable COLUMNS counts if it is set.
-    return wrapping.columns(lines, shutil.get_terminal_size((PAGE_WIDTH, 0)).columns)
+    wished = os.environ.get("COLUMNS", "")
+    page = int(wished) if wished.isdecimal() and int(wished) else PAGE_WIDTH
+    return wrapping.columns(lines, _width() or page)
 
 
 def confusion(matrix: dict[str, Any]) -> str:

@@ -191,9 +191,15 @@ def test_names_stay_with_their_values(capsys, monkeypatch):
     ]
 
 
-def test_tables_in_files_are_as_wide_as_a_page():
+@pytest.mark.parametrize(
+    ("columns", "widths"),
+    [(None, [94, 0, 94]), ("70", [62, 0, 62, 0, 62, 0, 62]), ("0", [94, 0, 94])],
+)
+def test_tables_in_files_are_as_wide_as_a_page(monkeypatch, columns, widths):
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
     cells = [[f"{i:>30}" for i in range(5)]]
-    assert [len(line) for line in console.columns(cells).splitlines()] == [94, 0, 94]
+    assert [len(line) for line in console.columns(cells).splitlines()] == widths
 
 
 def test_notes_of_progress_do_not_control_the_terminal(capsys, screen, clock):
