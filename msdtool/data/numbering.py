@@ -2,7 +2,8 @@
 
 Names that differ in numbers alone belong together, as `scan1_1.tif`, `scan1_2.tif`. If only one of
 the numbers differs, it numbers the slices, wherever it stands. If several do, it is the one behind
-a z or the word "slice", else the last one, and what the others say are series of their own; unless
+a z or the word "slice" if no other has more values, else the last one, and what the others say are
+series of their own; unless
 each slice would be one, as with times: then it is a number that no two names share. Positions are
 numbers, too, if they are evenly spaced: `0`, `0.5`, `1`, and `z-1`, `z0`, where a minus only counts
 if some names have none. What looks like several of these gets a doubt, for a warning.
@@ -52,12 +53,30 @@ class _Form(NamedTuple):
 
 def find_numbering(names: Iterable[str]) -> dict[str, Series]:
     """Return the series that each name of a folder belongs to."""
+    found = [s for alike in _by_form(natsorted(names), POSITION) for s in _read(alike)]
+    doubt = _doubt(found)
     return {
-        name: series
-        for alike in _by_form(natsorted(names), POSITION)
-        for series in _read(alike)
+        name: series if series.doubt else series._replace(doubt=doubt)
+        for series in found
         for name in series.names
     }
+
+
+def _doubt(found: Sequence[Series]) -> str:
+    """What is doubtful about the series of a folder together."""
+    if len(found) > 2 and all(len(series.names) == 1 for series in found):
+        return (
+            "no other name in the folder differs from this one in numbers alone, so the slice has "
+            "no neighbours; number the slices, in order"
+        )
+    numbers = sorted(number for series in found for number in series.numbers)
+    if len(found) > 1 and all(s.numbers for s in found) and _is_even(Series([], numbers)):
+        return (
+            f"the numbers of several series, such as those of {found[0].names[0]} and "
+            f"{found[1].names[0]}, are evenly spaced together; if these are one scan, name its "
+            "slices alike but for the number"
+        )
+    return ""
 
 
 def _by_form(names: Sequence[str], number: re.Pattern[str]) -> Iterator[list[str]]:
@@ -123,7 +142,10 @@ def _divide(form: _Form) -> list[Series]:
     if not varying:
         return [Series(list(form.rows))]
     marked = [k for k in varying if OF_SLICES.search(form.texts[k])]
-    place = (marked or varying)[-1]
+    values = {k: len(set(form.column(k))) for k in varying}
+    # As in sample_z1_0007, of two heights.
+    is_marked = bool(marked) and values[marked[-1]] == max(values.values())
+    place = marked[-1] if is_marked else varying[-1]
     groups: dict[tuple[float, ...], list[str]] = {}
     for name, row in form.rows.items():
         groups.setdefault(tuple(row[k] for k in varying if k != place), []).append(name)
@@ -142,7 +164,8 @@ def _divide(form: _Form) -> list[Series]:
             f"the numbers of slices go on from one of {len(groups)} series to the next; if they "
             "are one, leave out the other number that differs between the names"
         )
-    elif not marked and max(len(set(form.column(k))) for k in varying) > longest:
+    elif len(groups) > 1 and not is_marked and longest < 2 * len(groups):
+        # Such as of hours and minutes.
         doubt = (
             "several numbers differ between the names; the last one is taken for that of slices, "
             f"in {len(groups)} series of {longest} at most. If another one is, write z before it, "

@@ -105,6 +105,24 @@ def test_what_can_be_understood_otherwise_is_told(names, words):
     assert all(words in series.doubt for series in found)
 
 
+@pytest.mark.parametrize(("names", "words"), [
+    ([f"fib_{12 + k // 4}-{15 * (k % 4):02}.tif" for k in range(12)], "several numbers differ"),
+    ([f"rec_{k // 4:02}p{25 * (k % 4):02}.tif" for k in range(12)], "several numbers differ"),
+    ([f"rec_{n:04}_{('fwd', 'bwd')[n % 2]}.tif" for n in range(12)], "evenly spaced together"),
+    ([f"part{'AB'[n // 6]}_{n:03}.tif" for n in range(12)], "evenly spaced together"),
+    ([f"img_{number:04}_{word}.tif" for number, word in enumerate("abcd")], "no other name in"),
+])  # fmt: skip
+def test_series_that_look_like_parts_of_one_are_told_of(names, words):
+    assert all(words in series.doubt for series in series_of(names))
+
+
+@pytest.mark.parametrize("form", ["sample_z{}_rec_{:04}.tif", "scan{}_slice{:04}.tif"])
+def test_a_z_with_fewer_values_is_a_height(form):
+    found = series_of(form.format(z, number) for z in (0, 1) for number in range(12))
+    assert [len(series.names) for series in found] == [12, 12]
+    assert not any(series.doubt for series in found)
+
+
 def test_numbers_that_order_the_same_names_differently_are_told_of():
     (series,) = series_of(["a_7_3.tif", "a_5_4.tif", "a_1_9.tif"])
     assert series.names == ["a_1_9.tif", "a_5_4.tif", "a_7_3.tif"]
