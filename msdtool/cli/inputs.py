@@ -34,9 +34,8 @@ def one_per_split(names: Sequence[str], splits: int) -> "list[Specifier]":
     """
     from msdtool.data.build import locate
 
-    found: list[Specifier] = [locate([name]) for name in names]
-    if len(found) > 1:
-        return found
+    if len(names) > 1:
+        return [locate([name]) for name in names]
     if not splits:
         raise ConfigError("--splits: the network was not trained on splits; leave it out")
     files = locate(names)

@@ -270,7 +270,8 @@ def _apply(
                 break
     if count < len(jobs):
         raise Stopped(
-            f"stopped after {count} of {len(jobs)} files; rerun with --skip-existing to resume",
+            f"stopped at file {count + 1} of {len(jobs)}, {jobs[count].location}; rerun with "
+            "--skip-existing to resume",
             stop.exit_code,
         )
 

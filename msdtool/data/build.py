@@ -23,6 +23,7 @@ from msdtool.data.holdout import hold_out_fraction, hold_out_slices, patchwise, 
 from msdtool.data.interfaces import Pairs
 from msdtool.data.loaders import ShuffledBatches
 from msdtool.data.own_levels import PairsWithLevels
+from msdtool.data.pairing import warn_if_same
 from msdtool.data.samples import TrainingSamples
 from msdtool.data.specifiers import Location, Source, expand
 from msdtool.data.splits import SplitPairs
@@ -101,7 +102,8 @@ def _dataset(data: DataConfig, images: ImagePairs | ValidationData, ndim: int) -
             kinds=kinds,
         )
     else:
-        target = images.input if images is data.train and data.train.blind_spot else images.target
+        is_blind = images is data.train and data.train.blind_spot is not None
+        target = images.input if is_blind else images.target
         assert images.input is not None and target is not None
         pairs = ImageDataset(
             _source(images.input),
@@ -113,6 +115,8 @@ def _dataset(data: DataConfig, images: ImagePairs | ValidationData, ndim: int) -
             ndim=ndim,
             slab=data.slab,
         )
+        if not is_blind:
+            warn_if_same(pairs.inputs, pairs.targets)
     if data.cache:
         for stack in pairs.stacks().values():
             stack.keep_in_memory()

@@ -7,12 +7,13 @@ whole series.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from msdtool.data.numbering import Series, find_numbering
+from msdtool.data.containers.registry import stem_of
+from msdtool.data.numbering import COUNT, Series, find_numbering
 from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
 from msdtool.specifier_grammar import Location
@@ -43,7 +44,7 @@ def find_series(slices: Iterable[Location]) -> dict[Location, list[Location]]:
         key = replace(slice_, path=folder), names.names[0]
         if key not in series:
             series[key] = [replace(slice_, path=folder / name) for name in names.names]
-            _warn(folder, names, told)
+            _warn(folder, names, folders[folder], told)
         found[slice_] = series[key]
     return found
 
@@ -53,7 +54,9 @@ def _names(folder: Path) -> list[str]:
         return [entry.name for entry in entries if not entry.name.startswith(".")]
 
 
-def _warn(folder: Path, series: Series, told: set[tuple[Path, str]]) -> None:
+def _warn(
+    folder: Path, series: Series, others: Mapping[str, Series], told: set[tuple[Path, str]]
+) -> None:
     """Say what is doubtful about a series; name the first place where a number is missing.
 
     The same doubt about several series in a folder is told once.
@@ -77,9 +80,19 @@ def _warn(folder: Path, series: Series, told: set[tuple[Path, str]]) -> None:
         low, high = numbers[place] + usual, numbers[place + 1] - usual
         is_one = high - low < usual / 2
         missing = f"number {low:g} is" if is_one else f"numbers {low:g} to {high:g} are"
-        others = f" (the first of {len(gaps)} gaps)" if len(gaps) > 1 else ""
+        first_of = f" (the first of {len(gaps)} gaps)" if len(gaps) > 1 else ""
+        replacement = _with_number(low, others) if is_one else None
+        perhaps = f"; if it is {replacement}, rename that" if replacement else ""
         log.warning(
             f"{folder / series.names[place]}: the next slice is {series.names[place + 1]}: "
-            f"{missing} missing{others}. Slabs there consist of slices that were not adjacent; "
-            "complete the folder, or keep the parts in folders of their own"
+            f"{missing} missing{first_of}{perhaps}. Slabs there consist of slices that were not "
+            "adjacent; complete the folder, or keep the parts in folders of their own"
         )
+
+
+def _with_number(number: float, others: Mapping[str, Series]) -> str | None:
+    """A name with this number that is in no series, such as slice_005_fixed.tif."""
+    for name, series in others.items():
+        if len(series.names) == 1 and number in map(float, COUNT.findall(stem_of(Path(name)))):
+            return name
+    return None

@@ -3,10 +3,10 @@
 Names that differ in numbers alone belong together, as `scan1_1.tif`, `scan1_2.tif`. If only one of
 the numbers differs, it numbers the slices, wherever it stands. If several do, it is the one behind
 a z or the word "slice" if no other has more values, else the last one, and what the others say are
-series of their own; unless
-each slice would be one, as with times: then it is a number that no two names share. Positions are
-numbers, too, if they are evenly spaced: `0`, `0.5`, `1`, and `z-1`, `z0`, where a minus only counts
-if some names have none. What looks like several of these gets a doubt, for a warning.
+series of their own; unless each slice would be one, as with times: then it is a number that no two
+names share. Positions are numbers, too, if they are evenly spaced: `0`, `0.5`, `1`, and `z-1`,
+`z0`, where a minus only counts if some names have none. What looks like several of these gets a
+doubt, for a warning.
 """
 
 import re

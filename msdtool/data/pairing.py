@@ -1,5 +1,6 @@
 """Pairing inputs with targets: numbers of images, sizes and names must agree."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from msdtool.errors import InputError
 from msdtool.wording import size_text
 
 MAX_NAMED = 3
+
+log = logging.getLogger(__name__)
 
 
 def as_tuple(sample: Sample) -> tuple[Tensor, ...]:
@@ -38,6 +41,16 @@ def check_independent(stacks: Mapping[str, ImageStack]) -> None:
                 "network would learn to keep it; name different images"
             )
         kinds[name] = kind
+
+
+def warn_if_same(inputs: ImageStack, targets: ImageStack) -> None:
+    """Warn if the first target is the first input, by what it is called."""
+    name = inputs.name(0)
+    if targets.name(0) == name:
+        log.warning(
+            f"{name}: is both input and target, so that the network learns to return its input; "
+            "name other targets, or, to denoise images without targets, set data.train.blind_spot"
+        )
 
 
 def check_counts(first: ImageStack, first_kind: str, other: ImageStack, kind: str) -> None:

@@ -26,8 +26,9 @@ USUAL_SPREADS, USUALLY_FAR = (1 / 3, 3.0), 3.0
 FLAT = 1e-2
 """Range of an output without contrast, in spreads of the training targets."""
 CURE = (
-    "give the network images in the unit of its training images (scale_input multiplies them), or "
-    "train it on images like these, or with data.normalisation.per: image"
+    "give the network images in the unit of its training images (--scale-input, scale_input in "
+    "Python, multiplies them), or train it on images like these, or with "
+    "data.normalisation.per: image"
 )
 SAMPLE = 100_000  # pixels of an image that are looked at, about
 

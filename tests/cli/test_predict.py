@@ -142,7 +142,8 @@ def test_a_signal_stops_after_the_image_that_is_being_done(
     monkeypatch.setattr(Sink, "finish", finish_and_signal)
     result = cli("predict", regression_run, inputs, "-o", tmp_path / "out")
     assert result.code == code
-    assert "stopped after 2 of 4 files; rerun with --skip-existing to resume" in result.err
+    said = f"stopped at file 3 of 4, {inputs}/image_002.tif; rerun with --skip-existing to resume"
+    assert said in result.err
     assert names(tmp_path / "out") == ["image_000.tif", "image_001.tif"]
     monkeypatch.undo()
 

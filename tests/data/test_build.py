@@ -28,6 +28,17 @@ def test_a_validation_set_of_its_own(tmp_path):
     assert files(validation) == [f"{tmp_path}/v/noisy/image_00{k}.tif" for k in range(2)]
 
 
+def test_targets_that_are_the_inputs_are_told_of(tmp_path, caplog):
+    train = write_noisy_pairs(tmp_path / "t", 3)
+    build_datasets(experiment(tmp_path, {"train": train}))
+    blind = {"input": train["input"], "blind_spot": {}}
+    build_datasets(experiment(tmp_path, {"train": blind}))
+    assert not caplog.records
+    build_datasets(experiment(tmp_path, {"train": train | {"target": train["input"]}}))
+    (record,) = caplog.records
+    assert f"{tmp_path}/t/noisy/image_000.tif: is both input and target" in record.getMessage()
+
+
 def test_without_validation_there_is_none(tmp_path):
     data = {"train": write_noisy_pairs(tmp_path / "t", 3)}
     assert build_datasets(experiment(tmp_path, data))[1] is None

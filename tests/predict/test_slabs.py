@@ -71,3 +71,9 @@ def test_a_gap_in_the_scan_is_named(cli, model, scan, tmp_path, caplog, numbers,
     result = cli("predict", model, scan, "-o", tmp_path / "out")
     assert result.code == 0
     assert f"the next slice is slice_{numbers[-1] + 1:04}.tif: {missing}" in caplog.text
+
+
+def test_a_slice_by_another_name_is_named(cli, model, scan, tmp_path, caplog):
+    (scan / "slice_0004.tif").rename(scan / "slice_0004_fixed.tif")
+    assert cli("predict", model, scan, "-o", tmp_path / "out").code == 0
+    assert "number 4 is missing; if it is slice_0004_fixed.tif, rename that" in caplog.text

@@ -218,7 +218,7 @@ def test_the_work_of_a_killed_process_is_resumed(tmp_path, regression_run, numbe
     code = process.wait(600)
     if number == signal.SIGTERM and code != 0:
         assert code == 75
-        assert "stopped after 0 of 1 files" in (tmp_path / "said").read_text()
+        assert "stopped at file 1 of 1" in (tmp_path / "said").read_text()
     again = Program(*command, output=tmp_path / "said again")
     if again.wait(600) != 0:
         assert code == 0, (tmp_path / "said again").read_text()
