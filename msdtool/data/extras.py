@@ -15,6 +15,9 @@ EXTRAS = {
     "nibabel": "nifti",
     "nrrd": "nrrd",
     "fabio": "detectors",
+    "pylibCZIrw": "czi",
+    "liffile": "lif",
+    "nd2": "nd2",
     "cc3d": "objects",
     "onnx": "export",
 }

@@ -9,6 +9,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from tests.data.containers.microscopes import SLICES, write_czi, write_lif, write_nd2
+
 SIZE = (12, 16)
 PAGES = (3, *SIZE)
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -218,8 +220,13 @@ ARRAYS: dict[str, Writer] = {
     "two.zarr": partial(_zarr, zarr_format=2),
     "three.zarr": _zarr,
 }
+MICROSCOPES: dict[str, Writer] = {
+    "scan.czi": lambda path: write_czi(path, _values((1, *PAGES))),
+    "scan.lif": lambda path: write_lif(path, {"one": (_values(PAGES), "ZYX", {"X": 1e-6})}),
+    "scan.nd2": lambda path: write_nd2(path, _values((*PAGES, 1)), {SLICES: 3}),
+}
 TEXTS: dict[str, Writer] = {"list.txt": _list, "config.yaml": _config}
-KINDS = TIFFS | RASTERS | ARRAYS | TEXTS
+KINDS = TIFFS | RASTERS | ARRAYS | MICROSCOPES | TEXTS
 
 
 def source(path: Path) -> str:

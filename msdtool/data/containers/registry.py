@@ -14,10 +14,13 @@ from PIL import Image
 from msdtool.data.containers import hdf5 as hdf5_file
 from msdtool.data.containers import zarr as zarr_store
 from msdtool.data.containers.base import Container
+from msdtool.data.containers.czi import count_scenes, describe_czi, open_czi
 from msdtool.data.containers.detector import DetectorFrames
 from msdtool.data.containers.flat import open_npy, open_raw
 from msdtool.data.containers.hdf5 import Hdf5Array
+from msdtool.data.containers.lif import count_images, describe_lif, open_lif
 from msdtool.data.containers.mrc import describe_mrc, open_mrc
+from msdtool.data.containers.nd2 import count_positions, describe_nd2, open_nd2
 from msdtool.data.containers.nifti import NiftiArray, describe_nifti
 from msdtool.data.containers.nrrd import describe_nrrd, open_nrrd
 from msdtool.data.containers.tiff import open_alone, open_tiff
@@ -123,12 +126,22 @@ NPZ = Format("npz", frozenset({".npz"}), _refuse_npz)
 MRC = Format("mrc", frozenset({".mrc", ".mrcs", ".rec", ".st", ".ali"}), open_mrc, (), describe_mrc)
 NIFTI = Format("nii", frozenset({".nii", ".nii.gz"}), NiftiArray, (), describe_nifti)
 NRRD = Format("nrrd", frozenset({".nrrd"}), open_nrrd, (b"NRRD000",), describe_nrrd)
+CZI = Format("czi", frozenset({".czi"}), open_czi, (b"ZISRAWFILE",), describe_czi, count_scenes)
+LIF = Format("lif", frozenset({".lif"}), open_lif, (), describe_lif, count_images)
+ND2 = Format(
+    "nd2",
+    frozenset({".nd2"}),
+    open_nd2,
+    (b"\xda\xce\xbe\x0a",),
+    describe_nd2,
+    count_positions,
+)
 DETECTOR = Format("detector", frozenset({".edf", ".cbf"}), DetectorFrames)
 RAW = Format("raw", frozenset({".raw", ".bin"}), _open_raw)
 RASTER = Format("raster", frozenset(), None)
 """PNG, JPEG, BMP and whatever else imageio reads: what no other format has."""
 
-FORMATS = (TIFF, HDF5, ZARR, NPY, NPZ, MRC, NIFTI, NRRD, DETECTOR, RAW)
+FORMATS = (TIFF, HDF5, ZARR, NPY, NPZ, MRC, NIFTI, NRRD, CZI, LIF, ND2, DETECTOR, RAW)
 USER_BLOCKS = (0, 512, 1024, 2048)
 """Where an HDF5 file may begin, as that of MATLAB does at 512."""
 _BY_SUFFIX = {suffix: format for format in FORMATS for suffix in format.suffixes}
@@ -171,7 +184,7 @@ def format_at(location: Location) -> Format:
     found = format_of(location.path)
     if found is RASTER:
         found = _by_signature(location.path)
-    if found is not HDF5 and (location.inner or location.path.is_dir()):
+    if found.count_arrays is None and (location.inner or location.path.is_dir()):
         return ZARR
     return found
 
