@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 # A process per processor and one more, each file in one of them; four processes take about 5 GB.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup demo test test-lowest lint types contracts docs site bench quality gpu clean
+.PHONY: help setup demo test test-lowest test-readers lint types contracts docs site bench quality gpu clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,14 @@ test: lint types contracts ## Check everything: lint, types, import contracts, t
 
 test-lowest: .venv-lowest/installed ## Run the fast tests on the lowest versions that pyproject allows
 	$(LOWEST)/python -m pytest -m 'not slow' -W ignore::DeprecationWarning $(PARALLEL)
+
+.venv/readers/installed: .ci/readers.txt pyproject.toml # an environment of its own
+	$(PYTHON) -m venv .venv/readers
+	.venv/readers/bin/python -m pip install --quiet '$(TORCH)' --editable '.[volumes]' pytest --requirement .ci/readers.txt
+	touch $@
+
+test-readers: .venv/readers/installed ## Open results with the readers that napari and others use
+	.venv/readers/bin/python -m pytest tests/predict/test_other_readers.py
 
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .
