@@ -7,7 +7,7 @@ whole series.
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -57,7 +57,7 @@ def _names(folder: Path) -> list[str]:
 def _warn(
     folder: Path, series: Series, others: Mapping[str, Series], told: set[tuple[Path, str]]
 ) -> None:
-    """Say what is doubtful about a series; name the first place where a number is missing.
+    """Say what is doubtful about a series, and where slabs have no neighbours.
 
     The same doubt about several series in a folder is told once.
     """
@@ -71,23 +71,46 @@ def _warn(
             f"{first}: the names of {len(series.names)} slices have no numbers; slabs are made of "
             "them in alphabetical order. Number them, or use a volume"
         )
+    gap = _gap(folder, series, others)
+    if gap:
+        log.warning(
+            f"{gap}. Slabs there consist of slices that were not adjacent; complete the folder, or "
+            "keep the parts in folders of their own"
+        )
+
+
+def warn_of_gaps(slices: Sequence[Location]) -> None:
+    """Say where a number is missing among files that become slices of one volume."""
+    by_folder: dict[Path, list[str]] = {}
+    for slice_ in slices:
+        by_folder.setdefault(slice_.path.parent, []).append(slice_.path.name)
+    for folder, names in by_folder.items():
+        found = find_numbering(names)
+        for series in {series.names[0]: series for series in found.values()}.values():
+            gap = _gap(folder, series, found)
+            if gap:
+                log.warning(f"{gap}. In the volume, these slices are adjacent")
+
+
+def _gap(folder: Path, series: Series, others: Mapping[str, Series]) -> str:
+    """Name the first place where a number is missing in a series; empty if none is."""
     numbers = series.numbers
     steps = [after - before for before, after in pairwise(numbers)]
     usual = min((step for step in steps if step > 0), default=0)
     gaps = [place for place, step in enumerate(steps) if step > 1.5 * usual]
-    if gaps:
-        place = gaps[0]
-        low, high = numbers[place] + usual, numbers[place + 1] - usual
-        is_one = high - low < usual / 2
-        missing = f"number {low:g} is" if is_one else f"numbers {low:g} to {high:g} are"
-        first_of = f" (the first of {len(gaps)} gaps)" if len(gaps) > 1 else ""
-        replacement = _with_number(low, others) if is_one else None
-        perhaps = f"; if it is {replacement}, rename that" if replacement else ""
-        log.warning(
-            f"{folder / series.names[place]}: the next slice is {series.names[place + 1]}: "
-            f"{missing} missing{first_of}{perhaps}. Slabs there consist of slices that were not "
-            "adjacent; complete the folder, or keep the parts in folders of their own"
-        )
+    if not gaps:
+        return ""
+    place = gaps[0]
+    low, high = numbers[place] + usual, numbers[place + 1] - usual
+    is_one = high - low < usual / 2
+    missing = f"number {low:g} is" if is_one else f"numbers {low:g} to {high:g} are"
+    first_of = f" (the first of {len(gaps)} gaps)" if len(gaps) > 1 else ""
+    replacement = _with_number(low, others) if is_one else None
+    perhaps = f"; if it is {replacement}, rename that" if replacement else ""
+    return (
+        f"{folder / series.names[place]}: the next slice is {series.names[place + 1]}: {missing} "
+        f"missing{first_of}{perhaps}"
+    )
 
 
 def _with_number(number: float, others: Mapping[str, Series]) -> str | None:

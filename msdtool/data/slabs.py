@@ -4,6 +4,8 @@ A slab of reach k is a slice with the k slices above and the k slices below it, 
 implementation of the method (Pelt, Batenburg & Sethian, J. Imaging 4(11):128, 2018).
 """
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from msdtool.data.interfaces import Stack
 from msdtool.data.patches import Window
 from msdtool.data.views import StackView
 from msdtool.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class SlabStack(StackView):
@@ -30,8 +34,15 @@ class SlabStack(StackView):
     def __init__(self, stack: Stack, reach: int) -> None:
         super().__init__(stack)
         self.reach = reach
-        if len(stack):
-            stack.surroundings(0)  # looks at all, and warns of gaps once
+        # Looking at them warns of gaps.
+        sizes = [len(stack.surroundings(index)) for index in range(len(stack))]
+        if sizes and min(sizes) < self.thickness:
+            name, size = stack.name(sizes.index(min(sizes))), min(sizes)
+            log.warning(
+                f"{name}: is in a volume of {size} slice{'s' * (size > 1)}, fewer than the "
+                f"{self.thickness} of a slab: some are used more than once, and results are worse. "
+                "Name slices where their neighbours lie"
+            )
 
     @property
     def thickness(self) -> int:

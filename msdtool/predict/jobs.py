@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msdtool.atomic import destination, is_marked
 from msdtool.data.containers.registry import FORMATS, stem_of, suffix_of
+from msdtool.data.neighbours import warn_of_gaps
 from msdtool.data.sinks import ALL_SUFFIXES, COMPRESSIONS, SUFFIXES, is_folder
 from msdtool.data.specifiers import Location, Specifier, expand
 from msdtool.errors import ConfigError, RunDirectoryError
@@ -126,6 +127,8 @@ def plan_jobs(
     if stack and region is not None and "Z" in region.ranges:
         raise ConfigError("stack: name the files of the slices instead of a range of slices")
     locations = _each_once(expand(inputs))
+    if stack:
+        warn_of_gaps(locations)
     groups = [tuple(locations)] if stack else [(location,) for location in locations]
     places = _places(expand_home(output, ConfigError), len(groups), format)
     others = [_each_once(expand(split)) for split in other_splits]

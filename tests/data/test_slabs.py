@@ -128,7 +128,8 @@ def test_a_single_slice_without_a_number_is_its_own_neighbour(tmp_path, volume, 
     paths = write_named(tmp_path / "a", volume[: 1 + len(others)], ["flat.tif", *others])
     slab = SlabStack(ImageStack(paths[:1]), 1).read(0)
     np.testing.assert_array_equal(slab, volume[[0, 0, 0]].reshape(-1, 4, 6))
-    assert not caplog.records
+    (record,) = caplog.records
+    assert "is in a volume of 1 slice, fewer than the 3 of a slab" in record.getMessage()
 
 
 def test_names_that_may_be_meant_otherwise_are_told_of(tmp_path, volume, caplog):

@@ -73,6 +73,26 @@ def test_a_gap_in_the_scan_is_named(cli, model, scan, tmp_path, caplog, numbers,
     assert f"the next slice is slice_{numbers[-1] + 1:04}.tif: {missing}" in caplog.text
 
 
+def test_too_few_slices_for_a_slab_are_told_of(cli, model, scan, tmp_path, caplog):
+    assert cli("predict", model, scan, "-o", tmp_path / "all").code == 0
+    assert not caplog.records
+    (tmp_path / "alone").mkdir()
+    (scan / "slice_0004.tif").rename(tmp_path / "alone" / "slice_0004.tif")
+    assert cli("predict", model, tmp_path / "alone", "-o", tmp_path / "out").code == 0
+    said = f"{tmp_path}/alone/slice_0004.tif: is in a volume of 1 slice, fewer than the 5 of a slab"
+    assert said in caplog.text
+
+
+def test_a_volume_of_slices_with_a_gap_is_told_of(cli, regression_run, scan, tmp_path, caplog):
+    (scan / "slice_0004.tif").unlink()
+    arguments = ("predict", regression_run, scan, "-o")
+    said = f"{scan}/slice_0003.tif: the next slice is slice_0005.tif: number 4 is missing"
+    assert cli(*arguments, tmp_path / "out").code == 0
+    assert said not in caplog.text
+    assert cli(*arguments, tmp_path / "volume.tif", "--stack").code == 0
+    assert f"{said}. In the volume, these slices are adjacent" in caplog.text
+
+
 def test_a_slice_by_another_name_is_named(cli, model, scan, tmp_path, caplog):
     (scan / "slice_0004.tif").rename(scan / "slice_0004_fixed.tif")
     assert cli("predict", model, scan, "-o", tmp_path / "out").code == 0
