@@ -54,7 +54,7 @@ test-lowest: .venv-lowest/installed ## Run the fast tests on the lowest versions
 	touch $@
 
 test-readers: .venv/readers/installed ## Open results with the readers that napari and others use
-	.venv/readers/bin/python -m pytest tests/predict/test_other_readers.py
+	.venv/readers/bin/python -m pytest -W default tests/predict/test_other_readers.py
 
 lint: setup ## Check style and formatting
 	$(BIN)/ruff check .
