@@ -43,7 +43,6 @@ from msdtool.train.optim import build_optimizer
 from msdtool.train.prepare import prepare_run
 from msdtool.train.run import TrainingRun
 
-DEFAULT_RATE = 1e-2
 RATES = (3e-3, 1e-2)
 STRENGTHS = tuple(0.1 * 2 ** (k / 2) for k in range(7))
 TUNED_ON = "shapes"
@@ -254,16 +253,16 @@ class Comparison:
         print(json.dumps(row), flush=True)
         return row
 
-    def best_rate(self, name: str) -> float:
-        """The learning rate of a network, for all tasks: msdtool's default, or the better one."""
+    def rate(self, task: str, name: str) -> float:
+        """The learning rate of a network: msdtool's default, or the better one for the shapes."""
         if name == MSDTOOL:
-            return DEFAULT_RATE
+            return load_config(self.config(task)).training.learning_rate
         rows = [self.result(TUNED_ON, name, 0, rate) for rate in RATES]
         return max(rows, key=lambda row: row["validation"])["rate"]
 
     def of_time(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """The row of a network that had the time that all have."""
-        return self.result(task, name, seed, self.best_rate(name))
+        return self.result(task, name, seed, self.rate(task, name))
 
     def of_updates(self, task: str, name: str, seed: int) -> dict[str, Any]:
         """The row of a network that made as many updates as the slowest in that time."""

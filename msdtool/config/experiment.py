@@ -1,14 +1,20 @@
 """A whole experiment: its sections, and what follows from several of them together."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from msdtool.config.agreement import find_problems
 from msdtool.config.data_schema import DataConfig
-from msdtool.config.schema import NetworkConfig, RunConfig, StreamConfig, TrainingConfig
+from msdtool.config.schema import (
+    SEGMENTATION_RATE,
+    NetworkConfig,
+    RunConfig,
+    StreamConfig,
+    TrainingConfig,
+)
 from msdtool.config.section import Section
 from msdtool.config.yaml_file import KeyPath, Origin
 from msdtool.errors import ConfigError
@@ -39,6 +45,19 @@ class ExperimentConfig(Section):
         if not isinstance(training, dict):
             return value
         return {**value, "training": {"loss": "cross_entropy", **training}}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _default_rate(cls, value: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+        """The default learning rate depends on the task, too; a rate that is named stays."""
+        config = validated(value)
+        training = config.training
+        if config.task == "regression" or "learning_rate" in training.model_fields_set:
+            return config
+        values = {**training.__dict__, "learning_rate": SEGMENTATION_RATE}
+        # Unlike a copy with an update, this one does not name the key.
+        filled = TrainingConfig.model_construct(training.model_fields_set, **values)
+        return config.model_copy(update={"training": filled})
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "ExperimentConfig":

@@ -85,6 +85,9 @@ Loss = Annotated[
     Discriminator(_loss_kind),
 ]
 
+SEGMENTATION_RATE = 1.5e-2
+"""The default learning rate of segmentation."""
+
 
 class NetworkConfig(Section):
     """The Mixed-Scale Dense network."""
@@ -183,7 +186,8 @@ class TrainingConfig(Section):
         1e-2,
         gt=0,
         le=1e6,
-        description="learning rate after the warm-up, from which the schedule starts",
+        description="learning rate after the warm-up, from which the schedule starts; default "
+        f"{SEGMENTATION_RATE:g} for segmentation",
     )
     weight_decay: float = Field(
         0.0, ge=0, le=1e6, description="decoupled for adamw, L2 penalty for adam"

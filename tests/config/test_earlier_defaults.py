@@ -35,3 +35,14 @@ def test_values_that_the_experiment_names_or_the_run_chose_are_not_replaced():
     named = parse_config(EXPERIMENT + "training: {schedule: plateau}")
     now = values(parse_config(EXPERIMENT))
     assert values(as_started(named, saved)) == {**now, "schedule": "plateau"}
+
+
+def test_a_segmentation_resumes_with_the_rate_that_it_was_started_with():
+    text = "task: segmentation\ndata: {train: {input: a, target: b}, labels: 2}\n"
+    config = parse_config(text)
+    assert config.training.learning_rate == 1.5e-2
+    for rate in ("1.0e-3", "1.0e-2"):
+        saved = parse_config(f"{text}training: {{learning_rate: {rate}}}")
+        assert as_started(config, saved).training.learning_rate == float(rate)
+        named = parse_config(text + "training: {learning_rate: 1.5e-2}")
+        assert as_started(named, saved).training.learning_rate == 1.5e-2
