@@ -7,6 +7,7 @@ written by us. Folders, devices, pipes and sockets of others stay as they are.
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,12 +15,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from glob import escape
 from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
 
+LEFTOVER = re.compile(r"[0-9a-f]{8}\.part")
+"""How temporary names go on behind the file's; libraries, such as torch's profiler, add to them."""
 PARTIAL = ".*.part"
 """Pattern of the temporary names; a killed process leaves such files behind."""
 
@@ -80,7 +82,7 @@ def _among_writers(target: Path) -> Iterator[None]:
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         with suppress(OSError):
-            found = list(leftovers(target))
+            found = leftovers(target)
             if found:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for path in found:
@@ -98,13 +100,23 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
-def leftovers(path: Path) -> Iterator[Path]:
-    """Yield what processes that were killed left under names that `temporary_name` gave them.
+def leftovers(*paths: Path) -> list[Path]:
+    """Return what processes that were killed left under names that `temporary_name` gave them.
 
-    Only who keeps others from writing ``path`` can tell these from files that are being written.
+    Only who keeps others from writing the paths can tell these from files that are being written.
+
+    Args:
+        paths: in one folder, which is read once: it may hold many thousands of results.
     """
-    # Libraries, such as torch's profiler, may write under a longer name of their own.
-    return path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 8}.part*")
+    starts = [f".{path.name}." for path in paths]
+    with suppress(FileNotFoundError), os.scandir(paths[0].parent) as entries:
+        return [
+            paths[0].parent / name
+            for name in (entry.name for entry in entries)
+            for start in starts
+            if name.startswith(start) and LEFTOVER.match(name, len(start))
+        ]
+    return []
 
 
 def destination(path: Path, *, is_folder: bool = False) -> Path:

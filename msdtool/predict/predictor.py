@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ class Predictor(Computation):
         file = find_model(path)
         return cls(load_checkpoint(file).model, device, str(file), **options)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash that identifies this network and the way it is used."""
         scaled = "" if self.scale_input == 1 else f" {self.scale_input!r}"

@@ -1,6 +1,7 @@
 """Versions of the packages that results depend on, for checkpoints and environment.json."""
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("msdtool", "torch", "numpy", "tifffile", "imageio")
@@ -8,10 +9,13 @@ PACKAGES = ("msdtool", "torch", "numpy", "tifffile", "imageio")
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of `PACKAGES`, by name."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+@cache
+def _version(package: str) -> str:
+    # To look one up takes milliseconds, and every result names one.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -115,19 +115,12 @@ class Journal:
             with atomic_path(self._state, is_claimed=True) as file:
                 file.write_bytes(state)
 
-    def forget(self) -> None:
-        """Remove the record, and what killed processes had not finished writing of it."""
+    def remove(self) -> None:
+        """Remove the record, what is written of the result, and what was begun of both."""
+        for unfinished in leftovers(self.target, self._journal, self._state):
+            _remove(unfinished)
         self._journal.unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
-        for file in (self._journal, self._state):
-            for unfinished in leftovers(file):
-                unfinished.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove the record and what is written of the result."""
-        for partial in leftovers(self.target):
-            _remove(partial)
-        self.forget()
 
 
 def _remove(path: Path) -> None:
