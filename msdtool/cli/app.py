@@ -30,6 +30,7 @@ from msdtool.cli import (
     schema,
     sweep,
     train,
+    view,
 )
 from msdtool.cli.hints import hint
 from msdtool.errors import ConfigError, Error, FailedElsewhere, Stopped
@@ -95,6 +96,7 @@ COMMANDS = (
     resolution,
     info,
     report,
+    view,
     import_,
     export,
     demo,
