@@ -46,7 +46,8 @@ def test_what_package_indexes_show_links_to_whole_addresses(wheel):
 def test_a_wheel_carries_every_module(wheel):
     # The build omits what git ignores, and a pattern may ignore more than intended.
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = [*(ROOT / "msdtool").rglob("*.py"), ROOT / "msdtool" / "report" / "page.html"]
+    modules = [*(ROOT / "msdtool").rglob("*.py"), *(ROOT / "msdtool" / "report").glob("*.[hj]*")]
+    assert {path.suffix for path in modules} == {".py", ".html", ".js"}
     assert modules
     assert {str(path.relative_to(ROOT)) for path in modules} <= names
     assert "msdtool/py.typed" in names

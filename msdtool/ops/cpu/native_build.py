@@ -7,6 +7,7 @@ the digest of its content, which is compared before it is loaded.
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -24,6 +25,8 @@ from msdtool.atomic import put, sync, temporary_name
 from msdtool.errors import KernelError
 from msdtool.file_errors import expand_home
 from msdtool.resources import resource_folder
+
+log = logging.getLogger(__name__)
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
@@ -74,7 +77,9 @@ def _load(dtype: torch.dtype) -> ctypes.CDLL | str:
 
 def _try_to_load(dtype: torch.dtype) -> ctypes.CDLL | str:
     try:
-        return ctypes.CDLL(str(_library(dtype)))
+        path = _library(dtype)
+        log.debug(f"the compiled engine is {path}")
+        return ctypes.CDLL(str(path))
     # ValueError: unmatched quotes in CXX. RuntimeError: a user without a home folder.
     except (OSError, subprocess.SubprocessError, ValueError, RuntimeError) as error:
         return f"the compiled engine cannot be built: {error}. {_advice()}"
@@ -128,6 +133,7 @@ def _remove_abandoned(folder: Path) -> None:
 def _built(stem: Path, command: list[str]) -> Path:
     """Compile the library and name it after its content."""
     temporary = temporary_name(stem)
+    log.debug(f"compiles the engine: {shlex.join(command)}")
     try:
         _compile([*command, "-o", str(temporary)])
         temporary.chmod(0o700)  # whatever the umask lets others do
