@@ -29,7 +29,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_carries_kernels_and_configs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("kernels", "configs"):
-        files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+        found = (ROOT / folder).rglob("*")
+        files = [path for path in found if path.is_file() and path.suffix != ".pyc"]
         assert files
         for file in files:
             assert f"msdtool/share/{file.relative_to(ROOT)}" in names

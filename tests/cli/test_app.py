@@ -119,7 +119,7 @@ def test_verbose_tells_what_is_read_and_computed(cli, regression_run, images, tm
 
 
 def test_what_follows_two_dashes_is_no_flag(cli):
-    assert "no such file" in cli("predict", "-o", "out", "--", "-v", "a.tif").err
+    assert "-v: no such run directory" in cli("predict", "-o", "out", "--", "-v", "a.tif").err
 
 
 @pytest.mark.parametrize(

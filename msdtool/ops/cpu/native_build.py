@@ -1,8 +1,9 @@
 """The compiled engine's library: built from kernels/cpu by the system's compiler on first use.
 
-A compiler on the machine itself can use every instruction of its processor, and no wheel per
-platform is needed. The library lies in the user's cache folder, named after all it depends on and
-the digest of its content, which is compared before it is loaded.
+A compiler on the machine itself can use every instruction of its processor. Wheels of a platform
+carry the library and need none; see `msdtool.ops.cpu.prebuilt`. One that was built lies in the
+user's cache folder, named after all it depends on and the digest of its content, which is compared
+before it is loaded.
 """
 
 import ctypes
@@ -24,6 +25,7 @@ import torch
 from msdtool.atomic import put, sync, temporary_name
 from msdtool.errors import KernelError
 from msdtool.file_errors import expand_home
+from msdtool.ops.cpu import prebuilt
 from msdtool.resources import resource_folder
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ def _load(dtype: torch.dtype) -> ctypes.CDLL | str:
 
 def _try_to_load(dtype: torch.dtype) -> ctypes.CDLL | str:
     try:
-        path = _library(dtype)
+        path = prebuilt.library(REALS[dtype]) or _library(dtype)
         log.debug(f"the compiled engine is {path}")
         return ctypes.CDLL(str(path))
     # ValueError: unmatched quotes in CXX. RuntimeError: a user without a home folder.
