@@ -22,6 +22,8 @@ if sys.platform != "win32":
 
 LEFTOVER = re.compile(r"[0-9a-f]{8}\.part")
 """How temporary names go on behind the file's; libraries, such as torch's profiler, add to them."""
+IS_WINDOWS = os.name == "nt"
+"""Windows does not sync folders, nor files that are open to be read."""
 PARTIAL = ".*.part"
 """Pattern of the temporary names; a killed process leaves such files behind."""
 
@@ -286,9 +288,9 @@ def make_folder(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Flush a file, or a folder's entries, to disk."""
-    if os.name == "nt" and path.is_dir():
+    if IS_WINDOWS and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if IS_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -45,6 +45,7 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
+        _log.debug("%s: is locked", path)
         created = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -40,6 +40,17 @@ def perhaps_opacity(found: int, expected: int) -> str:
 def number(value: Any) -> str:
     """A number rounded for people; anything else as it is."""
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def readable(value: Any) -> str:
+    """A value of a config or of a model in words: lists without brackets, yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {readable(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(readable, value)) or "none"
+    return "none" if value is None else number(value)
 
 
 def bounds(interval: Sequence[float | None]) -> str:

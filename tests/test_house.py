@@ -29,7 +29,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_carries_kernels_and_configs(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("kernels", "configs"):
-        files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+        found = (ROOT / folder).rglob("*")
+        files = [path for path in found if path.is_file() and path.suffix != ".pyc"]
         assert files
         for file in files:
             assert f"msdtool/share/{file.relative_to(ROOT)}" in names
@@ -46,7 +47,8 @@ def test_what_package_indexes_show_links_to_whole_addresses(wheel):
 def test_a_wheel_carries_every_module(wheel):
     # The build omits what git ignores, and a pattern may ignore more than intended.
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = [*(ROOT / "msdtool").rglob("*.py"), ROOT / "msdtool" / "report" / "page.html"]
+    modules = [*(ROOT / "msdtool").rglob("*.py"), *(ROOT / "msdtool" / "report").glob("*.[hj]*")]
+    assert {path.suffix for path in modules} == {".py", ".html", ".js"}
     assert modules
     assert {str(path.relative_to(ROOT)) for path in modules} <= names
     assert "msdtool/py.typed" in names

@@ -30,6 +30,7 @@ from msdtool.cli import (
     schema,
     sweep,
     train,
+    view,
 )
 from msdtool.cli.hints import hint
 from msdtool.errors import ConfigError, Error, FailedElsewhere, Stopped
@@ -95,6 +96,7 @@ COMMANDS = (
     resolution,
     info,
     report,
+    view,
     import_,
     export,
     demo,
@@ -121,6 +123,12 @@ def _options(
     _debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks; may be given anywhere on the line.")
     ] = False,
+    _verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Tell more: files, engine, locks; may be given anywhere."
+        ),
+    ] = False,
 ) -> None:
     """Train and apply Mixed-Scale Dense networks: denoise, clean and segment images.
 
@@ -139,11 +147,19 @@ def _refuse_renamed(arguments: list[str]) -> None:
             raise ConfigError(f"{old}: this option is now called {new}")
 
 
+def _taken(arguments: list[str], *names: str) -> tuple[list[str], bool]:
+    """The arguments without a flag of these names, and whether it was there; not beyond "--"."""
+    stop = arguments.index("--") if "--" in arguments else len(arguments)
+    rest = [argument for argument in arguments[:stop] if argument not in names]
+    return rest + arguments[stop:], len(rest) < stop
+
+
 def main() -> None:
     """Run the program and exit with its code; errors are one message, not a traceback."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
+    arguments, debug = _taken(sys.argv[1:], "--debug")
+    arguments, verbose = _taken(arguments, "--verbose", "-v")
     console.accept_all_names()
+    console.be_verbose(verbose)
     console.listen()
     if "OMP_WAIT_POLICY" not in os.environ:
         # Threads of GNU OpenMP spin for milliseconds before they sleep and so take the cores from

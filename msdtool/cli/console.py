@@ -37,14 +37,19 @@ class _Log(logging.Handler):
 
     Attributes:
         quiet: of our own records, print only warnings; bars do not appear either.
+        verbose: also print our records of level DEBUG, with the module that they come from.
     """
 
     quiet = False
+    verbose = False
 
     def emit(self, record: logging.LogRecord) -> None:
         is_warning = record.levelno >= logging.WARNING
         if not self.quiet or (is_warning and record.name.startswith("msdtool")):
-            _print(record.getMessage(), "warning: " if is_warning else "", "yellow")
+            label = "warning: " if is_warning else ""
+            if record.levelno < logging.INFO:
+                label = f"{record.name.removeprefix('msdtool.')}: "
+            _print(record.getMessage(), label, "yellow" if is_warning else "dim")
 
 
 _log = _Log()
@@ -69,6 +74,11 @@ def _encode_name(error: UnicodeError) -> tuple[bytes, int]:
     return character.encode("ascii", errors), error.start + 1
 
 
+def be_verbose(wanted: bool) -> None:
+    """Also print, from the next call of `listen` on, records of level DEBUG."""
+    _log.verbose = wanted
+
+
 def listen(*, quiet: bool = False) -> None:
     """Print what is logged to "msdtool" from level INFO on; with ``quiet``, warnings and no bars.
 
@@ -76,7 +86,7 @@ def listen(*, quiet: bool = False) -> None:
     """
     _log.quiet = quiet
     logger = logging.getLogger("msdtool")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG if _log.verbose and not quiet else logging.INFO)
     logger.addHandler(_log)
     # Its warnings would otherwise ignore --quiet.
     matplotlib = logging.getLogger("matplotlib")

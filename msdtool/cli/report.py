@@ -33,7 +33,7 @@ def command(
 
     Example: msdtool report runs/* -o report.html
     """
-    from msdtool.report.page import HTML_START
+    from msdtool.report.html import HTML_START
     from msdtool.report.tables import read_results
 
     for path, start in ((output, HTML_START), (figure, PNG_START)):

@@ -4,6 +4,7 @@
 """
 
 import atexit
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -25,6 +26,8 @@ from msdtool.errors import InputError
 from msdtool.file_errors import cannot_read
 from msdtool.special_files import refuse_special
 from msdtool.specifier_grammar import Location
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Array",
@@ -251,6 +254,7 @@ def _opened(location: Location, indexed: bool) -> Container:
     version = (*key, state.st_mtime_ns, state.st_size, state.st_ino)
     files, limit = (_open, MAX_OPEN) if opener else (_decoded, MAX_DECODED)
     if version not in files:
+        log.debug(f"{location}: is opened")
         for other in [other for other in files if other[: len(key)] == key]:
             files.pop(other).close()
         while len(files) >= limit:

@@ -72,6 +72,7 @@ def _locate(item: str | Path | Location, source: Source) -> Iterable[Location]:
 def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
     """The files that an item names, and the path of the array in each, empty if not given."""
     path = expand_home(item, InputError)
+    log.debug(f"{path}: looks for images")
     if path.is_dir() and not is_zarr(path):
         with os.scandir(path) as entries:
             files = _image_files(path / "*", entries)

@@ -63,7 +63,10 @@ def examine() -> Iterator[Finding]:
 
 def find_processors() -> Finding:
     """The processors that this process may use, and torch's threads on them."""
-    count, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
+    # Only Linux binds processes to processors.
+    is_bound = hasattr(os, "sched_getaffinity")
+    count = len(os.sched_getaffinity(0)) if is_bound else os.cpu_count()
+    threads = torch.get_num_threads()
     return Finding("processors", WORKS, f"{count}, of which torch uses {threads}")
 
 

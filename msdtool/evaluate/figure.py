@@ -11,7 +11,7 @@ from msdtool.specifier_grammar import without_folder
 
 
 def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, path: Path) -> None:
-    """Draw input, output and target of the best, a typical and the worst image as a PNG."""
+    """Draw input, output, target and error of the best, a typical and the worst image as a PNG."""
     labels = predictor.model.labels
     key = "accuracy" if labels else "psnr"
     ranks = ranked([-image[key] for image in evaluation.images])

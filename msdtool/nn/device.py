@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from msdtool.errors import ConfigError
-from msdtool.ops.engines import slow_because
+from msdtool.ops.engines import implementation_for, slow_because
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def warn_if_slow(device: torch.device) -> None:
     """Tell why networks are computed without the engine that is made for the device."""
+    engine = implementation_for(device, torch.float32)
+    log.debug(f"networks are computed on {device_name(device)} by the engine {engine!r}")
     reason = slow_because(device)
     if reason is not None:
         log.warning(

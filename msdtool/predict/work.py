@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from msdtool.predict.predictor import Predictor
 from msdtool.predict.results import Results
 from msdtool.progress import Progress, no_progress
 from msdtool.wording import size_text
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,8 @@ class _Work:
     def _predict_strips(self, index: int, name: str, progress: Progress) -> None:
         """Compute an image that does not fit in memory from file to file."""
         number, levels = index - self.images.start, self.inputs.levels(index)
-        input = Slices(self.inputs, index)
+        input, folder = Slices(self.inputs, index), self._channels_folder(number)
+        log.debug(f"{name}: is computed in strips; its channels lie in {folder}, or in memory")
 
         def write(start: int, output: Tensor) -> None:
             self.results.write(number, start, output)
@@ -202,7 +206,7 @@ class _Work:
 
         output = WrittenSlices((self.predictor.c_out, *input.shape[1:]), write)
         past = (self.results.state or {}).get("strips")
-        resume = Resume(self._channels_folder(number), save, past)
+        resume = Resume(folder, save, past)
         own = None if levels is None else levels[0]
         self.predictor.stream(input, output, name, progress, own, resume=resume)
 

@@ -1,29 +1,24 @@
 """A page of runs to be shown: one HTML file that needs no other."""
 
-import base64
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from msdtool.atomic import PNG_START, atomic_path, check_kind
 from msdtool.config import leaves, load_saved_config
 from msdtool.errors import ConfigError, ModelFileError
-from msdtool.file_errors import cannot_read, cannot_write
+from msdtool.file_errors import cannot_read
 from msdtool.plain_data import fits
 from msdtool.report.curves import draw_curves
+from msdtool.report.html import save_html
+from msdtool.report.panels import Preview, cut
 from msdtool.report.pictures import png
 from msdtool.report.tables import Results, Table, tables
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import MAX_BYTES, RANKS, RunDirectory
-from msdtool.runs.versions import versions
 from msdtool.special_files import read_regular
-from msdtool.wording import number
+from msdtool.wording import number, readable
 
-HTML_START = b"<!DOCTYPE html>\n<!-- written by msdtool report -->\n"
-"""What a page of ours begins with; others are not replaced."""
 MAX_LABELS = 40
 """Labels of the largest confusion matrix that is shown."""
 FACTS = ("device", "engine", "platform", "cpus", "processes")
@@ -33,7 +28,7 @@ FACTS = ("device", "engine", "platform", "cpus", "processes")
 def save_page(path: Path, results: Results) -> None:
     """Write a page of runs: tables, curves, previews, data, config, versions, how to reproduce.
 
-    Pictures and style are inside; there are no scripts. What a run does not hold is left out.
+    Of a preview the panels are compared by a slider. What a run does not hold is left out.
 
     Args:
         path: the HTML file, which must be missing, empty, or a page written before.
@@ -45,25 +40,14 @@ def save_page(path: Path, results: Results) -> None:
         Error: the page cannot be written.
     """
     names = list(results.rows)
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = templates.get_template("page.html").render(
+    save_html(
+        path,
+        "page.html",
         title=names[0] if len(names) == 1 else f"{len(names)} runs",
         tables=list(tables(results)),
-        curves=_address(png(draw_curves(results.curves))),
+        curves=png(draw_curves(results.curves)),
         runs=[_run(name, results) for name in names],
-        version=versions()["msdtool"],
     )
-    with cannot_write(path):
-        check_kind(path, HTML_START)
-    with cannot_write(path), atomic_path(path) as temporary:
-        # Names of files may not be Unicode.
-        temporary.write_bytes(HTML_START + text.encode("utf-8", "backslashreplace"))
 
 
 def _run(name: str, results: Results) -> dict[str, Any]:
@@ -89,27 +73,20 @@ def _run(name: str, results: Results) -> dict[str, Any]:
     }
 
 
-def _address(content: bytes) -> str:
-    """A PNG as the address of a picture."""
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
 def _read(path: Path) -> bytes | None:
     """A file of a run; None if there is none."""
     with cannot_read(path, ModelFileError):
         return read_regular(path, MAX_BYTES) if path.exists() else None
 
 
-def _previews(directory: RunDirectory) -> dict[str, str]:
+def _previews(directory: RunDirectory) -> dict[str, Preview]:
     """The pictures of the images that were chosen in training, by which they are."""
     found = {}
     for rank in RANKS:
         path = directory.previews / f"{rank}.png"
         content = _read(path)
         if content is not None:
-            if not content.startswith(PNG_START):
-                raise ModelFileError(f"{path}: is not a PNG; remove it, or restore the file")
-            found[rank] = _address(content)
+            found[rank] = cut(content, path)
     return found
 
 
@@ -126,7 +103,7 @@ def _data(directory: RunDirectory) -> list[tuple[str, str]]:
     except ConfigError:
         return []
     return [
-        (key.removeprefix("data."), number(value))
+        (key.removeprefix("data."), readable(value))
         for key, value in found.items()
         if key.startswith("data.") and value is not None
     ]
@@ -146,7 +123,7 @@ def _of_checkpoint(directory: RunDirectory) -> list[tuple[str, str]]:
         *(
             (
                 key.replace("_", " ").replace("std", "standard deviation"),
-                ", ".join(map(number, value)) if isinstance(value, list) else number(value),
+                readable(value),
             )
             for key, value in values.items()
             if value

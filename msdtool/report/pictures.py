@@ -1,73 +1,88 @@
-"""Figures of input, output and target side by side."""
+"""Figures of input, output, target and error side by side."""
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from msdtool.atomic import PNG_START, atomic_path, check_kind
 from msdtool.file_errors import cannot_write
 from msdtool.measure.comparisons import Array, Comparison
+from msdtool.report.panels import LABEL_COLOURS, PANELS_KEY, Panel, Preview, panels_text
 
+OF_VALUES = ("input", "output", "target", "output - target")
+OF_LABELS = ("input, outlines of the target", "output", "target", "wrong pixels")
+"""What the panels of a row show, in a regression and in a segmentation."""
 PANEL_INCHES = 3.2
 DOTS_PER_INCH = 110
+MAX_DOTS_PER_INCH = 160
+"""With images of many pixels a figure of comparisons has more dots, up to so many."""
 TITLE_INCHES, CAPTION_INCHES = 0.5, 0.2
 """Heights of what stands above, and below, a panel."""
 ASPECTS = (0.25, 2.5)
 """Panels are at least, and at most, so many times as high as wide."""
-LABEL_COLOURS = "viridis"
+ERROR_COLOURS = "RdBu_r"
 MISTAKE = "crimson"
 MAX_IN_LEGEND = 12
 
 
 def save_comparisons(path: Path, rows: Sequence[Comparison], labels: Sequence[int] = ()) -> None:
-    """Draw input, output and target for each row and write a PNG.
+    """Draw input, output, target and error for each row and write a PNG.
 
     Volumes are represented by their middle slice or, of a segmentation, by the one with the most
     pixels that are labelled; the title tells its number, from 0, in what is drawn. Values are
-    scaled to the target's range. Labels have one colour each, the input shows the outlines of the
-    target, and a fourth panel the pixels that are wrong.
+    scaled to the target's range; the error is the output minus the target. Labels have one colour
+    each, the input shows the outlines of the target, and the error is the pixels that are wrong.
+    Where the panels of the first row are is part of the file; see `msdtool.report.panels`.
 
     Args:
         path: the PNG.
         rows: what to draw.
         labels: the values that class indices stand for; empty for a regression.
     """
-    columns = 4 if labels else 3
     aspects = [np.clip(row.input.shape[-2] / row.input.shape[-1], *ASPECTS) for row in rows]
+    columns = len(OF_LABELS if labels else OF_VALUES)
     width = columns * PANEL_INCHES + (1.4 if labels else 0)
-    height = sum(
-        PANEL_INCHES * aspect + TITLE_INCHES + (CAPTION_INCHES if row.input_note else 0)
-        for row, aspect in zip(rows, aspects, strict=True)
-    )
+    height_of_text = TITLE_INCHES + (0 if labels else CAPTION_INCHES)
+    height = sum(PANEL_INCHES * aspect + height_of_text for aspect in aspects)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=aspects)
-    for row, line in zip(rows, axes, strict=True):
-        number = _slice(row, is_labelled=bool(labels))
-        place = "" if number is None else f", its slice {number}"
-        names = ["input", "output", "target"]
-        if labels:
-            _draw_labels(row, number, line, labels)
-            names = ["input, outlines of the target", "output", "target", "wrong pixels"]
-        else:
-            _draw_values(row, number, line)
-        notes = (row.input_note, row.output_note, "", "")
-        for axis, name, note in zip(line, names, notes, strict=False):
-            if name != names[0]:
-                axis.set_title(name, fontsize=9)
-            axis.set_xlabel(note, fontsize=9)
-            axis.set_xticks([])
-            axis.set_yticks([])
-        line[0].set_title(f"{as_label(row.title)}{place}\n{names[0]}", fontsize=9, loc="left")
-    save_figure(path, figure)
+    said = [_draw(row, line, labels) for row, line in zip(rows, axes, strict=True)]
+    pixels = max(row.target.shape[-1] for row in rows)
+    dots = int(np.clip(pixels / PANEL_INCHES, DOTS_PER_INCH, MAX_DOTS_PER_INCH))
+    save_figure(path, figure, dots, lambda: panels_text(figure, axes[0], said[0]))
+
+
+def _draw(row: Comparison, axes: Sequence[Axes], labels: Sequence[int]) -> Preview:
+    """Draw one row; return what it says, without the images."""
+    number = _slice(row, is_labelled=bool(labels))
+    legend: list[tuple[str, str]] = []
+    if labels:
+        legend = _draw_labels(row, number, axes, labels)
+        panels = [Panel(name) for name in OF_LABELS]
+    else:
+        range_note = _draw_values(row, number, axes)
+        notes = (row.input_note, row.output_note, "", range_note)
+        panels = [Panel(*said) for said in zip(OF_VALUES, notes, strict=True)]
+    for axis, panel in zip(axes, panels, strict=True):
+        if axis is not axes[0]:
+            axis.set_title(panel.name, fontsize=9)
+        axis.set_xlabel(panel.note, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    title = row.title if number is None else f"{row.title}, its slice {number}"
+    axes[0].set_title(f"{as_label(title)}\n{panels[0].name}", fontsize=9, loc="left")
+    return Preview(title, panels, legend)
 
 
 def _slice(row: Comparison, *, is_labelled: bool) -> int | None:
@@ -81,7 +96,8 @@ def _slice(row: Comparison, *, is_labelled: bool) -> int | None:
     return middle if counts[middle] == counts.max() else int(counts.argmax())
 
 
-def _draw_values(row: Comparison, number: int | None, axes: Sequence[Axes]) -> None:
+def _draw_values(row: Comparison, number: int | None, axes: Sequence[Axes]) -> str:
+    """Draw images; return what the colours of the error mean."""
     # Layers of a network may enlarge volumes.
     input, output, target = (
         _flat(image, None if number is None else number * (image.shape[1] // row.input.shape[1]))
@@ -92,11 +108,17 @@ def _draw_values(row: Comparison, number: int | None, axes: Sequence[Axes]) -> N
     _show_values(axes[0], input, limits if same_kind else _limits(input))
     _show_values(axes[1], output, limits)
     _show_values(axes[2], target, limits)
+    error = output - target
+    error = error.mean(-1) if error.ndim == 3 else error
+    largest = float(np.nanpercentile(np.abs(error), 99.5)) or 1.0
+    axes[3].imshow(error, cmap=ERROR_COLOURS, vmin=-largest, vmax=largest, interpolation="nearest")
+    return f"blue {-largest:.3g}, red {largest:.3g}"
 
 
 def _draw_labels(
     row: Comparison, number: int | None, axes: Sequence[Axes], labels: Sequence[int]
-) -> None:
+) -> list[tuple[str, str]]:
+    """Draw labels; return the entries of the legend, colours as in HTML."""
     input = _flat(row.input, number)
     output, target = (
         image if number is None else image[number] for image in (row.output, row.target)
@@ -124,6 +146,7 @@ def _draw_labels(
     if (target < 0).any():
         entries.append(Patch(facecolor="white", edgecolor="grey", label="not labelled"))
     axes[3].legend(handles=entries, fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
+    return [(to_hex(entry.get_facecolor()), str(entry.get_label())) for entry in entries]
 
 
 def _overlap(row: Comparison, index: int) -> str:
@@ -165,8 +188,19 @@ def as_label(name: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def save_figure(path: Path, figure: Figure) -> None:
+def save_figure(
+    path: Path,
+    figure: Figure,
+    dots: int = DOTS_PER_INCH,
+    text: Callable[[], str] | None = None,
+) -> None:
     """Write a figure as PNG, atomically.
+
+    Args:
+        path: the PNG.
+        figure: what to draw.
+        dots: per inch.
+        text: called when everything has its place; returns what the file says of its panels.
 
     Raises:
         Error: it cannot be written.
@@ -174,14 +208,20 @@ def save_figure(path: Path, figure: Figure) -> None:
     with cannot_write(path):
         check_kind(path, PNG_START)
     with cannot_write(path), atomic_path(path) as temporary:
-        temporary.write_bytes(png(figure))
+        temporary.write_bytes(png(figure, dots, text))
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as the content of a PNG."""
-    figure.set_dpi(DOTS_PER_INCH)
-    content = io.BytesIO()
+def png(figure: Figure, dots: int = DOTS_PER_INCH, text: Callable[[], str] | None = None) -> bytes:
+    """Return a figure as the content of a PNG; see `save_figure`."""
+    figure.set_dpi(dots)
+    canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
-        FigureCanvasAgg(figure).print_png(content)  # savefig would draw twice
+        canvas.draw()
+    said = PngInfo()
+    if text is not None:
+        said.add_itxt(PANELS_KEY, text())
+    content = io.BytesIO()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+    image.save(content, "PNG", pnginfo=said, dpi=(dots, dots))
     return content.getvalue()

@@ -8,6 +8,7 @@ from typing import Any
 from msdtool.config import leaves, load_saved_config
 from msdtool.errors import ConfigError
 from msdtool.runs.rundir import RunDirectory
+from msdtool.wording import readable
 
 log = logging.getLogger(__name__)
 
@@ -53,5 +54,5 @@ def in_words(settings: Mapping[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """A setting as a table shows it."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else readable(value)
     return text if len(text) <= MAX_LETTERS else f"...{text[3 - MAX_LETTERS :]}"

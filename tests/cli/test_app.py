@@ -102,6 +102,26 @@ def test_an_error_is_one_message_and_debug_shows_the_traceback(cli, tmp_path):
         assert debugged.err.endswith(result.err)
 
 
+@pytest.mark.parametrize("flag", ["-v", "--verbose"])
+def test_verbose_tells_what_is_read_and_computed(cli, regression_run, images, tmp_path, flag):
+    image = images / "image_000.tif"
+    command = ("predict", regression_run, image, "-o", tmp_path / "out")
+    said = f"data.specifiers: {image}: looks for images\n"
+    short = cli(*command)
+    assert said not in short.err
+    for arguments in ((flag, *command, "--overwrite"), (*command, flag, "--overwrite")):
+        long = cli(*arguments)
+        assert (long.code, long.out) == (0, short.out)
+        assert said in long.err
+        assert "nn.device: networks are computed on cpu (" in long.err
+    assert cli(*command, "--overwrite", flag, "--quiet").err == ""
+    assert said not in cli(*command, "--overwrite").err  # nor the next command
+
+
+def test_what_follows_two_dashes_is_no_flag(cli):
+    assert "-v: no such run directory" in cli("predict", "-o", "out", "--", "-v", "a.tif").err
+
+
 @pytest.mark.parametrize(
     ("problem", "code", "message"),
     [

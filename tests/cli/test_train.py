@@ -7,7 +7,7 @@ import yaml
 from msdtool.runs.checkpoint import load_checkpoint
 from tests.helpers import parse_config, write_experiment, write_noisy_pairs
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from msdtool.config import dump_config, load_config
 from msdtool.resources import resource_folder
 from tests.helpers import parse_config
 
-TEMPLATES = sorted(resource_folder("configs").rglob("*.yaml"))
+TEMPLATES = sorted(resource_folder("configs").glob("*.yaml"))
 
 
 def test_there_are_templates():

@@ -187,7 +187,7 @@ def test_a_failure_names_the_file(tmp_path, monkeypatch):
 
     result = Result((), "", (1, 4, 5), "uint8", {})
     sink = open_sink("tif", tmp_path / "a.tif", result)
-    monkeypatch.setattr(os, "pwrite", no_space)
+    monkeypatch.setattr(os, "pwritev", no_space)
     with pytest.raises(Error) as error:
         sink.write(0, 0, np.zeros((1, 4, 5)))
     assert error.value.message == f"{tmp_path}/a.tif: cannot be written: No space left on device"

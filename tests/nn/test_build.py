@@ -108,7 +108,7 @@ def test_temporal_layers_link_the_frames_of_a_series():
 
 
 @pytest.mark.parametrize(
-    "path", sorted(resource_folder("configs").rglob("*.yaml")), ids=lambda path: path.name
+    "path", sorted(resource_folder("configs").glob("*.yaml")), ids=lambda path: path.name
 )
 def test_every_template_has_a_network_that_learns(path):
     config = load_config(path)

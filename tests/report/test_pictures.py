@@ -34,17 +34,35 @@ def test_values_are_shown_in_the_targets_range(tmp_path):
     """Input, output and target go from black to white at the same values."""
     target = np.linspace(100, 200, 64).reshape(1, 8, 8)
     picture = drawn(tmp_path / "a.png", [comparison(input=target, output=target, target=target)])
-    third = picture.shape[1] // 3
+    quarter = picture.shape[1] // 4
     # The middle row of a panel, away from text: the same in all three.
-    rows = [picture[picture.shape[0] // 2, i * third : (i + 1) * third] for i in range(3)]
+    rows = [picture[picture.shape[0] // 2, i * quarter : (i + 1) * quarter] for i in range(3)]
     assert len(np.unique(rows[0][:, 0])) > 5
     assert {tuple(np.unique(row[:, 0])) for row in rows[1:]} == {tuple(np.unique(rows[0][:, 0]))}
     brighter = drawn(
         tmp_path / "b.png", [comparison(input=target, output=target + 1000, target=target)]
     )
-    middle = brighter[brighter.shape[0] // 2, third : 2 * third, 0]
+    middle = brighter[brighter.shape[0] // 2, quarter : 2 * quarter, 0]
     assert np.mean(middle == 255) > 0.9  # beyond the range: white on a white page
     assert np.mean(rows[1][:, 0] == 255) < 0.5
+
+
+def test_the_error_is_red_where_the_output_is_too_large_and_blue_where_it_is_too_small(tmp_path):
+    target = np.zeros((1, 8, 8))
+    output = target.copy()
+    output[:, :, :4], output[:, :, 4:] = 2, -2
+    picture = drawn(tmp_path / "a.png", [comparison(output=output, target=target)])
+    row = picture[picture.shape[0] // 2, 3 * picture.shape[1] // 4 :]
+    red, _, blue = row.T
+    assert np.median(np.flatnonzero(red > blue + 60)) < np.median(np.flatnonzero(blue > red + 60))
+    assert min(np.sum(red > blue + 60), np.sum(blue > red + 60)) > 100
+
+
+@pytest.mark.parametrize(("side", "dots"), [(64, 110), (400, 125), (4000, 160)])
+def test_large_images_have_more_dots(tmp_path, side, dots):
+    path = tmp_path / "a.png"
+    drawn(path, [comparison((1, 4, side))])
+    assert iio.immeta(path)["dpi"] == pytest.approx((dots, dots), abs=0.1)
 
 
 def test_a_volume_is_shown_by_its_middle_slice(tmp_path):

@@ -23,6 +23,7 @@ from msdtool.data.sinks.base import Sink
 from msdtool.data.sinks.compression import compress_hdf5, compress_tiff
 from msdtool.data.sinks.result import Result, tiff_header
 from msdtool.errors import InputError
+from msdtool.positioned import BINARY, write_at
 
 
 class FlatFile(ABC):
@@ -39,7 +40,7 @@ class FlatFile(ABC):
         if is_new:
             self._write_header(path)
         self.offset = self._pixels_offset(path)
-        self.file: int | None = os.open(path, os.O_RDWR)
+        self.file: int | None = os.open(path, os.O_RDWR | BINARY)
 
     @property
     def pixels(self) -> FlatArray:
@@ -64,7 +65,7 @@ class FlatFile(ABC):
             data = row.data.cast("B")
             assert len(data) == pixels.shape[axis + 1] * slice_bytes
             while data:
-                written = os.pwrite(self.file, data, self.offset + place)
+                written = write_at(self.file, [data], self.offset + place)
                 data, place = data[written:], place + written
 
     def sync(self) -> None:

@@ -1,12 +1,14 @@
 """The compiled engine's library: built from kernels/cpu by the system's compiler on first use.
 
-A compiler on the machine itself can use every instruction of its processor, and no wheel per
-platform is needed. The library lies in the user's cache folder, named after all it depends on and
-the digest of its content, which is compared before it is loaded.
+A compiler on the machine itself can use every instruction of its processor. Wheels of a platform
+carry the library and need none; see `msdtool.ops.cpu.prebuilt`. One that was built lies in the
+user's cache folder, named after all it depends on and the digest of its content, which is compared
+before it is loaded.
 """
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -23,7 +25,10 @@ import torch
 from msdtool.atomic import put, sync, temporary_name
 from msdtool.errors import KernelError
 from msdtool.file_errors import expand_home
+from msdtool.ops.cpu import prebuilt
 from msdtool.resources import resource_folder
+
+log = logging.getLogger(__name__)
 
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
@@ -74,7 +79,9 @@ def _load(dtype: torch.dtype) -> ctypes.CDLL | str:
 
 def _try_to_load(dtype: torch.dtype) -> ctypes.CDLL | str:
     try:
-        return ctypes.CDLL(str(_library(dtype)))
+        path = prebuilt.library(REALS[dtype]) or _library(dtype)
+        log.debug(f"the compiled engine is {path}")
+        return ctypes.CDLL(str(path))
     # ValueError: unmatched quotes in CXX. RuntimeError: a user without a home folder.
     except (OSError, subprocess.SubprocessError, ValueError, RuntimeError) as error:
         return f"the compiled engine cannot be built: {error}. {_advice()}"
@@ -128,6 +135,7 @@ def _remove_abandoned(folder: Path) -> None:
 def _built(stem: Path, command: list[str]) -> Path:
     """Compile the library and name it after its content."""
     temporary = temporary_name(stem)
+    log.debug(f"compiles the engine: {shlex.join(command)}")
     try:
         _compile([*command, "-o", str(temporary)])
         temporary.chmod(0o700)  # whatever the umask lets others do

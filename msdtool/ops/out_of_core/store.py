@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from msdtool.positioned import BINARY, read_at, write_at
 from msdtool.private import NO_FOLLOW
 
 # Moved through memory at once: the input, and channels from or to another device.
@@ -116,12 +117,12 @@ class FileStore:
         self.num_threads = torch.get_num_threads()
         self.threads = ThreadPoolExecutor(self.num_threads)
         create = os.O_CREAT | os.O_EXCL if is_new else 0
-        self.file = os.open(path, os.O_RDWR | NO_FOLLOW | create, 0o600)
+        self.file = os.open(path, os.O_RDWR | BINARY | NO_FOLLOW | create, 0o600)
         # Reserved now, so that a full disk is not found after hours of work.
         size = space[0] * num_channels * self.channel_bytes
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self.file, 0, size)
-        else:  # macOS cannot reserve
+        else:  # macOS and Windows cannot reserve
             os.truncate(self.file, size)
 
     def close(self) -> None:
@@ -133,14 +134,14 @@ class FileStore:
         """Fill pixels [C, n, ...] with the first C channels of slices start..start+n-1."""
         for first, part in self._parts(pixels):
             host = part if part.device.type == "cpu" else torch.empty_like(part, device="cpu")
-            self._transfer(os.preadv, 0, start + first, host)
+            self._transfer(read_at, 0, start + first, host)
             if host is not part:
                 part.copy_(host)
 
     def write(self, channel: int, start: int, pixels: Tensor) -> None:
         """Write pixels [C, n, ...] to channels ``channel``.. of slices start..start+n-1."""
         for first, part in self._parts(pixels):
-            self._transfer(os.pwritev, channel, start + first, part.cpu())
+            self._transfer(write_at, channel, start + first, part.cpu())
 
     def _parts(self, pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield all slices at once, or pieces of what a device has to pass through the host."""
