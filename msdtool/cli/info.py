@@ -65,7 +65,7 @@ def command(
 def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     """A model's facts in the words of those who only look at it."""
     progress, metrics = facts["run_progress"] or facts["progress"], facts["metrics"] or {}
-    best = f"{progress['best_epoch']}, loss {number(progress['best_loss'])}"
+    best = f"{progress['best_epoch']}, {_best_value(facts['config'], progress['best_loss'])}"
     return {
         "checkpoint": facts["checkpoint"],
         "task": facts["task"],
@@ -86,6 +86,15 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
         },
         "versions": facts["versions"],
     }
+
+
+def _best_value(config: dict[str, Any], best: float) -> str:
+    """The value by which the best epoch was chosen."""
+    training = config.get("training")
+    select = training.get("select", "loss") if isinstance(training, dict) else "loss"
+    return (
+        f"loss {number(best)}" if select == "loss" else f"{_in_words(str(select))} {number(-best)}"
+    )
 
 
 def _in_words(key: str) -> str:

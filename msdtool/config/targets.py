@@ -102,6 +102,30 @@ def blind_spots(
         yield f"{key}.mask", "Z is for network.ndim: 3, or data.slab; remove it"
 
 
+def selection(task: str, data: DataConfig, training: TrainingConfig) -> Iterator[Problem]:
+    select, key = training.select, "training.select"
+    if select == "loss":
+        return
+    if data.validation is None:
+        yield key, f"got {select}, which needs images to validate on; set data.validation"
+        return
+    if data.validates_on_noise:
+        allowed, whole = data.noise_scores, ["frc", "edges"]
+        if select in whole and not allowed:
+            yield (
+                key,
+                f"got {select}, which is of whole images; remove the mask and "
+                "data.validation.patch, or select the loss",
+            )
+            return
+    elif task == "segmentation":
+        allowed = ["accuracy", "mean_iou", "mean_dice"]
+    else:
+        allowed = ["psnr", "ssim"]
+    if select not in allowed:
+        yield key, f"got {select}; allowed for this experiment: {', '.join(['loss', *allowed])}"
+
+
 def foreground(task: str, data: DataConfig) -> Iterator[Problem]:
     foreground = data.foreground
     if foreground is None:
