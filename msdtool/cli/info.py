@@ -74,6 +74,7 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
         "labels": facts["labels"],
         "not labelled": facts["ignore"],
         "channels": "averaged" if facts["collapse_channels"] else None,
+        "interval": f"holds {facts['interval']:.4g} of targets" if facts["interval"] else None,
         **_values(facts["normalisation"]),
         "trained": f"{progress['epoch']} epochs, {progress['step']} updates, "
         f"{clock(progress['seconds'])}",
@@ -176,6 +177,7 @@ def _of_model(path: Path) -> dict[str, Any]:
         "ignore": content.ignore,
         "collapse_channels": content.collapse_channels,
         "scaling": str(content.scaling),
+        "interval": content.interval or None,
         "normalisation": content.normalisation.to_dict(),
         "progress": asdict(checkpoint.progress),
         "run_progress": None if latest is None else asdict(latest),

@@ -186,6 +186,14 @@ class TrainingConfig(Section):
         f"{{Gram: 0.1}}], of {', '.join(LOSS_TERMS['regression'])}, or of "
         f"{', '.join(LOSS_TERMS['segmentation'])}. What each is for: [losses](training.md#losses)",
     )
+    interval: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="regression: also learn an interval that holds this fraction of the target "
+        "values, such as 0.9, by two more outputs per channel; see "
+        "[uncertainty](training.md#how-sure-a-network-is)",
+    )
     huber_delta: float = Field(
         1.0, gt=0, description="where Huber becomes linear, in target standard deviations"
     )

@@ -23,8 +23,12 @@ def segmentation(data: DataConfig, training: TrainingConfig) -> Iterator[Problem
             "training.class_weights",
             f"got {len(weights)} weights for {num_labels} labels",
         )
-    if data.data_range is not None:
-        yield "data.data_range", "only regression uses it; remove it"
+    for key, value in (
+        ("data.data_range", data.data_range),
+        ("training.interval", training.interval),
+    ):
+        if value is not None:
+            yield key, "only regression uses it; remove it"
     if data.ignore is not None and data.ignore in data.label_values:
         yield (
             "data.ignore",

@@ -13,13 +13,14 @@ from msdtool.report.pictures import as_label, save_figure
 from msdtool.runs.rows import best_row
 
 Rows = Sequence[dict[str, Any]]
-METRICS = ("psnr", "ssim", "accuracy", "mean_iou", "frc", "edges")
+METRICS = ("psnr", "ssim", "accuracy", "mean_iou", "coverage", "frc", "edges")
 BESIDE = {"gradient_norm": 1, "learning_rate": 1, "memory_bytes": 2**30}
 """What else is drawn, and the unit that it is drawn in."""
 LABELS = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
     "mean_iou": "mean IoU",
+    "coverage": "coverage of intervals",
     "frc": "ring correlation of halves",
     "edges": "contrast of edges",
     "gradient_norm": "gradient norm",

@@ -8,7 +8,7 @@ from msdtool.errors import ModelFileError
 from msdtool.runs.rows import best_row
 from msdtool.runs.rundir import RunDirectory
 
-COLUMNS = ("psnr", "ssim", "mae", "accuracy", "mean_iou", "mean_dice", "frc", "edges")
+COLUMNS = ("psnr", "ssim", "mae", "accuracy", "mean_iou", "mean_dice", "coverage", "frc", "edges")
 
 
 def read_runs(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:

@@ -169,6 +169,7 @@ class Record:
             splits=len(data.train.splits or []),
             strategy=data.train.strategy,
             scaling=data.normalisation.to_scaling(),
+            interval=self.config.training.interval or 0.0,
         )
 
 

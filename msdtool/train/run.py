@@ -184,13 +184,14 @@ class TrainingRun:
         # Compared with noise, a network that removes it scores low, and its input higher.
         is_measured = not self.config.data.validates_on_noise
         labels, data_range = self.config.label_values, normalisation.data_range
+        groups = self.config.output_groups
         with closing(validation_batches(pairs, workers, processes.rank, processes.size)) as batches:
             return (
                 yield from validation(
                     self.learner.result,
                     self.learner.device,
                     build_loss(self.config, normalisation),
-                    build_metrics(labels, data_range) if is_measured else None,
+                    build_metrics(labels, data_range, bounds=groups > 1) if is_measured else None,
                     batches,
                     pairs.name,
                     self.baseline if is_measured else None,

@@ -68,11 +68,12 @@ def validation(
                         shown = in_data_units(output, sample)
                         metrics.update(shown, sample.target, sample.mask)
                     if scores is not None:
-                        other = network(own.target) if index in scores.halves else None
-                        scores.update(
-                            in_data_units(output, sample)[0],
-                            None if other is None else in_data_units(other, sample)[0],
-                        )
+                        count = len(sample.target[0])  # bounds follow
+                        result = in_data_units(output, sample)[0, :count]
+                        other = None
+                        if index in scores.halves:
+                            other = in_data_units(network(own.target), sample)[0, :count]
+                        scores.update(result, other)
                     if baseline is not None:
                         baseline.update(sample.input, sample.target, sample.mask)
             except ValueError as error:

@@ -74,7 +74,7 @@ def self_supervised(tmp_path_factory):
     folder = tmp_path_factory.mktemp("self_supervised")
     splits = [write_noisy_pairs(folder / f"split_{k}", 4)["input"] for k in range(2)]
     data = {"train": {"splits": splits}, "validation": {"fraction": 0.7}}
-    training = {"batch_size": 2, "select": "frc"}
+    training = {"batch_size": 2, "select": "frc", "interval": 0.8}
     return write_experiment(folder / "config.yaml", {"data": data, "training": training})
 
 
