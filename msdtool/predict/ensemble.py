@@ -1,7 +1,7 @@
 """Several networks for the same images, and how far their results lie apart.
 
-The mean of networks that were trained from different seeds is closer to the truth than one of them,
-and their spread tells where they do not know (Lakshminarayanan et al., NeurIPS 2017).
+The spread of networks that were trained from different seeds tells where they do not know
+(Lakshminarayanan et al., NeurIPS 2017).
 """
 
 import torch

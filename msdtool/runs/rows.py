@@ -21,7 +21,8 @@ def parse_row(line: bytes) -> Row:
     """Return the row that a line holds.
 
     The row of an epoch has whole numbers "epoch" and "step", from 1, and numbers for all else; null
-    stands for one that is not finite. The values of `LABEL_METRICS` are such numbers by label.
+    stands for one that is not finite. The values of `LABEL_METRICS` are such numbers by label, and
+    "improved" is true or false.
 
     Raises:
         ValueError: it is not a JSON object, or is the row of an epoch with other values.
