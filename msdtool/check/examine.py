@@ -201,7 +201,7 @@ def _check_sizes(
     channels *= 2 * config.data.slab + 1
     largest = config.crop_size or max(training or [inputs[0][1:]], key=math.prod)
     c_out = 1 if config.data.collapse_channels else (report.shapes("target") or inputs)[0][0]
-    planned = plan_architecture(config, channels, config.num_labels or c_out, largest)
+    planned = plan_architecture(config, channels, config.num_outputs(c_out), largest)
     try:
         if not report.problems:
             check_scale(config, planned, train.scale)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Collection, Sequence
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +45,13 @@ def command(
     figure: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw input | output | target.")
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG",
+            help="Segmentation: draw how often labels are right, over their probability.",
+        ),
+    ] = None,
     part: PartIndex = None,
     num_parts: NumParts = None,
     output: Annotated[
@@ -79,14 +87,22 @@ def command(
     """
     with no_collection():
         from msdtool.data.build import locate
-        from msdtool.evaluate import PartFiles, draw, evaluate, open_pairs, target_range
+        from msdtool.evaluate import (
+            PartFiles,
+            draw,
+            draw_reliability,
+            evaluate,
+            open_pairs,
+            target_range,
+        )
         from msdtool.predict import Predictor
         from msdtool.runs.checkpoint import find_model, load_checkpoint
         from msdtool.runs.rundir import RunDirectory
 
     console.listen(quiet=quiet)
     mine = choose_part(part, num_parts, os.environ)
-    _check_options(mine, output, data_range, figure)
+    pictures = [picture for picture in (figure, calibration) if picture is not None]
+    _check_options(mine, output, data_range, pictures)
     file = find_model(model)
     checkpoint = load_checkpoint(file)
     predictor = Predictor(checkpoint.model, device, str(file), scale_input=scale_input)
@@ -96,8 +112,9 @@ def command(
         locate([target]),
         None if mask is None else locate([mask]),
     )
-    if figure is not None and figure.resolve() in pairs.paths:
-        raise ConfigError(f"{figure}: is one of the images; choose another name for the figure")
+    _check_pictures(pictures, pairs.paths)
+    if calibration is not None and predictor.label_map is None:
+        raise ConfigError("--calibration: the model is for regression and has no probabilities")
     if predictor.model.splits and len(input) == 1:
         log.info(f"{of_splits(predictor.model.splits)}, --input once per split averages over them")
     indices = range(mine.index, len(pairs), mine.count)
@@ -127,10 +144,12 @@ def command(
         console.result_text(_text(results))
     if figure is not None:
         draw(predictor, pairs, evaluation, figure)
+    if calibration is not None:
+        draw_reliability(evaluation, calibration)
 
 
 def _check_options(
-    mine: Part, output: Path | None, data_range: float | None, figure: Path | None
+    mine: Part, output: Path | None, data_range: float | None, pictures: Sequence[Path]
 ) -> None:
     """Raise ConfigError for what cannot be: now, not after hours of work."""
     if mine.count > 1 and output is None:
@@ -140,9 +159,20 @@ def _check_options(
         )
     if data_range is not None and not 0 < data_range < inf:
         raise ConfigError(f"--data-range: got {data_range:g}; expected a number above 0")
-    if figure is not None:
-        with cannot_write(figure):
-            check_place(figure, PNG_START)
+    if len({picture.resolve() for picture in pictures}) < len(pictures):
+        raise ConfigError("--figure and --calibration: name two files")
+    for picture in pictures:
+        with cannot_write(picture):
+            check_place(picture, PNG_START)
+
+
+def _check_pictures(pictures: Sequence[Path], images: Collection[Path]) -> None:
+    """Raise ConfigError if a picture would replace an image."""
+    for picture in pictures:
+        if picture.resolve() in images:
+            raise ConfigError(
+                f"{picture}: is one of the images; choose another name for the figure"
+            )
 
 
 def _keep(directory: "RunDirectory", results: dict[str, Any]) -> None:
@@ -166,7 +196,7 @@ def _text(results: dict[str, Any]) -> str:
                 interval = bounds(intervals[name][label])
                 lines.append([f"{name} {label}", number(item), interval])
             continue
-        beside = [number(input[name])] if input else []
+        beside = [number(input.get(name, ""))] if input else []
         lines.append([name, number(value), *beside, bounds(intervals.get(name, ()))])
     count = len(results["images"])
     images = f"{count} image{'s' if count > 1 else ''}"
@@ -174,6 +204,8 @@ def _text(results: dict[str, Any]) -> str:
     parts = [console.columns(lines), f"{kind} {images}"]
     if results["confusion"] is not None:
         parts += _surface_notes(output["surface_images"], count)
+        error = results["calibration"]["expected_calibration_error"]
+        parts.append(f"expected calibration error of the probabilities: {number(error)}")
         parts += ["", "pixels by label", console.confusion(results["confusion"])]
     return "\n".join(parts)
 

@@ -65,7 +65,7 @@ def command(
 def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
     """A model's facts in the words of those who only look at it."""
     progress, metrics = facts["run_progress"] or facts["progress"], facts["metrics"] or {}
-    best = f"{progress['best_epoch']}, loss {number(progress['best_loss'])}"
+    best = f"{progress['best_epoch']}, {_best_value(facts['config'], progress['best_loss'])}"
     return {
         "checkpoint": facts["checkpoint"],
         "task": facts["task"],
@@ -74,6 +74,7 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
         "labels": facts["labels"],
         "not labelled": facts["ignore"],
         "channels": "averaged" if facts["collapse_channels"] else None,
+        "interval": f"holds {facts['interval']:.4g} of targets" if facts["interval"] else None,
         **_values(facts["normalisation"]),
         "trained": f"{progress['epoch']} epochs, {progress['step']} updates, "
         f"{clock(progress['seconds'])}",
@@ -86,6 +87,15 @@ def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
         },
         "versions": facts["versions"],
     }
+
+
+def _best_value(config: dict[str, Any], best: float) -> str:
+    """The value by which the best epoch was chosen."""
+    training = config.get("training")
+    select = training.get("select", "loss") if isinstance(training, dict) else "loss"
+    return (
+        f"loss {number(best)}" if select == "loss" else f"{_in_words(str(select))} {number(-best)}"
+    )
 
 
 def _in_words(key: str) -> str:
@@ -167,6 +177,7 @@ def _of_model(path: Path) -> dict[str, Any]:
         "ignore": content.ignore,
         "collapse_channels": content.collapse_channels,
         "scaling": str(content.scaling),
+        "interval": content.interval or None,
         "normalisation": content.normalisation.to_dict(),
         "progress": asdict(checkpoint.progress),
         "run_progress": None if latest is None else asdict(latest),

@@ -112,6 +112,27 @@ def command(
         bool,
         typer.Option("--probabilities", help="Segmentation: also write per-class probabilities."),
     ] = False,
+    ensemble: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Average over this network, too; repeatable.",
+        ),
+    ] = None,
+    spread: Annotated[
+        bool,
+        typer.Option(
+            "--spread",
+            help="Also write the standard deviation over networks, symmetries and splits.",
+        ),
+    ] = False,
+    interval: Annotated[
+        bool,
+        typer.Option(
+            "--interval",
+            help="Also write the lower and upper bounds of a network with training.interval.",
+        ),
+    ] = False,
     missing: Annotated[
         bool,
         typer.Option("--missing", help="Only list the inputs without results; exit 1 if any."),
@@ -192,9 +213,13 @@ def command(
         scratch=scratch,
         tta=tta,
         scale_input=scale_input,
+        ensemble=ensemble or (),
+        spread=spread,
     )
     if probabilities and predictor.label_map is None:
         raise ConfigError("--probabilities: the model is for regression and has none")
+    if interval and not predictor.model.interval:
+        raise ConfigError("--interval: the model was trained without training.interval")
     encoding, part_of = Encoding.parse(dtype, scale), Region.parse(region, slices)
     encoding.check(predictor.model.labels)
     if stack and predictor.ndim != 2:
@@ -211,6 +236,8 @@ def command(
         output=output,
         stack=stack,
         probabilities=probabilities,
+        spread=spread,
+        interval=interval,
         format=format,
         pixels=predictor.pixels(encoding),
         encoding=encoding,

@@ -98,6 +98,7 @@ def _print_result(run: "TrainingRun", json: bool) -> None:
                 "epoch": progress.epoch,
                 "step": progress.step,
                 "best_epoch": progress.best_epoch,
+                "select": run.config.training.select,
                 "best_loss": progress.best_loss,
                 "seconds": progress.seconds,
                 "metrics": run.record.metrics,

@@ -78,7 +78,9 @@ def train_run(
                 bar(progress.step, run.total_steps, note)
             elif isinstance(event, EpochDone):
                 log.info(_epoch_line(experiment, event))
-    log.info(f"finished: {progress.finished}; best epoch {progress.best_epoch}")
+    select = experiment.training.select
+    by = "" if select == "loss" else f" by {select}"
+    log.info(f"finished: {progress.finished}; best epoch {progress.best_epoch}{by}")
     return run
 
 

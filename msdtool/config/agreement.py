@@ -3,16 +3,22 @@
 from collections.abc import Iterator
 
 from msdtool.config.data_schema import DataConfig, GeometryConfig
+from msdtool.config.loss_names import LOSS_TERMS, LOSSES
 from msdtool.config.schema import (
-    LOSS_TERMS,
-    LOSSES,
     NetworkConfig,
     StreamConfig,
     TrainingConfig,
 )
 from msdtool.config.section import Problem
 from msdtool.config.sizes import network_size, windows
-from msdtool.config.targets import blind_spots, foreground, regression, segmentation, splits
+from msdtool.config.targets import (
+    blind_spots,
+    foreground,
+    regression,
+    segmentation,
+    selection,
+    splits,
+)
 from msdtool.wording import choices
 
 
@@ -30,6 +36,7 @@ def find_problems(
         *data.normalisation.problems(task),
         *splits(task, data),
         *blind_spots(task, data, network.ndim, training),
+        *selection(task, data, training),
         *_unused(task, network, training),
         *network_size(network),
         *_stream(data, network, stream),

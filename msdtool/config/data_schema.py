@@ -207,6 +207,22 @@ class DataConfig(Section):
         learns_from_noise = train.splits is not None or train.swap or train.blind_spot is not None
         return learns_from_noise and validation is not None and validation.target is None
 
+    @property
+    def noise_scores(self) -> list[str]:
+        """Scores of validation on noisy targets, of whole images in which all pixels count."""
+        train, validation = self.train, self.validation
+        if validation is None or not self.validates_on_noise:
+            return []
+        mask = train.mask if validation.splits is None else validation.mask
+        if mask is not None or validation.patch is not None:
+            return []
+        # A target is a half of the data that the network can be applied to; not one without the
+        # slices above and below it, or in another scale.
+        scaling = self.normalisation.to_scaling()
+        is_alike = not scaling.is_per_image or scaling.target == "input"
+        has_halves = train.blind_spot is None and not self.slab and is_alike
+        return ["frc", "edges"] if has_halves else ["edges"]
+
     def crop_size(self, ndim: int) -> tuple[int, ...] | None:
         """Crop size per spatial axis, or None for whole images."""
         return per_axis(self.crop, ndim)

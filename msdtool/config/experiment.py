@@ -87,6 +87,15 @@ class ExperimentConfig(Section):
         """Number of labels; 0 for regression."""
         return len(self.data.label_values)
 
+    def num_outputs(self, target_channels: int) -> int:
+        """Channels of the network's output, for targets of so many."""
+        return self.num_labels or self.output_groups * target_channels
+
+    @property
+    def output_groups(self) -> int:
+        """How many values the network outputs for each of a target: itself, and two bounds."""
+        return 1 if self.training.interval is None else 3
+
     def convolved(self, size: Sequence[int]) -> tuple[int, ...]:
         """The part of a size, per spatial axis, that the network's convolutions extend over."""
         return tuple(size) if self.stream is None else self.stream.frame_size(size)

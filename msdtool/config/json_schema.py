@@ -8,7 +8,7 @@ from typing import Any
 
 from msdtool.config.experiment import ExperimentConfig
 from msdtool.config.load import SECTIONS
-from msdtool.config.schema import LOSS_TERMS, LOSSES
+from msdtool.config.loss_names import LOSS_TERMS, LOSSES
 from msdtool.config.value_schemas import absent, given
 
 

@@ -4,19 +4,13 @@ The table of all keys in the documentation is generated from these descriptions.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    WithJsonSchema,
-)
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from msdtool.border import Padding
 from msdtool.config import value_schemas
+from msdtool.config.loss_names import LOSS_TERMS, LOSSES, Loss
 from msdtool.config.section import Section
 from msdtool.config.values import (
     parse_class_weights,
@@ -25,7 +19,6 @@ from msdtool.config.values import (
     parse_freeze,
     parse_layer,
     parse_layers,
-    parse_loss_terms,
     parse_path,
 )
 
@@ -48,42 +41,7 @@ Freeze = Annotated[
     list[str | dict[str, int]], BeforeValidator(parse_freeze), WithJsonSchema(value_schemas.FREEZE)
 ]
 
-RegressionLossName = Literal["L1", "L2", "Huber", "L1+SSIM", "L2+SSIM", "MS-SSIM", "FFT", "top_k"]
-SegmentationLossName = Literal[
-    "cross_entropy", "dice", "cross_entropy+dice", "focal", "tversky", "top_k"
-]
-LOSSES = {
-    "regression": get_args(RegressionLossName),
-    "segmentation": get_args(SegmentationLossName),
-}
-"""Losses that are allowed alone; "+" joins the terms of a mix."""
-
-
-def _terms(task: str, *others: str) -> tuple[str, ...]:
-    return (*dict.fromkeys("+".join(LOSSES[task]).split("+")), *others)
-
-
-LOSS_TERMS = {
-    "regression": _terms("regression", "Gram", "edge", "TV"),
-    "segmentation": _terms("segmentation", "boundary", "TV"),
-}
-"""Losses that are allowed in a list with weights; the last ones see too little to be alone."""
-
-
-def _loss_kind(value: Any) -> str:
-    return "<terms>" if isinstance(value, list) else "<name>"
-
-
-Loss = Annotated[
-    Annotated[Literal[RegressionLossName, SegmentationLossName], Tag("<name>")]
-    | Annotated[
-        list[dict[str, float]],
-        BeforeValidator(parse_loss_terms),
-        WithJsonSchema(value_schemas.LOSS_TERMS),
-        Tag("<terms>"),
-    ],
-    Discriminator(_loss_kind),
-]
+Selection = Literal["loss", "psnr", "ssim", "accuracy", "mean_iou", "mean_dice", "frc", "edges"]
 
 SEGMENTATION_RATE = 1.5e-2
 """The default learning rate of segmentation."""
@@ -232,6 +190,14 @@ class TrainingConfig(Section):
         f"{{Gram: 0.1}}], of {', '.join(LOSS_TERMS['regression'])}, or of "
         f"{', '.join(LOSS_TERMS['segmentation'])}. What each is for: [losses](training.md#losses)",
     )
+    interval: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="regression: also learn an interval that holds this fraction of the target "
+        "values, such as 0.9, by two more outputs per channel; see "
+        "[uncertainty](training.md#how-sure-a-network-is)",
+    )
     huber_delta: float = Field(
         1.0, gt=0, description="where Huber becomes linear, in target standard deviations"
     )
@@ -269,8 +235,18 @@ class TrainingConfig(Section):
         "number per label, for cross_entropy and focal",
     )
     validate_every: int = Field(1, ge=1, description="epochs between validations")
+    select: Selection = Field(
+        "loss",
+        description="the value of validation that decides which epoch's network is the best one, "
+        "and that `patience` and `schedule: plateau` watch: the loss (that of training, if there "
+        "is no validation), a metric, or a score that needs no clean images; see "
+        "[selection](training.md#which-epoch-is-the-best)",
+    )
     patience: int | None = Field(
-        None, ge=1, description="stop after this many validations without improvement"
+        None,
+        ge=1,
+        description="stop after this many validations without improvement of what `select` names; "
+        "null: never",
     )
     max_time: Duration | None = Field(
         None,

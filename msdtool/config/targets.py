@@ -23,8 +23,12 @@ def segmentation(data: DataConfig, training: TrainingConfig) -> Iterator[Problem
             "training.class_weights",
             f"got {len(weights)} weights for {num_labels} labels",
         )
-    if data.data_range is not None:
-        yield "data.data_range", "only regression uses it; remove it"
+    for key, value in (
+        ("data.data_range", data.data_range),
+        ("training.interval", training.interval),
+    ):
+        if value is not None:
+            yield key, "only regression uses it; remove it"
     if data.ignore is not None and data.ignore in data.label_values:
         yield (
             "data.ignore",
@@ -100,6 +104,30 @@ def blind_spots(
             )
     if "Z" in train.blind_spot.mask and ndim == 2 and data.slab == 0:
         yield f"{key}.mask", "Z is for network.ndim: 3, or data.slab; remove it"
+
+
+def selection(task: str, data: DataConfig, training: TrainingConfig) -> Iterator[Problem]:
+    select, key = training.select, "training.select"
+    if select == "loss":
+        return
+    if data.validation is None:
+        yield key, f"got {select}, which needs images to validate on; set data.validation"
+        return
+    if data.validates_on_noise:
+        allowed, whole = data.noise_scores, ["frc", "edges"]
+        if select in whole and not allowed:
+            yield (
+                key,
+                f"got {select}, which is of whole images; remove the mask and "
+                "data.validation.patch, or select the loss",
+            )
+            return
+    elif task == "segmentation":
+        allowed = ["accuracy", "mean_iou", "mean_dice"]
+    else:
+        allowed = ["psnr", "ssim"]
+    if select not in allowed:
+        yield key, f"got {select}; allowed for this experiment: {', '.join(['loss', *allowed])}"
 
 
 def foreground(task: str, data: DataConfig) -> Iterator[Problem]:

@@ -7,7 +7,14 @@ from msdtool.evaluate.measure import Evaluation
 from msdtool.measure.comparisons import compare, rank_text, ranked
 from msdtool.predict import Predictor
 from msdtool.report.pictures import save_comparisons
+from msdtool.report.reliability import save_reliability
 from msdtool.specifier_grammar import without_folder
+
+
+def draw_reliability(evaluation: Evaluation, path: Path) -> None:
+    """Draw how often labels are right, over the probability that they were given, as a PNG."""
+    assert evaluation.reliability is not None
+    save_reliability(path, evaluation.reliability.to_dict())
 
 
 def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, path: Path) -> None:
@@ -18,7 +25,7 @@ def draw(predictor: Predictor, pairs: MeasuredPairs, evaluation: Evaluation, pat
     rows = [
         compare(
             pairs.sample(index, central_only=True),
-            predictor(pairs.sample(index).input),
+            predictor(pairs.sample(index).input)[: predictor.model.channels],
             len(labels),
             evaluation.output.get("data_range", 0.0),
             f"{rank_text(rank, len(pairs))}, {without_folder(pairs.name(index))}",

@@ -16,6 +16,7 @@ from msdtool.data.pair_names import disagreeing_pairs
 from msdtool.data.pairing import finite_sample
 from msdtool.data.specifiers import Specifier
 from msdtool.errors import InputError
+from msdtool.measure.calibration import Reliability
 from msdtool.measure.intervals import metric_intervals
 from msdtool.measure.metrics import Metrics, SegmentationMetrics, build_metrics, counted
 from msdtool.measure.surfaces import mean_surface_metrics, surface_metrics
@@ -35,11 +36,13 @@ class Evaluation:
             the pixels of each label: in output and target, in the target, in the output.
         output_metrics: of the network's outputs over all images.
         input_metrics: of the unprocessed inputs, if they can be compared with the targets.
+        reliability: of a segmentation's probabilities.
     """
 
     images: list[dict[str, Any]]
     output_metrics: Metrics
     input_metrics: Metrics | None
+    reliability: Reliability | None = None
 
     @property
     def output(self) -> dict[str, Any]:
@@ -71,6 +74,7 @@ class Evaluation:
             "input": self.input,
             "intervals": metric_intervals(self.images),
             "confusion": self.confusion,
+            "calibration": None if self.reliability is None else self.reliability.to_dict(),
             "images": self.images,
         }
 
@@ -137,7 +141,9 @@ def evaluate(
     labels = predictor.model.labels
     if data_range is None:
         data_range = target_range(predictor, pairs)
-    outputs, inputs = build_metrics(labels, data_range), build_metrics(labels, data_range)
+    inputs = build_metrics(labels, data_range)
+    outputs = build_metrics(labels, data_range, bounds=predictor.model.interval > 0)
+    reliability = Reliability() if labels else None
     images, comparable = [], not labels
     indices = range(len(pairs)) if indices is None else indices
     for done, index in enumerate(indices, start=1):
@@ -151,8 +157,10 @@ def evaluate(
         target = sample.target.unsqueeze(0)
         mask = None if sample.mask is None else sample.mask.unsqueeze(0)
         measured = outputs.update(output, target, mask)
-        if labels:
-            measured |= surface_metrics(output[0].argmax(0), counted(target, mask)[0, 0], labels)
+        if reliability is not None:
+            known = counted(target, mask)
+            measured |= surface_metrics(output[0].argmax(0), known[0, 0], labels)
+            reliability.update(output, known)
         digest = _digest(sample.target, sample.mask)
         images.append({"image": pairs.name(index), "target_digest": digest, **measured})
         shown = pairs.sample(index, central_only=True).input
@@ -160,7 +168,7 @@ def evaluate(
         if comparable:
             inputs.update(shown.unsqueeze(0), target, mask)
         progress(done, len(indices))
-    return Evaluation(images, outputs, inputs if comparable else None)
+    return Evaluation(images, outputs, inputs if comparable else None, reliability)
 
 
 def _digest(target: Tensor, mask: Tensor | None) -> str:
@@ -201,7 +209,7 @@ def _check_scale(predictor: Predictor, pairs: MeasuredPairs) -> None:
 
 
 def _check_target(predictor: Predictor, target: Tensor, name: str) -> None:
-    expected = 1 if predictor.label_map else predictor.model.architecture.c_out
+    expected = 1 if predictor.label_map else predictor.model.channels
     if target.shape[0] != expected:
         raise InputError(
             f"{name}: the target has {target.shape[0]} channels, the model outputs {expected}"

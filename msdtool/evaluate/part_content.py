@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from msdtool.evaluate.measure import Evaluation
+from msdtool.measure.calibration import Reliability
 from msdtool.measure.metrics import (
     Metrics,
-    RegressionMetrics,
     SegmentationMetrics,
     build_metrics,
     label_counts,
@@ -20,15 +20,21 @@ BY_LABEL = (*LABEL_METRICS, *SURFACE_NAMES)
 
 
 def read_part(
-    content: dict[str, Any], labels: Sequence[int], data_range: float, count: int
+    content: dict[str, Any],
+    labels: Sequence[int],
+    data_range: float,
+    count: int,
+    *,
+    bounds: bool = False,
 ) -> Evaluation:
     """Return the evaluation that a file holds.
 
     Args:
-        content: of the file: "images", "outputs" and "inputs".
+        content: of the file: "images", "outputs", "inputs" and "reliability".
         labels: of the network; empty for a regression.
         data_range: value range that PSNR and SSIM refer to.
         count: number of images of the part.
+        bounds: the network outputs bounds of its results.
 
     Raises:
         ValueError: it holds something else, or contradicts itself; names the key.
@@ -36,16 +42,24 @@ def read_part(
     images = content.get("images")
     if not isinstance(images, list) or len(images) != count:
         raise ValueError(f"images is {shown(images)}; expected a list of {count}")
+    outputs = build_metrics(labels, data_range, bounds=bounds)
+    names = getattr(outputs, "NAMES", ())
     for number, image in enumerate(images):
-        _check_image(image, labels, f"images[{number}]")
-    outputs = build_metrics(labels, data_range)
+        _check_image(image, labels, names, f"images[{number}]")
     _load(outputs, content, "outputs")
     _check_agreement(outputs, images)
     inputs = None
     if content.get("inputs") is not None:
         inputs = build_metrics(labels, data_range)
         _load(inputs, content, "inputs")
-    return Evaluation(images, outputs, inputs)
+    reliability = None
+    if isinstance(outputs, SegmentationMetrics):
+        reliability = Reliability()
+        try:
+            reliability.load_state(content.get("reliability"), int(outputs.confusion.sum()))
+        except ValueError as error:
+            raise ValueError(f"reliability is {error}") from None
+    return Evaluation(images, outputs, inputs, reliability)
 
 
 def _load(metrics: Metrics, content: dict[str, Any], key: str) -> None:
@@ -55,14 +69,14 @@ def _load(metrics: Metrics, content: dict[str, Any], key: str) -> None:
         raise ValueError(f"{key} is {error}") from None
 
 
-def _check_image(image: Any, labels: Sequence[int], name: str) -> None:
+def _check_image(image: Any, labels: Sequence[int], names: Sequence[str], name: str) -> None:
     """Check the values of an image: see `Evaluation.images`."""
     expected: dict[str, Any] = {"image": str, "target_digest": str}
     if labels:
         expected |= dict.fromkeys(("accuracy", "mean_iou", "mean_dice"), float)
         expected |= dict.fromkeys(BY_LABEL, dict[str, float]) | {"pixels": dict[str, list[int]]}
     else:
-        expected |= dict.fromkeys(RegressionMetrics.NAMES, float)
+        expected |= dict.fromkeys(names, float)
     if not isinstance(image, dict) or image.keys() != expected.keys():
         raise ValueError(f"{name} is {shown(image)}; expected {', '.join(expected)}")
     known = [str(label) for label in labels]

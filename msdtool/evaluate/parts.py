@@ -15,8 +15,8 @@ from msdtool.file_errors import cannot_read, cannot_write
 from msdtool.predict import Predictor
 from msdtool.special_files import read_regular
 
-FORMAT = 3
-"""Of the partial results; those of earlier versions do not say which files they are of."""
+FORMAT = 4
+"""Of the partial results; those of earlier versions lack what is measured now."""
 MAX_BYTES = 1_000_000_000
 """Size of the largest partial result that is read; a thousand images take about a megabyte."""
 
@@ -70,12 +70,13 @@ class PartFiles:
         Raises:
             Error: it cannot be written.
         """
-        inputs = evaluation.input_metrics
+        inputs, reliability = evaluation.input_metrics, evaluation.reliability
         content = {
             **self.identity,
             "images": evaluation.images,
             "outputs": evaluation.output_metrics.state(),
             "inputs": None if inputs is None else inputs.state(),
+            "reliability": None if reliability is None else reliability.state(),
         }
         path = self.path(part)
         with cannot_write(path), atomic_path(path) as temporary:
@@ -91,6 +92,8 @@ class PartFiles:
         total, *others = parts
         for other in others:
             total.output_metrics.add(other.output_metrics)
+            if total.reliability is not None and other.reliability is not None:
+                total.reliability.add(other.reliability)
             if total.input_metrics is not None and other.input_metrics is not None:
                 total.input_metrics.add(other.input_metrics)
             else:
@@ -117,7 +120,9 @@ class PartFiles:
             )
         expected = len(range(part, self.identity["pairs"], self.count))
         try:
-            return read_part(content, self.predictor.model.labels, self.data_range, expected)
+            model = self.predictor.model
+            bounds = model.interval > 0
+            return read_part(content, model.labels, self.data_range, expected, bounds=bounds)
         except ValueError as error:
             raise self._damaged(part, str(error)) from None
 

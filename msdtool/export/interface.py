@@ -115,6 +115,11 @@ class Interface:
             )
         if model.collapse_channels:
             said.append("The single channel is the average of the channels of the image.")
+        if model.interval:
+            said.append(
+                f"The first {model.channels} output channels are results; as many lower and as "
+                f"many upper bounds follow, between which {model.interval:.4g} of targets lie."
+            )
         if model.splits:
             said.append(
                 f"It was trained on {model.splits} sub-reconstructions: average the outputs of "

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from msdtool.measure.bootstrap import Array, interval, interval_of_means
-from msdtool.measure.metrics import RegressionMetrics, label_metrics
+from msdtool.measure.metrics import IntervalMetrics, label_metrics
 from msdtool.measure.surfaces import NAMES as SURFACE_NAMES
 
 Image = Mapping[str, Any]
@@ -28,9 +28,10 @@ def metric_intervals(images: Sequence[Image]) -> dict[str, Any]:
     if not images:
         return {}
     if "pixels" not in images[0]:
-        values = np.array([[image[name] for name in RegressionMetrics.NAMES] for image in images])
+        names = [name for name in IntervalMetrics.NAMES if name in images[0]]
+        values = np.array([[image[name] for name in names] for image in images])
         bounds = interval_of_means(values).T.tolist()
-        return dict(zip(RegressionMetrics.NAMES, bounds, strict=True))
+        return dict(zip(names, bounds, strict=True))
     labels = list(images[0]["pixels"])
     return {**_label_intervals(images, labels), **_surface_intervals(images, labels)}
 

@@ -45,14 +45,17 @@ class Metrics(Protocol):
         """
 
 
-def build_metrics(labels: Sequence[int], data_range: float) -> Metrics:
+def build_metrics(labels: Sequence[int], data_range: float, *, bounds: bool = False) -> Metrics:
     """Return the metrics of a segmentation if there are labels, else those of a regression.
 
     Args:
         labels: the label values, in the order of the output channels; empty for a regression.
         data_range: value range that PSNR and SSIM of a regression refer to.
+        bounds: outputs of a regression have bounds behind them.
     """
-    return SegmentationMetrics(labels) if labels else RegressionMetrics(data_range)
+    if labels:
+        return SegmentationMetrics(labels)
+    return IntervalMetrics(data_range) if bounds else RegressionMetrics(data_range)
 
 
 class RegressionMetrics:
@@ -62,7 +65,7 @@ class RegressionMetrics:
         data_range: value range that PSNR and SSIM refer to.
     """
 
-    NAMES = ("mse", "mae", "psnr", "ssim")
+    NAMES: tuple[str, ...] = ("mse", "mae", "psnr", "ssim")
 
     def __init__(self, data_range: float) -> None:
         self.data_range = data_range
@@ -115,6 +118,26 @@ class RegressionMetrics:
         means = {name: _mean([row[name] for row in self.rows]) for name in self.NAMES}
         means["ssim"] = _mean([row["ssim"] for row in self.rows if not math.isnan(row["ssim"])])
         return {**means, "data_range": self.data_range}
+
+
+class IntervalMetrics(RegressionMetrics):
+    """Metrics of results, and of the intervals between the bounds that follow them.
+
+    "coverage" is the fraction of the target values that lie in their interval, "width" the mean
+    width of the intervals, 0 where the bounds cross.
+    """
+
+    NAMES = (*RegressionMetrics.NAMES, "coverage", "width")
+
+    def update(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Values:
+        """Add an image: results, lower and upper bounds [1, 3 * C, *space], target and mask."""
+        result, lower, upper = output.chunk(3, 1)
+        row = super().update(result, target, mask)
+        if self.rows and row is self.rows[-1]:
+            inside = ((lower <= target) & (target <= upper)).double()
+            row["coverage"] = float(masked_mean(inside, mask))
+            row["width"] = float(masked_mean((upper - lower).double().clamp(min=0), mask))
+        return row
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -168,6 +168,11 @@ class StoredModel:
                 f"{path}: its network normalises each image by its own statistics, which this "
                 "class does not support; load it with msdtool.load"
             )
+        if model.interval:
+            raise InputError(
+                f"{path}: its network outputs bounds of its results, which this class does not "
+                "support; load it with msdtool.load"
+            )
         if "optimizer" in checkpoint.training:
             try:
                 restore_optimizer(

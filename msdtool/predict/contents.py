@@ -20,7 +20,6 @@ from msdtool.data.sinks.png import refusal
 from msdtool.errors import ConfigError
 from msdtool.predict.jobs import Job
 from msdtool.predict.predictor import Predictor
-from msdtool.predict.regions import reach
 from msdtool.runs.versions import versions
 from msdtool.specifier_grammar import INNER
 
@@ -74,23 +73,26 @@ def results_of(job: Job, predictor: Predictor) -> list[tuple[Path, Result]]:
             name=path.name,
             compression=job.compression,
             are_labels=are_labels,
-            description=Description(kept, provenance, job.encoding.packing(dtype)),
+            description=Description(kept, provenance, packing if path == job.output else None),
         )
 
     is_regression = predictor.label_map is None
     dtype = stored_type(job.format, job.encoding.dtype_for(input_dtype, predictor.result_dtype))
+    packing = job.encoding.packing(dtype)
     if job.format == "png":
-        channels = predictor.c_out if is_regression else 1
+        channels = predictor.model.channels if is_regression else 1
         reason = refusal((channels, *space), dtype, math.prod(counts))
         if reason is not None:
             raise ConfigError(f"format: png: {location}: {reason}", hint_key="format dtype")
-    if is_regression:
-        return [(job.output, result(job.output, predictor.c_out, dtype, are_labels=False))]
-    results = [(job.output, result(job.output, 1, dtype, are_labels=True))]
-    if job.probabilities is not None:
-        scores = result(job.probabilities, predictor.c_out, np.dtype(np.float32), are_labels=False)
-        results.append((job.probabilities, scores))
-    return results
+    channels, values = predictor.model.channels, np.dtype(np.float32)
+    main = result(job.output, channels if is_regression else 1, dtype, are_labels=not is_regression)
+    return [
+        (job.output, main),
+        *(
+            (path, result(path, channels * (1 + (kind == "interval")), values, are_labels=False))
+            for kind, path in job.extras.items()
+        ),
+    ]
 
 
 def within_window(job: Job, predictor: Predictor) -> tuple[slice, ...] | None:
@@ -98,8 +100,8 @@ def within_window(job: Job, predictor: Predictor) -> tuple[slice, ...] | None:
     if job.region is None:
         return None
     architecture, found = predictor.model.architecture, arrangement(job.location, predictor.ndim)
-    space, far = found.image_shape[1:], reach(architecture)
-    within = job.region.cut(found.space, space, far, str(job.location)).within
+    space = found.image_shape[1:]
+    within = job.region.cut(found.space, space, predictor.reach, str(job.location)).within
     return tuple(
         slice(architecture.scale * part.start, architecture.scale * part.stop) for part in within
     )
@@ -114,6 +116,7 @@ def _command(job: Job, predictor: Predictor) -> str:
         words += ["...", "--stack"]
     if predictor.tta:
         words.append("--tta")
+    words += ["--ensemble", "MODEL"] * len(predictor.others)
     if predictor.scale_input != 1:
         words += ["--scale-input", f"{predictor.scale_input:g}"]
     if job.region is not None:

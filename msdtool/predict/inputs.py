@@ -10,11 +10,12 @@ from torch import Tensor
 
 from msdtool.data.readers import arrangement
 from msdtool.data.specifiers import Specifier
+from msdtool.errors import ConfigError
 from msdtool.predict.jobs import Job
 from msdtool.predict.memory import check_averaging
 from msdtool.predict.own_levels import of_image, of_stack
 from msdtool.predict.predictor import Predictor
-from msdtool.predict.regions import Region, RegionStack, reach
+from msdtool.predict.regions import Region, RegionStack
 
 
 class Inputs:
@@ -27,6 +28,7 @@ class Inputs:
 
     Raises:
         InputError: there are no files, or they cannot be used together.
+        ConfigError: a spread is asked for, and nothing is averaged.
     """
 
     def __init__(
@@ -36,12 +38,18 @@ class Inputs:
         self.stack, stacks = predictor.open_inputs(specifiers)
         self._whole = self.stack
         if region is not None:
-            letters, far = "ZYX"[-predictor.ndim :], reach(predictor.model.architecture)
-            self.stack = RegionStack(self.stack, region, letters, far)
+            letters = "ZYX"[-predictor.ndim :]
+            self.stack = RegionStack(self.stack, region, letters, predictor.reach)
         self.files = stacks[0].files()
         # Strips of a single input can be computed from file to file.
         self.num_inputs = len(stacks)
-        self.is_streamable = len(stacks) == 1 and not predictor.tta
+        self.is_streamable = len(stacks) * predictor.passes == 1
+        if predictor.spread and self.is_streamable:
+            raise ConfigError(
+                "spread: the result is no average; average over several networks, symmetries or "
+                "splits",
+                hint_key="ensemble tta splits",
+            )
 
     def images(self, job: Job) -> range:
         """Return which images of the stack belong to a job."""
@@ -58,7 +66,7 @@ class Inputs:
 
         Raises:
             InputError: it cannot be read, or the network cannot work on it.
-            Error: it is too large to average over symmetries or splits.
+            Error: it is too large to average over networks, symmetries or splits.
         """
         predictor, space = self.predictor, self.stack.space(index)
         if predictor.series is not None:
@@ -66,7 +74,8 @@ class Inputs:
         if self.is_streamable and not predictor.fits(space):
             return None
         if not self.is_streamable and predictor.device.type == "cpu":
-            values = (self.num_inputs * predictor.c_in + 2 * predictor.c_out) * math.prod(space)
+            kept = 5 if predictor.spread else 2
+            values = (self.num_inputs * predictor.c_in + kept * predictor.c_out) * math.prod(space)
             check_averaging(values, predictor.usable_bytes, self.stack.name(index))
         image = self.stack.read(index)
         predictor.check(image, self.stack.name(index))

@@ -30,7 +30,7 @@ NEVER_WRITTEN = (".jpg", ".jpeg", ".jp2", ".bmp", ".gif", ".webp", ".pgm", ".ppm
 
 @dataclass(frozen=True)
 class Job:
-    """One result, or with its probabilities two, and the files that it is made of.
+    """One result, with others that belong to it, and the files that it is made of.
 
     Attributes:
         location: the file to predict.
@@ -42,6 +42,8 @@ class Job:
         slices: all files, in order, of a result that is a stack; () for the usual one of one file.
         region: the part of each image that is wanted; None: all of it.
         splits: the files that are averaged with it.
+        spread: the standard deviation of what is averaged, or None.
+        interval: the bounds that the network learned, or None.
     """
 
     location: Location
@@ -53,6 +55,8 @@ class Job:
     slices: tuple[Location, ...] = ()
     region: Region | None = None
     splits: tuple[Location, ...] = ()
+    spread: Path | None = None
+    interval: Path | None = None
 
     @property
     def input(self) -> Path:
@@ -62,12 +66,19 @@ class Job:
     @property
     def outputs(self) -> list[Path]:
         """All files that the job writes."""
-        return [self.output] if self.probabilities is None else [self.output, self.probabilities]
+        return [self.output, *self.extras.values()]
+
+    @property
+    def extras(self) -> dict[str, Path]:
+        """What is written besides the result, by kind."""
+        kinds = ("probabilities", "spread", "interval")
+        found = {kind: getattr(self, kind) for kind in kinds}
+        return {kind: path for kind, path in found.items() if path is not None}
 
     @property
     def formats(self) -> list[str]:
-        """The format of each of these: probabilities are float32, which not every format holds."""
-        return [self.format, extra_format(self.format)][: len(self.outputs)]
+        """The format of each of these: extras are float32, which not every format holds."""
+        return [self.format, *(extra_format(self.format) for _ in self.extras)]
 
     def is_done(self) -> bool:
         """Whether all results exist; an empty file is not one: results are written atomically."""
@@ -78,7 +89,7 @@ class Job:
 
 
 def extra_format(format: str) -> str:
-    """The format of the probabilities that belong to a result."""
+    """The format of what belongs to a result."""
     return format if format in SUFFIXES else "tif"
 
 
@@ -89,6 +100,8 @@ def plan_jobs(
     other_splits: Sequence[Specifier] = (),
     stack: bool = False,
     probabilities: bool = False,
+    spread: bool = False,
+    interval: bool = False,
     format: str | None = None,
     pixels: Pixels | None = None,
     encoding: Encoding | None = None,
@@ -99,7 +112,8 @@ def plan_jobs(
 
     A result has its input's name, and its format if that can be written; otherwise it is a TIFF.
     A PNG, JPEG or BMP makes a PNG if that can hold the result. Probabilities add "_probabilities"
-    to the name. A file that is named twice is predicted once.
+    to the name, a spread "_spread", bounds "_interval". A file that is named twice is predicted
+    once.
 
     Args:
         inputs: the files.
@@ -108,6 +122,8 @@ def plan_jobs(
             of all splits have in common.
         stack: make one result of all files, named by the folder of the first.
         probabilities: also write the probability of each label.
+        spread: also write the standard deviation of what is averaged.
+        interval: also write the bounds that the network learned, all lower ones first.
         format: format of the results, one of `msdtool.data.sinks.ALL_SUFFIXES`; None decides by
             name.
         pixels: what results hold; None: that is not known, and no result is a PNG by itself.
@@ -140,21 +156,29 @@ def plan_jobs(
             _check_png(pixels)
         _check_compression(kind, compression)
         main = places.file or places.folder / f"{name}{ALL_SUFFIXES[kind]}"
-        extra = None
-        if probabilities:
-            suffix = suffix_of(main) if kind in SUFFIXES else SUFFIXES[extra_format(kind)]
-            extra = main.with_name(f"{stem_of(main)}_probabilities{suffix}")
+        suffix = suffix_of(main) if kind in SUFFIXES else SUFFIXES[extra_format(kind)]
+        named = {
+            extra: main.with_name(f"{stem_of(main)}_{extra}{suffix}")
+            for extra, wanted in (
+                ("probabilities", probabilities),
+                ("spread", spread),
+                ("interval", interval),
+            )
+            if wanted
+        }
         jobs.append(
             Job(
                 group[0],
                 main,
-                extra,
+                named.get("probabilities"),
                 kind,
                 encoding or Encoding(),
                 compression,
                 group if stack else (),
                 region,
                 tuple(split[number] for split in others if number < len(split)),
+                named.get("spread"),
+                named.get("interval"),
             )
         )
     _check_names(jobs, [*locations, *(one for split in others for one in split)])

@@ -71,7 +71,7 @@ def check_limit(memory_bytes: int) -> None:
 
 
 def check_averaging(num_values: int, usable_bytes: int, name: str) -> None:
-    """Check that what an average over symmetries or splits keeps in memory fits.
+    """Check that what an average over networks, symmetries or splits keeps in memory fits.
 
     Args:
         num_values: values of the image and its results, float32.
@@ -84,8 +84,8 @@ def check_averaging(num_values: int, usable_bytes: int, name: str) -> None:
     needed, room = 4 * num_values, usable_bytes - RESERVED_BYTES
     if needed > room:
         raise Error(
-            f"{name}: averages over symmetries or splits keep the image and its results in memory, "
-            f"{needed / 1e9:.2g} GB, and {max(room, 0) / 1e9:.2g} GB is left for them; allow more "
-            "memory, or do not average",
+            f"{name}: averages over networks, symmetries or splits keep the image and its results "
+            f"in memory, {needed / 1e9:.2g} GB, and {max(room, 0) / 1e9:.2g} GB is left for them; "
+            "allow more memory, or do not average",
             hint_key="memory",
         )

@@ -107,7 +107,8 @@ class Results:
         Args:
             number: of the image.
             start: the first slice.
-            output: [c_out, *space], complete along all axes but one.
+            output: [c_out, *space], complete along all axes but one; with a spread behind it, twice
+                as many channels.
             axis: this axis, counted among the spatial ones.
             completes: the image has no other slices.
 
@@ -120,17 +121,23 @@ class Results:
 
     def _write(self, number: int, start: int, output: Tensor, axis: int) -> None:
         labels = self._predictor.label_map is not None
-        bad, total = num_unusable(output, labels=labels)
+        bad, total = num_unusable(output[: self._predictor.c_out], labels=labels)
         self._unusable, self._total = self._unusable + bad, self._total + total
         if self._within is not None:
             found = cropped(output, start, axis, self._within)
             if found is None:
                 return
             output, start = found
+        c_out, channels = self._predictor.c_out, self._predictor.model.channels
+        output, spread = output[:c_out], output[c_out : c_out + channels]
         pixels = self._encode(self._predictor.to_image(output))
         self._sinks[0].write(number, start, pixels, axis)
-        if len(self._sinks) > 1:
-            self._sinks[1].write(number, start, output.softmax(0).numpy(), axis)
+        for kind, sink in zip(self._job.extras, self._sinks[1:], strict=True):
+            if kind == "probabilities":
+                extra = output.softmax(0)
+            else:
+                extra = spread if kind == "spread" else output[channels:]
+            sink.write(number, start, extra.numpy(), axis)
 
     def settle(self) -> None:
         """Wait until everything is written.

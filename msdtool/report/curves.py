@@ -10,15 +10,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from msdtool.report.pictures import as_label, save_figure
+from msdtool.runs.rows import best_row
 
 Rows = Sequence[dict[str, Any]]
-METRICS = ("psnr", "ssim", "accuracy", "mean_iou")
+METRICS = ("psnr", "ssim", "accuracy", "mean_iou", "coverage", "frc", "edges")
 BESIDE = {"gradient_norm": 1, "learning_rate": 1, "memory_bytes": 2**30}
 """What else is drawn, and the unit that it is drawn in."""
 LABELS = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
     "mean_iou": "mean IoU",
+    "coverage": "coverage of intervals",
+    "frc": "ring correlation of halves",
+    "edges": "contrast of edges",
     "gradient_norm": "gradient norm",
     "learning_rate": "learning rate",
     "memory_bytes": "peak memory (GiB)",
@@ -112,9 +116,9 @@ def _draw_losses(axis: Axes, runs: Mapping[str, Rows]) -> None:
 
 
 def _best_epoch(rows: Rows) -> int | None:
-    """The epoch whose network is kept: the one of the smallest loss."""
-    points = _points(rows, "validation_loss") or _points(rows, "train_loss")
-    return min(points, key=lambda point: point[1])[0] if points else None
+    """The epoch whose network is kept."""
+    best = best_row(rows)
+    return None if best is None else best["epoch"]
 
 
 def _draw_overlaps(axis: Axes, rows: Rows) -> None:

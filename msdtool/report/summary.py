@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from msdtool.errors import ModelFileError
+from msdtool.runs.rows import best_row
 from msdtool.runs.rundir import RunDirectory
 
-COLUMNS = ("psnr", "ssim", "mae", "accuracy", "mean_iou", "mean_dice")
+COLUMNS = ("psnr", "ssim", "mae", "accuracy", "mean_iou", "mean_dice", "coverage", "frc", "edges")
 
 
 def read_runs(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
@@ -28,10 +29,9 @@ def read_runs(paths: Sequence[Path]) -> dict[str, list[dict[str, Any]]]:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return a run's best epoch, by validation loss if it was validated, and its metrics then."""
-    validated = [row for row in rows if row.get("validation_loss") is not None]
-    key = "validation_loss" if validated else "train_loss"
-    best = min(validated or rows, key=lambda row: row[key])
+    """Return a run's best epoch, see `msdtool.runs.rows.best_row`, and its metrics then."""
+    best = best_row(rows)
+    assert best is not None
     metrics = {name: best[name] for name in COLUMNS if best.get(name) is not None}
     return {
         "epochs": rows[-1]["epoch"],

@@ -72,6 +72,9 @@ def _inputs(model: Model) -> Iterator[Problem]:
         yield "model.collapse_channels", True, f"false, of {c_in} channels"
     if model.splits < 0 or model.splits == 1 or (model.splits and model.task != "regression"):
         yield "model.splits", model.splits, "0, or of a regression 2 or more"
+    is_whole = model.task == "regression" and model.architecture.c_out % 3 == 0
+    if model.interval and not (0 < model.interval < 1 and is_whole):
+        yield "model.interval", model.interval, "0, or of 3 outputs per channel a fraction"
     if model.strategy not in STRATEGIES:
         yield "model.strategy", model.strategy, " or ".join(STRATEGIES)
 

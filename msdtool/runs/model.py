@@ -68,6 +68,8 @@ class Model:
         splits: sub-reconstructions that the network was trained on (Noise2Inverse); 0: none.
         strategy: which of these make an input: "X:1", all but one; "1:X", one.
         scaling: how images are scaled.
+        interval: fraction of the targets that lie between the bounds, which the network outputs
+            after its results, first all lower ones; 0: there are none.
     """
 
     task: str
@@ -81,6 +83,7 @@ class Model:
     splits: int = 0
     strategy: str = "X:1"
     scaling: Scaling = field(default_factory=Scaling)
+    interval: float = 0.0
 
     @classmethod
     def of(
@@ -97,6 +100,7 @@ class Model:
         splits: int = 0,
         strategy: str = "X:1",
         scaling: Scaling | None = None,
+        interval: float = 0.0,
     ) -> "Model":
         """Describe a network; the arguments are the attributes.
 
@@ -114,7 +118,13 @@ class Model:
             splits=splits,
             strategy=strategy,
             scaling=scaling or Scaling(),
+            interval=interval,
         )
+
+    @property
+    def channels(self) -> int:
+        """Channels of a result, without its bounds; of a segmentation the number of labels."""
+        return self.architecture.c_out // (3 if self.interval else 1)
 
     @property
     def num_parameters(self) -> int:
@@ -127,6 +137,8 @@ class Model:
             "architecture": self.architecture.to_dict(),
             "normalisation": self.normalisation.to_dict(),
         }
+        if not self.interval:
+            del content["interval"]
         how = content.pop("scaling").to_dict()
         return content | {"scaling": how} if how else content
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ def parse_row(line: bytes) -> Row:
     """Return the row that a line holds.
 
     The row of an epoch has whole numbers "epoch" and "step", from 1, and numbers for all else; null
-    stands for one that is not finite. The values of `LABEL_METRICS` are such numbers by label.
+    stands for one that is not finite. The values of `LABEL_METRICS` are such numbers by label, and
+    "improved" is true or false.
 
     Raises:
         ValueError: it is not a JSON object, or is the row of an epoch with other values.
@@ -41,7 +43,22 @@ def parse_row(line: bytes) -> Row:
     return row
 
 
+def best_row(rows: Sequence[Row]) -> Row | None:
+    """Return the row of the best epoch: the last one that improved on all before it.
+
+    Rows of earlier versions do not tell; of these, it is that of the smallest loss.
+    """
+    improved = [row for row in rows if row.get("improved")]
+    if improved:
+        return improved[-1]
+    validated = [row for row in rows if row.get("validation_loss") is not None]
+    key = "validation_loss" if validated else "train_loss"
+    return min(validated or rows, key=lambda row: row[key], default=None)
+
+
 def _is_valid(key: str, value: Any) -> bool:
+    if key == "improved":
+        return isinstance(value, bool)
     if value is None:
         return key not in REQUIRED
     if key in LABEL_METRICS:

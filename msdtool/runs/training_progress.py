@@ -15,7 +15,8 @@ class TrainingProgress:
         loss_sum: sum of the batches' losses in the current epoch.
         updates: updates of the weights in the current epoch.
         norm_sum: sum of the gradients' norms, before clipping, in the current epoch.
-        best_loss: smallest loss by which epochs are compared, inf before the first.
+        best_loss: smallest value by which epochs are compared, the loss or minus what
+            `training.select` names; inf before the first.
         best_epoch: its epoch, from 1; 0 before the first.
         stale: validations since the best one.
         seconds: time spent in training and validation.

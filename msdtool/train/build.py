@@ -1,5 +1,6 @@
 """Loss, normalisation and learner of an experiment, and what they need of its images."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 import torch
@@ -29,6 +30,7 @@ from msdtool.train.losses import (
     CrossEntropyLoss,
     DiceLoss,
     GramLoss,
+    IntervalLoss,
     Loss,
     RegressionLoss,
     SSIMLoss,
@@ -44,12 +46,21 @@ def build_loss(
     config: ExperimentConfig, normalisation: Normalisation, total: Total = of_one
 ) -> Loss:
     """Return the loss that training minimises; ``total`` as in `msdtool.train.losses`."""
-    return WeightedSum(
+    loss = WeightedSum(
         [
             (weight, _build_term(name, config, normalisation, total))
             for name, weight in config.training.loss_terms.items()
         ]
     )
+    if config.training.interval is None:
+        return loss
+    std = _of_targets(normalisation.target_std, config)
+    return IntervalLoss(loss, config.training.interval, std, total=total)
+
+
+def _of_targets(values: Sequence[float], config: ExperimentConfig) -> Sequence[float]:
+    """The values of the targets' channels, of those of the outputs'."""
+    return values[: len(values) // config.output_groups]
 
 
 def _build_term(
@@ -59,7 +70,8 @@ def _build_term(
     if config.num_labels:
         return _build_label_term(name, config, normalisation, total)
     training = config.training
-    mean, std = normalisation.target_mean, normalisation.target_std
+    mean = _of_targets(normalisation.target_mean, config)
+    std = _of_targets(normalisation.target_std, config)
     match name:
         case "SSIM":
             return SSIMLoss(normalisation.loss_range, total=total)

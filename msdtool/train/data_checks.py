@@ -66,7 +66,8 @@ def check_data(
             else:
                 target = sample.target.shape[0]
                 name = validation.target_name(index)
-                _check_channels(name, "target", target, "outputs", architecture.c_out)
+                outputs = architecture.c_out // config.output_groups
+                _check_channels(name, "target", target, "outputs", outputs)
                 counts = counts or sample.mask is None or bool(sample.mask.any())
     if not counts:
         raise InputError(nothing_counts(config, "validation"))

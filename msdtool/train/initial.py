@@ -126,7 +126,8 @@ def load_initial(config: ExperimentConfig, planned: Architecture) -> Initial | N
             f"{path} has {sha256}: it is another network; restore the one that was meant, or "
             "remove this key",
         )
-    has_output = (model.task, model.architecture.c_out) == (config.task, planned.c_out)
+    kinds = config.task, planned.c_out, config.output_groups > 1
+    has_output = (model.task, model.architecture.c_out, model.interval > 0) == kinds
     problems = [
         config.error(key, f"got {got}; training.initial, {path}, {other}").message
         for key, got, other in _problems(config, planned, model, has_output)

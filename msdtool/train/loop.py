@@ -40,6 +40,7 @@ class Plan:
     gradient_clip: float | None = None
     validate_every: int = 1
     patience: int | None = None
+    select: str = "loss"
     max_seconds: float | None = None
     seed: int = 0
 
@@ -154,7 +155,9 @@ def train(
         gradient_norm = progress.mean_norm
         if progress.batches == epoch_end:
             progress.start_epoch(epoch + 1)
-        score = train_loss if validate is None else result.loss if result else None
+        score = None
+        if validate is None or result is not None:
+            score = _score(learner, plan, train_loss, result)
         improved = score is not None and score < progress.best_loss
         if improved and score is not None:
             progress.best_loss, progress.best_epoch, progress.stale = score, epoch, 0
@@ -164,6 +167,27 @@ def train(
             learner.schedule.after_validation(score)
         progress.finished = _reason_to_finish(progress, plan)
         yield EpochDone(epoch, train_loss, gradient_norm, result, improved)
+
+
+def _score(learner: Learner, plan: Plan, train_loss: float, result: Validation | None) -> float:
+    """What epochs are compared by, the smaller the better.
+
+    Raises:
+        TrainingError: no image of the validation has it.
+    """
+    if result is None:
+        return train_loss
+    if plan.select == "loss":
+        return result.loss
+    value = float(result.metrics[plan.select])
+    if not math.isfinite(value):
+        raise learner.processes.agreed(
+            TrainingError(
+                f"training.select: {plan.select} of the validation images is {value:g}: they are "
+                "too small for it, or no pixel counts; select the loss"
+            )
+        )
+    return -value
 
 
 def _update(

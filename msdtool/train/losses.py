@@ -143,6 +143,52 @@ class GramLoss:
         return gram
 
 
+class IntervalLoss:
+    """A loss of the result, and the pinball losses of a lower and an upper bound of the target.
+
+    For a quantile q, the pinball loss of a bound b is max(q (t - b), (q - 1) (t - b)), which is
+    smallest in the mean where a fraction q of the targets t lies below b (Koenker & Bassett,
+    Econometrica 46, 1978). The bounds are the quantiles (1 - p) / 2 and (1 + p) / 2.
+
+    Args:
+        loss: of the result.
+        fraction: p, of the targets that the interval is to hold.
+        scale: the unit of the differences per channel of a target, see `RegressionLoss`.
+        total: sum over the processes that share a batch.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        fraction: float,
+        scale: Sequence[float] | None = None,
+        *,
+        total: Total = of_one,
+    ) -> None:
+        self.loss, self.scale, self.total = loss, scale, total
+        self.quantiles = ((1 - fraction) / 2, (1 + fraction) / 2)
+
+    def __call__(self, output: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the sum of the losses.
+
+        Args:
+            output: [B, 3 * C, *space]: results, lower bounds, upper bounds.
+            target: [B, C, *space].
+            mask: [B, 1, *space].
+
+        Raises:
+            ValueError: output and target differ in shape.
+        """
+        result, *bounds = output.chunk(3, 1)
+        losses = [self.loss(result, target, mask)]
+        for bound, quantile in zip(bounds, self.quantiles, strict=True):
+            check_shapes(bound, target)
+            above = in_unit(target, self.scale) - in_unit(bound, self.scale)
+            pinball = torch.maximum(quantile * above, (quantile - 1) * above)
+            losses.append(masked_mean(pinball, mask, self.total))
+        return torch.stack(losses).sum()
+
+
 class WeightedSum:
     """A weighted sum of losses, as ``training.loss`` describes it.
 

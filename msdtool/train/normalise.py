@@ -1,7 +1,7 @@
 """Measuring the training set, and setting the layers that scale images by what is measured."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -113,6 +113,13 @@ def measure_normalisation(
     input, target = _levels(config, pairs, share, normalisation, progress, processes)
     thickness = 2 * config.data.slab + 1
     input = Levels(input.shift * thickness, input.scale * thickness)
+    groups = config.output_groups  # bounds of targets are scaled like these
+    normalisation = replace(
+        normalisation,
+        target_mean=normalisation.target_mean * groups,
+        target_std=normalisation.target_std * groups,
+    )
+    target = Levels(target.shift * groups, target.scale * groups)
     return Measured(normalisation, input, None if config.num_labels else target)
 
 

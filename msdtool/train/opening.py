@@ -68,7 +68,7 @@ def open_experiment(config: ExperimentConfig, processes: Processes) -> Opened:
     planned = plan_architecture(
         config,
         first.input.shape[0],
-        config.num_labels or first.target.shape[0],
+        config.num_outputs(first.target.shape[0]),
         config.crop_size or space,
     )
     check_scale(config, planned, train_pairs.scale)

@@ -89,4 +89,5 @@ class RunPictures:
             output = in_data_units(self.network(input.to(device))[0].cpu(), sample)
         title = f"{rank}, {without_folder(pairs.name(index))}"
         shown = sample._replace(input=central_slice(sample.input, pairs.slab))
+        output = output if self.labels else output[: len(sample.target)]  # bounds follow
         return compare(shown, output, len(self.labels), self.data_range, title)

@@ -78,6 +78,7 @@ class Record:
             "seconds": round(progress.seconds, 3),
             "data_seconds": round(progress.data_seconds, 3),
             **_peak_memory(self.learner.device),
+            "improved": event.improved,
         }
         self.metrics = self.metrics if event.validation is None else row
         return row
@@ -168,6 +169,7 @@ class Record:
             splits=len(data.train.splits or []),
             strategy=data.train.strategy,
             scaling=data.normalisation.to_scaling(),
+            interval=self.config.training.interval or 0.0,
         )
 
 
@@ -181,5 +183,10 @@ def _peak_memory(device: torch.device) -> dict[str, int | None]:
 
 def _line(row: dict[str, Any]) -> str:
     """An epoch's row, human-readable."""
-    numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
-    return ", ".join(f"{key} {value:.5g}" for key, value in numbers.items())
+    numbers = {
+        key: value
+        for key, value in row.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    text = ", ".join(f"{key} {value:.5g}" for key, value in numbers.items())
+    return f"{text} (best)" if row["improved"] else text

@@ -139,6 +139,7 @@ def _check_model(model: Model, config: ExperimentConfig, planned: Architecture) 
         "labels": (list(model.labels), config.label_values),
         "ignore": (model.ignore, config.data.ignore),
         "slab": (model.slab, config.data.slab),
+        "interval": (model.interval, config.training.interval or 0.0),
         "splits": (model.splits, len(config.data.train.splits or [])),
         "scaling": (
             model.scaling.to_dict(),

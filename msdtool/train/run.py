@@ -15,6 +15,7 @@ from msdtool.data.build import build_batches, build_samples
 from msdtool.data.loaders import Shard, training_batches, validation_batches
 from msdtool.errors import Error, Stopped, TrainingError
 from msdtool.measure.metrics import build_metrics
+from msdtool.measure.without_truth import NoisyScores
 from msdtool.nn.device import use_deterministic
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train.baseline import Baseline
@@ -166,6 +167,7 @@ class TrainingRun:
             gradient_clip=training.gradient_clip,
             validate_every=training.validate_every,
             patience=training.patience,
+            select=training.select,
             max_seconds=training.max_time,
             seed=training.seed,
         )
@@ -182,19 +184,29 @@ class TrainingRun:
         # Compared with noise, a network that removes it scores low, and its input higher.
         is_measured = not self.config.data.validates_on_noise
         labels, data_range = self.config.label_values, normalisation.data_range
+        groups = self.config.output_groups
         with closing(validation_batches(pairs, workers, processes.rank, processes.size)) as batches:
             return (
                 yield from validation(
                     self.learner.result,
                     self.learner.device,
                     build_loss(self.config, normalisation),
-                    build_metrics(labels, data_range) if is_measured else None,
+                    build_metrics(labels, data_range, bounds=groups > 1) if is_measured else None,
                     batches,
                     pairs.name,
                     self.baseline if is_measured else None,
+                    self._scores(pairs),
                     processes,
                 )
             )
+
+    def _scores(self, pairs: Pairs) -> NoisyScores | None:
+        """What is measured where the targets of validation are noisy."""
+        names = self.config.data.noise_scores
+        if not names:
+            return None
+        # Each image once: its results from other halves would be much the same.
+        return NoisyScores(frozenset(pairs.to_measure()) if "frc" in names else ())
 
 
 class _Request(IntEnum):

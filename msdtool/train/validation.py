@@ -11,6 +11,7 @@ from msdtool.data import Sample
 from msdtool.data.levels import in_data_units, in_own_scale
 from msdtool.errors import InputError, TrainingError
 from msdtool.measure.metrics import Metrics
+from msdtool.measure.without_truth import NoisyScores
 from msdtool.nn.memory import out_of_memory
 from msdtool.train.baseline import Baseline
 from msdtool.train.events import ImageValidated, Validation
@@ -26,6 +27,7 @@ def validation(
     batches: Iterator[Sample],
     name: Callable[[int], str],
     baseline: Baseline | None = None,
+    scores: NoisyScores | None = None,
     processes: Processes = ALONE,
 ) -> Generator[ImageValidated, None, Validation]:
     """Measure the network on batches of one image each; the result is the generator's value.
@@ -41,6 +43,8 @@ def validation(
         batches: this process's share of the images.
         name: returns the file name of an image, for messages.
         baseline: computes what doing nothing scores, unless it is known; None: it is not reported.
+        scores: what to measure of results where targets are noisy; None: nothing. Of the images
+            that have halves, the target is an input of its own, with noise of its own.
         processes: those that measure together.
 
     Raises:
@@ -63,6 +67,13 @@ def validation(
                     if metrics is not None:
                         shown = in_data_units(output, sample)
                         metrics.update(shown, sample.target, sample.mask)
+                    if scores is not None:
+                        count = len(sample.target[0])  # bounds follow
+                        result = in_data_units(output, sample)[0, :count]
+                        other = None
+                        if index in scores.halves:
+                            other = in_data_units(network(own.target), sample)[0, :count]
+                        scores.update(result, other)
                     if baseline is not None:
                         baseline.update(sample.input, sample.target, sample.mask)
             except ValueError as error:
@@ -75,15 +86,20 @@ def validation(
                     "does not fit in memory; set data.validation.patch"
                 ) from None
         yield ImageValidated(index)
-    (losses, metrics), *others = processes.gather((losses, metrics))
-    for other_losses, other_metrics in others:
+    (losses, metrics, scores), *others = processes.gather((losses, metrics, scores))
+    for other_losses, other_metrics, other_scores in others:
         losses |= other_losses
+        if scores is not None and other_scores is not None:
+            scores.add(other_scores)
         if metrics is not None and other_metrics is not None:
             metrics.add(other_metrics)
     in_order = [losses[index] for index in sorted(losses)]
     return Validation(
         math.fsum(in_order) / len(in_order),
-        {} if metrics is None else metrics.compute(),
+        {
+            **({} if metrics is None else metrics.compute()),
+            **({} if scores is None else scores.compute()),
+        },
         in_order,
         {} if baseline is None else baseline.values(processes),
     )

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from msdtool.config.schema import LOSSES
+from msdtool.config.loss_names import LOSSES
 
 PAIRS = "data: {train: {input: noisy, target: clean}}"
 GOOD = f"task: regression\n{PAIRS}\n"

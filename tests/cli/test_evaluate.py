@@ -134,6 +134,30 @@ def test_a_figure_can_be_drawn(cli, regression_run, noisy, tmp_path):
     assert figure.read_bytes().startswith(PNG_START)
 
 
+def test_the_calibration_of_labels_is_told_and_drawn(cli, segmentation_run, labelled, tmp_path):
+    picture = tmp_path / "curve.png"
+    result = cli("evaluate", segmentation_run, *labelled, "--calibration", picture, "--json")
+    report = json.loads(result.out)
+    found = report["calibration"]
+    assert sum(found["pixels"]) == sum(map(sum, report["confusion"]["pixels"]))
+    assert 0 <= found["expected_calibration_error"] <= 1
+    assert picture.read_bytes().startswith(PNG_START)
+    error = f"{found['expected_calibration_error']:.5g}"
+    assert (
+        f"calibration error of the probabilities: {error}"
+        in cli("evaluate", segmentation_run, *labelled).out
+    )
+
+
+def test_a_regression_has_no_calibration_to_draw(cli, regression_run, noisy, tmp_path):
+    result = cli("evaluate", regression_run, *noisy, "--calibration", tmp_path / "a.png", "--quiet")
+    message = "error: --calibration: the model is for regression and has no probabilities\n"
+    assert result == (2, "", message)
+    both = ["--calibration", tmp_path / "a.png", "--figure", tmp_path / "a.png"]
+    result = cli("evaluate", regression_run, *noisy, *both)
+    assert result == (2, "", "error: --figure and --calibration: name two files\n")
+
+
 @pytest.mark.parametrize("kind", ["regression", "segmentation"])
 def test_parts_make_up_the_whole_and_the_last_one_says_so(cli, kind, request, tmp_path):
     run = request.getfixturevalue(f"{kind}_run")

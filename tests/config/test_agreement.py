@@ -8,6 +8,9 @@ from tests.helpers import parse_config
 REGRESSION = "task: regression\ndata: {train: {input: a, target: b}}\n"
 SHA = "ab" * 32
 BLIND = "task: regression\ndata: {train: {input: a, blind_spot: {}}}\n"
+VALIDATED = REGRESSION.replace("}}", "}, validation: {fraction: 0.1}}")
+NOISY = VALIDATED.replace("input: a, target: b", "splits: [a, b]")
+BLIND_NOISY = BLIND.replace("}}}", "}}, validation: {fraction: 0.1}}")
 SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels: 3}\n"
 
 
@@ -228,6 +231,32 @@ SEGMENTATION = "task: segmentation\ndata: {train: {input: a, target: b}, labels:
             REGRESSION.replace("}}", "}, augment: true}") + "stream: {axis: 1}\nnetwork: {ndim: 3}",
             "data.augment: would mix time and space; set in_plane, with stream.axis: 0",
         ),
+        *(
+            (f"{start}training: {{select: {select}}}", f"training.select: got {select}{message}")
+            for start, select, message in (
+                (REGRESSION, "psnr", ", which needs images to validate on; set data.validation"),
+                (VALIDATED, "frc", "; allowed for this experiment: loss, psnr, ssim"),
+                (NOISY, "ssim", "; allowed for this experiment: loss, frc, edges"),
+                (
+                    NOISY.replace("}}", "}, slab: 1}"),
+                    "frc",
+                    "; allowed for this experiment: loss, edges",
+                ),
+                (
+                    NOISY.replace("}}", "}, normalisation: {per: image, target: dataset}}"),
+                    "frc",
+                    "; allowed for this experiment: loss, edges",
+                ),
+                (BLIND_NOISY, "frc", "; allowed for this experiment: loss, edges"),
+                (NOISY.replace("0.1", "0.1, patch: 90"), "frc", ", which is of whole images; rem"),
+                (NOISY.replace("[a, b]", "[a, b], mask: c"), "edges", ", which is of whole imag"),
+                (
+                    SEGMENTATION.replace("3}", "3, validation: {fraction: 0.1}}"),
+                    "edges",
+                    "; allowed for this experiment: loss, accuracy, mean_iou, mean_dice",
+                ),
+            )
+        ),
         (
             SEGMENTATION + "training: {loss: L1}",
             "got 'L1'; allowed for segmentation: cross",
@@ -256,11 +285,20 @@ def test_dilations_reach_over_frames_only():
         "{loss: Huber, huber_delta: 2}",
         "{loss: L1+SSIM, ssim_weight: 0.5}",
         "{schedule: plateau, plateau_patience: 2}",
+        "{select: loss}",
         "{huber_delta: 1.0}",  # the default, as a resolved config holds it
     ],
 )
 def test_a_key_that_is_read_is_accepted(training):
     assert parse_config(f"{REGRESSION}training: {training}").task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("text", "select"),
+    [(VALIDATED, "ssim"), (NOISY, "frc"), (BLIND_NOISY, "edges"), (NOISY, "loss")],
+)
+def test_what_validation_measures_can_be_selected(text, select):
+    assert parse_config(f"{text}training: {{select: {select}}}").training.select == select
 
 
 @pytest.mark.parametrize(

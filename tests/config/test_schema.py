@@ -5,7 +5,7 @@ import yaml
 from pydantic import ValidationError
 
 from msdtool.config import ExperimentConfig, changed_keys, dump_config
-from msdtool.config.schema import LOSSES
+from msdtool.config.loss_names import LOSSES
 from msdtool.errors import ConfigError
 from tests.helpers import parse_config
 

@@ -3,7 +3,7 @@
 import pytest
 
 from msdtool.config import dump_config
-from msdtool.config.schema import LOSS_TERMS
+from msdtool.config.loss_names import LOSS_TERMS
 from msdtool.errors import ConfigError
 from tests.config.test_schema import PAIRS, REGRESSION
 from tests.helpers import parse_config

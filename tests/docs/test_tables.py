@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from msdtool.cli.app import app
+from msdtool.config.loss_names import LOSS_TERMS, LOSSES
 from msdtool.config.reference import update
-from msdtool.config.schema import LOSS_TERMS, LOSSES
 from msdtool.ops.engines import IMPLEMENTATIONS
 from tests.docs.markdown import PAGES, ROOT
 

@@ -119,6 +119,12 @@ def test_a_confusion_matrix_is_that_of_the_images(segmentation, outputs):
         read_part(content_of(segmentation) | {"outputs": outputs}, LABELS, 1.0, 2)
 
 
+@pytest.mark.parametrize("sums", [None, 5, [], [[1.0] * 15] * 3])
+def test_damaged_sums_of_a_calibration_are_told(segmentation, sums):
+    with pytest.raises(ValueError, match=r"reliability is .*; expected"):
+        read_part(content_of(segmentation) | {"reliability": sums}, LABELS, 1.0, 2)
+
+
 def test_a_part_is_read_as_it_was_measured(regression, segmentation):
     """Not all is refused; images that do not count, or whose outputs are not finite, pass."""
     assert len(regression.load().images) == len(segmentation.load().images) == 3

@@ -11,6 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from msdtool.data import IGNORED
 from msdtool.measure.metrics import (
+    IntervalMetrics,
     RegressionMetrics,
     SegmentationMetrics,
     build_metrics,
@@ -130,6 +131,31 @@ def test_an_image_that_is_masked_out_does_not_count():
     row = metrics.update(torch.tensor(output), torch.tensor(target), nowhere)
     assert all(map(math.isnan, row.values()))
     assert metrics.compute() == alone
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_intervals_are_measured_by_what_they_hold_and_their_width(masked):
+    rng = np.random.default_rng(2)
+    metrics, plain, expected = IntervalMetrics(2.0), RegressionMetrics(2.0), []
+    for output, target in images(3):
+        low, high = output - rng.random(output.shape), output + rng.random(output.shape) - 0.1
+        mask = rng.random((1, 1, 12, 13)) < 0.7 if masked else np.ones((1, 1, 12, 13), bool)
+        given = [torch.tensor(target), torch.tensor(mask) if masked else None]
+        row = metrics.update(torch.tensor(np.concatenate([output, low, high], 1)), *given)
+        assert plain.update(torch.tensor(output), *given).items() <= row.items()
+        chosen = np.broadcast_to(mask, target.shape)
+        inside, width = (low <= target) & (target <= high), np.maximum(high - low, 0)
+        expected.append((inside[chosen].mean(), width[chosen].mean()))
+        assert (row["coverage"], row["width"]) == pytest.approx(expected[-1], rel=1e-12)
+    nowhere = torch.zeros(1, 1, 12, 13, dtype=torch.bool)
+    assert all(
+        map(math.isnan, metrics.update(torch.zeros(1, 6, 12, 13), given[0], nowhere).values())
+    )
+    found = metrics.compute()
+    assert (found["coverage"], found["width"]) == pytest.approx(np.mean(expected, 0), rel=1e-12)
+    again = IntervalMetrics(2.0)
+    again.load_state(metrics.state())
+    assert again.compute() == found
 
 
 def test_metrics_of_nothing_are_not_numbers():

@@ -38,8 +38,9 @@ def test_symmetries_of_what_would_fill_the_memory_are_refused_unread(tmp_path):
     with pytest.raises(Error) as error:
         run(small(make_model(), tta=True), tmp_path / "a.npy", tmp_path / "out")
     assert error.value.message == (
-        f"{tmp_path}/a.npy: averages over symmetries or splits keep the image and its results in "
-        "memory, 12 GB, and 0.002 GB is left for them; allow more memory, or do not average"
+        f"{tmp_path}/a.npy: averages over networks, symmetries or splits keep the image and its "
+        "results in memory, 12 GB, and 0.002 GB is left for them; allow more memory, or do not "
+        "average"
     )
 
 

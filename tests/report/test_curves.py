@@ -91,6 +91,13 @@ def test_the_iou_of_each_label_of_a_single_run_is_drawn(draw):
     assert words(figure.axes[-1].get_legend()) == ["0", "255"]
 
 
+def test_the_best_epoch_is_the_last_that_improved(draw):
+    rows = [{**row, "improved": row["epoch"] == 2, "frc": 0.1} for row in ROWS]
+    panel = draw({"run": rows}).axes[0]
+    marks = [line.get_xdata()[0] for line in panel.get_lines() if line.get_linestyle() == "-."]
+    assert marks == [2]
+
+
 def test_the_best_epoch_is_marked_in_every_panel(tmp_path, monkeypatch):
     marks = []
     monkeypatch.setattr(Axes, "axvline", lambda self, x, **_: marks.append((self.get_ylabel(), x)))

@@ -26,6 +26,11 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss():
     }
 
 
+def test_rows_that_tell_what_improved_are_believed():
+    rows = [{**row, "improved": row["epoch"] in (1, 3), "frc": 0.25} for row in ROWS]
+    assert (summarise(rows)["best_epoch"], summarise(rows)["frc"]) == (3, 0.25)
+
+
 def test_without_validation_the_training_loss_decides():
     rows = [{**row, "validation_loss": None} for row in ROWS]
     assert summarise(rows)["best_epoch"] == 3

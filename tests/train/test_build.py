@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from msdtool.config import load_config
-from msdtool.config.schema import LOSS_TERMS, LOSSES
+from msdtool.config.loss_names import LOSS_TERMS, LOSSES
 from msdtool.config.targets import PIXEL_LOSSES
 from msdtool.data import IGNORED
 from msdtool.runs.model import Normalisation

@@ -69,7 +69,16 @@ def numbers(row):
     return flat | per_label
 
 
-@pytest.mark.parametrize("kind", ["regression", "segmentation"])
+@pytest.fixture(scope="module")
+def self_supervised(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("self_supervised")
+    splits = [write_noisy_pairs(folder / f"split_{k}", 4)["input"] for k in range(2)]
+    data = {"train": {"splits": splits}, "validation": {"fraction": 0.7}}
+    training = {"batch_size": 2, "select": "frc", "interval": 0.8}
+    return write_experiment(folder / "config.yaml", {"data": data, "training": training})
+
+
+@pytest.mark.parametrize("kind", ["regression", "segmentation", "self_supervised"])
 def test_two_processes_train_like_one(team, kind, request, tmp_path):
     config = request.getfixturevalue(kind)
     expected = finish(open_run(config, f"run.directory={tmp_path}/one"))

@@ -25,6 +25,7 @@ from msdtool.train.losses import (
     CrossEntropyLoss,
     DiceLoss,
     GramLoss,
+    IntervalLoss,
     RegressionLoss,
     SSIMLoss,
     WeightedSum,
@@ -85,6 +86,10 @@ LOSSES = {
         ),
         {"masked": True},
     ),
+    "masked interval": (
+        lambda total: IntervalLoss(RegressionLoss("L2", total=total), 0.8, [2.0], total=total),
+        {"masked": True, "outputs": 3},
+    ),
     "Gram": (lambda total: GramLoss([0.0], [1.0], 2, total=total), {"masked": True}),
     "weighted": (lambda total: CrossEntropyLoss([1.0, 2.0, 0.5], total=total), {"labels": 3}),
     "dice": (
@@ -111,11 +116,12 @@ LOSSES = {
 def train_batches(processes, name, batches, accumulate, freeze=False, poison=None):
     """Train on batches of sample numbers; return the weights and losses."""
     make_loss, kind = LOSSES[name]
-    samples = make_samples(7, 12, **kind)
+    outputs = kind.get("outputs", kind.get("labels", 1))
+    samples = make_samples(7, 12, **{k: v for k, v in kind.items() if k != "outputs"})
     if poison is not None:
         samples[poison].input[0, 0, 3, 3] = math.nan
     torch.manual_seed(0)
-    network = MSDModule(1, kind.get("labels", 1), 3, 2, [1, 2, 3]).double()
+    network = MSDModule(1, outputs, 3, 2, [1, 2, 3]).double()
     torch.nn.init.normal_(network.final_layer.linear.weight, std=0.3)
     if freeze:
         network.msd_block.weight1.requires_grad_(False)

@@ -172,6 +172,34 @@ def test_patience_counts_validations_since_the_best_one():
     assert progress.finished == "no improvement in 2 validations"
 
 
+def selecting(values):
+    """Validations whose metric has these values, and whose loss always falls."""
+    losses, given = iter(range(99, 0, -1)), iter(values)
+
+    def validate():
+        yield ImageValidated(0)
+        return Validation(float(next(losses)), {"frc": next(given)}, [])
+
+    return validate
+
+
+def test_a_metric_that_is_selected_decides_and_larger_is_better():
+    learner = make_learner()
+    plan = Plan(99, 1, patience=2, select="frc")
+    _, epochs = run(learner, plan, validate=selecting([0.1, 0.4, 0.3, 0.4]))
+    assert [event.improved for event in epochs] == [True, True, False, False]
+    progress = learner.progress
+    assert (progress.best_loss, progress.best_epoch) == (-0.4, 2)
+    assert progress.finished == "no improvement in 2 validations"
+
+
+def test_a_metric_that_no_image_has_cannot_select():
+    with pytest.raises(
+        TrainingError, match=r"training.select: frc of the validation images is nan"
+    ):
+        run(make_learner(), Plan(3, 1, select="frc"), validate=selecting([math.nan]))
+
+
 def test_without_validation_the_training_loss_decides_what_is_best():
     learner = make_learner(lr=0.01)
     _, epochs = run(learner, Plan(3, 2))

@@ -13,6 +13,7 @@ from msdtool.train.losses import (
     CrossEntropyLoss,
     DiceLoss,
     GramLoss,
+    IntervalLoss,
     RegressionLoss,
     SSIMLoss,
     WeightedSum,
@@ -52,6 +53,41 @@ def test_pixelwise_losses_are_means_in_units_of_the_scale(name, shape, delta, ma
         torch.tensor(output), torch.tensor(target), torch.tensor(mask) if masked else None
     )
     assert loss.item() == pytest.approx(chosen.mean() if chosen.size else 0.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_interval_adds_the_pinball_losses_of_its_bounds(masked):
+    output, target = pair((2, 6, 5, 4), 3)[0], pair((2, 2, 5, 4), 4)[1]
+    scale = np.array([0.5, 3.0])[:, None, None]
+    mask = np.random.default_rng(1).random((2, 1, 5, 4)) < 0.6
+    chosen = np.broadcast_to(mask if masked else True, target.shape)
+    result, low, high = np.split(output, 3, 1)
+    expected = np.mean(((result - target) / scale)[chosen] ** 2)
+    for bound, quantile in ((low, 0.1), (high, 0.9)):
+        above = ((target - bound) / scale)[chosen]
+        expected += np.mean(np.where(above > 0, quantile * above, (quantile - 1) * above))
+    loss = IntervalLoss(RegressionLoss("L2", [0.5, 3.0]), 0.8, [0.5, 3.0])
+    found = loss(*map(torch.tensor, (output, target)), torch.tensor(mask) if masked else None)
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_constant_bounds_that_minimise_the_loss_are_quantiles():
+    target = torch.tensor(np.random.default_rng(0).gamma(2, size=(1, 1, 40, 50)))
+    loss = IntervalLoss(RegressionLoss("L2"), 0.9)
+
+    def of_bounds(low, high):
+        parts = [torch.full_like(target, value) for value in (target.mean().item(), low, high)]
+        return loss(torch.cat(parts, 1), target).item()
+
+    low, high = np.quantile(target, [0.05, 0.95])
+    best = of_bounds(low, high)
+    assert all(of_bounds(low + step, high) > best for step in (-0.05, 0.05))
+    assert all(of_bounds(low, high + step) > best for step in (-0.2, 0.2))
+
+
+def test_bounds_have_the_targets_shape():
+    with pytest.raises(ValueError, match="the target has 1 channels, the network outputs 2"):
+        IntervalLoss(RegressionLoss("L2"), 0.9)(torch.zeros(1, 6, 4, 4), torch.zeros(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A run and its directory; the loop itself is tested in test_loop.py."""
 
+import itertools
 import json
 import math
 
@@ -14,6 +15,7 @@ from msdtool.predict import Predictor
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train import opening, prepare
+from msdtool.train.events import ImageValidated
 from msdtool.train.summary import pairing_warnings, summarise
 from tests.helpers import (
     LABELS,
@@ -84,6 +86,7 @@ def test_metrics_of_a_regression(regression_run):
         "seconds",
         "data_seconds",
         "memory_bytes",
+        "improved",
     ]
     assert (first["event"], first["epoch"], first["step"]) == ("epoch", 1, 3)
     assert (second["epoch"], second["step"], second["learning_rate"]) == (2, 6, 0.0)  # cosine
@@ -115,6 +118,39 @@ def test_held_out_noise_has_a_loss_and_no_metrics(tmp_path, kind):
     assert [math.isfinite(row["validation_loss"]) for row in rows] == [True, True]
     assert not {"psnr", "ssim", "mse", "baseline_psnr", "gain_psnr"} & rows[-1].keys()
     assert run.record.metrics == rows[-1]
+    scores = {"frc", "edges"} & rows[-1].keys()
+    assert scores == ({"edges"} if kind == "blind_spot" else {"frc", "edges"})
+
+
+@pytest.mark.parametrize("extra", [{"patch": 8}, {}])
+def test_parts_of_images_have_no_scores(tmp_path, extra):
+    train = self_supervised(tmp_path, "splits")
+    if not extra:
+        train["mask"] = train["splits"][0]
+    data = {"train": train, "validation": {"fraction": 0.4, **extra}}
+    rows = finish(open_run(write_experiment(tmp_path / "config.yaml", {"data": data}))).read_rows()
+    assert not {"frc", "edges"} & rows[-1].keys()
+
+
+@pytest.mark.parametrize("select", ["frc", "edges"])
+def test_a_score_selects_the_best_network_also_of_a_run_that_resumes(tmp_path, select):
+    data = {"train": self_supervised(tmp_path, "splits"), "validation": {"fraction": 0.4}}
+    training = {"epochs": 4, "learning_rate": 0.1, "select": select, "schedule": "plateau"}
+    config = write_experiment(tmp_path / "config.yaml", {"data": data, "training": training})
+    whole, parts = (f"run.directory={tmp_path}/{name}" for name in ("whole", "parts"))
+    directory = finish(open_run(config, whole))
+    scores = [row[select] for row in directory.read_rows()]
+    best = load_checkpoint(directory.best)
+    assert best.progress.best_epoch == scores.index(max(scores)) + 1 == best.metrics["epoch"]
+    assert best.progress.best_loss == -max(scores)
+    assert load_checkpoint(directory.last).progress.best_loss == -max(scores)
+    run = open_run(config, parts)
+    events = run.events()
+    validated = (event for event in events if isinstance(event, ImageValidated))
+    for _ in itertools.islice(validated, 4):  # into the second epoch's
+        run.record.save(best=False)
+    events.close()
+    check_same(finish(open_run(config, parts, resume=True)), directory)
 
 
 def test_clean_targets_of_self_supervision_have_metrics(tmp_path):
