@@ -125,10 +125,13 @@ def _draw_labels(
     )
     colours = colormaps[LABEL_COLOURS](np.linspace(0, 1, len(labels)))
     _show_values(axes[0], input, _limits(input))
-    _show_values(axes[3], input, _limits(input))
+    grey = input if input.ndim == 2 else input.mean(-1)  # colours would hide what is wrong
+    _show_values(axes[3], grey, _limits(grey))
     for index, colour in enumerate(colours):
         here = target == index
         if here.any() and not here.all() and min(here.shape) > 1:
+            # A rim, since the image may have any colour.
+            axes[0].contour(here, levels=[0.5], colors="white", linewidths=2.5)
             axes[0].contour(here, levels=[0.5], colors=[colour], linewidths=1)
     for axis, image in ((axes[1], output), (axes[2], target)):
         shown = np.ma.masked_less(image, 0)
