@@ -9,7 +9,7 @@
 // run of the rows of all images and strips. Gradients are float32 whatever the channels are.
 //
 // No sum depends on the order in which threads run: of a gradient, every pixel is one thread's; of a
-// weight, each block of threads writes what its rows add up to, and back_unpack adds these.
+// weight, each block of threads writes what its rows add up to, and pack.cu adds these.
 //
 // LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0; rows and halos as in front.cu,
 // zeros in the halos of gradients.
@@ -21,11 +21,6 @@ const int WARPS = THREADS / 32;
 const int CHANNELS = 32 * WARPS;  // that the warps of a block can share
 // Of a row of taps, so that what a warp, or 8 of its lanes, load at a time is in different banks.
 const int INPUT_PITCH = WIDTH + 8, WEIGHT_PITCH = WIDTH + 16;
-
-__device__ __forceinline__ void load_dilations(int* to, const int64* dilations, int count) {
-    const int output = threadIdx.x;
-    if (output < OUTPUTS) to[output] = output < count ? static_cast<int>(dilations[output]) : 0;
-}
 
 // A float as one TF32, or as the sum of two.
 struct Term { unsigned cut, rest; };
@@ -104,10 +99,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) back_input(
     int64 share, int64 rule) {
     __shared__ int steps[OUTPUTS];
     __shared__ float tile[TAPS * INPUT_PITCH];
-    const Gradients given = {
-        deltas + halo, plane, static_cast<int>(pitch), static_cast<int>(height),
-        static_cast<int>(width), static_cast<int>(rule), static_cast<int>(num_outputs),
-        static_cast<int>(num_rows)};
+    const Gradients given(deltas, plane, pitch, halo, height, width, num_rows, rule, num_outputs);
     load_dilations(steps, dilations, given.num_outputs);
     __syncthreads();
 
@@ -239,10 +231,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) back_w
     __shared__ int steps[OUTPUTS];
     __shared__ Four tile[TAPS * WEIGHT_PITCH / 4];
     float* const taps = reinterpret_cast<float*>(tile);
-    const Gradients given = {
-        deltas + halo, plane, static_cast<int>(pitch), static_cast<int>(height),
-        static_cast<int>(width), static_cast<int>(rule), static_cast<int>(num_outputs),
-        static_cast<int>(num_rows)};
+    const Gradients given(deltas, plane, pitch, halo, height, width, num_rows, rule, num_outputs);
     load_dilations(steps, dilations, given.num_outputs);
     __syncthreads();
 
@@ -303,16 +292,4 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) back_w
         to[0] = members > 1 ? others[0] + one : one;
         to[1] = members > 1 ? others[1] + two : two;
     });
-}
-
-// Adds up the parts of the gradients of all weights, in their order. `places` says which weight, of those
-// of all layers one after another, each number is the gradient of; -1 of none. grid: part_size / THREADS.
-extern "C" __global__ void __launch_bounds__(THREADS) back_unpack(
-    const float* parts, int64 part_size, int64 num_parts, const int* places, float* gradients) {
-    const int64 i = int64(blockIdx.x) * THREADS + threadIdx.x;
-    if (i >= part_size || places[i] < 0) return;
-    float sum = 0;
-#pragma unroll 8
-    for (int part = 0; part < num_parts; ++part) sum += parts[part * part_size + i];
-    gradients[places[i]] += sum;
 }

@@ -5,6 +5,11 @@
 #include "border.cuh"
 #include "tiles.cuh"
 
+__device__ __forceinline__ void load_dilations(int* to, const int64* dilations, int count) {
+    const int output = threadIdx.x;
+    if (output < OUTPUTS) to[output] = output < count ? static_cast<int>(dilations[output]) : 0;
+}
+
 // A value as the products take it. Where they cut it to TF32, a third to two thirds of the last bit are
 // added first: what TF32 holds stays as it is, and the rest is rounded without bias in one instruction,
 // where rounding to the nearest takes three.
@@ -23,7 +28,16 @@ struct Unit {
 struct Gradients {
     const float* deltas;  // from the first pixel on
     int64 plane;
-    int pitch, height, width, rule, num_outputs, num_rows;
+    int pitch, height, width, num_rows, rule, num_outputs;
+
+    // As the kernels are given them; a row has `halo` columns before the first pixel.
+    __device__ __forceinline__ Gradients(
+        const float* deltas, int64 plane, int64 pitch, int64 halo, int64 height, int64 width,
+        int64 num_rows, int64 rule, int64 num_outputs)
+        : deltas(deltas + halo), plane(plane), pitch(static_cast<int>(pitch)),
+          height(static_cast<int>(height)), width(static_cast<int>(width)),
+          num_rows(static_cast<int>(num_rows)), rule(static_cast<int>(rule)),
+          num_outputs(static_cast<int>(num_outputs)) {}
 
     __device__ __forceinline__ Unit unit(int number) const {
         const int strip = number / num_rows, row = number - strip * num_rows;

@@ -20,15 +20,15 @@ from msdtool.ops.cuda.fragments import (
     gradient_places,
     input_places,
     pack,
+    pack_source,
 )
 from msdtool.ops.cuda.launcher import Constants, constants, launch
 from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.sources import Source, source_for
 
 BLOCKS_WANTED = 264  # two for each multiprocessor of an H100
-PARTS_BYTES = (
-    256 * 2**20
-)  # of the sums for weights: where layers are many and wide, fewer blocks run
+# Of the sums for weights: where layers are many and wide, fewer blocks of threads run.
+PARTS_BYTES = 256 * 2**20
 CHANNELS = 256  # that a block of threads multiplies
 PLANS = 32  # of shapes whose arguments are kept
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
@@ -39,6 +39,7 @@ def back_source(dtype: torch.dtype, terms: int) -> Source:
     return source_for("back", dtype, TERMS=terms)
 
 
+UNPACKING = pack_source(torch.float32, torch.float32, 1)
 SOURCES = (*(back_source(dtype, 1) for dtype in STORAGES), back_source(torch.float32, 3))
 
 
@@ -136,7 +137,7 @@ class Back:
         """Add the sums of all blocks to the gradients of all weights, layer by layer."""
         places = self.gradients.places
         launch(
-            self.source, "back_unpack", (-(-len(places) // THREADS),), (THREADS,),
+            UNPACKING, "unpack", (-(-len(places) // THREADS),), (THREADS,),
             parts, parts.stride(0), len(parts), places, gradients,
         )  # fmt: skip
 

@@ -215,7 +215,7 @@ def test_launches_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [function for _, function in none.launched]
     assert {name: names.count(name) for name in names} == {
         "pack": 2, "front_forward": 13, "inner_forward": 100, "inner_backward": 100,
-        "back_input": 12, "back_weight": 13, "back_unpack": 1,
+        "back_input": 12, "back_weight": 13, "unpack": 1,
     }  # fmt: skip
     assert 20 <= len(operations.names) <= 23
     assert len(names) + len(operations.names) <= 264
