@@ -7,6 +7,8 @@ turns them into milliseconds are the assumptions below. Expect errors of 40 %.
 Run `python docs/gpu_times.py` in the checkout for the table of docs/benchmarks.md.
 """
 
+import itertools
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ PRODUCT = {"float32": 67e12 * 0.5, "TF32": 300e12 * 0.45, "bfloat16": 300e12 * 0
 # Instructions for a pixel that stand in no loop: rows and columns, sums and stores.
 INNER_FORWARD_ONCE, INNER_BACKWARD_ONCE = 55, 100
 SPREAD = 250  # for a pixel and output
-FRONT_ONCE = 260  # of a warp for two rows: taps to shared memory, rows, barriers
+FRONT_ONCE = 230  # of a warp for two rows: taps to shared memory, rows, barriers
 BACK_INPUT_ONCE, BACK_WEIGHT_ONCE = 150, 60  # of a warp for a row: its taps as operands, barriers
 # Launches by torch, forward and backward (tests/ops/cuda/test_product.py); without products.
 TORCH, TORCH_PRODUCTS = (10, 13), (12, 48)
@@ -72,39 +74,43 @@ def of_loops(source: object, kernel: str, operation: str, count: int) -> int:
 def of_spread(source: object) -> int:
     """Instructions of a thread that writes the nine taps of a pixel and output, in the interior."""
     code = sass.disassemble(source, ARCHITECTURE)["back_input"]
-    (loop,) = (
-        loop
-        for loop in code.loops()
-        if code.count(loop, "STS") == 9 and code.count(loop, "HMMA") == 0
-    )
+    (loop,) = sass.spreading(code)
     return code.shortest(loop, "LDG", 9)
 
 
 def front_seconds(engine: FrontEngine, precision: str, gpu: str) -> float:
     """All blocks: the slowest of tensor cores, instructions, shared memory and memory."""
-    shape, source, columns = engine.shape, engine.source, engine.columns
+    shape, source = engine.shape, engine.source
+    assert engine.columns is not None
     turn = of_loops(source, "front_forward", "HMMA", 36 * engine.terms)
-    add = (
-        of_loops(source, "front_forward", "FADD", 10),
-        of_loops(source, "front_forward", "FADD", 8),
-    )
-    step, (height, width) = 32 // engine.element_size, shape.space
-    strips, seconds = -(-width // columns) * shape.batch, 0.0
-    for block in engine.blocks():
-        reach = max(shape.dilations[layer] for layer in block)
-        band = front.band_rows(height, strips)
-        blocks = strips * -(-height // band)
-        rows = blocks * (band + 2 * reach * 3 / 9)  # those outside take a third of the product
-        passes = blocks * (band + 2 * reach) / 2 * 8  # of a warp, for two rows
-        m = shape.channels_before(block.start)
-        products = rows * 4 * -(-m // step)  # of a warp: 32 pixels by a step of channels
-        tensor = products * 36 * engine.terms / 2 * 2048 * (step // 8) / TENSOR[precision]
-        issued = products * turn / 2 + passes * (FRONT_ONCE + sum(add) * len(block) / 2)
-        accesses = products * (8 + 20 * (2 if engine.terms == 3 else 1)) + passes * (
-            36 * 2 + 24 * len(block) / 2
+    add = sum(of_loops(source, "front_forward", "FADD", count) for count in (10, 8))
+    step, (*volume, height, width) = 32 // engine.element_size, shape.space
+    columns = front.even_columns(width, engine.columns)
+    starts = range(0, width, columns)
+    # Of 32 columns, for each of which two warps multiply, or add up.
+    computed = sum(min(4, -(-(width + 2 * engine.layout.halo - at) // 32)) for at in starts)
+    adding = sum(-(-min(columns, width - at) // 32) for at in starts)
+    band = front.band_rows(height, len(starts) * shape.batch * math.prod(volume))
+    bands, seconds = -(-height // band), 0.0
+    for block, tap in itertools.product(engine.blocks(), (0, -1, 1) if volume else (0,)):
+        reach, m = (
+            max(shape.dilations[layer] for layer in block),
+            shape.channels_before(block.start),
         )
-        read = (m + len(block)) * engine.layout.plane * engine.element_size
-        full = min(1.0, blocks / 264)  # of the multiprocessors
+        runs = shape.batch * (math.prod(volume) + reach * abs(tap)) * bands
+        # Rows outside the band take a third of the product, and run one of two loops that add.
+        rows = runs * (band + 2 * reach * 3 / 9)
+        inside, outside = runs * band, runs * 2 * reach  # of two warps, for two rows
+        products = rows * computed * -(-m // step)  # of a warp: 32 pixels by a step of channels
+        tensor = products * 36 * engine.terms / 2 * 2048 * (step // 8) / TENSOR[precision]
+        issued = products * turn / 2
+        issued += (inside + outside) * computed * FRONT_ONCE
+        issued += (inside + outside / 2) * add * adding * len(block) / 2
+        accesses = products * (8 + 20 * (2 if engine.terms == 3 else 1))
+        accesses += (inside + outside) * computed * 36 * 2 + inside * adding * 24 * len(block) / 2
+        read = m * engine.element_size + len(block) * 4 * (1 + abs(tap))  # sums are float32
+        read *= engine.layout.plane
+        full = min(1.0, runs * len(starts) / 264)  # of the multiprocessors
         parts = issued / ISSUE / BUSY / full, accesses / SHARED / full, tensor / full
         again = read * (band + 2 * reach) / band / L2  # by several bands and strips
         seconds += max(*parts, read / DRAM[gpu], again)
@@ -115,8 +121,8 @@ def back_seconds(engine: FrontEngine, gpu: str) -> float:
     """Both kernels of all blocks, and the last one for all weights: the slowest of tensor cores,
     instructions, shared memory and memory."""
     shape, source, terms = engine.shape, back.back_source(engine.dtype, engine.terms), engine.terms
-    strips, height = -(-shape.space[1] // WIDTH), shape.space[0] * shape.batch
-    units, plane = strips * height, engine.layout.plane
+    strips, height = -(-shape.space[-1] // WIDTH), math.prod(shape.space[:-1]) * shape.batch
+    units, plane, planes = strips * height, engine.layout.plane, shape.num_taps // 9
     full = min(1.0, min(units, back.BLOCKS_WANTED) / 264)  # of the multiprocessors
     spread = of_spread(source)
     by_input = of_loops(source, "back_input", "HMMA", 18 * terms)
@@ -124,7 +130,7 @@ def back_seconds(engine: FrontEngine, gpu: str) -> float:
     seconds = 0.0
     for block in engine.blocks():
         k, m = len(block) * shape.width, shape.channels_before(block.start) - shape.c_in
-        rows = 8 * units  # of a warp
+        rows = 8 * units * planes  # of a warp
         deltas = 2 * k * plane * 4 / L2  # beside the row itself, those a dilation above and below
         if m > 0:
             groups = -(-m // 16)
@@ -132,15 +138,16 @@ def back_seconds(engine: FrontEngine, gpu: str) -> float:
             accesses = rows * (4 * 18 + 72 + groups * (36 * terms + 32))
             tensor = rows * groups * 18 * terms * 2048 / TENSOR["TF32"]
             moved = (2 * m + k) * plane * 4 / DRAM[gpu]
-            seconds += slowest(issued, accesses, tensor, full, moved + deltas)
+            moved += (planes - 1) * 2 * m * plane * 4 / L2  # planes of taps follow each other
+            seconds += slowest(issued, accesses, tensor, full, moved + deltas * planes)
         channels = shape.channels_before(block[-1])
         teams = min(8, -(-channels // 32))
-        turns = units * 8 / (8 // teams) * teams  # of a warp: 32 channels, 16 pixels
+        turns = units * planes * 8 / (8 // teams) * teams  # of a warp: 32 channels, 16 pixels
         issued = rows * (4 * spread + BACK_WEIGHT_ONCE) + turns * by_weight
         accesses = rows * 4 * 18 + turns * (9 * 4 + 4 * 8)
         tensor = turns * 36 * terms * 2048 / TENSOR["TF32"]
-        moved = (channels * engine.element_size + k * 4) * plane / DRAM[gpu]
-        seconds += slowest(issued, accesses, tensor, full, moved + deltas)
+        moved = planes * (channels * engine.element_size + k * 4) * plane / DRAM[gpu]
+        seconds += slowest(issued, accesses, tensor, full, moved + deltas * planes)
     work = back.back_of(
         engine.layout, tuple(engine.blocks()), engine.dtype, engine.terms, torch.device("cpu")
     )
@@ -188,7 +195,7 @@ def times(engine: ProductEngine, precision: str, gpu: str) -> Times:
     grad_bytes = shape.num_channels * engine.layout.plane * engine.real.itemsize
     if isinstance(engine, FrontEngine) and engine.source is not None:
         forward += front_seconds(engine, precision, gpu)
-        launches = 1 + len(blocks) + depth + TORCH[0]
+        launches = 1 + rows * len(blocks) + depth + TORCH[0]  # a plane of taps each
         backward += back_seconds(engine, gpu)
         of_backward = 2 + depth + 2 * len(blocks) - 1 + TORCH[1]
     else:
@@ -218,8 +225,7 @@ def engines(size: int, ndim: int, depth: int) -> Iterator[tuple[str, str, Produc
         like = torch.empty(0, dtype=dtype)
         if precision != "bfloat16":
             yield "products", precision, ProductEngine(shape, like)
-        if ndim == 2:
-            yield "tensor cores", precision, FrontEngine(shape, like)
+        yield "tensor cores", precision, FrontEngine(shape, like)
 
 
 def table() -> str:

@@ -9,9 +9,9 @@
 // run of the rows of all images and strips. Gradients are float32 whatever the channels are.
 //
 // No sum depends on the order in which threads run: of a gradient, every pixel is one thread's; of a
-// weight, each block of threads writes what its rows add up to, and back_unpack adds these.
+// weight, each block of threads writes what its rows add up to, and pack.cu adds these.
 //
-// LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0; rows and halos as in front.cu,
+// LIMITS: at most OUTPUTS channels in a block; compute capability 8.0; rows and halos as in front.cu,
 // zeros in the halos of gradients.
 
 #include "common.cuh"
@@ -19,13 +19,9 @@
 
 const int WARPS = THREADS / 32;
 const int CHANNELS = 32 * WARPS;  // that the warps of a block can share
+const int GROUP = PARTS * TILES * 32;  // of 16 bytes: weights of 16 channels, a plane of taps
 // Of a row of taps, so that what a warp, or 8 of its lanes, load at a time is in different banks.
 const int INPUT_PITCH = WIDTH + 8, WEIGHT_PITCH = WIDTH + 16;
-
-__device__ __forceinline__ void load_dilations(int* to, const int64* dilations, int count) {
-    const int output = threadIdx.x;
-    if (output < OUTPUTS) to[output] = output < count ? static_cast<int>(dilations[output]) : 0;
-}
 
 // A float as one TF32, or as the sum of two.
 struct Term { unsigned cut, rest; };
@@ -99,18 +95,18 @@ __device__ __forceinline__ void add_product(
 extern "C" __global__ void __launch_bounds__(THREADS, 2) back_input(
     const float* deltas, const int64* dilations, int64 num_outputs,
     const float* packed,  // weights as pack.cu left them, of this block and these channels
+    int64 num_tap_planes,  // 1 or, in 3D, 3
     float* grads, int64 num_channels,  // in front of the block; planes as those of the deltas
-    int64 plane, int64 pitch, int64 halo, int64 height, int64 width, int64 num_rows, int64 num_units,
-    int64 share, int64 rule) {
+    int64 plane, int64 pitch, int64 halo, int64 depth, int64 height, int64 width, int64 num_rows,
+    int64 num_units, int64 share, int64 rule) {
     __shared__ int steps[OUTPUTS];
     __shared__ float tile[TAPS * INPUT_PITCH];
-    const Gradients given = {
-        deltas + halo, plane, static_cast<int>(pitch), static_cast<int>(height),
-        static_cast<int>(width), static_cast<int>(rule), static_cast<int>(num_outputs),
-        static_cast<int>(num_rows)};
+    const Gradients given(
+        deltas, plane, pitch, halo, depth, height, width, num_rows, rule, num_outputs);
     load_dilations(steps, dilations, given.num_outputs);
     __syncthreads();
 
+    const int num_planes = static_cast<int>(num_tap_planes);
     // A warp has 16 pixels.
     const int first = threadIdx.x / 32 * 16, lane = threadIdx.x % 32;
     const float* const own_taps = tile + lane % 4 * INPUT_PITCH + first + lane / 4;
@@ -122,23 +118,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) back_input(
     const int end = min(begin + static_cast<int>(share), static_cast<int>(num_units));
     for (int number = begin; number < end; ++number) {
         const Unit unit = given.unit(number);
-        given.spread<INPUT_PITCH>(unit, tile, steps);
-        __syncthreads();
         const int columns = given.width - unit.first_column - first;  // from those of the warp on
-        if (columns > 0) {
-            TapsOfPixels taps;
-            load_taps(taps, own_taps);
-            float* at = own_grads + unit.start;
-            const Four* weights = own_weights;
-            int left = static_cast<int>(num_channels);
 #pragma unroll 1
-            for (; columns > 8 && left >= 16; left -= 16, at += step, weights += PARTS * TILES * 32)
-                add_product<true>(at, plane, taps, weights, left, columns);
+        for (int tap = 0; tap < num_planes; ++tap) {
+            given.spread<INPUT_PITCH>(unit, tap - num_planes / 2, tile, steps);
+            __syncthreads();
+            if (columns > 0) {
+                TapsOfPixels taps;
+                load_taps(taps, own_taps);
+                float* at = own_grads + unit.start;
+                const Four* weights = own_weights + tap * ((num_channels + 15) / 16) * GROUP;
+                int left = static_cast<int>(num_channels);
 #pragma unroll 1
-            for (; left > 0; left -= 16, at += step, weights += PARTS * TILES * 32)
-                add_product<false>(at, plane, taps, weights, left - lane / 4, columns);
+                for (; columns > 8 && left >= 16; left -= 16, at += step, weights += GROUP)
+                    add_product<true>(at, plane, taps, weights, left, columns);
+#pragma unroll 1
+                for (; left > 0; left -= 16, at += step, weights += GROUP)
+                    add_product<false>(at, plane, taps, weights, left - lane / 4, columns);
+            }
+            __syncthreads();
         }
-        __syncthreads();
     }
 }
 
@@ -228,21 +227,19 @@ __device__ __forceinline__ void each_pair(const float (&c)[2][TILES][4], int lan
 }
 
 // The warps share up to CHANNELS, 32 each; where fewer take all of them, they share the pixels.
-// grid: runs of `share` units (spread.cuh), channels / CHANNELS.
+// grid: runs of `share` units (spread.cuh), channels / CHANNELS, planes of taps (1 or, in 3D, 3).
 extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) back_weight(
     const storage* planes,
     const float* deltas, const int64* dilations, int64 num_outputs,
-    float* parts, int64 part_size,  // [grid.x, part_size], of which [num_channels, TAPS] are written
+    float* parts, int64 part_size,  // [grid.x, part_size], of which [grid.z, num_channels, TAPS]
     int64 num_channels,
-    int64 plane, int64 pitch, int64 halo, int64 height, int64 width, int64 num_rows, int64 num_units,
-    int64 share, int64 rule) {
+    int64 plane, int64 pitch, int64 halo, int64 depth, int64 height, int64 width, int64 num_rows,
+    int64 num_units, int64 share, int64 rule) {
     __shared__ int steps[OUTPUTS];
     __shared__ Four tile[TAPS * WEIGHT_PITCH / 4];
     float* const taps = reinterpret_cast<float*>(tile);
-    const Gradients given = {
-        deltas + halo, plane, static_cast<int>(pitch), static_cast<int>(height),
-        static_cast<int>(width), static_cast<int>(rule), static_cast<int>(num_outputs),
-        static_cast<int>(num_rows)};
+    const Gradients given(
+        deltas, plane, pitch, halo, depth, height, width, num_rows, rule, num_outputs);
     load_dilations(steps, dilations, given.num_outputs);
     __syncthreads();
 
@@ -254,9 +251,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) back_w
     const int column = member * 16 + lane % 4 * 4, left = channels - own_first - lane / 4;
     const float* const own_taps = taps + lane / 4 * WEIGHT_PITCH + column;
     const storage* const own_planes = planes + halo + (own_first + lane / 4) * plane + column;
-    const int64 eight_planes = held(8 * plane);
+    const int64 eight_planes = 8 * plane;
     const bool all_channels = own_first + 32 <= channels;
 
+    const int dz = static_cast<int>(blockIdx.z) - static_cast<int>(gridDim.z / 2);
     float c[2][TILES][4] = {};
     const int begin = blockIdx.x * static_cast<int>(share);
     const int end = min(begin + static_cast<int>(share), static_cast<int>(num_units));
@@ -266,9 +264,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) back_w
         int columns = works ? min(given.width - unit.first_column, WIDTH) - 16 * member : 0;
         const storage* at = own_planes + unit.start;
         const float* taps_at = own_taps;
+        given.spread<WEIGHT_PITCH>(unit, dz, taps, steps);
         Channels next = load_channels(
             at, eight_planes, left, columns - lane % 4 * 4, all_channels && columns >= 16);
-        given.spread<WEIGHT_PITCH>(unit, taps, steps);
         __syncthreads();
 #pragma unroll 1
         while (columns > 0) {
@@ -295,7 +293,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) back_w
         __syncthreads();
     }
     if (member > 0) return;
-    float* const part = parts + blockIdx.x * part_size;
+    float* const part = parts + blockIdx.x * part_size + blockIdx.z * channels * TAPS;
     each_pair(c, lane, [&](int channel, int tap, float one, float two) {
         const float* const others = sums + channel * TAPS + tap;
         if (own_first + channel >= channels) return;
@@ -303,16 +301,4 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) back_w
         to[0] = members > 1 ? others[0] + one : one;
         to[1] = members > 1 ? others[1] + two : two;
     });
-}
-
-// Adds up the parts of the gradients of all weights, in their order. `places` says which weight, of those
-// of all layers one after another, each number is the gradient of; -1 of none. grid: part_size / THREADS.
-extern "C" __global__ void __launch_bounds__(THREADS) back_unpack(
-    const float* parts, int64 part_size, int64 num_parts, const int* places, float* gradients) {
-    const int64 i = int64(blockIdx.x) * THREADS + threadIdx.x;
-    if (i >= part_size || places[i] < 0) return;
-    float sum = 0;
-#pragma unroll 8
-    for (int part = 0; part < num_parts; ++part) sum += parts[part * part_size + i];
-    gradients[places[i]] += sum;
 }

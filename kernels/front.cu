@@ -11,19 +11,24 @@
 // upper taps begin a target's sum, the lower ones complete it. What is in front of the block and
 // complete is written with its bias; the channels inside the block and the ReLU follow (inner.cu).
 //
+// In 3D a slice is an image, and each of the three planes of taps a launch of its own, that of the middle
+// first: of a source slice z, output i gets sums for its slice z - tap * dilation, to which the other two
+// planes add. Slices beyond the volume are found by the border rule, as rows are.
+//
 // A row in memory has a halo of `side` columns on both sides, which holds what the border rule says
 // (inner.cu writes it); rows beyond the image are found by the rule. So every load is whole and aligned.
 //
 // float32 that is cut to TF32, for one term, has been rounded to it by inner.cu.
 //
-// LIMITS: 2D; at most OUTPUTS channels in a block; compute capability 8.0; `side` a multiple of 4 and
+// LIMITS: at most OUTPUTS channels in a block; compute capability 8.0; `side` a multiple of 4 and
 // at least the largest dilation, columns + 2 * side <= WIDTH.
 
 #include "common.cuh"
 #include "border.cuh"
 #include "tiles.cuh"
+#include "rings.cuh"
 
-const int GROUPS = WIDTH / 32, ROWS = 2, PIXEL_TILES = 2;  // of 32 columns; of 16 pixels
+const int GROUPS = WIDTH / 32, PIXEL_TILES = 2;  // of 32 columns; of 16 pixels
 const int PITCH = WIDTH + 4;  // of a row of taps: pairs of pixels of 8 taps are in different banks
 const int TAP_ROWS = 48;  // two rows of taps of all outputs
 const int K = NARROW ? 16 : 8;
@@ -127,20 +132,26 @@ __device__ __forceinline__ void product(
     const int steps = channels / K;
     const int64 half = held(K / 2 * plane);
     if (steps > 0) {
+        // Beyond the last step, loads read what there is once more. The first product is in no loop,
+        // so that its sums start from nothing and need not be cleared.
+        const storage *last = pixels, *next;
         Pixels one = load_pixels<true>(pixels, plane, half, 0, 0), two;
+        two = load_pixels<true>(next = steps > 1 ? pixels : last, plane, half, 0, 0);
+        if (steps > 1) pixels = next;
+        step<FIRST, STOP>(c, one, weights);
+        weights += PARTS * FRAGMENTS;
 #pragma unroll 1
-        for (int s = 1; s < steps; s += 2) {
-            const storage* const last = pixels;
-            two = load_pixels<true>(pixels, plane, half, 0, 0);
-            step<FIRST, STOP>(c, one, weights);
-            const storage* next = s + 1 < steps ? pixels : last;  // reads what there is once more
-            one = load_pixels<true>(next, plane, half, 0, 0);
+        for (int s = 2; s < steps; s += 2) {
+            last = pixels;
+            one = load_pixels<true>(pixels, plane, half, 0, 0);
+            step<FIRST, STOP>(c, two, weights);
+            two = load_pixels<true>(next = s + 1 < steps ? pixels : last, plane, half, 0, 0);
             if (s + 1 < steps) pixels = next;
-            step<FIRST, STOP>(c, two, weights + PARTS * FRAGMENTS);
+            step<FIRST, STOP>(c, one, weights + PARTS * FRAGMENTS);
             weights += 2 * PARTS * FRAGMENTS;
         }
-        if (steps % 2 > 0) {
-            step<FIRST, STOP>(c, one, weights);
+        if (steps % 2 == 0) {
+            step<FIRST, STOP>(c, two, weights);
             weights += PARTS * FRAGMENTS;
         }
     }
@@ -165,40 +176,32 @@ __device__ __forceinline__ void put(float* taps, const float (&c)[PIXEL_TILES][T
             }
 }
 
-// The three taps of a row of taps, at the places of their targets.
-__device__ __forceinline__ float sum_of(const float* taps, int dilation) {
-    return taps[-dilation] + taps[PITCH] + taps[2 * PITCH + dilation];
+// The three taps of a row of taps, at the places of their targets, a dilation of so many bytes away.
+__device__ __forceinline__ float sum_of(float* taps, int dilation) {
+    return at(taps, -dilation) + taps[PITCH] + at(taps + 2 * PITCH, dilation);
 }
 
-__device__ __forceinline__ bool inside(int row, int rows) {
-    return static_cast<unsigned>(row) < static_cast<unsigned>(rows);
-}
-
-// A place in a ring some way on, which is less than once around.
-__device__ __forceinline__ int turned(int place, int way, int size) {
-    const unsigned there = place + way;
-    return min(there, there - static_cast<unsigned>(size));  // what is below 0 is large
-}
-
-// An output of the block: where its ring begins, and from there the place of the row `passed`. Places
-// go round by additions, without a division.
-struct alignas(16) Output { int dilation, ring, place; float bias; };
-
-// grid: strips of columns of all images, bands of rows.
+// grid: strips of columns of all slices, bands of rows. In 3D, where `tap` is -1 or 1, `reach` slices beyond
+// the volume are sources, too.
 extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_forward(
     const storage* planes, int64 plane, int64 pitch,  // from the first column of the halo on
     const storage* packed,  // as pack.cu left them, of this block of layers
     const float* bias, const int64* dilations,  // of each output
     float* sums, int64 sums_plane,  // like the planes, but float32
     int64 num_sources, int64 num_outputs, int64 side, int64 reach, int64 columns, int64 band,
-    int64 num_strips, int64 num_rows, int64 width, int64 rule) {
+    int64 num_strips, int64 tap, int64 depth, int64 num_rows, int64 width, int64 rule) {
     __shared__ Output of_outputs[OUTPUTS];
-    DYNAMIC_SHARED(float, z);  // [ROWS][TAP_ROWS][PITCH], then the rings, [rows][columns]
+    __shared__ Ring rings_of[OUTPUTS];
+    DYNAMIC_SHARED(float, shared);  // [ROWS][TAP_ROWS][PITCH], then the rings, [rows][columns]
     const int num_columns = static_cast<int>(columns), h = static_cast<int>(num_rows);
     const int w = static_cast<int>(width), halo = static_cast<int>(side), far = static_cast<int>(reach);
     const int outputs = static_cast<int>(num_outputs), channels = static_cast<int>(num_sources);
-    const int strips = static_cast<int>(num_strips), image = blockIdx.x / strips;
-    const int first_column = (blockIdx.x - image * strips) * num_columns;
+    const int strips = static_cast<int>(num_strips), rho = static_cast<int>(rule);
+    const int number = blockIdx.x / strips, first_column = (blockIdx.x - number * strips) * num_columns;
+    const int d = static_cast<int>(depth), dz = static_cast<int>(tap);
+    const int count = dz == 0 ? d : d + far, image = number / count;  // of source slices
+    const int z = number - image * count - (dz < 0 ? far : 0), source = border(z, d, rho);
+    if (source < 0) return;
     const int first = blockIdx.y * static_cast<int>(band), stop = min(first + static_cast<int>(band), h);
     const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
 
@@ -206,35 +209,44 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_
     const int group = warp % GROUPS * 32, own_row = warp / GROUPS;
     const bool needed = first_column + group < w + 2 * halo;
     const storage* const own_pixels = planes + first_channel(lane) * plane +
-        int64(image) * h * pitch + first_column + group + lane / 4 * 2;
+        int64(image * d + source) * h * pitch + first_column + group + lane / 4 * 2;
     const Four* const weights = reinterpret_cast<const Four*>(packed) + lane;
-    float* const own_taps = z + (own_row * TAP_ROWS + lane % 4 * 2) * PITCH + group + lane / 4 * 2;
+    float* const own_taps = shared + (own_row * TAP_ROWS + lane % 4 * 2) * PITCH + group + lane / 4 * 2;
 
     // As one that adds taps up: 32 columns of every second output.
     const int column = warp % GROUPS * 32 + lane, parity = warp / GROUPS;
     const bool adds = column < num_columns && first_column + column < w;
-    const float* const taps = z + parity * 3 * PITCH + column + halo;
-    float* const rings = z + ROWS * TAP_ROWS * PITCH + column;
-    float* const out =
-        sums + (int64(image) * h + first) * pitch + halo + first_column + column;
-    const int rows = stop - first, row_size = static_cast<int>(pitch);
+    float* const taps = shared + parity * 3 * PITCH + column + halo;
+    float* const rings = shared + ROWS * TAP_ROWS * PITCH + column;
+    float* const out = sums + column;
+    const int rows = stop - first;
 
-    if (thread < OUTPUTS) {
-        Output own = {0, 0, 0, 0};
-        for (int q = 0; q <= thread && q < outputs; ++q) {
-            own.ring += (2 * own.dilation + ROWS) * (q > 0) * num_columns;
-            own.dilation = static_cast<int>(dilations[q]);
+    if (thread < outputs) {
+        Output& own = of_outputs[thread];
+        Ring& ring = rings_of[thread];
+        int start = 0, s = 0;
+        for (int q = 0; q <= thread; ++q) {
+            start += (2 * s + ROWS) * (q > 0) * num_columns;
+            s = static_cast<int>(dilations[q]);
         }
-        const int size = 2 * own.dilation + ROWS;
-        own.place = (size * WIDTH - far) % size * num_columns;  // that of `first` is 0
-        if (thread < outputs) own.bias = bias[thread];
-        of_outputs[thread] = own;
+        ring.start = 4 * start;
+        ring.size = 4 * (2 * s + ROWS) * num_columns;
+        ring.way = 4 * s * num_columns;
+        // That of `first` is 0.
+        ring.place = ((2 * s + ROWS) * WIDTH - far) % (2 * s + ROWS) * num_columns * 4;
+        const int target = z - dz * s;
+        ring.targets = -1;
+        if (inside(target, d))
+            ring.targets = thread * sums_plane + (int64(image * d + target) * h + first) * pitch +
+                           halo + first_column;
+        own.dilation = 4 * s;
+        own.bias = bias[thread];
+        ring.tell(own, -far, rows, num_columns, pitch);
     }
 
     for (int passed = -far; passed < rows + far; passed += ROWS) {  // rows from `first` on
         const int position = first + passed + own_row;
-        const int row = needed && position < stop + far
-                            ? border(position, h, static_cast<int>(rule)) : NOWHERE;
+        const int row = needed && position < stop + far ? border(position, h, rho) : NOWHERE;
         float c[PIXEL_TILES][TILES][4] = {};
         if (row >= 0) {
             const storage* pixels = own_pixels + row * pitch;
@@ -242,54 +254,44 @@ extern "C" __global__ void __launch_bounds__(THREADS, TERMS == 1 ? 2 : 1) front_
             else if (position >= stop) product<6, 9>(c, pixels, plane, weights, channels, lane);
             else product<0, 9>(c, pixels, plane, weights, channels, lane);
         }
-        put<0, 6>(own_taps, c);
+        // Rows below the band have nothing but lower taps for it, those above nothing but upper ones.
+        const bool begins = passed < rows, completes = passed >= 0;
+        if (needed && begins) put<0, 6>(own_taps, c);
         __syncthreads();
-        if (adds) {
+        if (adds && begins) {
 #pragma unroll 1
             for (int q = parity; q < outputs; q += 2) {
                 const Output own = of_outputs[q];
-                const int s = own.dilation, size = (2 * s + ROWS) * num_columns;
-                const float* const here = taps + (q - parity) * 3 * PITCH;
-                float* const ring = rings + own.ring;
-                int place = own.place;
+                float* const upper = taps + (q - parity) * 3 * PITCH;
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) {
-                    const float* const upper = here + r * TAP_ROWS * PITCH;
-                    if (inside(passed + r, rows))
-                        ring[place] += sum_of(upper + OUTPUTS * 3 * PITCH, s);
-                    if (inside(passed + r + s, rows))
-                        ring[turned(place, s * num_columns, size)] = sum_of(upper, s);
-                    place = turned(place, num_columns, size);
+                    float* const of_row = upper + r * TAP_ROWS * PITCH;
+                    if (own.here[r] >= 0)
+                        at(rings, own.here[r]) += sum_of(of_row + OUTPUTS * 3 * PITCH, own.dilation);
+                    if (own.below[r] >= 0) at(rings, own.below[r]) = sum_of(of_row, own.dilation);
                 }
             }
         }
         __syncthreads();
-        put<6, 9>(own_taps, c);
+        if (needed && completes) put<6, 9>(own_taps, c);
         __syncthreads();
-        if (adds) {
+        if (adds && completes) {
 #pragma unroll 1
             for (int q = parity; q < outputs; q += 2) {
                 const Output own = of_outputs[q];
-                const int s = own.dilation, size = (2 * s + ROWS) * num_columns;
-                const float* const here = taps + (q - parity) * 3 * PITCH;
-                const float* const ring = rings + own.ring;
-                float* const targets = out + q * sums_plane;
-                int place = turned(own.place, size - s * num_columns, size);
+                float* const lower = taps + (q - parity) * 3 * PITCH;
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) {
-                    const int target = passed + r - s;
-                    if (inside(target, rows))
-                        targets[target * row_size] =
-                            ring[place] + sum_of(here + r * TAP_ROWS * PITCH, s) + own.bias;
-                    place = turned(place, num_columns, size);
+                    if (own.above[r] < 0) continue;
+                    float* const target = out + own.targets[r];
+                    const float before = dz == 0 ? own.bias : *target;
+                    *target = at(rings, own.above[r]) +
+                              sum_of(lower + r * TAP_ROWS * PITCH, own.dilation) + before;
                 }
             }
         }
         __syncthreads();
-        if (thread < OUTPUTS) {
-            Output& own = of_outputs[thread];
-            const int size = (2 * own.dilation + ROWS) * num_columns;
-            own.place = turned(own.place, ROWS * num_columns, size);
-        }
+        if (thread < outputs)
+            rings_of[thread].tell(of_outputs[thread], passed + ROWS, rows, num_columns, pitch);
     }
 }

@@ -158,13 +158,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, NDIM - 1) inner_forward(
             for (int j = 0; j < ROWS; ++j)
                 sum[j] = row + j * s < h ? sums[own + j * s * step_y] : real(0);
 #pragma unroll 1
-            for (int c = 0; c < channels; ++c) {
+            for (int k = 0; k < KZ; ++k) {
+                const int source_z = KZ == 1 ? z : border(z + (k - 1) * s, d, rho);
+                if (KZ > 1 && source_z < 0) continue;
+                const storage* source = sources + (slice - z + source_z) * slice_size;
+                const Row* taps = weights + (o * channels * KZ + k) * 3;
 #pragma unroll 1
-                for (int k = 0; k < KZ; ++k) {
-                    const int source_z = KZ == 1 ? z : border(z + (k - 1) * s, d, rho);
-                    if (KZ > 1 && source_z < 0) continue;
-                    const storage* source = sources + c * plane + (slice - z + source_z) * slice_size;
-                    const Row* taps = weights + ((o * channels + c) * KZ + k) * 3;
+                for (int c = 0; c < channels; ++c, source += plane, taps += KZ * 3) {
                     real value[ROWS + 2][3];
                     at.fetch(value, source);
 #pragma unroll

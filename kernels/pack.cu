@@ -1,5 +1,6 @@
 // The weights of all layers in the order in which the lanes of front.cu or back.cu load them
-// (msdtool/ops/cuda/fragments.py), as PACKED: their own type, or float32.
+// (msdtool/ops/cuda/fragments.py), as PACKED: their own type, or float32. And their gradients out of the
+// order in which back.cu leaves them.
 
 #include "common.cuh"
 #include "tiles.cuh"
@@ -30,4 +31,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) pack(
     const storage value = places[i] < 0 ? from_real<storage>(0) : weights[places[i]];
     packed_type* const type = nullptr;
     packed[i] = part_of(value, i / part_size % PARTS == 1, type);
+}
+
+// Adds up the parts of the gradients of all weights, in their order. `places` says which weight, of those
+// of all layers one after another, each number is the gradient of; -1 of none. grid: part_size / THREADS.
+extern "C" __global__ void __launch_bounds__(THREADS) unpack(
+    const float* parts, int64 part_size, int64 num_parts, const int* places, float* gradients) {
+    const int64 i = int64(blockIdx.x) * THREADS + threadIdx.x;
+    if (i >= part_size || places[i] < 0) return;
+    float sum = 0;
+#pragma unroll 8
+    for (int part = 0; part < num_parts; ++part) sum += parts[part * part_size + i];
+    gradients[places[i]] += sum;
 }

@@ -44,6 +44,11 @@ __device__ __forceinline__ int64 held(int64 value) {
     asm("" : "+l"(value));
     return value;
 }
+template <class T> __device__ __forceinline__ T* held(T* address) {  // in global memory
+    size_t global = __cvta_generic_to_global(address);
+    asm("" : "+l"(global));
+    return static_cast<T*>(__cvta_global_to_generic(global));
+}
 __device__ __forceinline__ unsigned held(unsigned value) {
     asm volatile("" : "+r"(value));
     return value;

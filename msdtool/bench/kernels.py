@@ -8,6 +8,7 @@ import torch
 from msdtool.bench.cases import BYTES_PER_VALUE, Case
 from msdtool.nn.msd import DILATIONS
 from msdtool.ops.cuda import convolution
+from msdtool.ops.cuda.back import back_of
 from msdtool.ops.cuda.front import FrontEngine
 from msdtool.ops.cuda.product import ProductEngine, multiply
 from msdtool.ops.engine import BlockShape
@@ -36,7 +37,7 @@ def kernels_of(case: Case, device: torch.device) -> list[Kernel]:
     return [
         block.forward_product(),
         block.gather(),
-        block.front_kernel(),
+        *block.tensor_cores(),
         block.inner_forward(),
         block.forward(),
         block.inner_backward(),
@@ -107,22 +108,46 @@ class _LastBlock:
             self.taps.numel(),
         )
 
-    def front_kernel(self) -> Kernel:
-        """The product and the gathering of its taps in one kernel, where it serves the shape."""
-        shape, like = self.engine.shape, self.planes
-        engine = FrontEngine(shape, like)
-        planes, block = engine.new_planes(like).zero_(), engine.blocks()[-1]
-        sizes = [(shape.width, shape.channels_before(i)) for i in range(shape.depth)]
-        weights = [like.new_ones(*size, *(3,) * self.case.ndim) for size in sizes]
+    def tensor_cores(self) -> list[Kernel]:
+        """The kernels that replace the products and the stack of their taps, where they serve the
+        shape."""
+        shape, case = self.engine.shape, self.case
+        engine = FrontEngine(shape, self.planes)
+        if engine.source is None:
+            return []
+        planes, grads = engine.new_planes(self.planes).zero_(), engine.new_planes(self.planes)
+        blocks = tuple(engine.blocks())
+        block = blocks[-1]
+        sizes = [(shape.width, shape.channels_before(layer)) for layer in range(case.depth)]
+        weights = [planes.new_ones(*size, *(3,) * case.ndim) for size in sizes]
         workspace = engine.new_workspace(planes, weights)
-        sums, read = planes[shape.channels(block)], shape.channels_before(block.start)
-        bias = self.bias.new_zeros(len(sums))
-        return Kernel(
-            "front_forward or both",
-            lambda: engine.convolve_front(planes, weights, bias, sums, block, workspace),
-            _bytes((read + len(sums)) * self.case.pixels),
-            2 * len(sums) * shape.num_taps * read * self.case.pixels,
-        )
+        read, own = shape.channels_before(block.start), shape.channels(block)
+        sums, deltas, sources = planes[own], grads.zero_()[own], grads[:read]
+        bias, dilations = planes.new_zeros(len(sums)), engine.taps.dilations_of(block)
+        back = back_of(engine.layout, blocks, engine.dtype, engine.terms, engine.device)
+        packed, parts = back.pack(weights, 0), back.new_parts(block)
+        last = shape.channels_before(block[-1])
+        flops = 2 * len(sums) * shape.num_taps * case.pixels
+        return [
+            Kernel(
+                "front_forward",
+                lambda: engine.convolve_front(planes, weights, bias, sums, block, workspace),
+                _bytes((read + len(sums)) * case.pixels),
+                flops * read,
+            ),
+            Kernel(
+                "back_input",
+                lambda: back.add_to_input(deltas, dilations, block, packed, sources),
+                _bytes((2 * read + len(sums)) * case.pixels),
+                flops * read,
+            ),
+            Kernel(
+                "back_weight",
+                lambda: back.add_to_weights(planes, deltas, dilations, block, parts),
+                _bytes((last + len(sums)) * case.pixels),
+                flops * last,
+            ),
+        ]
 
     def inner_forward(self) -> Kernel:
         sources, output = self.planes[self.num_read : self.front], self.planes[self.outputs]

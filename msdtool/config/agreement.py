@@ -43,7 +43,7 @@ def find_problems(
         *windows(data, network, stream, training),
         *_samples(data, network.ndim),
         *foreground(task, data),
-        *_graphs(network, training),
+        *(graph_problems(network, training) if training.cuda_graphs else ()),
         *_initial(network, training),
     ]
 
@@ -145,9 +145,8 @@ def _geometry(geometry: GeometryConfig, ndim: int) -> Iterator[Problem]:
         )
 
 
-def _graphs(network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
-    if not training.cuda_graphs:
-        return
+def graph_problems(network: NetworkConfig, training: TrainingConfig) -> Iterator[Problem]:
+    """What keeps steps from being CUDA graphs."""
     if training.accumulate > 1:
         yield (
             "training.cuda_graphs",

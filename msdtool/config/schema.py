@@ -177,10 +177,12 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(
         1.0, gt=0, description="maximum gradient norm; null does not limit it"
     )
-    cuda_graphs: bool = Field(
-        False,
-        description="launch each step as a CUDA graph; pays off for small images of few sizes, "
-        "whose kernels run faster than they are launched one by one. Single process only",
+    cuda_graphs: bool | None = Field(
+        None,
+        description="launch each step as a CUDA graph, since small images are computed faster than "
+        "their kernels are launched one by one. null: if all images, or crops, have one size and "
+        "graphs can be used: a single process on a GPU, float32 or tf32, no accumulation, stem or "
+        "head. true: also for images of a few sizes, each of which takes memory",
     )
     loss: Loss = Field(
         "L2",

@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +26,10 @@ from msdtool.data.pairing import finite_sample
 from msdtool.data.samples import Draw, TrainingSamples
 from msdtool.errors import InputError
 
+CPU = torch.device("cpu")
 BATCHES_AHEAD = 2
 """Batches that are read while one is in use, in addition to those in worker processes."""
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-T = TypeVar("T")
 
 
 class ShuffledBatches:
@@ -152,37 +152,49 @@ def _without_effect(batch: Sample) -> Sample:
 
 
 def training_batches(
-    samples: TrainingSamples, batches: Iterable[Sequence[Draw]], workers: int
+    samples: TrainingSamples,
+    batches: Iterable[Sequence[Draw]],
+    workers: int,
+    device: torch.device = CPU,
 ) -> Generator[Sample]:
     """Load the batches of a whole training; workers keep running through all epochs.
 
     Close the generator to end the thread and the processes that read ahead.
 
+    Args:
+        samples: of the training set.
+        batches: which samples each has.
+        workers: processes that read.
+        device: where the batches go. For a GPU they are in pinned memory, from which it copies
+            while this process does something else.
+
     Raises:
         InputError: a file cannot be used, or the images of a batch differ in shape.
     """
-    return _load(BatchReader(samples.pairs, samples.sample), batches, workers)
+    return _load(BatchReader(samples.pairs, samples.sample), batches, workers, device)
 
 
 def validation_batches(
-    pairs: Pairs, workers: int, rank: int = 0, size: int = 1
+    pairs: Pairs, workers: int, rank: int = 0, size: int = 1, device: torch.device = CPU
 ) -> Generator[Sample]:
     """Load whole pairs one at a time, so that their sizes may differ.
 
     Each of ``size`` processes gets its shard, all of them the same number of batches; dummy batches
-    fill the gaps at the end.
+    fill the gaps at the end. ``device`` as for `training_batches`.
 
     Raises:
         InputError: a file cannot be used, or contains non-finite values.
     """
     rounds = [range(len(pairs))[start : start + size] for start in range(0, len(pairs), size)]
     reader = BatchReader(pairs, partial(finite_sample, pairs))
-    return _load(reader, Shard(rounds, rank, size), workers)
+    return _load(reader, Shard(rounds, rank, size), workers, device)
 
 
-def _load(reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int) -> Generator[Sample]:
+def _load(
+    reader: BatchReader, batches: Iterable[Sequence[Any]], workers: int, device: torch.device
+) -> Generator[Sample]:
     # Nothing else holds the results, so that their worker processes end when this is closed.
-    with closing(_ahead(_results(reader, batches, workers))) as ahead:
+    with closing(_ahead(_results(reader, batches, workers), device)) as ahead:
         for batch in ahead:
             if isinstance(batch, InputError):
                 raise batch
@@ -205,12 +217,20 @@ def _results(
     return iter(loader)
 
 
-def _ahead(results: Iterator[T]) -> Generator[T]:
+def _ahead(
+    results: Iterator[Sample | InputError], device: torch.device
+) -> Generator[Sample | InputError]:
     """Fetch the next results in a thread while one is in use.
 
-    Even if worker processes read, receiving a batch from them takes milliseconds.
+    Even if worker processes read, receiving a batch from them takes milliseconds; so does putting
+    it into pinned memory.
     """
-    with ThreadPoolExecutor(1, "read-ahead") as thread:
+    start: tuple[Any, ...] = ()
+    if device.type == "cuda":
+        results = map(_pinned, results)
+        index = torch.cuda.current_device() if device.index is None else device.index
+        start = (torch.cuda.set_device, (index,))  # each thread has one of its own
+    with ThreadPoolExecutor(1, "read-ahead", *start) as thread:
         taking = deque(thread.submit(next, results, None) for _ in range(BATCHES_AHEAD))
         try:
             while (result := taking.popleft().result()) is not None:
@@ -219,6 +239,14 @@ def _ahead(results: Iterator[T]) -> Generator[T]:
         finally:
             for future in taking:
                 future.cancel()
+
+
+def _pinned(batch: Sample | InputError) -> Sample | InputError:
+    """A batch in memory from which a GPU can copy on its own."""
+    if isinstance(batch, InputError):
+        return batch
+    tensors = {key: tensor for key, tensor in batch._asdict().items() if tensor is not None}
+    return batch._replace(**{key: tensor.pin_memory() for key, tensor in tensors.items()})
 
 
 def _start_method() -> BaseContext | None:

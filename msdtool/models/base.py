@@ -10,7 +10,8 @@ from msdtool.errors import InputError
 from msdtool.models.batches import Batches, length, samples
 from msdtool.models.stored import StoredModel
 from msdtool.nn.msd import DILATIONS
-from msdtool.train.loop import Learner, Plan, train
+from msdtool.train.learner import Learner
+from msdtool.train.loop import Plan, train
 from msdtool.train.losses import Loss
 from msdtool.train.optim import Schedule
 

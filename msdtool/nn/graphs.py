@@ -4,6 +4,7 @@ A network of 100 layers launches some hundred kernels; Python and the driver nee
 each than a small image takes to compute. A graph launches all of them together.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from msdtool.nn.memory import out_of_memory
 
 MAX_GRAPHS = 4  # input shapes with a graph; each graph keeps its memory
 WARM_UP_CALLS = 3  # before a capture: kernels are compiled, libraries allocate
@@ -22,7 +25,9 @@ class GraphedNetwork(nn.Module):
     """Calls a network through CUDA graphs, one for each shape of its input.
 
     The output is the network's, in memory that the next call overwrites. The network is called
-    without a graph if the input requires a gradient, and for shapes after the first few.
+    without a graph if the input requires a gradient, for shapes after the first few, for those
+    whose graph does not fit in memory, and for the first calls with a shape if there may be no
+    more of it.
 
     The next backward pass overwrites the gradients of the parameters, so they must be used and set
     to None before it: gradients cannot be accumulated over batches.
@@ -30,12 +35,14 @@ class GraphedNetwork(nn.Module):
     Args:
         network: on a GPU; launches the same kernels for all inputs of a shape, without waiting for
             results, and has neither hooks nor trainable buffers.
+        calls_before: calls with a shape without a graph; to make one takes longer than five calls.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, calls_before: int = 0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.calls_before = network, calls_before
         self._graphs: dict[tuple[object, ...], Call] = {}
+        self._calls: Counter[tuple[object, ...]] = Counter()
 
     def forward(self, input: Tensor) -> Tensor:
         """Map the network's input to its output."""
@@ -44,11 +51,22 @@ class GraphedNetwork(nn.Module):
         trains = torch.is_grad_enabled()
         key = trains, self.network.training, input.shape, input.dtype, input.device
         if key not in self._graphs:
-            if len(self._graphs) == MAX_GRAPHS:
+            self._calls[key] += 1
+            if len(self._graphs) == MAX_GRAPHS or self._calls[key] <= self.calls_before:
                 return self.network(input)
-            capture = _capture_training if trains else _capture_inference
-            self._graphs[key] = capture(self.network, torch.zeros_like(input))
+            self._graphs[key] = self._captured(input, trains=trains)
         return self._graphs[key](input)
+
+    def _captured(self, input: Tensor, *, trains: bool) -> Call:
+        """A graph for inputs of a shape; where it does not fit in memory, the network."""
+        capture = _capture_training if trains else _capture_inference
+        try:
+            return capture(self.network, torch.zeros_like(input))
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        torch.cuda.empty_cache()
+        return cast(Call, self.network)
 
 
 def _capture_training(network: nn.Module, sample: Tensor) -> Call:

@@ -11,6 +11,7 @@ from torch import Tensor
 from msdtool.errors import Error, InputError
 from msdtool.nn import MSDModule
 from msdtool.nn.device import choose_device, warn_if_slow
+from msdtool.nn.graphs import GraphedNetwork
 from msdtool.nn.memory import BYTES_PER_VALUE, out_of_memory, prediction_bytes
 from msdtool.nn.series import SeriesNetwork
 from msdtool.ops.out_of_core.module import SlicedArray
@@ -21,6 +22,8 @@ from msdtool.predict.own_levels import output_levels, scaled_in, scaled_out
 from msdtool.predict.strip_errors import strip_errors
 from msdtool.progress import Progress, no_progress
 from msdtool.runs.model import Model
+
+GRAPH_SHARE = 8  # of the usable memory that a CUDA graph may take, of which there are a few
 
 
 class Computation:
@@ -63,6 +66,7 @@ class Computation:
         self.network.to(self.device).eval().requires_grad_(False)
         if memory_bytes is not None and self.device.type == "cpu":
             check_limit(memory_bytes)
+        self.graphed = GraphedNetwork(self.network, calls_before=2)
         self.memory_bytes = memory_bytes
         self.usable_bytes = usable_bytes(self.device, memory_bytes)
 
@@ -111,7 +115,8 @@ class Computation:
         """
         if self.fits(tuple(image.shape[1:])):
             try:
-                output = self._apply(self.network, scaled_in(image, levels), name)
+                network = self.graphed if self._in_graphs(image) else self.network
+                output = self._apply(network, scaled_in(image, levels), name)
                 return scaled_out(self.model, output, levels)
             except (RuntimeError, MemoryError) as error:
                 if isinstance(error, RuntimeError) and not out_of_memory(error):
@@ -125,6 +130,19 @@ class Computation:
         held = image.nbytes + 2 * array.nbytes  # and the sum, where several are averaged
         self.stream(image.numpy(), array, name, progress, levels, reserved_bytes=held)
         return torch.from_numpy(array)
+
+    @property
+    def _plain(self) -> MSDModule | None:
+        """The MSD network, if there are no layers around it."""
+        msd, outer = self.network.msd, self.model.architecture.outer
+        return msd if isinstance(msd, MSDModule) and outer is None else None
+
+    def _in_graphs(self, image: Tensor) -> bool:
+        """Whether images of this shape may be computed by a CUDA graph, which keeps its memory."""
+        if self.device.type != "cuda" or self._plain is None:
+            return False
+        needed = prediction_bytes(self.model.architecture, image.shape[1:])
+        return needed <= self.usable_bytes // GRAPH_SHARE
 
     def stream(
         self,
@@ -153,8 +171,8 @@ class Computation:
             Error: it does not fit in memory, its channels do not fit on disk, or another process
                 computes the same.
         """
-        msd = self.network.msd
-        if not isinstance(msd, MSDModule) or self.model.architecture.outer is not None:
+        msd = self._plain
+        if msd is None:
             raise Error(
                 f"{name}: does not fit in memory, and this network cannot be computed in strips; "
                 "cut the image, or use a machine with more memory"
@@ -202,6 +220,7 @@ class Computation:
     def _apply(self, network: Callable[[Tensor], Tensor], image: Tensor, name: str) -> Tensor:
         try:
             with torch.no_grad():
-                return network(image.to(self.device).unsqueeze(0))[0].cpu()
+                moved = image.to(self.device, non_blocking=True)
+                return network(moved.unsqueeze(0))[0].cpu()
         except ValueError as error:
             raise InputError(f"{name}: {error}") from None

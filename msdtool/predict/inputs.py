@@ -151,7 +151,12 @@ class ReadAhead:
         return image
 
     def _begin(self, index: int) -> None:
-        self.ahead = (index, self.reader.submit(self.inputs.read, index))
+        self.ahead = (index, self.reader.submit(self._read, index))
+
+    def _read(self, index: int) -> Tensor | None:
+        """An image, for a GPU in memory from which that copies on its own."""
+        image, device = self.inputs.read(index), self.inputs.predictor.device
+        return image if image is None or device.type != "cuda" else image.pin_memory()
 
 
 class Slices:

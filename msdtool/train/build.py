@@ -7,6 +7,7 @@ import torch
 
 from msdtool.architecture import Architecture
 from msdtool.config import ExperimentConfig
+from msdtool.config.agreement import graph_problems
 from msdtool.data import Pairs
 from msdtool.data.build import build_batches
 from msdtool.errors import ConfigError, InputError
@@ -25,7 +26,7 @@ from msdtool.train.image_losses import (
     TotalVariationLoss,
 )
 from msdtool.train.label_losses import BoundaryLoss, FocalLoss, HardestEntropyLoss, TverskyLoss
-from msdtool.train.loop import Learner
+from msdtool.train.learner import Learner
 from msdtool.train.losses import (
     CrossEntropyLoss,
     DiceLoss,
@@ -131,6 +132,8 @@ def build_learner(
     num_pairs: int,
     device: torch.device,
     processes: Processes = ALONE,
+    *,
+    graphs: bool = False,
 ) -> Learner:
     """Return an untrained learner, its network on the device.
 
@@ -141,6 +144,7 @@ def build_learner(
         num_pairs: pairs in the training set.
         device: where to compute.
         processes: those that train together.
+        graphs: whether steps are CUDA graphs, see `uses_graphs`.
     """
     training = config.training
     network.to(device)
@@ -172,18 +176,30 @@ def build_learner(
         frozen=frozen,
         precision=Precision(training.precision, device),
     )
-    if training.cuda_graphs:
+    if graphs:
         learner.called = GraphedNetwork(network)
     return learner
 
 
-def check_graphs(device: torch.device, num_processes: int) -> None:
-    """Raise ConfigError where training cannot use CUDA graphs."""
-    if device.type != "cuda" or num_processes > 1:
+def uses_graphs(
+    config: ExperimentConfig, device: torch.device, num_processes: int, train: Pairs
+) -> bool:
+    """Whether training launches its steps as CUDA graphs.
+
+    Raises:
+        ConfigError: it should, and cannot.
+    """
+    wanted, possible = config.training.cuda_graphs, device.type == "cuda" and num_processes == 1
+    if wanted and not possible:
         raise ConfigError(
             "training.cuda_graphs: needs one process on a GPU; got "
-            f"{num_processes} on {device.type}; set it to false"
+            f"{num_processes} on {device.type}; set it to false or null"
         )
+    if wanted is not None:
+        return wanted
+    if not possible or next(graph_problems(config.network, config.training), None):
+        return False
+    return config.crop_size is not None or len(sizes_of(train)) == 1
 
 
 def sizes_of(pairs: Pairs) -> list[tuple[int, ...]]:

@@ -23,7 +23,12 @@ class Validation:
 
 @dataclass
 class StepDone:
-    """The weights were updated."""
+    """The weights were updated.
+
+    Attributes:
+        loss: mean over the batches of this update, or of the one before where that is read late.
+        learning_rate: of this update.
+    """
 
     loss: float
     learning_rate: float

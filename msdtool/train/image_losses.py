@@ -95,7 +95,7 @@ class FourierLoss:
         """Return the loss; see the module."""
         check_shapes(output, target)
         difference = in_unit(output - target, self.scale)
-        number = difference.new_tensor(difference.numel())
+        number = difference.new_full((), difference.numel())
         if mask is not None:
             difference = torch.where(mask, difference, 0.0)
             number = mask.sum().to(difference) * difference.shape[1]

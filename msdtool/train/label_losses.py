@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from msdtool.data import IGNORED
 from msdtool.measure.distances import NOWHERE, squared_distances
-from msdtool.measure.masking import Total, of_one, ratio
+from msdtool.measure.masking import Total, constants, of_one, ratio
 from msdtool.train.losses import counted_indices
 
 
@@ -52,7 +52,7 @@ class FocalLoss:
         rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(output.dtype).tiny)
         weights = counts.to(output.dtype)
         if self.class_weights is not None:
-            by_label = torch.tensor(self.class_weights, dtype=output.dtype, device=output.device)
+            by_label = constants(self.class_weights, output)
             weights = weights * by_label[labels]
         return ratio(-(weights * rest**self.gamma * log_p).sum(), weights.sum(), self.total)
 
@@ -149,7 +149,7 @@ def hardest_mean(values: Tensor, counts: Tensor, fraction: float, total: Total) 
         number = math.ceil(fraction * candidates.numel())
         sums.append(candidates.topk(number, sorted=False).values.sum())
         chosen += number
-    return ratio(torch.stack(sums).sum(), values.new_tensor(chosen), total)
+    return ratio(torch.stack(sums).sum(), values.new_full((), chosen), total)
 
 
 def signed_distances(indices: Tensor, num_labels: int) -> Tensor:

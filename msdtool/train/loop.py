@@ -2,31 +2,27 @@
 
 The code that consumes its events logs, saves and decides when to stop. At each event the network,
 the optimizer, the schedule and the progress are consistent, so that they can be saved as a
-checkpoint. Processes that train together yield the same events, with the same state of all these.
+checkpoint after `Learner.settle`. Processes that train together yield the same events, with the
+same state of all these.
 """
 
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
 from msdtool.data import Sample
 from msdtool.data.levels import in_own_scale
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn.memory import out_of_memory
 from msdtool.runs.training_progress import TrainingProgress
-from msdtool.train.averaging import WeightAverage
 from msdtool.train.events import EpochDone, Event, ImageValidated, StepDone, Validation
-from msdtool.train.freezing import Frozen
-from msdtool.train.losses import Loss
-from msdtool.train.optim import Schedule
-from msdtool.train.precision import Precision
-from msdtool.train.processes import ALONE, Processes
+from msdtool.train.learner import Learner
+from msdtool.train.unread import Update, reading
 from msdtool.train.validation import to_device
 
 
@@ -43,66 +39,6 @@ class Plan:
     select: str = "loss"
     max_seconds: float | None = None
     seed: int = 0
-
-
-@dataclass
-class Learner:
-    """Everything that changes while a network is trained.
-
-    Attributes:
-        network: on ``device``.
-        loss: what is minimised; it sums over ``processes``.
-        optimizer: of the network's parameters.
-        schedule: of the optimizer's learning rate.
-        device: where to compute.
-        progress: how far training has come.
-        processes: those that train the network together.
-        average: of the network's weights over the updates, if there is one.
-        frozen: the parts of the network that are not trained, if there are any.
-        precision: of forward and backward pass.
-        called: the network as training calls it, by CUDA graphs or on several GPUs.
-    """
-
-    network: nn.Module
-    loss: Loss
-    optimizer: Optimizer
-    schedule: Schedule
-    device: torch.device
-    progress: TrainingProgress = field(default_factory=TrainingProgress)
-    processes: Processes = ALONE
-    average: WeightAverage | None = None
-    frozen: Frozen | None = None
-    precision: Precision = field(default_factory=Precision)
-    called: nn.Module = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.processes.unite(self.network)
-        self.called = self.network
-
-    @property
-    def result(self) -> nn.Module:
-        """The network to validate and save: the average, or the one that is trained."""
-        return self.network if self.average is None else self.average.network
-
-    def start(self) -> None:
-        """Set the network to train, but for its frozen parts."""
-        self.network.train()
-        if self.frozen is not None:
-            self.frozen.start()
-
-    def update(self) -> None:
-        """Make an update with the gradients that the network has."""
-        self.precision.step(self.optimizer)
-        if self.frozen is not None:
-            self.frozen.after_update()
-        self.schedule.after_update()
-        if self.average is not None:
-            self.average.add(self.network)
-
-    def spend(self, since: float) -> None:
-        """Add the time since ``since``, by `time.perf_counter`; the same on every process."""
-        seconds = self.progress.seconds + time.perf_counter() - since
-        self.progress.seconds = self.processes.largest(seconds)
 
 
 def train(
@@ -123,10 +59,12 @@ def train(
         name: returns the file name of a training image, for messages.
 
     Raises:
-        TrainingError: the loss or its gradient is not finite; the weights are the last good ones.
+        TrainingError: the loss or its gradient is not finite. The weights are the last good ones,
+            unless losses are read late.
         InputError: the network cannot process the images of a batch.
     """
     progress = learner.progress
+    learner.name = name
     learner.start()
     while not progress.finished:
         # Updates, up to the end of the epoch.
@@ -134,11 +72,14 @@ def train(
         while progress.batches < epoch_end:
             start = time.perf_counter()
             group = min(plan.accumulate, epoch_end - progress.batches)
-            done = _update(learner, plan, batches, group, name)
+            done = _update(learner, plan, batches, group)
             learner.spend(start)
             yield done
             if _out_of_time(progress, plan):
                 break
+        start = time.perf_counter()
+        learner.settle()
+        learner.spend(start)
 
         # Validation.
         result = None
@@ -195,14 +136,13 @@ def _update(
     plan: Plan,
     batches: Iterator[Sample],
     group: int,
-    name: Callable[[int], str],
 ) -> StepDone:
     """Average the gradients of ``group`` batches and update the weights once."""
     progress, processes = learner.progress, learner.processes
     # Layers that draw random numbers draw the same ones after resuming.
     _seed(learner.device, plan.seed + progress.step + (processes.rank << 33))
     learner.optimizer.zero_grad(set_to_none=True)
-    losses: list[float] = []
+    losses: list[Tensor] = []
     indices: list[int] = []
     waited = 0.0
     for _ in range(group):
@@ -211,34 +151,25 @@ def _update(
         batch = processes.together(partial(next, batches))
         waited += time.perf_counter() - asked
         indices += batch.indices.tolist()
-        losses.append(_backward(learner, batch, group, name))
+        losses.append(_backward(learner, batch, group))
     processes.average_gradients(learner.network)
     learner.precision.unscale(learner.optimizer)
     if learner.frozen is not None:
         learner.frozen.before_update()
     norm = _clip(learner.network, plan.gradient_clip)
-    is_skipped = learner.precision.skips(norm) and all(map(math.isfinite, losses))
-    if not is_skipped and not all(map(math.isfinite, [*losses, norm])):
-        what = "gradient" if all(map(math.isfinite, losses)) else "loss"
-        names = [name(index) for share in processes.gather(indices) for index in share]
-        raise processes.agreed(
-            TrainingError(
-                f"the {what} is not finite at step {progress.step + 1} (epoch "
-                f"{progress.epoch + 1}), in the batch of {', '.join(names)}; look at these images "
-                "with 'msdtool check', or lower training.learning_rate or set "
-                f"training.gradient_clip{learner.precision.advice}"
-            )
-        )
+    read = reading([*losses, norm])
+    learner.unread.append(Update(progress.step + 1, progress.epoch + 1, indices, read))
+    if not learner.reads_late:
+        learner.settle()
     learning_rate = float(learner.optimizer.param_groups[0]["lr"])
     learner.update()
     progress.step += 1
-    if not is_skipped:
-        progress.updates += 1
-        progress.norm_sum += norm
     progress.batches += group
-    progress.loss_sum += math.fsum(losses)
     progress.data_seconds += waited
-    return StepDone(math.fsum(losses) / group, learning_rate)
+    if learner.reads_late:
+        learner.settle(keep=0 if learner.last_loss is None else 1)
+    assert learner.last_loss is not None
+    return StepDone(learner.last_loss, learning_rate)
 
 
 def _seed(device: torch.device, seed: int) -> None:
@@ -253,8 +184,8 @@ def _seed(device: torch.device, seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int], str]) -> float:
-    names = ", ".join(name(int(index)) for index in batch.indices)
+def _backward(learner: Learner, batch: Sample, group: int) -> Tensor:
+    names = ", ".join(map(learner.name, batch.indices.tolist()))
     try:
         sample = in_own_scale(to_device(batch, learner.device))
         precision = learner.precision
@@ -271,13 +202,13 @@ def _backward(learner: Learner, batch: Sample, group: int, name: Callable[[int],
             f"{names}: a training step on a batch of shape {tuple(batch.input.shape)} does not fit "
             "in memory; set data.crop, or lower training.batch_size or network.depth"
         ) from None
-    return float(loss.detach())
+    return loss.detach()
 
 
-def _clip(network: nn.Module, gradient_clip: float | None) -> float:
+def _clip(network: nn.Module, gradient_clip: float | None) -> Tensor:
     """Clip the norm of the whole gradient; return the norm before clipping."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return float(nn.utils.clip_grad_norm_(trained, gradient_clip or math.inf))
+    return nn.utils.clip_grad_norm_(trained, gradient_clip or math.inf)
 
 
 def _out_of_time(progress: TrainingProgress, plan: Plan) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msdtool.data import IGNORED
-from msdtool.measure.masking import Total, masked_mean, of_one, ratio
+from msdtool.measure.masking import Total, constants, masked_mean, of_one, ratio
 from msdtool.measure.ssim import mean_ssim
 from msdtool.nn.encoding import GramMatrix
 from msdtool.nn.msd import MSDBlock2d, MSDBlock3d
@@ -109,8 +109,7 @@ class GramLoss:
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], ndim: int, *, total: Total = of_one
     ) -> None:
-        shape = (-1, *(1,) * ndim)
-        self.mean, self.std = torch.tensor(mean).reshape(shape), torch.tensor(std).reshape(shape)
+        self.mean, self.std = mean, std
         block = {2: MSDBlock2d, 3: MSDBlock3d}[ndim]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same filters in every run
@@ -128,7 +127,7 @@ class GramLoss:
             ValueError: output and target differ in shape.
         """
         check_shapes(output, target)
-        counted = output.new_tensor(len(output))
+        counted = output.new_full((), len(output))
         if mask is not None:
             output = torch.where(mask, output, target)
             counted = mask.flatten(1).any(1).sum().to(output)
@@ -138,7 +137,9 @@ class GramLoss:
         return ratio(difference.square().sum(), counted, self.total)
 
     def _gram(self, image: Tensor) -> Tensor:
-        normalised = (image - self.mean.to(image)) / self.std.to(image)
+        shape = (-1, *(1,) * (image.dim() - 2))
+        mean, std = (constants(values, image).reshape(shape) for values in (self.mean, self.std))
+        normalised = (image - mean) / std
         gram: Tensor = self.gram(self.features(normalised))
         return gram
 
@@ -229,7 +230,7 @@ class CrossEntropyLoss:
         counts = indices != IGNORED
         weights, count = None, counts.sum().to(output.dtype)
         if self.class_weights is not None:
-            weights = torch.tensor(self.class_weights, dtype=output.dtype, device=output.device)
+            weights = constants(self.class_weights, output)
             count = (weights[indices.clamp(min=0)] * counts).sum()
         loss = F.cross_entropy(output, indices, weights, ignore_index=IGNORED, reduction="sum")
         return ratio(loss, count, self.total)
@@ -269,7 +270,7 @@ def in_unit(values: Tensor, scale: Sequence[float] | None) -> Tensor:
     """Return values [B, C, *space] in units of ``scale`` [C]; as they are if that is None."""
     if scale is None:
         return values
-    unit = torch.tensor(scale, dtype=values.dtype, device=values.device)
+    unit = constants(scale, values)
     return values / unit.reshape(-1, *(1,) * (values.dim() - 2))
 
 

@@ -11,7 +11,7 @@ from msdtool.data.build import build_datasets
 from msdtool.errors import ConfigError
 from msdtool.nn.device import choose_device
 from msdtool.nn.from_config import check_scale, plan_architecture
-from msdtool.train.build import check_graphs, check_images
+from msdtool.train.build import check_images, uses_graphs
 from msdtool.train.precision import check_precision
 from msdtool.train.processes import Processes
 
@@ -26,6 +26,7 @@ class Opened:
         validation_pairs: the validation set, if there is one.
         input_shape: of the first training image, [C, *space].
         architecture: of the network.
+        graphs: whether steps are CUDA graphs.
     """
 
     device: torch.device
@@ -33,6 +34,7 @@ class Opened:
     validation_pairs: Pairs | None
     input_shape: tuple[int, ...]
     architecture: Architecture
+    graphs: bool
 
     @property
     def num_pairs(self) -> dict[str, int]:
@@ -59,9 +61,8 @@ def open_experiment(config: ExperimentConfig, processes: Processes) -> Opened:
     device = choose_device(config.training.device)
     check_precision(config.training.precision, device)
     processes.use_device(device)
-    if config.training.cuda_graphs:
-        check_graphs(device, size)
     train_pairs, validation_pairs = build_datasets(config)
+    graphs = uses_graphs(config, device, size, train_pairs)
     # One pixel has all channels; a volume may be larger than memory.
     space = train_pairs.space(0)
     first = train_pairs.sample(0, tuple(slice(0, 1) for _ in space))
@@ -74,4 +75,4 @@ def open_experiment(config: ExperimentConfig, processes: Processes) -> Opened:
     check_scale(config, planned, train_pairs.scale)
     check_images(config, planned, train_pairs, validation_pairs)
     input_shape = (first.input.shape[0], *space)
-    return Opened(device, train_pairs, validation_pairs, input_shape, planned)
+    return Opened(device, train_pairs, validation_pairs, input_shape, planned, graphs)

@@ -75,6 +75,11 @@ class Precision:
         """Divide the gradients by the scale."""
         self.scaler.unscale_(optimizer)
 
+    @property
+    def may_skip(self) -> bool:
+        """Whether an update depends on its gradients being finite."""
+        return self.scaler.is_enabled()
+
     def skips(self, norm: float) -> bool:
         """Whether gradients of this norm, not yet divided by the least scale, only overflow."""
         return not math.isfinite(norm) and self.scaler.is_enabled() and self.scaler.get_scale() > 1

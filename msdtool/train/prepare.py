@@ -21,7 +21,7 @@ from msdtool.train.build import build_learner
 from msdtool.train.data_checks import check_data
 from msdtool.train.environment import environment
 from msdtool.train.initial import load_initial
-from msdtool.train.loop import Learner
+from msdtool.train.learner import Learner
 from msdtool.train.normalise import Measured, know_levels, measure_normalisation
 from msdtool.train.opening import Opened, open_experiment
 from msdtool.train.processes import ALONE, Processes
@@ -155,6 +155,7 @@ def _record(
         len(opened.train_pairs),
         opened.device,
         processes,
+        graphs=opened.graphs,
     )
     if earlier is not None:
         processes.together(partial(_restore, directory, learner, earlier))

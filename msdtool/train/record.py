@@ -17,7 +17,7 @@ from msdtool.system_memory import peak_memory
 from msdtool.train.baseline import compared
 from msdtool.train.build import total_updates
 from msdtool.train.events import EpochDone
-from msdtool.train.loop import Learner
+from msdtool.train.learner import Learner
 from msdtool.train.pictures import RunPictures
 from msdtool.train.tensorboard import TensorBoardLog
 from msdtool.train.trouble import Trouble

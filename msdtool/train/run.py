@@ -21,7 +21,8 @@ from msdtool.runs.rundir import RunDirectory
 from msdtool.train.baseline import Baseline
 from msdtool.train.build import build_loss, total_updates
 from msdtool.train.events import EpochDone, Event, ImageValidated, Validation
-from msdtool.train.loop import Learner, Plan, train
+from msdtool.train.learner import Learner
+from msdtool.train.loop import Plan, train
 from msdtool.train.processes import Processes
 from msdtool.train.record import Record
 from msdtool.train.validation import validation
@@ -90,8 +91,7 @@ class TrainingRun:
 
     def _events(self) -> Iterator[Event]:
         use_deterministic(self.config.training.deterministic)
-        save = partial(self.processes.on_main, partial(self.record.save, best=False))
-        save()
+        self._save()
         saved = time.monotonic()
         with closing(self._guarded(self._train())) as events:
             for event in events:
@@ -100,7 +100,7 @@ class TrainingRun:
                     saved = time.monotonic()
                 elif (request := self._request(saved)) is not _Request.CONTINUE:
                     # All processes wait for it: when one exits, launchers end the others.
-                    save()
+                    self._save()
                     saved = time.monotonic()
                     if request is _Request.STOP:
                         raise self._stopped()
@@ -109,6 +109,11 @@ class TrainingRun:
                 if between and self._request(saved) is _Request.STOP:
                     raise self._stopped()
         self.processes.on_main(partial(self.record.finish, self.validation_pairs))
+
+    def _save(self) -> None:
+        """Save the state, unless it is found to be spoiled."""
+        self.learner.settle()
+        self.processes.on_main(partial(self.record.save, best=False))
 
     def _request(self, saved: float) -> "_Request":
         """Return the most urgent request of all processes.
@@ -171,9 +176,10 @@ class TrainingRun:
             max_seconds=training.max_time,
             seed=training.seed,
         )
+        workers, device = self.config.data.workers, self.learner.device
         shard = Shard(order, self.processes.rank, self.processes.size)
         validate = None if self.validation_pairs is None else self._validate
-        with closing(training_batches(samples, shard, self.config.data.workers)) as batches:
+        with closing(training_batches(samples, shard, workers, device)) as batches:
             yield from train(self.learner, plan, batches, validate, self.train_pairs.name)
 
     def _validate(self) -> Generator[ImageValidated, None, Validation]:
@@ -185,7 +191,8 @@ class TrainingRun:
         is_measured = not self.config.data.validates_on_noise
         labels, data_range = self.config.label_values, normalisation.data_range
         groups = self.config.output_groups
-        with closing(validation_batches(pairs, workers, processes.rank, processes.size)) as batches:
+        place = processes.rank, processes.size
+        with closing(validation_batches(pairs, workers, *place, self.learner.device)) as batches:
             return (
                 yield from validation(
                     self.learner.result,

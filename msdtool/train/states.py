@@ -16,7 +16,7 @@ from msdtool.plain_data import fits, read, shown
 from msdtool.runs.model import Checkpoint
 from msdtool.runs.training_progress import TrainingProgress
 from msdtool.runs.weights import check_tensors, check_weights
-from msdtool.train.loop import Learner
+from msdtool.train.learner import Learner
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -106,6 +106,11 @@ def validation(
 
 
 def to_device(batch: Sample, device: torch.device) -> Sample:
-    """Return a batch with its images on the device."""
-    mask = None if batch.mask is None else batch.mask.to(device)
-    return batch._replace(input=batch.input.to(device), target=batch.target.to(device), mask=mask)
+    """Return a batch with its images, and their levels, on the device."""
+    # Nobody waits for the copy of pinned memory.
+    moved = {
+        name: tensor.to(device, non_blocking=True)
+        for name, tensor in batch._asdict().items()
+        if tensor is not None and name != "indices"
+    }
+    return batch._replace(**moved)

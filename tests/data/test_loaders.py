@@ -246,3 +246,28 @@ def test_batches_are_taken_over_while_one_is_used(dataset, workers):
     started = {thread.name for thread in set(threading.enumerate()) - threads}
     assert not [name for name in started if name.startswith("read-ahead")]
     assert not set(multiprocessing.active_children()) - processes
+
+
+@pytest.mark.parametrize("kind", ["training", "validation"])
+def test_batches_for_a_gpu_are_pinned_by_the_thread_that_reads_ahead(dataset, monkeypatch, kind):
+    """With a stand-in for CUDA's memory; every thread has to choose its GPU."""
+    calls = []
+
+    def pin(tensor):
+        calls.append(threading.current_thread().name.split("_")[0])
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    samples = TrainingSamples(dataset, seed=0)
+    for device, index in (("cpu", None), ("cuda", 3), ("cuda:1", 1)):
+        calls.clear()
+        place = torch.device(device)
+        if kind == "training":
+            found = list(training_batches(samples, ShuffledBatches(5, 5, 1, 0), 0, place))
+        else:
+            found = list(validation_batches(dataset, 0, device=place))
+        assert sum(len(batch.indices) for batch in found) == 5
+        expected = [index] + ["read-ahead"] * 4 * len(found)  # input, target, mask, indices
+        assert calls == ([] if index is None else expected)

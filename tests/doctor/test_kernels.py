@@ -28,7 +28,7 @@ def test_every_kernel_is_checked_where_kernels_run(few, shim):
     assert functions == {
         "taps_gather", "taps_spread", "inner_forward", "inner_backward", "convolution_forward",
         "convolution_backward_input", "convolution_backward_weight", "front_forward", "pack",
-        "back_input", "back_weight", "back_unpack",
+        "back_input", "back_weight", "unpack",
         "semifield_forward", "semifield_backward_img", "semifield_backward_kernel",
     }  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_without_kernels_only_auto_is_checked(few):
         "inner_forward",
         "inner_backward",
         "back_input",
-        "back_unpack",
+        "unpack",
     ],
 )
 def test_a_kernel_that_does_nothing_is_seen(few, shim, function, monkeypatch):

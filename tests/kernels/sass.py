@@ -129,3 +129,13 @@ def _parse(text: str) -> dict[str, Code]:
         elif instruction := re.match(r"\s*/\*[0-9a-f]+\*/\s+(.*?)\s*;", line):
             current.instructions.append(instruction[1])
     return found
+
+
+def spreading(code: Code) -> list[tuple[int, int]]:
+    """The loops over outputs that write the nine taps of a pixel, or three times three at the
+    border."""
+    return [
+        loop
+        for loop in code.loops()
+        if code.count(loop, "STS") == 12 and code.count(loop, "HMMA") == 0
+    ]

@@ -49,6 +49,34 @@ def test_only_so_many_graphs_are_kept(captured, network, monkeypatch):
     assert len(captured) == 2
 
 
+def test_graphs_of_shapes_that_may_not_come_again_can_wait(captured, network):
+    graphed = GraphedNetwork(network, calls_before=2)
+    counts = []
+    with torch.no_grad():
+        for size in (12, 13, 12, 12, 12):
+            image = torch.randn(1, 1, size, 12)
+            assert torch.equal(graphed(image), network(image))
+            counts.append(len(captured))
+    assert counts == [0, 0, 0, 1, 1]
+    assert captured == [(False, (1, 1, 12, 12))]
+
+
+def test_without_memory_for_a_graph_the_network_is_called(network, monkeypatch):
+    tried = []
+
+    def capture(network, sample):
+        tried.append(tuple(sample.shape))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(graphs, "_capture_training", capture)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: tried.append("emptied"))
+    graphed = GraphedNetwork(network)
+    for _ in range(2):
+        image = torch.randn(1, 1, 12, 12)
+        assert torch.equal(graphed(image), network(image))
+    assert tried == [(1, 1, 12, 12), "emptied"]
+
+
 def test_a_gradient_by_the_input_takes_the_network_itself(captured, network):
     image = torch.randn(1, 1, 12, 12, requires_grad=True)
     GraphedNetwork(network)(image).sum().backward()

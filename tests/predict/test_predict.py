@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch
 from msdtool.architecture import Architecture
 from msdtool.data.specifiers import Location
 from msdtool.errors import ConfigError, Error, InputError, ModelFileError, RunDirectoryError
+from msdtool.nn import graphs
 from msdtool.nn.build import build_network
+from msdtool.nn.memory import prediction_bytes
 from msdtool.predict import Inputs, Predictor, check_outputs, plan_jobs, predict
+from msdtool.predict.inputs import ReadAhead
 from msdtool.runs.checkpoint import load_checkpoint
 from tests.predict.models import model_of
 
@@ -232,3 +236,39 @@ def test_weights_that_do_not_fit_are_a_bad_model(regression_run):
     model = replace(model, architecture=replace(model.architecture, depth=4))
     with pytest.raises(ModelFileError, match=r"mine: is damaged, its weights do not fit"):
         Predictor(model, "cpu", "mine")
+
+
+def test_on_a_gpu_small_images_of_a_size_become_a_graph(regression_run, inputs, monkeypatch):
+    """With a stand-in for CUDA's: the third image is the first that is computed by one."""
+    shapes = []
+
+    def capture(network, sample):
+        shapes.append(tuple(sample.shape))
+        return network.forward
+
+    monkeypatch.setattr(graphs, "_capture_inference", capture)
+    predictor, plain = load(regression_run), load(regression_run)
+    image = torch.rand(1, 12, 14)
+    needed = prediction_bytes(predictor.model.architecture, (12, 14))
+    predictor.device, found = torch.device("cuda"), []
+    for usable in (8 * needed - 1, 8 * needed):
+        predictor.usable_bytes = usable
+        found.append(predictor._in_graphs(image))
+    predictor.device = torch.device("cpu")
+    assert found == [False, True] and not predictor._in_graphs(image)
+    monkeypatch.setattr(predictor, "_in_graphs", lambda image: True)
+    for count in (0, 0, 1, 1):
+        assert torch.equal(predictor(image), plain(image))
+        assert len(shapes) == count
+
+
+def test_images_for_a_gpu_are_read_into_pinned_memory(regression_run, inputs, monkeypatch):
+    pinned, predictor = [], load(regression_run)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda image: pinned.append(image) or image)
+    read = Inputs(predictor, [[Location(file) for file in sorted(inputs.iterdir())]])
+    with ThreadPoolExecutor(1) as reader:
+        first = ReadAhead(read, reader).get(0, None)
+        assert pinned == []
+        predictor.device = torch.device("cuda")
+        assert torch.equal(ReadAhead(read, reader).get(0, None), first)
+    assert len(pinned) == 1

@@ -20,7 +20,8 @@ from msdtool.train.image_losses import (
     TotalVariationLoss,
 )
 from msdtool.train.label_losses import BoundaryLoss, FocalLoss, HardestEntropyLoss, TverskyLoss
-from msdtool.train.loop import Learner, Plan, train
+from msdtool.train.learner import Learner
+from msdtool.train.loop import Plan, train
 from msdtool.train.losses import (
     CrossEntropyLoss,
     DiceLoss,

@@ -12,7 +12,8 @@ from msdtool.data import Sample
 from msdtool.errors import InputError, TrainingError
 from msdtool.nn import MSDModule
 from msdtool.train.events import EpochDone, ImageValidated, StepDone, Validation
-from msdtool.train.loop import Learner, Plan, train
+from msdtool.train.learner import Learner
+from msdtool.train.loop import Plan, train
 from msdtool.train.losses import RegressionLoss
 from msdtool.train.optim import Schedule
 

@@ -13,7 +13,8 @@ from msdtool.nn import MSDModule
 from msdtool.nn.device import matrix_products
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.train import opening
-from msdtool.train.loop import Learner, Plan, train
+from msdtool.train.learner import Learner
+from msdtool.train.loop import Plan, train
 from msdtool.train.losses import RegressionLoss
 from msdtool.train.optim import Schedule
 from msdtool.train.precision import DTYPES, Precision

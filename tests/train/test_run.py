@@ -9,12 +9,14 @@ import torch
 import yaml
 
 from msdtool.config import load_config
+from msdtool.data.build import build_datasets
 from msdtool.errors import ConfigError, TrainingError
 from msdtool.nn import graphs
 from msdtool.predict import Predictor
 from msdtool.runs.checkpoint import load_checkpoint
 from msdtool.runs.rundir import RunDirectory
 from msdtool.train import opening, prepare
+from msdtool.train.build import uses_graphs
 from msdtool.train.events import ImageValidated
 from msdtool.train.summary import pairing_warnings, summarise
 from tests.helpers import (
@@ -313,7 +315,7 @@ def test_a_run_without_the_fast_engine_logs_it(config, monkeypatch, caplog, reas
 
 def test_a_run_that_cannot_be_prepared_leaves_its_directory_to_others(config, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(prepare, "build_learner", lambda *_: 1 / 0)
+        patched.setattr(prepare, "build_learner", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError) as kept:
             open_run(config)
     assert kept.tb is not None  # its frames still refer to the directory
@@ -353,12 +355,40 @@ def test_training_calls_the_network_through_graphs(config, monkeypatch, tmp_path
         return network.forward
 
     monkeypatch.setattr(graphs, "_capture_training", capture)
-    monkeypatch.setattr(opening, "check_graphs", lambda device, num_processes: None)
+    monkeypatch.setattr(opening, "uses_graphs", lambda config, *_: config.training.cuda_graphs)
     one = "training.accumulate=1"
     plain = finish(open_run(config, one, f"run.directory={tmp_path / 'plain'}"))
     graphed = finish(open_run(config, one, "training.cuda_graphs=true"))
     assert shapes == [(2, 1, 12, 14), (1, 1, 12, 14)]  # three images in batches of two
     check_same(graphed, plain)
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "overrides", "expected"),
+    [
+        ("cuda", 1, (), True),
+        ("cuda", 1, ("training.precision=tf32",), True),
+        ("cuda", 1, ("training.cuda_graphs=false",), False),
+        ("cuda", 1, ("training.accumulate=2",), False),
+        ("cuda", 1, ("training.precision=bf16",), False),
+        ("cuda", 2, (), False),
+        ("cpu", 1, (), False),
+    ],
+)
+def test_steps_become_graphs_where_they_can(config, device, size, overrides, expected):
+    experiment = load_config(config, ("training.accumulate=1", *overrides))
+    train, _ = build_datasets(experiment)
+    assert uses_graphs(experiment, torch.device(device), size, train) is expected
+
+
+def test_images_of_several_sizes_become_graphs_only_if_asked_for(config, tmp_path):
+    write_noisy_pairs(tmp_path / "train", 1, (13, 14))  # image 0 has a size of its own
+    found = []
+    for override in ("data.crop=8", "training.cuda_graphs=true", "data.crop=null"):
+        experiment = load_config(config, ("training.accumulate=1", override))
+        train, _ = build_datasets(experiment)
+        found.append(uses_graphs(experiment, torch.device("cuda"), 1, train))
+    assert found == [True, True, False]
 
 
 # On a GPU ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from msdtool.measure.metrics import RegressionMetrics
 from msdtool.nn import MSDModule
 from msdtool.train.baseline import Baseline
 from msdtool.train.losses import RegressionLoss
-from msdtool.train.validation import validation
+from msdtool.train.validation import to_device, validation
 
 CPU = torch.device("cpu")
 names = "file{}.tif".format
@@ -82,3 +82,19 @@ def test_memory_that_runs_out_is_explained():
         "file3.tif: validating an image of shape (1, 12, 12) does not fit in memory; "
         "set data.validation.patch"
     )
+
+
+def test_nobody_waits_until_a_batch_is_on_its_device(monkeypatch):
+    copies, own = [], torch.Tensor.to
+
+    def to(tensor, device, *, non_blocking):
+        copies.append(non_blocking)
+        return own(tensor, device)
+
+    levels = torch.ones(1, 2, 1)
+    batch = make_batch(7)._replace(mask=torch.ones(1, 1, 12, 12), levels=levels)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    moved = to_device(batch, torch.device("meta"))
+    assert copies == [True] * 4
+    assert {tensor.device.type for tensor in (*moved[:3], moved.levels)} == {"meta"}
+    assert moved.indices is batch.indices and moved.target_levels is None

@@ -6,6 +6,7 @@ that they have forward (`msdtool.ops.cuda.front`), in TF32 for 16-bit channels, 
 weights have a place in it. No sum depends on the order in which threads run.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
@@ -16,19 +17,20 @@ from msdtool.border import RULES
 from msdtool.ops.cuda.fragments import (
     THREADS,
     WIDTH,
+    Layers,
     Places,
     gradient_places,
     input_places,
     pack,
+    pack_source,
 )
 from msdtool.ops.cuda.launcher import Constants, constants, launch
 from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.sources import Source, source_for
 
 BLOCKS_WANTED = 264  # two for each multiprocessor of an H100
-PARTS_BYTES = (
-    256 * 2**20
-)  # of the sums for weights: where layers are many and wide, fewer blocks run
+# Of the sums for weights: where layers are many and wide, fewer blocks of threads run.
+PARTS_BYTES = 256 * 2**20
 CHANNELS = 256  # that a block of threads multiplies
 PLANS = 32  # of shapes whose arguments are kept
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
@@ -39,6 +41,7 @@ def back_source(dtype: torch.dtype, terms: int) -> Source:
     return source_for("back", dtype, TERMS=terms)
 
 
+UNPACKING = pack_source(torch.float32, torch.float32, 1)
 SOURCES = (*(back_source(dtype, 1) for dtype in STORAGES), back_source(torch.float32, 3))
 
 
@@ -64,9 +67,11 @@ class Back:
         self.shape = shape = layout.shape
         self.blocks, self.terms, self.device = blocks, terms, device
         self.source = back_source(dtype, terms)
-        self.gradients = gradient_places(shape.c_in, shape.width, blocks, device)
-        height, width = shape.space
-        num_rows = shape.batch * height
+        self.layers = Layers(shape.c_in, shape.width, blocks, shape.num_taps // 9)
+        self.gradients = gradient_places(self.layers, device)
+        *volume, height, width = shape.space
+        depth = math.prod(volume)
+        num_rows = shape.batch * depth * height
         units = num_rows * -(-width // WIDTH)
         most_parts = max(1, PARTS_BYTES // (4 * len(self.gradients.places)))
 
@@ -74,8 +79,8 @@ class Back:
             """Blocks of threads, and the last arguments of a kernel, for at most so many."""
             share = max(1, -(-units // blocks))
             return -(-units // share), constants(
-                layout.plane, layout.pitch, layout.halo, height, width, num_rows, units, share,
-                RULES[shape.padding],
+                layout.plane, layout.pitch, layout.halo, depth, height, width, num_rows, units,
+                share, RULES[shape.padding],
             )  # fmt: skip
 
         self.input_run = run(BLOCKS_WANTED)
@@ -86,8 +91,7 @@ class Back:
         return pack(weights, self._places(lowest), torch.float32, self.terms)
 
     def _places(self, lowest: int) -> Places:
-        shape = self.shape
-        return input_places(shape.c_in, shape.width, self.blocks, lowest, self.terms, self.device)
+        return input_places(self.layers, lowest, self.terms, self.device)
 
     def add_to_input(
         self, deltas: Tensor, dilations: Tensor, block: range, packed: Tensor, grads: Tensor
@@ -104,11 +108,12 @@ class Back:
         if len(grads) == 0:
             return
         lowest = self.shape.channels_before(block.start) - len(grads)
-        start = self._places(lowest).starts[block]
+        start = self._places(lowest).starts[block, 0]
         num_blocks, sizes = self.input_run
         launch(
             self.source, "back_input", (num_blocks,), (THREADS,),
-            deltas, dilations, len(deltas), packed[start:], grads, len(grads), *sizes,
+            deltas, dilations, len(deltas), packed[start:],
+            self.layers.num_planes, grads, len(grads), *sizes,
         )  # fmt: skip
 
     def new_parts(self, wanted: Collection[int]) -> Tensor:
@@ -116,9 +121,10 @@ class Back:
         zeros for other blocks."""
         places, starts = self.gradients.places, self.gradients.starts
         parts = torch.empty(self.num_parts, len(places), device=self.device)
-        for block, stop in zip(starts, [*list(starts.values())[1:], len(places)], strict=True):
+        stops = [*list(starts.values())[1:], len(places)]
+        for ((block, _), start), stop in zip(starts.items(), stops, strict=True):
             if not set(block) & set(wanted):
-                parts[:, starts[block] : stop] = 0
+                parts[:, start:stop] = 0
         return parts
 
     def add_to_weights(
@@ -126,9 +132,10 @@ class Back:
     ) -> None:
         """Write a block's sums; ``planes`` are the channels, [C, plane], the others as above."""
         channels = self.shape.channels_before(block[-1])
+        grid = self.num_parts, -(-channels // CHANNELS), self.layers.num_planes
         launch(
-            self.source, "back_weight", (self.num_parts, -(-channels // CHANNELS)), (THREADS,),
-            planes, deltas, dilations, len(deltas), parts[:, self.gradients.starts[block] :],
+            self.source, "back_weight", grid, (THREADS,),
+            planes, deltas, dilations, len(deltas), parts[:, self.gradients.starts[block, 0] :],
             parts.stride(0), channels, *self.weight_sizes,
         )  # fmt: skip
 
@@ -136,7 +143,7 @@ class Back:
         """Add the sums of all blocks to the gradients of all weights, layer by layer."""
         places = self.gradients.places
         launch(
-            self.source, "back_unpack", (-(-len(places) // THREADS),), (THREADS,),
+            UNPACKING, "unpack", (-(-len(places) // THREADS),), (THREADS,),
             parts, parts.stride(0), len(parts), places, gradients,
         )  # fmt: skip
 

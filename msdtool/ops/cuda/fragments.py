@@ -2,7 +2,8 @@
 
 These multiply by the taps of up to 8 outputs at once, those of a block of layers; a tap of an
 output is a row here, [row of taps][output][column of taps]. Lanes load weights 16 bytes at a time,
-in the order of kernels/mma.cuh, so they are packed once for all layers (kernels/pack.cu).
+in the order of kernels/mma.cuh, so they are packed once for all layers (kernels/pack.cu). In 3D
+that is one plane of taps of three, by their place along the first axis.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,17 +38,41 @@ SOURCES = (
 )
 
 
+class Layers(NamedTuple):
+    """The layers whose weights are ordered.
+
+    Attributes:
+        c_in, width: of the network.
+        blocks: its blocks of layers.
+        num_planes: planes of nine taps, 1 in 2D, 3 in 3D.
+    """
+
+    c_in: int
+    width: int
+    blocks: tuple[range, ...]
+    num_planes: int
+
+    def channels_before(self, layer: int) -> int:
+        """Number of channels that a layer reads."""
+        return channels_before(self.c_in, self.width, layer)
+
+    @property
+    def parts(self) -> list[tuple[range, int]]:
+        """Blocks and planes of taps, in the order in which they lie."""
+        return [(block, plane) for block in self.blocks for plane in range(self.num_planes)]
+
+
 class Places(NamedTuple):
     """Places among the weights of all layers, one layer after another.
 
     Attributes:
         places: for each packed element the weight it stands for, -1 for none; int32.
-        starts: where each block of layers begins.
+        starts: where each block of layers begins, and in it each plane of taps.
         part_size: elements of a step, or of one of its parts.
     """
 
     places: Tensor
-    starts: dict[range, int]
+    starts: dict[tuple[range, int], int]
     part_size: int
 
 
@@ -63,22 +88,19 @@ def pack(weights: Sequence[Tensor], order: Places, dtype: torch.dtype, terms: in
 
 
 @cache
-def front_places(
-    c_in: int, width: int, blocks: Sequence[range], step: int, terms: int, device: torch.device
-) -> Places:
+def front_places(layers: Layers, step: int, terms: int, device: torch.device) -> Places:
     """For `front_forward`: channels are the depth of the product, kept for good, as graphs refer to
     it by address.
 
     Args:
-        c_in, width: of the network.
-        blocks: its blocks of layers.
+        layers: of the network.
         step: channels that are multiplied at a time.
         terms: of a product.
         device: of the result.
 
     Returns:
-        A block is [step, part, pair of tiles, 32 lanes, tile of the pair, half of the channels,
-        channel].
+        A plane of taps of a block is [step, part, pair of tiles, 32 lanes, tile of the pair, half
+        of the channels, channel].
     """
 
     def order(places: Tensor) -> Tensor:
@@ -86,20 +108,19 @@ def front_places(
         split = places.view(TILE_PAIRS, 2, 8, -1, 2, 4, step // 8)
         return split.permute(3, 0, 2, 5, 1, 4, 6)
 
-    return _packed((c_in, width, blocks), (0, step), terms, device, order)
+    return _packed(layers, (0, step), terms, device, order)
 
 
 @cache
-def input_places(
-    c_in: int, width: int, blocks: Sequence[range], lowest: int, terms: int, device: torch.device
-) -> Places:
+def input_places(layers: Layers, lowest: int, terms: int, device: torch.device) -> Places:
     """For `back_input`, as `front_places`: taps are the depth of the product.
 
     Args:
         lowest: channel with which the groups of 16 begin.
 
     Returns:
-        A block is [group of channels, part, tile, 32 lanes, half of the taps, half of the group].
+        A plane of taps of a block is [group of channels, part, tile, 32 lanes, half of the taps,
+        half of the group].
     """
 
     def order(places: Tensor) -> Tensor:
@@ -107,29 +128,30 @@ def input_places(
         split = places[:TAPS].reshape(TAPS // 8, 2, 4, -1, 2, 8)
         return split.permute(3, 0, 5, 2, 1, 4)
 
-    return _packed((c_in, width, blocks), (lowest, 16), terms, device, order)
+    return _packed(layers, (lowest, 16), terms, device, order)
 
 
 @cache
-def gradient_places(c_in: int, width: int, blocks: Sequence[range], device: torch.device) -> Places:
+def gradient_places(layers: Layers, device: torch.device) -> Places:
     """For `back_weight`: which weight each sum is the gradient of.
 
     Returns:
-        A block is [channels before its last layer, TAPS].
+        A plane of taps of a block is [channels before its last layer, TAPS].
     """
     places: list[Tensor] = []
-    starts: dict[range, int] = {}
-    for block in blocks:
-        channels = torch.arange(channels_before(c_in, width, block[-1]))[:, None]
-        first, count = _rows(c_in, width, block)
-        whole = (first + 9 * channels).masked_fill((first < 0) | (channels >= count), -1)
-        starts[block] = sum(map(len, places))
+    starts: dict[tuple[range, int], int] = {}
+    for part in layers.parts:
+        block, _ = part
+        channels = torch.arange(layers.channels_before(block[-1]))[:, None]
+        first, count = _rows(layers, part)
+        whole = _weights_of(layers, first, channels, channels >= count)
+        starts[part] = sum(map(len, places))
         places.append(whole[:, :TAPS].flatten())
     return Places(torch.cat(places).to(device, torch.int32), starts, TAPS)
 
 
 def _packed(
-    network: tuple[int, int, Sequence[range]],
+    layers: Layers,
     channels: tuple[int, int],
     terms: int,
     device: torch.device,
@@ -138,25 +160,29 @@ def _packed(
     """Places of each block, from those by row and channel in an order that begins with the step.
 
     Args:
-        network: its c_in, width and blocks of layers.
+        layers: of the network.
         channels: the first one, and how many a step has.
         terms: of a product; each step comes once for each part of a weight.
         device: of the result.
         order: of [16 * TILE_PAIRS, channels].
     """
-    c_in, width, blocks = network
     lowest, step = channels
     places: list[Tensor] = []
-    starts: dict[range, int] = {}
-    for block in blocks:
-        m = channels_before(c_in, width, block.start)
+    starts: dict[tuple[range, int], int] = {}
+    for part in layers.parts:
+        m = layers.channels_before(part[0].start)
         own = torch.arange(lowest, lowest + -(-max(0, m - lowest) // step) * step)
-        first = _rows(c_in, width, block)[0][:, None]
-        whole = order((first + 9 * own).masked_fill((first < 0) | (own >= m), -1)).flatten(1)
+        first = _rows(layers, part)[0][:, None]
+        whole = order(_weights_of(layers, first, own, own >= m)).flatten(1)
         part_size = whole.shape[1]
-        starts[block] = sum(map(len, places))
+        starts[part] = sum(map(len, places))
         places.append(whole[:, None].expand(-1, parts_of(terms), -1).flatten())
     return Places(torch.cat(places).to(device, torch.int32), starts, part_size)
+
+
+def _weights_of(layers: Layers, first: Tensor, channels: Tensor, missing: Tensor) -> Tensor:
+    """The weight of each row and channel, -1 where there is none."""
+    return (first + 9 * layers.num_planes * channels).masked_fill((first < 0) | missing, -1)
 
 
 def parts_of(terms: int) -> int:
@@ -164,10 +190,11 @@ def parts_of(terms: int) -> int:
     return 2 if terms == 3 else 1
 
 
-def _rows(c_in: int, width: int, block: range) -> tuple[Tensor, Tensor]:
+def _rows(layers: Layers, part: tuple[range, int]) -> tuple[Tensor, Tensor]:
     """For each row the place of the weight by the first channel, -1 in rows of no tap, and the
     channels that its layer reads; [16 * TILE_PAIRS]."""
-    sizes = [9 * channels_before(c_in, width, layer) for layer in range(block.stop)]
+    (block, plane), width, taps = part, layers.width, 9 * layers.num_planes
+    sizes = [taps * layers.channels_before(layer) for layer in range(block.stop)]
     first, count = (
         torch.full((16 * TILE_PAIRS,), -1),
         torch.zeros(16 * TILE_PAIRS, dtype=torch.int64),
@@ -177,5 +204,5 @@ def _rows(c_in: int, width: int, block: range) -> tuple[Tensor, Tensor]:
         start = width * sum(sizes[:layer]) + output % width * sizes[layer]
         for tap in range(9):
             row = (tap // 3 * OUTPUTS + output) * 3 + tap % 3
-            first[row], count[row] = start + tap, sizes[layer] // 9
+            first[row], count[row] = start + 9 * plane + tap, sizes[layer] // taps
     return first, count

@@ -2,8 +2,8 @@
 
 kernels/front.cu replaces a block's product and the gathering of its taps, and kernels/back.cu
 (`msdtool.ops.cuda.back`) its transposes; all else is as in
-`msdtool.ops.cuda.product`. Where the kernels cannot be used (3D, float64, layers wider than 8, an
-older GPU, dilations whose sums need more shared memory than there is), the product is.
+`msdtool.ops.cuda.product`. Where the kernels cannot be used (float64, layers wider than 8, an older
+GPU, dilations whose sums need more shared memory than there is), the product is.
 
 Precision. float32 is taken as the sum of two numbers of TF32, three products for each, which is as
 right as float32 to some 1e-6. Where the user allows TF32 with
@@ -12,6 +12,7 @@ one product is enough. 16-bit types are multiplied as they are. All sums are flo
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from functools import cache, cached_property, lru_cache
 
@@ -20,7 +21,15 @@ from torch import Tensor
 
 from msdtool.border import RULES
 from msdtool.ops.cuda.back import back_of
-from msdtool.ops.cuda.fragments import OUTPUTS, THREADS, WIDTH, Places, front_places, pack
+from msdtool.ops.cuda.fragments import (
+    OUTPUTS,
+    THREADS,
+    WIDTH,
+    Layers,
+    Places,
+    front_places,
+    pack,
+)
 from msdtool.ops.cuda.launcher import Constants, constants, launch, max_shared_bytes
 from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.cuda.product import ProductEngine, blocks_of
@@ -31,7 +40,7 @@ from msdtool.ops.engine import BlockShape, Gradients
 ROWS = 2
 TAP_ROWS, PITCH = 48, WIDTH + 4
 TAPS_BYTES = 4 * ROWS * TAP_ROWS * PITCH
-OUTPUTS_BYTES = 16 * OUTPUTS
+OUTPUTS_BYTES = 72 * OUTPUTS
 
 STORAGES = (torch.float32, torch.float16, torch.bfloat16)
 OLDEST_CAPABILITY = (8, 0)
@@ -41,7 +50,8 @@ FEWEST_ROWS = 4  # of a band, which reads 2 * max_dilation rows more
 
 PLANS = 32  # of shapes whose arguments are kept
 
-Launch = tuple[tuple[int, int], Constants, int]
+# Plane of taps, grid, last arguments and shared memory.
+Launch = tuple[int, tuple[int, int], Constants, int]
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +81,8 @@ class FrontEngine(ProductEngine):
         tf32 = self.columns is not None and like.dtype == torch.float32 and not exact
         super().__init__(shape, like, halo=side if self.columns else 0, tf32=tf32)
         self.source = front_source(like.dtype, self.terms) if self.columns else None
+        if self.columns:
+            self.layers = min(layers, shape.depth)
 
     def blocks(self) -> list[range]:
         """Layers that are computed together, after the first block behind a multiple of 8 channels
@@ -103,14 +115,13 @@ class FrontEngine(ProductEngine):
         if self.source is None:
             super().convolve_front(planes, weights, bias, sums, block, workspace)
             return
-        starts = self._places.starts
-        grid, sizes, shared_bytes = self._launches[block]
-        launch(
-            self.source, "front_forward", grid, (THREADS,),
-            planes, planes.stride(0), self.layout.pitch, workspace[starts[block] :], bias,
-            self.taps.dilations_of(block), sums, sums.stride(0), *sizes,
-            shared_bytes=shared_bytes,
-        )  # fmt: skip
+        starts, dilations = self._places.starts, self.taps.dilations_of(block)
+        for plane, grid, sizes, shared_bytes in self._launches[block]:
+            launch(
+                self.source, "front_forward", grid, (THREADS,),
+                planes, planes.stride(0), self.layout.pitch, workspace[starts[block, plane] :],
+                bias, dilations, sums, sums.stride(0), *sizes, shared_bytes=shared_bytes,
+            )  # fmt: skip
 
     def backward_layers(
         self, planes: Tensor, grads: Tensor, weights: Sequence[Tensor], gradients: Gradients
@@ -139,12 +150,12 @@ class FrontEngine(ProductEngine):
 
     @cached_property
     def _places(self) -> Places:
-        shape, blocks = self.shape, tuple(self.blocks())
-        step = 32 // self.element_size
-        return front_places(shape.c_in, shape.width, blocks, step, self.terms, self.device)
+        shape, step = self.shape, 32 // self.element_size
+        layers = Layers(shape.c_in, shape.width, tuple(self.blocks()), shape.num_taps // 9)
+        return front_places(layers, step, self.terms, self.device)
 
     @cached_property
-    def _launches(self) -> dict[range, Launch]:
+    def _launches(self) -> dict[range, list[Launch]]:
         assert self.columns is not None
         return launches_of(self.layout, tuple(self.blocks()), self.columns, BLOCKS_WANTED)
 
@@ -152,21 +163,33 @@ class FrontEngine(ProductEngine):
 @lru_cache(maxsize=PLANS)
 def launches_of(
     layout: Layout, blocks: Sequence[range], columns: int, blocks_wanted: int
-) -> dict[range, Launch]:
-    """Grid, last arguments and shared memory for each block of layers, kept for the next step."""
-    shape, found = layout.shape, {}
-    height, width = shape.space
+) -> dict[range, list[Launch]]:
+    """The launches for each block of layers, kept for the next step: one, or one for each plane of
+    taps of which the middle one writes sums to which the others add."""
+    shape = layout.shape
+    found: dict[range, list[Launch]] = {}
+    *volume, height, width = shape.space
+    depth, columns = math.prod(volume), even_columns(width, columns)
     strips = -(-width // columns)
-    band = band_rows(height, strips * shape.batch, blocks_wanted)
+    band = band_rows(height, strips * shape.batch * depth, blocks_wanted)
     for block in blocks:
-        sizes = constants(
-            shape.channels_before(block.start), shape.width * len(block), layout.halo,
-            max(shape.dilations[layer] for layer in block), columns, band, strips,
-            height, width, RULES[shape.padding],
-        )  # fmt: skip
+        reach = max(shape.dilations[layer] for layer in block)
         shared_bytes = TAPS_BYTES + 4 * columns * ring_rows(shape, block)
-        found[block] = (strips * shape.batch, -(-height // band)), sizes, shared_bytes
+        found[block] = []
+        for tap in (0, -1, 1) if volume else (0,):
+            slices = shape.batch * (depth + reach * abs(tap))
+            sizes = constants(
+                shape.channels_before(block.start), shape.width * len(block), layout.halo, reach,
+                columns, band, strips, tap, depth, height, width, RULES[shape.padding],
+            )  # fmt: skip
+            plane = tap + 1 if volume else 0
+            found[block].append((plane, (strips * slices, -(-height // band)), sizes, shared_bytes))
     return found
+
+
+def even_columns(width: int, most: int) -> int:
+    """The columns of a strip, a multiple of 8, where as few strips as can be share a width."""
+    return -(-width // (-(-width // most) * 8)) * 8
 
 
 def side_of(shape: BlockShape) -> int:
@@ -180,13 +203,13 @@ def ring_rows(shape: BlockShape, layers: range) -> int:
 
 
 def band_rows(height: int, num_strips: int, blocks_wanted: int = BLOCKS_WANTED) -> int:
-    """Rows of a band: enough bands to fill a GPU, but not of fewer than FEWEST_ROWS.
+    """Rows of a band: as many bands as a GPU computes at once, but not of fewer than FEWEST_ROWS.
 
     Rows above and below a band cost a third of a product, and of small images most
     multiprocessors would idle otherwise.
     """
-    bands = min(-(-blocks_wanted // max(1, num_strips)), max(1, height // FEWEST_ROWS))
-    return -(-height // bands)
+    bands = min(blocks_wanted // max(1, num_strips), height // FEWEST_ROWS)
+    return -(-height // max(1, bands))
 
 
 @lru_cache(maxsize=PLANS)
@@ -218,7 +241,7 @@ def _warn(max_dilation: int, available: int) -> None:
 
 
 def _serves(shape: BlockShape, like: Tensor) -> bool:
-    fits = len(shape.space) == 2 and shape.width <= OUTPUTS and like.dtype in STORAGES
+    fits = shape.width <= OUTPUTS and like.dtype in STORAGES
     if like.device.type != "cuda":
         return fits
     return fits and torch.cuda.get_device_capability(like.device) >= OLDEST_CAPABILITY

@@ -29,7 +29,7 @@ def inner_source(dtype: torch.dtype, num_axes: int, *, tf32: bool = False) -> So
 
 SOURCES = (
     *(inner_source(dtype, ndim) for dtype in STORAGES for ndim in (2, 3)),
-    inner_source(torch.float32, 2, tf32=True),
+    *(inner_source(torch.float32, ndim, tf32=True) for ndim in (2, 3)),
 )
 
 

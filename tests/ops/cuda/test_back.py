@@ -20,6 +20,7 @@ from msdtool.ops.cuda.layout import Layout
 from msdtool.ops.engine import BlockShape
 from tests.ops.cuda.test_engines import DEVICES, run, upstream_of
 from tests.ops.cuda.test_front import MODES, precision, whole
+from tests.ops.cuda.test_product import shifts_of
 from tests.ops.formula import largest_difference, make_problem, shifted
 from tests.shim import ShimLauncher
 
@@ -30,12 +31,11 @@ def use_shim(shim: ShimLauncher) -> ShimLauncher:
 
 
 def convolved(shape: BlockShape, channels: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """A layer without bias and ReLU by the formula, [B, width, H, W]."""
+    """A layer without bias and ReLU by the formula, [B, width, *space]."""
     total = torch.zeros(())
-    for tap in range(9):
-        step = (dilation * (tap // 3 - 1), dilation * (tap % 3 - 1))
-        moved = shifted(channels, step, shape.padding)
-        total = total + torch.einsum("oc,bcyx->boyx", weight.flatten(2)[..., tap], moved)
+    for tap, step in enumerate(shifts_of(shape.space)):
+        moved = shifted(channels, tuple(dilation * t for t in step), shape.padding)
+        total = total + torch.einsum("oc,bc...->bo...", weight.flatten(2)[..., tap], moved)
     return total
 
 
@@ -51,9 +51,10 @@ class Case:
         self.block = self.engine.blocks()[-1]
         self.m = shape.channels_before(self.block.start)
         batch, space = shape.batch, shape.space
+        taps = (3,) * len(space)
         self.channels = whole(batch, shape.num_channels, *space, largest=largest[0], seed=0)
         self.weights = [
-            whole(shape.width, shape.channels_before(i), 3, 3, largest=largest[1], seed=1 + i)
+            whole(shape.width, shape.channels_before(i), *taps, largest=largest[1], seed=1 + i)
             for i in range(shape.depth)
         ]
         outputs = len(self.block) * shape.width
@@ -96,7 +97,7 @@ class Case:
         packed = work.pack(weights, lowest)
         work.add_to_input(deltas, dilations, block, packed, grads[lowest : self.m])
         parts = work.new_parts(block)
-        parts[:, work.gradients.starts[block] :] = math.nan
+        parts[:, work.gradients.starts[block, 0] :] = math.nan
         work.add_to_weights(planes, deltas, dilations, block, parts)
         flat = torch.full((sum(map(torch.Tensor.numel, weights)),), 5.0, device=self.device)
         work.unpack(parts, flat)
@@ -123,6 +124,8 @@ def check_back(
 @st.composite
 def shapes(draw: st.DrawFn) -> BlockShape:
     space = (draw(st.integers(2, 9)), draw(st.sampled_from((2, 5, 17, 33, 130))))
+    if draw(st.booleans()):
+        space = draw(st.integers(2, 4)), min(space[0], 4), min(space[1], 33)
     padding = draw(st.sampled_from(PADDINGS))
     limit = {"symmetric": min(space), "reflect": min(space) - 1, "zeros": 11}[padding]
     dilations = draw(st.lists(st.integers(1, limit), min_size=1, max_size=9))
@@ -157,6 +160,7 @@ def test_small_backs_come_out_exactly(dtype: torch.dtype, mode: str, padding: st
     """Under the sanitizers, too; five and eight outputs, one strip and a bit of another."""
     with precision(mode):
         check_back(BlockShape(3, 1, (1, 2, 1, 2, 1), padding, 1, (3, 130)), dtype)
+        check_back(BlockShape(4, 1, (1, 2, 1, 3, 1), padding, 2, (4, 5, 6)), dtype)
         check_back(BlockShape(17, 2, (1, 5, 2, 4), padding, 1, (6, 13)), dtype)
 
 
@@ -180,12 +184,15 @@ def test_several_blocks_of_threads_share_many_channels() -> None:
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize(("width", "dilations"), [(1, (1, 4, 2, 6, 3)), (2, (1, 5, 3, 2))])
+@pytest.mark.parametrize(
+    ("width", "dilations", "space"),
+    [(1, (1, 4, 2, 6, 3), (7, 31)), (2, (1, 5, 3, 2), (7, 31)), (1, (1, 4, 2, 3, 3), (5, 6, 17))],
+)
 def test_the_three_kernels_are_adjoint(
-    width: int, dilations: tuple[int, ...], padding: str
+    width: int, dilations: tuple[int, ...], space: tuple[int, ...], padding: str
 ) -> None:
     """<front(Y), d> = <Y, dX(d)> = <W, dW(Y, d)>, exactly."""
-    shape = BlockShape(8, width, dilations, padding, 2, (7, 31))
+    shape = BlockShape(8, width, dilations, padding, 2, space)
     with precision("high"):
         case = Case(shape, torch.float32, "cpu", (8, 4, 9))
         by_input, by_weights = case.found()
