@@ -134,7 +134,7 @@ def test_the_table_has_mean_and_spread_of_the_seeds(quality, tmp_path):
         for task, value in (("shapes", 0.5), ("tomograms", 20))
         for name in quality.NETWORKS
         for seed in range(2)
-        for rate in quality.RATES
+        for rate in (*quality.RATES, 1.5e-2)
         for budget in ("30 s", "100 updates")
     ]
     rows += [
