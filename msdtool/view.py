@@ -105,8 +105,8 @@ def _check_counts(kinds: Sequence[Kind]) -> None:
     for kind in kinds[1:]:
         if len(kind.images) != len(first.images):
             raise InputError(
-                f"{first.name} has {len(first.images)} images, {kind.name} {len(kind.images)}; "
-                "each image needs its partner, in the same order"
+                f"the number of images differs: {first.name} has {len(first.images)}, {kind.name} "
+                f"{len(kind.images)}; each image needs its partner, in the same order"
             )
 
 

@@ -31,7 +31,10 @@ def size_text(size: Sequence[int]) -> str:
 def perhaps_opacity(found: int, expected: int) -> str:
     """Return the end of a message about an image's channels: what one beside colours may be."""
     if (found, expected) in ((2, 1), (4, 3)):
-        return "; if its last channel is opacity, save the image without it"
+        return (
+            "; if its last channel is opacity, save the image without it, otherwise with the "
+            "channels that the network takes"
+        )
     if (found, expected) in ((1, 2), (3, 4)):
         return "; if the last channel of the training images is opacity, save these without it"
     return ""

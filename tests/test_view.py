@@ -94,7 +94,10 @@ def test_what_holds_no_number_is_black(tmp_path):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((3, 4, 5)), "in has 2 images, out 3; each image needs its partner"),
+        (
+            np.zeros((3, 4, 5)),
+            "the number of images differs: in has 2, out 3; each image needs its partner",
+        ),
         (np.zeros((2, 4, 9)), r"image_000\.tif has 4 x 9 pixels, .*image_000\.tif 4 x 5"),
     ],
 )

@@ -100,7 +100,7 @@ def _check_ranges(ranges: Sequence[SliceRange], num_slices: int, name: str) -> N
     last = max(stop for _, stop in ranges)
     if last > num_slices:
         raise InputError(
-            f"{name} has {num_slices} slices; data.validation.slices includes slices up to {last}"
+            f"{name} has {num_slices} slices; a range of data.validation.slices ends at {last}"
         )
     if sum(stop - start for start, stop in ranges) == num_slices:
         raise InputError(

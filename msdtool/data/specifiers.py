@@ -69,6 +69,16 @@ def _locate(item: str | Path | Location, source: Source) -> Iterable[Location]:
     )
 
 
+def _folders_in(path: Path) -> str:
+    """What to name instead of a folder that holds folders."""
+    with os.scandir(path) as entries:
+        names = sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
+    if not names:
+        return ""
+    more = ", ..." if len(names) > MAX_NAMED else ""
+    return f", but the folders {', '.join(names[:MAX_NAMED])}{more}; name one of them"
+
+
 def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
     """The files that an item names, and the path of the array in each, empty if not given."""
     path = expand_home(item, InputError)
@@ -77,7 +87,7 @@ def _expand_item(item: str | Path) -> Iterable[tuple[Path, str]]:
         with os.scandir(path) as entries:
             files = _image_files(path / "*", entries)
         if not files:
-            raise NoImagesError(f"{path}: the folder holds no images")
+            raise NoImagesError(f"{path}: the folder holds no images{_folders_in(path)}")
         return ((file, "") for file in _in_natural_order(files))
     if path.exists():
         return [(path, "")]

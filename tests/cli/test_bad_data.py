@@ -247,7 +247,7 @@ def test_a_dilation_that_is_larger_than_an_image(refused, with_a_small_pair, tmp
         (
             "noisy",
             "the image has 2 channels, the network takes 1; if its last channel is opacity, save "
-            "the image without it",
+            "the image without it, otherwise with the channels that the network takes",
         ),
         ("clean", "the target has 2 channels, the network outputs 1"),
     ],

@@ -43,7 +43,10 @@ def test_opacity_is_named_where_it_may_be_one_channel_too_many(
 ):
     Image.new(mode, (24, 20)).save(tmp_path / "a.png")
     found = refused("predict", regression_run, tmp_path / "a.png", "-o", tmp_path / "b", code=3)
-    cure = "; if its last channel is opacity, save the image without it"
+    cure = (
+        "; if its last channel is opacity, save the image without it, otherwise with the channels "
+        "that the network takes"
+    )
     assert found.endswith(f"images with 1{cure if mode == 'LA' else ''}")
 
 

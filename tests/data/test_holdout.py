@@ -80,7 +80,7 @@ def test_ranges_that_do_not_fit_are_refused(slices, volume, ndim):
     with pytest.raises(InputError) as error:
         hold_out_slices(pairs, [(1, count + 1)], ndim)
     assert error.value.message == (
-        f"{name} has {count} slices; data.validation.slices includes slices up to {count + 1}"
+        f"{name} has {count} slices; a range of data.validation.slices ends at {count + 1}"
     )
     with pytest.raises(InputError) as error:
         hold_out_slices(pairs, [(0, 2), (2, count)], ndim)

@@ -200,9 +200,16 @@ def test_what_matches_nothing_says_where_the_path_is_wrong(scans):
 
 def test_an_empty_folder_and_an_empty_list_are_refused(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path}: the folder holds no images"
+    for name in ("noisy", ".hidden", "clean"):
+        (tmp_path / "scan" / name).mkdir(parents=True)
+    assert refusal(tmp_path / "scan") == (
+        f"{tmp_path}/scan: the folder holds no images, but the folders clean, noisy; name one of "
+        "them"
+    )
+    (tmp_path / "empty").mkdir()
     assert (
-        refusal(f"{tmp_path}/*")
-        == f"{tmp_path}/*: no image matches; the folder {tmp_path} is empty"
+        refusal(f"{tmp_path}/empty/*")
+        == f"{tmp_path}/empty/*: no image matches; the folder {tmp_path}/empty is empty"
     )
     assert refusal([]) == "the list of input paths is empty; name at least one file"
 
