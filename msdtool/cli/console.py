@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from msdtool import strict_json
 from msdtool.cli import wrapping
+from msdtool.cli.hints import hint
 from msdtool.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class _Log(logging.Handler):
             label = "warning: " if is_warning else ""
             if record.levelno < logging.INFO:
                 label = f"{record.name.removeprefix('msdtool.')}: "
-            _print(record.getMessage(), label, "yellow" if is_warning else "dim")
+            text = record.getMessage() + hint(getattr(record, "hint_key", ""))
+            _print(text, label, "yellow" if is_warning else "dim")
 
 
 _log = _Log()

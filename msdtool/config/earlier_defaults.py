@@ -13,6 +13,7 @@ TRAINING: dict[str, tuple[Any, ...]] = {
     "schedule": ("constant",),
     "warmup": (0,),
     "gradient_clip": (None,),
+    "cuda_graphs": (False,),
 }
 """Former defaults of the keys of ``training``, the first ones first.
 

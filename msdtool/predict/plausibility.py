@@ -26,9 +26,8 @@ USUAL_SPREADS, USUALLY_FAR = (1 / 3, 3.0), 3.0
 FLAT = 1e-2
 """Range of an output without contrast, in spreads of the training targets."""
 CURE = (
-    "give the network images in the unit of its training images (--scale-input, scale_input in "
-    "Python, multiplies them), or train it on images like these, or with "
-    "data.normalisation.per: image"
+    "give the network images in the unit of its training images (scale_input multiplies them), or "
+    "train it on images like these, or with data.normalisation.per: image"
 )
 SAMPLE = 100_000  # pixels of an image that are looked at, about
 
@@ -68,7 +67,7 @@ class Plausibility:
     def _warn(self, kind: str, message: str) -> None:
         if kind not in self.warned:
             self.warned.add(kind)
-            log.warning(message)
+            log.warning(message, extra={"hint_key": "scale_input"})
 
     def _difference(self, image: Tensor, *, usual: bool) -> str:
         """How the values of an image of another unit differ; empty for the same unit.
@@ -121,7 +120,7 @@ class Plausibility:
             what = "one label everywhere" if labels else "constant"
             message = f"{name}: the result is {what} although the image is not: {unlike}"
             if self._difference(image, usual=False):
-                raise InputError(f"{message}; {CURE}")
+                raise InputError(f"{message}; {CURE}", hint_key="scale_input")
             self._warn("constant", f"{message}. If these are other data or units, {CURE}")
 
 

@@ -231,6 +231,9 @@ def test_inputs_in_another_unit_are_scaled(cli, regression_run, tmp_path):
         for folder, more in ((noisy, ()), (small, options))
     ]  # fmt: skip
     assert figures[0] == figures[1]
+    told = cli("predict", regression_run, small, "-o", tmp_path / "c", "--quiet").err
+    assert told.startswith("warning: ")
+    assert told.splitlines()[0].endswith("(--scale-input)")
     # Results in another unit are not those that are there.
     again = cli("predict", regression_run, small, "-o", tmp_path / "b", "--quiet")
     assert again.code == 2
